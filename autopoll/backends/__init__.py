@@ -1,0 +1,1 @@
+"""Backends: the warm instances that answer, one module each, found by entry point."""

@@ -1,0 +1,67 @@
+"""What every backend does; one test suite runs over all of them.
+
+A backend is a warm instance that lives in a worker. It is started once, answers many requests,
+and is stopped once. It runs on the worker's event loop: what takes long and is not a wait belongs
+in a child process, because a loop that stands still cannot be told to cancel.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from autopoll.errors import AutopollError
+from autopoll.request import Reply, Request
+
+Report = Callable[[str], None]  # tells the asker how the work goes
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend is given to work with."""
+
+    shard: str
+    root: Path  # the home; relative paths in options are meant from here
+    context: list[Path]  # absolute, resolved: files and folders it may read
+    options: dict[str, Any] = {}
+
+
+class Retriable(AutopollError):
+    """No answer this time; `retry_after_ms` is how long the backend asks us to wait, if known."""
+
+    def __init__(self, what: str, mend: str = "", *, retry_after_ms: int | None = None) -> None:
+        super().__init__(what, mend)
+        self.retry_after_ms = retry_after_ms
+
+
+class Permanent(AutopollError):
+    """Asking again will not help: the text becomes the error answer."""
+
+
+class Broken(AutopollError):
+    """The instance cannot go on; the worker stops it, starts a new one, and the query is retried."""
+
+
+class Backend(Protocol):
+    """A warm instance. Built by `Class(setting)`, which raises ConfigError on options it rejects."""
+
+    concurrency: int  # requests it takes at once; more wait in the bridge
+
+    async def start(self) -> None:
+        """Load the context and warm up; raise Broken when it cannot."""
+        ...
+
+    async def answer(self, request: Request, report: Report) -> Reply:
+        """Answer one question; raise Retriable, Permanent or Broken. Cancellation stops the work.
+
+        After a cancellation the next answer must not be the cancelled one's.
+        """
+        ...
+
+    async def probe(self) -> None:
+        """Show that it can answer, cheaply; raise Broken when it cannot."""
+        ...
+
+    async def stop(self) -> None:
+        """End, leaving no child; tolerated twice and before start. Never takes over five seconds."""
+        ...

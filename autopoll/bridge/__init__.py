@@ -1,0 +1,1 @@
+"""The bridge: conversations, messages and deliveries, behind one contract."""

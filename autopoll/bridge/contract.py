@@ -1,0 +1,322 @@
+"""What every engine of the bridge does; one test suite runs over all of them.
+
+A delivery is the way of one message to its answer:
+
+    queued -> ready -> leased -> done
+                 ^        |----> ready   (retry, expiry, release)
+                 |        `----> dead    (an error answer is written with it)
+
+Only the head of a lane is `ready`; the rest of the lane waits as `queued`. A lease is held under a
+fence, a number that grows with every claim; a settle under an old fence is refused, so that of two
+instances that were asked the same question only one can answer.
+
+Every method commits before it returns and raises BridgeError (BridgeBusy, BridgeFull) with nothing
+changed when it cannot. Times are wall-clock milliseconds unless a name says otherwise.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from autopoll.message import Answer
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A question claimed under a lease. `text` is None when the message is over the size limit."""
+
+    message_id: int
+    conversation: str
+    session: str
+    shard: str
+    lane: str
+    text: str | None
+    metadata: str | None
+    fence: int
+    attempt: int
+    enrolled_at: int
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome: the answer to write under the given fence (also a permanent failure's)."""
+
+    message_id: int
+    fence: int
+    answer: Answer
+    seconds: float = 0.0
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome: try again after `wait_ms`, or dead when attempts are used up or `permanent`."""
+
+    message_id: int
+    fence: int
+    error: str
+    wait_ms: int
+    permanent: bool = False
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome: never begun, so the attempt is given back and it is ready at once."""
+
+    message_id: int
+    fence: int
+
+
+Outcome = Answered | Failed | Released
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What an outcome led to; `lost` means the fence was old and nothing was changed."""
+
+    message_id: int
+    state: str  # done | ready | dead | lost
+    answer_id: int | None = None
+    waiter: str | None = None  # bell of whoever waits for this message
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """A new conversation and its two tokens, shown this once."""
+
+    conversation: str
+    a: str
+    b: str
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as it is listed; never with tokens."""
+
+    id: str
+    role_a: str
+    role_b: str
+    created_at: str
+    expires_at: str | None
+    revoked: list[str]  # sessions whose token was revoked
+    served: dict[str, str]  # session -> shard
+    messages: int
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as it is listed."""
+
+    id: int
+    conversation: str
+    sender: str
+    recipient: str
+    text: str
+    metadata: str | None
+    timestamp: str
+    read: bool
+
+
+class QueryState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one asker may see of a query, read without consuming anything."""
+
+    message_id: int
+    conversation: str
+    session: str  # the session asked
+    state: str  # sent (not yet enrolled) | queued | ready | leased | done | dead
+    shard: str | None
+    attempts: int
+    last_error: str | None
+    answer: Message | None
+    enrolled_at: int | None
+    settled_at: int | None
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A query whose attempts are used up."""
+
+    message_id: int
+    conversation: str
+    shard: str
+    attempts: int
+    last_error: str
+    settled_at: int
+    text: str
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine enforces; sizes in bytes of UTF-8."""
+
+    max_attempts: int = 5
+    max_message: int = 8 * 1024 * 1024
+    token_lifetime_s: float = 30 * 86400.0
+    rate_per_s: float = 100.0
+    rate_burst: int = 2000
+    redact: bool = True
+
+
+class Watch(Protocol):
+    """A descriptor that becomes readable when a foreign program may have written."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        ...
+
+    def read(self) -> bool:
+        """Take what is pending; tell whether it concerned the store."""
+        ...
+
+    def close(self) -> None:
+        """Stop watching; tolerated twice."""
+        ...
+
+
+class Bridge(Protocol):
+    """The store of conversations, messages and deliveries."""
+
+    def close(self) -> None:
+        """Let go of the store; tolerated twice."""
+        ...
+
+    # --- conversations and access
+
+    def create_conversation(self, role_a: str, role_b: str) -> Tokens:
+        """Create a conversation of two sessions."""
+        ...
+
+    def conversations(self) -> list[Conversation]:
+        """Return all conversations, oldest first."""
+        ...
+
+    def conversation(self, conversation: str) -> Conversation:
+        """Return one conversation; raise NotFound."""
+        ...
+
+    def rotate(self, conversation: str, session: str) -> str:
+        """Replace a session's token and return the new one; the old one ends at once."""
+        ...
+
+    def revoke(self, conversation: str, session: str) -> None:
+        """End a session's token without a new one."""
+        ...
+
+    def authenticate(self, conversation: str, token: str) -> str:
+        """Return the session ('a' or 'b') the token proves, renewing its expiry while in use.
+
+        Raises AccessDenied (audited) when it is wrong, malformed, expired or revoked, NotFound
+        when there is no such conversation.
+        """
+        ...
+
+    def spend(self, conversation: str, session: str, count: int = 1) -> None:
+        """Take from the session's rate budget (GCRA, shared by all processes); raise RateLimited."""
+        ...
+
+    def audit(self, conversation: str | None, session: str | None, action: str, details: str) -> None:
+        """Write a line into the audit log; secrets in it are redacted."""
+        ...
+
+    # --- the asking side
+
+    def send(
+        self, conversation: str, session: str, texts: Sequence[str], metadata: Sequence[str | None]
+    ) -> list[int]:
+        """Store messages from a session to its partner in one commit and return their ids.
+
+        Raises NotFound, UsageError (too large, or metadata that is not a JSON object).
+        """
+        ...
+
+    def inbox(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
+        """Take the unread messages of a session, marking them read, as a legacy reader does."""
+        ...
+
+    def messages(
+        self,
+        *,
+        conversation: str | None = None,
+        session: str | None = None,
+        unread: bool = False,
+        kind: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Message]:
+        """Return messages without consuming them: the newest `limit`, oldest first; with `after`,
+        the first `limit` beyond that id. `kind` filters by type (query, response, …, text).
+        """  # noqa: D205
+        ...
+
+    def query(self, message_id: int) -> QueryState:
+        """Return the state of one query; raise NotFound."""
+        ...
+
+    # --- the answering side
+
+    def serve(self, conversation: str, session: str, shard: str) -> None:
+        """Route what is sent to this session to a shard; raise NotFound."""
+        ...
+
+    def unserve(self, conversation: str, session: str) -> None:
+        """Stop routing; what is enrolled already is still answered."""
+        ...
+
+    def routes(self) -> dict[tuple[str, str], str]:
+        """Return (conversation, session) -> shard."""
+        ...
+
+    def take_over(self, owner: str) -> int:
+        """Make `owner` the one answerer and free what earlier owners still held; return how many.
+
+        Called once at a poller's start, under its lock. An owner's death is not the query's fault:
+        the attempt is given back, up to 20 claims.
+        """
+        ...
+
+    def take(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
+        """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.
+
+        Costs one SELECT when there is nothing to do. Messages that want no answer are left as they
+        are. Claims commit without fsync: a lease need not outlive a power cut.
+        """
+        ...
+
+    def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
+        """Extend (message_id, fence) leases; return the ids still held. Missing ids are lost."""
+        ...
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+        """Finish deliveries in one durable commit, each on its own merits, and promote their lanes."""
+        ...
+
+    def reap(self) -> list[Settled]:
+        """Free or bury deliveries whose lease expired, and promote any lane left without a head."""
+        ...
+
+    def changed(self) -> bool:
+        """Tell cheaply whether another connection committed since the last call."""
+        ...
+
+    def watch(self) -> Watch:
+        """Return a watch for foreign writers."""
+        ...
+
+    # --- looking
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of deliveries per state, all five states present."""
+        ...
+
+    def in_flight(self) -> dict[str, int]:
+        """Return the number of leased deliveries per shard."""
+        ...
+
+    def latencies_ms(self, last: int = 1000) -> list[int]:
+        """Return enrolment-to-answer times of the newest answered queries."""
+        ...
+
+    def dead(self) -> list[DeadLetter]:
+        """Return the dead letters, oldest first."""
+        ...
+
+    def retry_dead(self, message_id: int) -> int:
+        """Ask a dead letter again as a new message of its own; return the new id; raise NotFound.
+
+        The error answer stands: a query has exactly one answer row, so the retry is a new query.
+        """
+        ...
+
+    def drop_dead(self, message_id: int) -> None:
+        """Forget a dead letter (its message and error answer stay); raise NotFound."""
+        ...

@@ -1,0 +1,101 @@
+"""Errors a person can act on: each says what happened and where, and how to mend it."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line; other programs rely on them."""
+
+    OK = 0
+    FAILED = 1  # degraded, or the question failed
+    DOWN = 2  # down, or not found
+    UNREACHABLE = 3  # supervisord unreachable or hung
+    USAGE = 4  # usage or configuration
+    TIMED_OUT = 5
+    BAD_CONFIG = 78  # a role's exit (EX_CONFIG) that supervisord does not restart
+
+
+class AutopollError(Exception):
+    """The root of every error that is shown to a person; `mend` says what to do about it."""
+
+    exit_code = Exit.FAILED
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  {self.mend}" if self.mend else self.what
+
+
+class UsageError(AutopollError):
+    """The caller gave something that cannot be taken."""
+
+    exit_code = Exit.USAGE
+
+
+class ConfigError(AutopollError):
+    """autopoll.toml, an override of it, or what it points at cannot be used."""
+
+    exit_code = Exit.USAGE
+
+
+class NotFound(AutopollError):
+    """A home, conversation, message, shard or process that is not there."""
+
+    exit_code = Exit.DOWN
+
+
+class Down(AutopollError):
+    """The home is not running, or a part of it that is needed is not."""
+
+    exit_code = Exit.DOWN
+
+
+class AlreadyRunning(AutopollError):
+    """A second process wants what one holder alone may have: a home, a database, a name."""
+
+
+class SupervisorError(AutopollError):
+    """supervisord does not answer, or refuses."""
+
+    exit_code = Exit.UNREACHABLE
+
+
+class TimedOut(AutopollError):
+    """The wait ended before the thing waited for came."""
+
+    exit_code = Exit.TIMED_OUT
+
+
+class AccessDenied(AutopollError):
+    """A token that is wrong, expired or revoked; the text never holds the token."""
+
+    exit_code = Exit.USAGE
+
+
+class RateLimited(AutopollError):
+    """The session has used up its budget for now; `wait_ms` says when it has room again."""
+
+    def __init__(self, what: str, mend: str = "", *, wait_ms: int) -> None:
+        super().__init__(what, mend)
+        self.wait_ms = wait_ms
+
+
+class BadQuery(AutopollError):
+    """A message that asks to be answered but cannot be read as a question."""
+
+
+class BridgeError(AutopollError):
+    """The bridge's store cannot be used: missing, unreadable, corrupt, or of a newer version."""
+
+    exit_code = Exit.DOWN
+
+
+class BridgeBusy(BridgeError):
+    """Another program holds the database; it may pass, so the caller may try again."""
+
+
+class BridgeFull(BridgeError):
+    """No room to write; nothing was changed and reading still works."""

@@ -1,0 +1,137 @@
+"""The home folder: where it is and where everything in it lies."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autopoll.errors import NotFound
+
+CONFIG_NAME = "autopoll.toml"
+
+
+@dataclass(frozen=True)
+class Home:
+    """One home; every path that two parts of autopoll share is named here and nowhere else."""
+
+    root: Path
+
+    @classmethod
+    def find(
+        cls, explicit: str | None = None, environ: Mapping[str, str] = os.environ
+    ) -> "Home":
+        """Return the home: `--home`, AUTOPOLL_HOME, the nearest folder upward, the state folder.
+
+        Raises NotFound when none of them holds an autopoll.toml.
+        """
+        named = explicit or environ.get("AUTOPOLL_HOME")
+        if named:
+            root = Path(named).expanduser().absolute()
+            if not (root / CONFIG_NAME).is_file():
+                raise NotFound(
+                    f"{root} is no autopoll home: it holds no {CONFIG_NAME}",
+                    f"Make one with: autopoll init '{root}'",
+                )
+            return cls(root.resolve())
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / CONFIG_NAME).is_file():
+                return cls(folder)
+        state = default_root()
+        if (state / CONFIG_NAME).is_file():
+            return cls(state)
+        raise NotFound(
+            f"no autopoll home: no {CONFIG_NAME} in {here}, above it, or in {state}",
+            "Make one here with: autopoll init .",
+        )
+
+    @property
+    def config(self) -> Path:
+        """The one file of settings, written by people."""
+        return self.root / CONFIG_NAME
+
+    @property
+    def supervisord_conf(self) -> Path:
+        """The process tree, as supervisord and supervisorctl read it."""
+        return self.root / "conf" / "supervisord.conf"
+
+    @property
+    def shards_d(self) -> Path:
+        """Program files of the instances beyond the first of shard main, written by us."""
+        return self.root / "conf" / "shards.d"
+
+    @property
+    def var(self) -> Path:
+        """Everything that changes, private to the owner (0700)."""
+        return self.root / "var"
+
+    @property
+    def credentials(self) -> Path:
+        """The tokens of this home's own sessions (0600)."""
+        return self.var / "credentials"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files; never deleted, because deleting a lock that someone holds splits it."""
+        return self.var / "lock"
+
+    @property
+    def log(self) -> Path:
+        """Rotating logs of every role."""
+        return self.var / "log"
+
+    @property
+    def incidents(self) -> Path:
+        """Every kill and restart with its reason, one JSON object a line."""
+        return self.log / "incidents.jsonl"
+
+    @property
+    def evidence(self) -> Path:
+        """What was seen before each kill, a folder per incident."""
+        return self.log / "incidents"
+
+    @property
+    def run(self) -> Path:
+        """What only means something while processes live; empty when the home is down."""
+        return self.var / "run"
+
+    @property
+    def beats(self) -> Path:
+        """Heartbeat files, one per process, named as supervisord names it."""
+        return self.run / "beats"
+
+    @property
+    def workers(self) -> Path:
+        """The pipe pairs, a folder per worker."""
+        return self.run / "workers"
+
+    @property
+    def waiters(self) -> Path:
+        """The bells of askers that wait for an answer."""
+        return self.run / "waiters"
+
+    @property
+    def bell(self) -> Path:
+        """The poller's bell, rung after a commit."""
+        return self.run / "bell.fifo"
+
+    def make_private(self) -> None:
+        """Create the folders under var/ with mode 0700, whatever the umask."""
+        for folder in (
+            self.var, self.locks, self.log, self.evidence, self.run,
+            self.beats, self.workers, self.waiters,
+        ):  # fmt: skip
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+
+
+def default_root() -> Path:
+    """Return the platform's state folder for autopoll, the home of last resort."""
+    import platformdirs  # noqa: PLC0415 - most commands find a home before they need it
+
+    return platformdirs.user_state_path("autopoll")
+
+
+def instance_name(shard: str, number: int) -> str:
+    """Return the name supervisord, beats and pipes use for one instance (numbers from 1)."""
+    return "worker" if shard == "main" and number == 1 else f"worker-{shard}-{number}"

@@ -1,0 +1,192 @@
+"""What stands in the bridge's messages: questions in, answers out.
+
+A question is plain text or a JSON object `{"type":"query","query_id":…,"question":…}`; an answer
+takes the form of its question. Nothing here touches a database.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+
+from autopoll.errors import BadQuery
+
+NEVER_ANSWERED = frozenset({"response", "status", "heartbeat"})
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """A question read out of a message; `canary` asks for a sign of life of the backend instead."""
+
+    question: str
+    query_id: Any = None
+    context_file: str | None = None
+    canary: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be written back; `error` marks that `text` says why there is no answer."""
+
+    text: str
+    sources: list[str] = []  # "path:first-last"
+    error: bool = False
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """What autopoll's own senders put into a message's metadata; foreign keys are ignored."""
+
+    type: str | None = None
+    lane: str | None = None  # "own": independent of the conversation's order
+    waiter: str | None = None  # name of the bell to ring when there is news
+    canary: bool = False
+
+
+def read_envelope(metadata: str | None) -> Envelope:
+    """Return what the metadata says to autopoll; anything unreadable says nothing."""
+    try:
+        return msgspec.json.decode(metadata or "{}", type=Envelope)
+    except (msgspec.MsgspecError, UnicodeError):
+        return Envelope()
+
+
+def is_answerable(text: str, metadata: str | None) -> bool:
+    """Tell whether a message wants an answer, so that two autopolls never talk in circles."""
+    if read_envelope(metadata).type in NEVER_ANSWERED:
+        return False
+    fields = _object(text)
+    return not (fields is not None and _scalar(fields.get("type")) in NEVER_ANSWERED)
+
+
+def read_query(text: str, metadata: str | None = None) -> Query:
+    """Return the question a message holds; raise BadQuery when it holds none that can be read."""
+    canary = read_envelope(metadata).canary
+    stripped = text.strip()
+    if not stripped:
+        raise BadQuery("the message is empty", "Send a question as text or as JSON.")
+    fields = _object(text)
+    if fields is None:
+        if stripped[0] == "{":
+            raise BadQuery(_why_not_json(stripped), "Send valid JSON, or plain text.")
+        if stripped[0] == "[" and _parses(stripped):
+            raise BadQuery("the JSON is a list, not an object", 'Send {"type":"query","question":…}.')
+        return Query(question=_clean(text), canary=canary)
+    kind = fields.get("type", "query")
+    if kind != "query":
+        raise BadQuery(f"messages of type {_short(kind)} are not answered", 'Use "type":"query".')
+    question, context_file = fields.get("question"), fields.get("context_file")
+    if not isinstance(question, str):
+        raise BadQuery(
+            f"question must be a string, not {_short(question)}", 'Send {"question":"…"}.'
+        )
+    if not question.strip():
+        raise BadQuery("the question is empty", 'Send {"question":"…"}.')
+    if not isinstance(context_file, str | None):
+        raise BadQuery(f"context_file must be a string, not {_short(context_file)}")
+    return Query(
+        question=_clean(question),
+        query_id=fields.get("query_id"),
+        context_file=context_file,
+        canary=canary,
+    )
+
+
+def write_query(question: str, query_id: str, context_file: str | None = None) -> str:
+    """Return the message text that asks a question."""
+    fields = {"type": "query", "query_id": query_id, "question": question}
+    if context_file is not None:
+        fields["context_file"] = context_file
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def write_answer(
+    question: str,
+    answer: Answer,
+    *,
+    message_id: int,
+    shard: str,
+    attempt: int,
+    seconds: float,
+) -> tuple[str, str]:
+    """Return (message text, metadata) that answer the message `question`, in the form it came."""
+    fields = _object(question)
+    status = "error" if answer.error else "answered"
+    metadata = json.dumps(
+        {
+            "type": "response",
+            "in_reply_to": message_id,
+            "status": status,
+            "sources": answer.sources,
+            "shard": shard,
+            "attempts": attempt,
+        }
+    )
+    if fields is None and not question.lstrip().startswith("{"):
+        sources = f"\n\nSources: {', '.join(answer.sources)}" if answer.sources else ""
+        return answer.text + sources, metadata
+    response = {
+        "type": "response",
+        "query_id": (fields or {}).get("query_id"),
+        "status": status,
+        "answer": answer.text,
+        "sources": answer.sources,
+        "shard_id": shard,
+        "response_time_sec": round(seconds, 3),
+        "attempts": attempt,
+    }
+    # ASCII escapes keep a foreign reader safe whatever its encoding, and lone surrogates storable.
+    return json.dumps(response), metadata
+
+
+def read_answer(text: str, metadata: str | None) -> Answer:
+    """Return the answer that an answering message holds, for whoever asked."""
+    fields = _object(text) or {}
+    facts = _object(metadata or "") or {}
+    body = fields.get("answer") if fields.get("type") == "response" else None
+    sources = facts.get("sources") or fields.get("sources") or []
+    plain = text.rsplit("\n\nSources: ", 1)[0] if sources else text
+    return Answer(
+        text=body if isinstance(body, str) else plain,
+        sources=[str(source) for source in sources] if isinstance(sources, list) else [],
+        error=(facts.get("status") or fields.get("status")) == "error",
+    )
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that the text is, or None."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _why_not_json(text: str) -> str:
+    try:
+        json.loads(text)
+    except ValueError as error:
+        return f"the message looks like JSON but is not: {error}"
+    except RecursionError:
+        return "the message is JSON nested too deeply to read"
+    return "the message cannot be read"
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, which no UTF-8 reader can take, and NULs, which end C strings."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _scalar(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value)[:60]

@@ -1,0 +1,45 @@
+"""What poller and worker say to each other inside the pipe's frames, as JSON."""
+
+from typing import Any
+
+import msgspec
+
+from autopoll.message import Answer
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A question on its way to an instance; `timeout_ms` counts from the moment it is begun."""
+
+    delivery: int
+    fence: int
+    attempt: int
+    timeout_ms: int
+    conversation: str
+    question: str
+    context_file: str | None = None
+    canary: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """A sign of life: the first one, without text, says that work has begun."""
+
+    text: str = ""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The instance's answer and what it cost."""
+
+    answer: Answer
+    usage: dict[str, Any] = {}
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why there is no answer.
+
+    `kind` is `retriable`, `permanent`, `broken` (the instance is replaced, the question tried
+    again), `timeout` or `draining`; `retry_after_ms` is how long the backend asks us to wait.
+    """
+
+    kind: str
+    message: str
+    retry_after_ms: int | None = None

@@ -1,0 +1,50 @@
+"""Durations, clocks and back-off."""
+
+import random
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from autopoll.errors import UsageError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)", re.ASCII)
+
+
+class Duration(float):
+    """A span of time in seconds, written as `500ms`, `60s`, `2m`, `1h` or `30d`."""
+
+    @classmethod
+    def parse(cls, value: Any) -> "Duration":
+        """Read a duration; raise UsageError when it is not one, zero or over ten years."""
+        match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+        seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+        if not 0 < seconds <= 10 * 365 * 86400:
+            raise UsageError(f"{value!r} is not a duration", "Write it as 500ms, 60s, 2m, 1h or 30d.")
+        return cls(seconds)
+
+    @property
+    def ms(self) -> int:
+        """The span in whole milliseconds."""
+        return round(self * 1000)
+
+
+def wall_ms() -> int:
+    """Return milliseconds since the epoch, the unit of every time the bridge stores as a number."""
+    return time.time_ns() // 1_000_000
+
+
+def utc_iso() -> str:
+    """Return the time as a naive UTC ISO string, the form that legacy bridge clients can read."""
+    return datetime.now(UTC).replace(tzinfo=None).isoformat()
+
+
+def backoff_ms(attempt: int, *, base_ms: int = 200, cap_ms: int = 30_000) -> int:
+    """Return how long to wait after the given failed attempt (from 1), with jitter.
+
+    Grows fourfold an attempt, because the first failure is mostly a killed process and the asker
+    waits; half of the span is random, so that what failed together does not come back together.
+    """
+    span = min(cap_ms, base_ms * 4 ** min(attempt - 1, 16))
+    return span // 2 + random.randrange(span // 2 + 1)  # noqa: S311 - jitter, not a secret
