@@ -1,0 +1,181 @@
+"""autopoll.toml: typed, checked as a whole, frozen, and passed in."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from autopoll.errors import ConfigError, UsageError
+from autopoll.home import Home, instance_name
+from autopoll.timing import Duration
+
+SHARD_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
+OVERRIDE_PREFIX = "AUTOPOLL_"
+STOP_WAIT_S = 30  # stopwaitsecs of every program in conf/supervisord.conf
+
+
+_T = TypeVar("_T", bound="_Section")
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The root of every table: an unknown key is an error, not a wish."""
+
+
+class BridgeSection(_Section):
+    """Where conversations and messages are stored; a relative path is meant from the home."""
+
+    url: str = "sqlite:///var/bridge.db"
+
+
+class DeliverySection(_Section):
+    """How long a claim is held, how often a query is tried, how large a message may be."""
+
+    visibility_timeout: Duration = Duration(60)
+    max_attempts: int = 5
+    max_message: int = 8 * 1024 * 1024
+    drain_timeout: Duration = Duration(20)
+
+
+class AccessSection(_Section):
+    """Token lifetime, rate budget of one session, and whether secrets in messages are redacted."""
+
+    token_lifetime: Duration = Duration(30 * 86400)
+    rate_per_second: float = 100.0
+    rate_burst: int = 2000
+    redact: bool = True
+
+
+class ShardSection(_Section):
+    """A named answering role: its backend, context, and number of instances."""
+
+    backend: str
+    context: list[str] = []
+    instances: int = 1
+    request_timeout: Duration = Duration(120)
+    options: dict[str, Any] = {}
+
+
+class Config(_Section):
+    """All settings of one home."""
+
+    shards: dict[str, ShardSection]
+    bridge: BridgeSection = BridgeSection()
+    delivery: DeliverySection = DeliverySection()
+    access: AccessSection = AccessSection()
+
+    def instances(self) -> dict[str, str]:
+        """Return worker name -> shard for every instance there should be."""
+        return {
+            instance_name(shard, number): shard
+            for shard, section in self.shards.items()
+            for number in range(1, section.instances + 1)
+        }
+
+
+def load(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read and check the home's settings; raise ConfigError naming file, key and what is allowed.
+
+    `AUTOPOLL_<SECTION>__<KEY>` in the environment overrides a key, as in
+    AUTOPOLL_SHARDS__MAIN__INSTANCES=3; the value is read as TOML, or else as text.
+    """
+    try:
+        raw = tomllib.loads(home.config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{home.config} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{home.config} is not valid TOML: {error}") from error
+    origin = str(home.config)
+    for name, value in sorted(environ.items()):
+        if name.startswith(OVERRIDE_PREFIX) and "__" in name:
+            _override(raw, name, value)
+            origin = f"{home.config} with {name}"
+    shards = raw.get("shards")
+    # One by one first, because msgspec does not name the key of a mapping in its errors.
+    for name, table in shards.items() if isinstance(shards, dict) else ():
+        _convert(table, ShardSection, origin, f"shards.{name}")
+    config = _convert(raw, Config, origin)
+    _check(config, origin)
+    return config
+
+
+def context_paths(home: Home, section: ShardSection) -> list[Path]:
+    """Return a shard's context files and folders, absolute."""
+    return [(home.root / Path(entry).expanduser()).resolve() for entry in section.context]
+
+
+def _check(config: Config, origin: str) -> None:
+    """Refuse values that have the right type and still cannot work."""
+
+    def refuse(key: str, why: str, mend: str = "") -> None:
+        raise ConfigError(f"{origin}: {key} {why}", mend)
+
+    if "main" not in config.shards:
+        refuse("shards.main", "is missing", "The first worker serves shard main: add [shards.main].")
+    for name, shard in config.shards.items():
+        if not SHARD_NAME.fullmatch(name):
+            refuse(f"shards.{name}", "is no shard name", "Use a-z, 0-9, - and _, 32 at most.")
+        if not 1 <= shard.instances <= 64:
+            refuse(f"shards.{name}.instances", f"is {shard.instances}", "Allowed: 1 to 64.")
+    delivery, access = config.delivery, config.access
+    if not 1 <= delivery.max_attempts <= 100:
+        refuse("delivery.max_attempts", f"is {delivery.max_attempts}", "Allowed: 1 to 100.")
+    if not 1024 <= delivery.max_message <= 15 * 1024 * 1024:
+        refuse("delivery.max_message", f"is {delivery.max_message}", "Allowed: 1024 to 15728640.")
+    if not 1 <= delivery.visibility_timeout <= 3600:
+        refuse("delivery.visibility_timeout", "is out of range", "Allowed: 1s to 1h.")
+    if delivery.drain_timeout >= STOP_WAIT_S - 5:
+        refuse(
+            "delivery.drain_timeout",
+            "is too long",
+            f"Allowed: below {STOP_WAIT_S - 5}s, for supervisord kills after {STOP_WAIT_S}s.",
+        )
+    if access.rate_per_second <= 0 or access.rate_burst < 1:
+        refuse("access", "leaves no message at all", "rate_per_second > 0, rate_burst >= 1.")
+
+
+def _override(raw: dict[str, Any], name: str, value: str) -> None:
+    *tables, key = name.removeprefix(OVERRIDE_PREFIX).lower().split("__")
+    table = raw
+    for step in tables:
+        table = table.setdefault(step, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name} cannot be applied: {step} is not a table")
+    try:
+        table[key] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[key] = value
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Duration:
+        try:
+            return Duration.parse(value)
+        except UsageError as error:
+            raise ValueError(f"{error.what}; {error.mend}") from error
+    raise NotImplementedError(kind)
+
+
+def _convert(raw: Any, kind: type[_T], origin: str, key: str = "") -> _T:
+    """Return raw as a checked section; raise ConfigError in the words of the file."""
+    try:
+        return msgspec.convert(raw, kind, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        where = f"{key}{path.rstrip('`')}".lstrip(".") or "top level"
+        text = text.removeprefix("Object ").replace("missing required field", "lacks the key")
+        text = text.replace("contains unknown field", "holds the unknown key")
+        mend = _allowed(kind, path) if "unknown key" in text else ""
+        raise ConfigError(f"{origin}: {where}: {text}", mend) from error
+
+
+def _allowed(kind: type[_Section], path: str) -> str:
+    """Name the keys of the table in which an unknown key stands."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    inner = path.strip(".`")
+    if inner in fields:
+        fields = {field.name: field for field in msgspec.structs.fields(fields[inner].type)}
+    return f"Allowed: {', '.join(fields)}."
