@@ -39,11 +39,11 @@ class Permanent(AutopollError):
 
 
 class Broken(AutopollError):
-    """The instance cannot go on; the worker stops it, starts a new one, and the query is retried."""
+    """The instance cannot go on; the worker replaces it, and the query is tried again."""
 
 
 class Backend(Protocol):
-    """A warm instance. Built by `Class(setting)`, which raises ConfigError on options it rejects."""
+    """A warm instance; built by `Class(setting)`, which raises ConfigError on bad options."""
 
     concurrency: int  # requests it takes at once; more wait in the bridge
 
@@ -63,5 +63,5 @@ class Backend(Protocol):
         ...
 
     async def stop(self) -> None:
-        """End, leaving no child; tolerated twice and before start. Never takes over five seconds."""
+        """End, leaving no child; tolerated twice and before start; within five seconds."""
         ...

@@ -1,0 +1,240 @@
+"""A full-text index of passages in memory: SQLite FTS5 finds, a closer look at the best decides.
+
+What is indexed are overlapping windows of a few paragraphs, because an answer seldom has all the
+words of its question in one paragraph: the heading has one, the sentence before another. What is
+returned is narrower: the paragraph that matches best on its own and in its windows, with those of
+its neighbours that match too.
+"""
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from autopoll.backends.passages import Paragraph
+from autopoll.backends.terms import indexable, quoted, terms
+
+WINDOW = 5  # paragraphs
+STRIDE = 2
+CANDIDATES = 40  # windows that get the closer look
+TITLE_WEIGHT = 2.0  # of a word in a heading, over one in the text
+OWN_WEIGHT = 1.0  # of what the paragraph matches by itself, over what its window does
+COVER = 0.3  # share of the question's weight that a passage must match to be an answer at all
+PASSAGE_CHARS = 900
+
+_TOKENIZE = ("porter", "unicode61", "remove_diacritics", "2")
+
+
+class Hit(NamedTuple):
+    """A passage that may answer: consecutive paragraphs of one document, `best` among them."""
+
+    path: Path
+    paragraphs: Sequence[Paragraph]
+    best: Paragraph
+    score: float
+
+
+class _Document(NamedTuple):
+    path: Path
+    base: int  # rowid of its first window
+    title: str
+    paragraphs: list[Paragraph]
+
+
+class _Place(NamedTuple):
+    document: _Document
+    place: int  # index of the paragraph
+    score: float
+    matches: dict[int, dict[str, float]]  # of the candidate paragraphs of its document
+
+
+class Index:
+    """Documents cut into paragraphs, searchable by question. Not safe across threads."""
+
+    def __init__(self, window: int = WINDOW, stride: int = STRIDE) -> None:
+        self._window, self._stride = window, stride
+        self._db = apsw.Connection(":memory:")
+        self._db.execute(
+            "CREATE VIRTUAL TABLE passage USING fts5(title, body, content='', "
+            f"contentless_delete=1, tokenize='{' '.join(_TOKENIZE)}')"
+        )
+        self._tokenizer = self._db.fts5_tokenizer(_TOKENIZE[0], list(_TOKENIZE[1:]))
+        self._documents: dict[Path, _Document] = {}
+        self._bases: list[int] = []  # ascending; rowids are never used twice
+        self._by_base: dict[int, _Document] = {}
+        self._next = 1
+        self._windows = 0
+
+    def put(self, path: Path, title: str, paragraphs: list[Paragraph]) -> None:
+        """Index a document, in place of the one of that path."""
+        self.drop(path)
+        if not paragraphs:
+            return
+        document = _Document(path, self._next, title, paragraphs)
+        starts = self._starts(document)
+        with self._db:
+            self._db.executemany(
+                "INSERT INTO passage(rowid, title, body) VALUES (?, ?, ?)",
+                (
+                    (document.base + n, *_row(title, paragraphs[at : at + self._window]))
+                    for n, at in enumerate(starts)
+                ),
+            )
+        self._next += len(starts)
+        self._windows += len(starts)
+        self._documents[path] = self._by_base[document.base] = document
+        self._bases.append(document.base)
+
+    def drop(self, path: Path) -> None:
+        """Forget a document; tolerated when there is none."""
+        document = self._documents.pop(path, None)
+        if document is None:
+            return
+        count = len(self._starts(document))
+        with self._db:
+            self._db.execute(
+                "DELETE FROM passage WHERE rowid >= ? AND rowid < ?",
+                (document.base, document.base + count),
+            )
+        self._windows -= count
+        self._bases.remove(document.base)
+        del self._by_base[document.base]
+
+    def search(self, question: str, limit: int, only: Path | None = None) -> list[Hit]:
+        """Return up to `limit` passages, best first; of one document when `only` names it."""
+        weights = self._weights(terms(question))
+        stems = {word: self._stems(word) for word in weights}
+        hits = []
+        for document, places in self._candidates(list(weights), only):
+            matches = {place: self._match(document, place, stems) for place in places}
+            for place, window_score in places.items():
+                own = sum(weights[word] * share for word, share in matches[place].items())
+                hits.append(_Place(document, place, window_score + OWN_WEIGHT * own, matches))
+        hits.sort(key=lambda hit: (-hit.score, hit.document.path, hit.place))
+        return self._passages(hits, weights, limit)
+
+    def check(self) -> None:
+        """Run a trivial query; raise apsw.Error when the index cannot be searched."""
+        self._db.execute("SELECT count(*) FROM passage WHERE passage MATCH '\"a\"'").fetchall()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._db.close()
+
+    def _candidates(
+        self, words: Sequence[str], only: Path | None
+    ) -> list[tuple[_Document, dict[int, float]]]:
+        """Return each document's paragraphs in the best windows, with the score of that window."""
+        low, high = 0, self._next
+        if only is not None:
+            document = self._documents.get(only)
+            low = high = 0
+            if document is not None:
+                low, high = document.base, document.base + len(self._starts(document))
+        if not words:
+            return []
+        rows = self._db.execute(
+            "SELECT rowid, -bm25(passage, ?, 1.0) AS score FROM passage WHERE passage MATCH ? "
+            "AND rowid >= ? AND rowid < ? ORDER BY score DESC LIMIT ?",
+            (TITLE_WEIGHT, " OR ".join(map(quoted, words)), low, high, CANDIDATES),
+        )
+        found: dict[int, tuple[_Document, dict[int, float]]] = {}
+        for rowid, score in rows:
+            base = self._bases[bisect_right(self._bases, rowid) - 1]
+            document, places = found.setdefault(base, (self._by_base[base], {}))
+            at = (rowid - base) * self._stride
+            for place in range(at, min(at + self._window, len(document.paragraphs))):
+                places[place] = max(score, places.get(place, 0.0))
+        return list(found.values())
+
+    def _match(
+        self, document: _Document, place: int, stems: dict[str, list[str]]
+    ) -> dict[str, float]:
+        """Return how well each word matches a paragraph, 0 to 1; a heading counts for less."""
+        paragraph = document.paragraphs[place]
+        body = Counter(self._stems(paragraph.text))
+        head = set(self._stems(f"{document.title} {' '.join(paragraph.headings)}"))
+        matched = {}
+        for word, parts in stems.items():
+            count = min((body[part] for part in parts), default=0)
+            share = count / (count + 0.4) if count else 0.0
+            if parts and all(part in head for part in parts):
+                share = max(share, 0.5)
+            if share:
+                matched[word] = share
+        return matched
+
+    def _passages(self, places: list[_Place], weights: dict[str, float], limit: int) -> list[Hit]:
+        """Return the best places, each with its neighbours, none of them twice."""
+        total = sum(weights.values())
+        taken: set[tuple[int, int]] = set()
+        hits: list[Hit] = []
+        for each in places:
+            if len(hits) == limit:
+                break
+            base = each.document.base
+            if (base, each.place) in taken:
+                continue
+            span = _span(each)
+            matched = {word for at in span for word in each.matches.get(at, ())}
+            if sum(weights[word] for word in matched) < COVER * total:
+                continue
+            run = [at for at in span if (base, at) not in taken]
+            taken.update((base, at) for at in span)
+            texts = each.document.paragraphs
+            hits.append(
+                Hit(each.document.path, [texts[at] for at in run], texts[each.place], each.score)
+            )
+        return hits
+
+    def _starts(self, document: _Document) -> range:
+        last = max(1, len(document.paragraphs) - self._window + self._stride)
+        return range(0, last, self._stride)
+
+    def _weights(self, words: Sequence[str]) -> dict[str, float]:
+        """Return how telling each word is: its inverse document frequency."""
+        weights = {}
+        for word in words:
+            count = self._db.execute(
+                "SELECT count(*) FROM passage WHERE passage MATCH ?", (quoted(word),)
+            ).get
+            weights[word] = math.log(1 + (self._windows - count + 0.5) / (count + 0.5))
+        return weights
+
+    def _stems(self, text: str) -> list[str]:
+        tokens = self._tokenizer(
+            indexable(text).encode(),
+            apsw.FTS5_TOKENIZE_DOCUMENT,
+            None,
+            include_offsets=False,
+            include_colocated=False,
+        )
+        return [str(token) for token in tokens]
+
+
+def _row(title: str, paragraphs: Sequence[Paragraph]) -> tuple[str, str]:
+    headings = dict.fromkeys(name for each in paragraphs for name in each.headings)
+    body = "\n".join(each.text for each in paragraphs)
+    return indexable(f"{title} {' '.join(headings)}"), indexable(body)
+
+
+def _span(each: _Place) -> range:
+    """Return the place and the neighbours in its section that match too, up to a readable size."""
+    paragraphs, place = each.document.paragraphs, each.place
+    size = len(paragraphs[place].text)
+    first, last = place, place
+    for _ in range(WINDOW):
+        for at in (last + 1, first - 1):
+            if (
+                0 <= at < len(paragraphs)
+                and each.matches.get(at)
+                and paragraphs[at].headings == paragraphs[place].headings
+                and size + len(paragraphs[at].text) <= PASSAGE_CHARS
+            ):
+                size += len(paragraphs[at].text)
+                first, last = min(first, at), max(last, at)
+    return range(first, last + 1)
