@@ -58,9 +58,13 @@ class AlreadyRunning(AutopollError):
 
 
 class SupervisorError(AutopollError):
-    """supervisord does not answer, or refuses."""
+    """supervisord is not there, refuses, or (`hung`) is there and does not answer."""
 
     exit_code = Exit.UNREACHABLE
+
+    def __init__(self, what: str, mend: str = "", *, hung: bool = False) -> None:
+        super().__init__(what, mend)
+        self.hung = hung
 
 
 class TimedOut(AutopollError):

@@ -1,0 +1,77 @@
+"""Logging of the long-running roles: one JSON object a line, in rotating private files.
+
+Nothing goes to stdout or stderr: supervisord reads those, and a supervisord that stands still
+would block whoever writes.
+"""
+
+import contextlib
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from autopoll.redact import redact
+
+_MAX_BYTES = 5 * 1024 * 1024
+_KEPT = 3
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def setup(folder: Path, name: str, level: int = logging.INFO) -> None:
+    """Send every log record of this process to `folder/<name>.log`, three of 5 MB, mode 0600.
+
+    A full disk costs records, never the process. Raises OSError when the file cannot be opened.
+    """
+    handler = _File(folder / f"{name}.log")
+    handler.setFormatter(_Json())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(True)
+
+
+class _Json(logging.Formatter):
+    """One line: `at` (UTC), `level`, `logger`, `text`, `trace` of an exception, and any extras."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "at": at,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "text": redact(record.getMessage()),
+        }
+        for key, value in vars(record).items():
+            if key not in _STANDARD:
+                line[key] = redact(value) if isinstance(value, str) else value
+        if record.exc_info:
+            line["trace"] = redact(self.formatException(record.exc_info))
+        if record.stack_info:
+            line["stack"] = redact(record.stack_info)
+        return json.dumps(line, default=lambda value: redact(str(value)))
+
+
+class _File(RotatingFileHandler):
+    """A rotating file that only its owner reads."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=_MAX_BYTES, backupCount=_KEPT - 1, encoding="utf-8")
+
+    def _open(self) -> TextIOWrapper:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.baseFilename, flags, 0o600)
+        os.fchmod(descriptor, 0o600)
+        return open(descriptor, "a", encoding="utf-8")  # noqa: PTH123 - a descriptor has no Path
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop the record, and open the file anew for the next: there may be room again."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with contextlib.suppress(OSError):  # closing flushes, and there is still no room
+                stream.close()

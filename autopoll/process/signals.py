@@ -1,0 +1,106 @@
+"""Signals that reach the process that was meant, or nobody.
+
+A pid is only a number: between judging a process and signalling it the number may have gone to a
+stranger. A pidfd holds on to one process, so it is opened first, and only then is the start time
+compared; after that no reuse can redirect the signal.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import signal
+from collections.abc import Iterator
+
+from autopoll.errors import AutopollError
+from autopoll.process.vitals import vitals
+
+_TO_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
+
+
+class NotPermitted(AutopollError):
+    """The process belongs to another user."""
+
+
+def open_process(pid: int, started: int) -> int | None:
+    """Return a pidfd (close-on-exec) of this very process, or None when it is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a thread's number, not a process's, since Linux 6.9
+            raise
+        return None
+    reading = vitals(pid)
+    if reading is None or reading.started != started:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_ready(descriptor: int, timeout: float = 0.0) -> bool:
+    """Tell whether the pidfd's process has ended, all its threads included; wait for that."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+def send(pid: int, started: int, number: signal.Signals) -> bool:
+    """Signal one process; False, with nothing done, when it is gone, init, or ourselves.
+
+    Raises NotPermitted.
+    """
+    if pid <= 1 or pid == os.getpid():
+        return False
+    with _held(pid, started) as descriptor:
+        return descriptor is not None and _signal(descriptor, pid, number)
+
+
+def send_group(pid: int, started: int, number: signal.Signals) -> bool:
+    """Signal the group that this process leads, or the process alone when it leads none.
+
+    False, with nothing done, when it is gone, init, or in our own group. Raises NotPermitted.
+    """
+    if pid <= 1 or pid in (os.getpid(), os.getpgrp()):
+        return False
+    with _held(pid, started) as descriptor:
+        if descriptor is None:
+            return False
+        reading = vitals(pid)
+        if reading is None:
+            return False
+        if reading.group != pid:
+            return _signal(descriptor, pid, number)
+        try:
+            return _signal(descriptor, pid, number, _TO_GROUP)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # An older kernel. The number cannot go to a new group while this process is unreaped,
+            # and it was there a moment ago.
+            os.killpg(pid, number)
+            return True
+
+
+@contextlib.contextmanager
+def _held(pid: int, started: int) -> Iterator[int | None]:
+    descriptor = open_process(pid, started)
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _signal(descriptor: int, pid: int, number: signal.Signals, flags: int = 0) -> bool:
+    try:
+        signal.pidfd_send_signal(descriptor, number, None, flags)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        raise NotPermitted(
+            f"process {pid} may not be signalled: it belongs to another user",
+            "Run autopoll's processes under one user.",
+        ) from None
+    return True

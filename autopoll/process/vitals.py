@@ -1,0 +1,54 @@
+"""What the kernel says of a process, read from /proc in one go; nothing here is cached."""
+
+import functools
+import os
+from pathlib import Path
+
+import msgspec
+
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Vitals(msgspec.Struct, frozen=True):
+    """One reading of /proc/<pid>/stat."""
+
+    pid: int
+    state: str  # R S D T t Z X …, of the thread-group leader
+    parent: int
+    group: int
+    threads: int
+    cpu_s: float
+    started: int  # ticks since boot; with the pid it names a process for good
+    rss_bytes: int
+
+    @property
+    def stopped(self) -> bool:
+        """Whether job control holds it still; being traced ("t") is an operator's business."""
+        return self.state == "T"
+
+
+def vitals(pid: int) -> Vitals | None:
+    """Return a reading of the process, or None when there is no such process."""
+    try:
+        line = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command stands in parentheses and may hold any byte, so the fields count from the last.
+    fields = line[line.rindex(b")") + 2 :].split()
+    return Vitals(
+        pid=pid,
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        threads=int(fields[17]),
+        cpu_s=(int(fields[11]) + int(fields[12])) * _TICK,
+        started=int(fields[19]),
+        rss_bytes=int(fields[21]) * _PAGE,
+    )
+
+
+@functools.cache
+def boot_id() -> str:
+    """Return the id of this boot: monotonic times and start times of another mean nothing here."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
