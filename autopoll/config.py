@@ -21,17 +21,17 @@ STOP_WAIT_S = 30  # stopwaitsecs of every program in conf/supervisord.conf
 _T = TypeVar("_T", bound="_Section")
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The root of every table: an unknown key is an error, not a wish."""
+class _Section(msgspec.Struct, frozen=True):
+    """The root of every table."""
 
 
-class BridgeSection(_Section):
+class BridgeSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where conversations and messages are stored; a relative path is meant from the home."""
 
     url: str = "sqlite:///var/bridge.db"
 
 
-class DeliverySection(_Section):
+class DeliverySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a claim is held, how often a query is tried, how large a message may be."""
 
     visibility_timeout: Duration = Duration(60)
@@ -40,7 +40,7 @@ class DeliverySection(_Section):
     drain_timeout: Duration = Duration(20)
 
 
-class AccessSection(_Section):
+class AccessSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Token lifetime, rate budget of one session, and whether secrets in messages are redacted."""
 
     token_lifetime: Duration = Duration(30 * 86400)
@@ -49,7 +49,7 @@ class AccessSection(_Section):
     redact: bool = True
 
 
-class ShardSection(_Section):
+class ShardSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A named answering role: its backend, context, and number of instances."""
 
     backend: str
@@ -59,7 +59,7 @@ class ShardSection(_Section):
     options: dict[str, Any] = {}
 
 
-class Config(_Section):
+class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one home."""
 
     shards: dict[str, ShardSection]

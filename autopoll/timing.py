@@ -46,5 +46,5 @@ def backoff_ms(attempt: int, *, base_ms: int = 200, cap_ms: int = 30_000) -> int
     Grows fourfold an attempt, because the first failure is mostly a killed process and the asker
     waits; half of the span is random, so that what failed together does not come back together.
     """
-    span = min(cap_ms, base_ms * 4 ** min(attempt - 1, 16))
+    span = min(cap_ms, base_ms << 2 * min(attempt - 1, 16))
     return span // 2 + random.randrange(span // 2 + 1)  # noqa: S311 - jitter, not a secret

@@ -1,0 +1,56 @@
+"""A name that only one process may hold, for as long as it lives."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from autopoll.errors import AlreadyRunning
+
+
+@contextmanager
+def hold(path: Path, what: str) -> Iterator[int]:
+    """Hold the lock file for the block and yield its descriptor.
+
+    The kernel frees it when the holder dies, however it dies. Raises AlreadyRunning naming the
+    holder's pid.
+    """
+    descriptor = acquire(path, what)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def acquire(path: Path, what: str) -> int:
+    """Take the lock and return its descriptor, which frees it when closed."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise AlreadyRunning(
+            f"{what} is running already, as process {holder or 'unknown'} (lock {path})",
+            "Stop that one first; `autopoll status` shows it.",
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def holder_of(path: Path) -> int | None:
+    """Return the pid of the process that holds the lock, or None; changes nothing."""
+    try:
+        inode = path.stat()
+        text = path.read_text("ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    # /proc/locks tells without taking the lock, which would make a racing holder fail.
+    key = f"{os.major(inode.st_dev):02x}:{os.minor(inode.st_dev):02x}:{inode.st_ino}"
+    held = any(
+        len(fields := line.split()) > 5 and fields[1] == "FLOCK" and fields[5] == key
+        for line in Path("/proc/locks").read_text("ascii").splitlines()
+    )
+    return int(text) if held and text.isdigit() else None

@@ -1,0 +1,274 @@
+"""Brings a home up, takes it down, and clears away what a violent death left behind.
+
+supervisord is the one that restarts; this module only starts and ends it. It runs behind a lock,
+so that a home has one, and as a subreaper, so that orphans of its children become its own.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from autopoll.backends import open_backend
+from autopoll.backends.contract import Setting
+from autopoll.config import STOP_WAIT_S, Config, context_paths
+from autopoll.errors import AlreadyRunning, AutopollError, Down, Exit, SupervisorError, TimedOut
+from autopoll.home import Home
+from autopoll.prepare import prepare, socket_path
+from autopoll.process import heartbeat, orphans
+from autopoll.process.heartbeat import State
+from autopoll.process.lock import acquire, hold, holder_of
+from autopoll.process.supervisor import Supervisor
+
+START_LIMIT_S = 90.0
+STEP_S = 0.05
+PR_SET_CHILD_SUBREAPER = 36
+LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and keeps this
+READY = (State.IDLE, State.BUSY)
+# What a Claude Code session leaves in the environment makes a nested one silent (empty stdout).
+NESTING = ("CLAUDECODE", "CLAUDE_CODE_", "CLAUDE_PID", "CLAUDE_EFFORT", "AI_AGENT", "TRACEPARENT")
+NESTING_KEPT = ("CLAUDE_CODE_OAUTH_TOKEN",)
+
+Report = Callable[[str], None]
+
+
+def up(home: Home, config: Config, report: Report) -> None:
+    """Start everything in the background and return when it is ready.
+
+    Raises AlreadyRunning, ConfigError, or Down with the reason of what did not come up.
+    """
+    check(home, config)
+    lock = home.locks / "supervisord.lock"
+    prepare(home, config)
+    if holder := holder_of(lock):
+        raise AlreadyRunning(
+            f"{home.root} is up already (supervisord is process {holder})",
+            "Use `autopoll restart`, or `autopoll down` first.",
+        )
+    report("starting supervisord")
+    output = home.log / "up.stderr"
+    with output.open("wb") as stderr:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "autopoll", "up", "--foreground", "--home", str(home.root)],
+            cwd=home.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+
+    def gone() -> str:
+        if child.poll() is None:
+            return ""
+        return output.read_text("utf-8", "replace").strip() or f"exit code {child.returncode}"
+
+    wait_ready(home, config, report, gone)
+
+
+def up_in_foreground(home: Home, config: Config) -> None:
+    """Become supervisord; never returns. For containers, systemd, and `up` itself."""
+    check(home, config)
+    prepare(home, config)
+    descriptor = acquire(home.locks / "supervisord.lock", f"supervisord of {home.root}")
+    clear_leftovers(home, config.delivery.drain_timeout)
+    home.make_private()
+    write_shards(home, config)
+    os.dup2(descriptor, LOCK_DESCRIPTOR, inheritable=True)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise Down(f"cannot become a subreaper: {os.strerror(ctypes.get_errno())}")
+    os.chdir(home.root)
+    os.execve(  # noqa: S606 - no shell is wanted
+        sys.executable,
+        [sys.executable, "-m", "supervisor.supervisord", "-n", "-s", "-c", str(home.supervisord_conf)],
+        environment(dict(os.environ)),
+    )
+
+
+def down(home: Home, config: Config, report: Report) -> bool:
+    """Drain and stop everything, leaving no process and nothing in var/run; tell if it was up."""
+    lock = home.locks / "supervisord.lock"
+    holder = holder_of(lock)
+    if holder:
+        report("draining")
+        os.kill(holder, signal.SIGCONT)  # a stopped supervisord could not hear us
+        try:
+            Supervisor(socket_path(home)).shutdown()
+        except SupervisorError as error:
+            report(f"supervisord does not answer ({error.what}), terminating it")
+            os.kill(holder, signal.SIGTERM)
+        # Three programs stop one after another, each within STOP_WAIT_S at the worst.
+        if not _until(lambda: holder_of(lock) is None, 3 * STOP_WAIT_S):
+            report("supervisord does not end, killing it")
+            os.kill(holder, signal.SIGKILL)
+            _until(lambda: holder_of(lock) is None, 5.0)
+    elif not home.run.is_dir():
+        return False
+    try:
+        with hold(lock, f"supervisord of {home.root}"):
+            left = clear_leftovers(home, config.delivery.drain_timeout)
+    except AlreadyRunning as error:
+        raise Down(f"{home.root} was started again while it went down: {error.what}") from error
+    return bool(holder or left)
+
+
+def restart(home: Home, config: Config, name: str | None, report: Report) -> None:
+    """Restart one program, or everything when no name is given."""
+    if name is None:
+        down(home, config, report)
+        up(home, config, report)
+        return
+    supervisor = Supervisor(socket_path(home))
+    report(f"draining {name}")
+    before = heartbeat.read(home.beats / name)
+    supervisor.restart(name)
+    report(f"waiting for {name}")
+
+    def ready() -> bool:
+        beat = heartbeat.read(home.beats / name)
+        new = beat is not None and (before is None or beat.pid != before.pid)
+        return new and beat is not None and beat.state in READY
+
+    if not _until(ready, START_LIMIT_S):
+        raise TimedOut(f"{name} is not ready after {START_LIMIT_S:.0f} s", f"See: autopoll logs {name}")
+
+
+def check(home: Home, config: Config) -> None:
+    """Raise ConfigError for whatever can be known to be wrong before anything is started."""
+    socket_path(home)
+    for shard, section in config.shards.items():
+        open_backend(
+            section.backend,
+            Setting(
+                shard=shard,
+                root=home.root,
+                context=context_paths(home, section),
+                options=section.options,
+            ),
+        )
+
+
+def environment(inherited: dict[str, str]) -> dict[str, str]:
+    """Return the environment for supervisord: ours, less what breaks nested agents."""
+    kept = {
+        name: value
+        for name, value in inherited.items()
+        if name in NESTING_KEPT or not name.startswith(NESTING)
+    }
+    # conf/supervisord.conf says `autopoll`: the one of this installation, activated or not.
+    folders = [str(Path(sys.executable).parent)]
+    if script := shutil.which("autopoll"):
+        folders.append(str(Path(script).parent))
+    kept["PATH"] = os.pathsep.join([*folders, kept.get("PATH", os.defpath)])
+    return kept
+
+
+def write_shards(home: Home, config: Config) -> None:
+    """Write a program file for each instance that conf/supervisord.conf does not name itself."""
+    home.shards_d.mkdir(mode=0o700, exist_ok=True)
+    template = _section(home.supervisord_conf.read_text("utf-8"), "program:worker")
+    wanted: dict[str, list[str]] = {}
+    for name, shard in config.instances().items():
+        if name == "worker":
+            continue
+        number = name.rsplit("-", 1)[1]
+        text = template.replace("[program:worker]", f"[program:{name}]")
+        text = text.replace("--shard main --instance 1", f"--shard {shard} --instance {number}")
+        text = text.replace("%(here)s/../var/log/worker.", f"%(here)s/../../var/log/{name}.")
+        wanted.setdefault(f"{shard}.conf", []).append(text)
+    for old in home.shards_d.glob("*.conf"):
+        if old.name not in wanted:
+            old.unlink()
+    for name, sections in wanted.items():
+        (home.shards_d / name).write_text("\n".join(sections), "utf-8")
+
+
+def clear_leftovers(home: Home, patience: float) -> int:
+    """End what an earlier supervisord left running, empty var/run, and return how many there were.
+
+    Orphans drain by themselves when supervisord dies; only what outlives its drain is killed.
+    Called under the home's lock.
+    """
+    marker = {"AUTOPOLL_SUPERVISED": str(home.supervisord_conf.parent)}
+    count = len(orphans.find(marker))
+    _until(lambda: not orphans.find(marker), patience)
+    orphans.sweep(marker)
+    socket_path(home).unlink(missing_ok=True)
+    if home.run.is_dir():
+        for entry in home.run.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    return count
+
+
+def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], str]) -> None:
+    """Wait until every role beats and is ready; raise Down with what is known of a failure."""
+    names = ["watchdog", *config.instances(), "poller"]
+    reported = ""
+
+    def missing() -> list[str]:
+        beats = {beat.name: beat for beat in heartbeat.read_all(home.beats)}
+        return [
+            name
+            for name in names
+            if name not in beats
+            or beats[name].state not in READY
+            or not heartbeat.is_alive(beats[name])
+        ]
+
+    end = time.monotonic() + START_LIMIT_S
+    while waiting := missing():
+        if why := gone():
+            raise Down(f"supervisord did not start: {why}")
+        if failed := given_up(home):
+            raise Down(f"{failed} does not start", f"See: autopoll logs {failed}")
+        if time.monotonic() > end:
+            raise TimedOut(
+                f"not ready after {START_LIMIT_S:.0f} s: {', '.join(waiting)}",
+                f"See: autopoll logs {waiting[0]}",
+            )
+        if (text := f"waiting for {', '.join(waiting)}") != reported:
+            report(reported := text)
+        time.sleep(STEP_S)
+
+
+def given_up(home: Home) -> str | None:
+    """Return a program that stays down because of its configuration."""
+    try:
+        programs = Supervisor(socket_path(home)).processes()
+    except SupervisorError:
+        return None  # not listening yet
+    return next(
+        (
+            program.name
+            for program in programs
+            if program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
+        ),
+        None,
+    )
+
+
+def _section(text: str, name: str) -> str:
+    """Return one section of an ini text, with its header."""
+    start = text.find(f"[{name}]")
+    if start < 0:
+        raise AutopollError(f"conf/supervisord.conf has no section [{name}]", "Restore it.")
+    end = text.find("\n[", start)
+    lines = text[start : end if end > 0 else len(text)].splitlines()
+    return "\n".join(line for line in lines if not line.startswith(";")).strip() + "\n"
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(STEP_S)
+    return True

@@ -1,0 +1,22 @@
+"""Fixtures for all tests that need a whole home."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from place import ECHO, Place
+
+
+@pytest.fixture
+def new_place(tmp_path: Path) -> Iterator[Callable[..., Place]]:
+    """Make homes that are taken down when the test ends."""
+    places: list[Place] = []
+
+    def make(config: str = ECHO, name: str = "home") -> Place:
+        place = Place(tmp_path / name, config)
+        places.append(place)
+        return place
+
+    yield make
+    for place in places:
+        place.close()

@@ -1,0 +1,174 @@
+"""A real home in a scratch folder, driven the way its users drive it: by the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from autopoll.bridge import open_bridge
+from autopoll.bridge.contract import Bridge, Limits, Message
+from autopoll.home import Home
+from autopoll.message import read_answer
+from autopoll.process import heartbeat
+from autopoll.process.heartbeat import Beat
+
+ECHO = '[shards.main]\nbackend = "echo"\n'
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+    """Return the condition's first true value; fail when none comes in time."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited {seconds} s for {what or condition}"
+        time.sleep(0.01)
+    return value
+
+
+class Place:
+    """One home; `down` is always called at the end of a test, whatever happened to it."""
+
+    def __init__(self, root: Path, config: str = ECHO) -> None:
+        self.root = root
+        self.home = Home(root)
+        self.environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("AUTOPOLL_")
+        }
+        self.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "autopoll.toml").write_text(config)
+        self.run("init", str(root))
+
+    # --- the command line
+
+    def run(
+        self, *args: str, code: int | None = 0, stdin: str | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `autopoll …` in the home and check its exit code (None: any)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "autopoll", *args],
+            cwd=self.root,
+            env=self.environ,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert code is None or done.returncode == code, (
+            f"autopoll {' '.join(args)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def json(self, *args: str, code: int | None = 0, **more: Any) -> Any:
+        """Run a command with --json and return what it printed."""
+        return json.loads(self.run(*args, "--json", code=code, **more).stdout)
+
+    def ask(self, question: str, *args: str, **more: Any) -> dict[str, Any]:
+        return self.json("ask", question, *args, **more)
+
+    def start_ask(self, question: str, *args: str) -> subprocess.Popen[str]:
+        """Start an `ask` and leave it waiting."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "autopoll", "ask", question, "--json", *args],
+            cwd=self.root,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    # --- its processes
+
+    def beat(self, name: str) -> Beat | None:
+        """Return the heartbeat of a process that lives."""
+        beat = heartbeat.read(self.home.beats / name)
+        return beat if beat and heartbeat.is_alive(beat) else None
+
+    def pid(self, name: str) -> int:
+        beat = self.beat(name)
+        assert beat, f"{name} does not live"
+        return beat.pid
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> int:
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    def busy(self, name: str) -> Beat:
+        """Wait until a worker has a request in hand."""
+        return until(
+            lambda: (beat := self.beat(name)) and beat.request_id is not None and beat,
+            what=f"{name} to be busy",
+        )
+
+    def ready(self, *names: str, seconds: float = 60.0) -> None:
+        """Wait until processes live and can take work."""
+        for name in names:
+            until(
+                lambda name=name: (b := self.beat(name)) and b.state in ("idle", "busy"),
+                seconds,
+                f"{name} to be ready",
+            )
+
+    def supervisord(self) -> int:
+        return int((self.home.run / "supervisord.pid").read_text())
+
+    def processes(self) -> list[psutil.Process]:
+        """Return everything that supervisord started here, orphans too."""
+        mark = str(self.home.supervisord_conf.parent)
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("AUTOPOLL_SUPERVISED") == mark:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+        return found
+
+    def names(self) -> list[str]:
+        """Return the role of every process here, sorted; a name twice is a double."""
+        roles = []
+        for process in self.processes():
+            try:
+                line = process.cmdline()
+            except psutil.NoSuchProcess:
+                continue
+            roles += [word for word in line if word in ("poller", "worker", "watchdog")][:1]
+        return sorted(roles)
+
+    # --- its bridge
+
+    def bridge(self) -> Bridge:
+        return open_bridge("sqlite:///var/bridge.db", self.root, Limits())
+
+    def close(self) -> None:
+        """Take everything down; what is left over then fails the test that left it."""
+        for process in self.processes():
+            process.send_signal(signal.SIGCONT)
+        self.run("down", timeout=150)
+        left = [process for process in self.processes() if process.is_running()]
+        for process in left:
+            process.kill()
+        assert not left, f"left running: {left}"
+
+
+def answers_to(messages: list[Message]) -> list[int]:
+    """Return which message each answer answers, in the order of the answers."""
+    return [
+        json.loads(message.metadata or "{}")["in_reply_to"]
+        for message in messages
+        if json.loads(message.metadata or "{}").get("type") == "response"
+    ]
+
+
+def texts(messages: list[Message]) -> list[str]:
+    return [read_answer(message.text, message.metadata).text for message in messages]
