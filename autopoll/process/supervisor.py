@@ -23,12 +23,13 @@ _NOT_RUNNING = 70
 _ALREADY_ADDED = 90
 
 
-class Program(msgspec.Struct, frozen=True):
+class Program(msgspec.Struct, frozen=True, kw_only=True):
     """One program as supervisord sees it; times are wall-clock seconds, 0 for never."""
 
     name: str
     group: str
-    statename: str  # STOPPED STARTING RUNNING BACKOFF STOPPING EXITED FATAL UNKNOWN
+    # STOPPED STARTING RUNNING BACKOFF STOPPING EXITED FATAL UNKNOWN
+    state: str = msgspec.field(name="statename")
     pid: int  # 0 when it does not run
     start: int
     stop: int
@@ -45,7 +46,7 @@ class Program(msgspec.Struct, frozen=True):
     @property
     def runs(self) -> bool:
         """Whether supervisord has it up, is bringing it up, or will try again by itself."""
-        return self.statename in ("RUNNING", "STARTING", "BACKOFF")
+        return self.state in ("RUNNING", "STARTING", "BACKOFF")
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -83,6 +84,11 @@ class Supervisor:
     def stop(self, name: str, wait: bool = False) -> None:
         """Stop a program, and `wait` until it has ended; one that is stopped is left alone."""
         self._call("supervisor.stopProcess", name, wait, but=_NOT_RUNNING, wait=wait)
+
+    def restart(self, name: str) -> None:
+        """Stop a program, waiting until it has ended, and start it."""
+        self.stop(name, wait=True)
+        self.start(name)
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal ("HUP", "10") to a running program."""
