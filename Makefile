@@ -1,0 +1,63 @@
+# What a developer types. `make help` is made from the `##` comments of the targets.
+# Needs Python 3.11 or newer and make; everything else goes into .venv. Paths are relative, so
+# that the checkout may lie in a folder with spaces.
+
+# The first interpreter that is new enough and can make an environment; name another with PYTHON=…
+FIT = -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p $(FIT) 2>/dev/null && echo $$p && break; done)
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+RUN = .venv/bin/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check up down status health build clean
+
+help: ## show this help
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: .venv/installed ## make .venv with everything the other targets need
+
+demo: setup ## watch it work: questions, kill -9, answers, nothing left; a minute
+	@.venv/bin/python demo
+
+test: setup ## run all tests
+	@$(RUN) pytest
+
+check: setup ## ruff, mypy, and the direction of imports
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@.venv/bin/lint-imports
+
+up: setup ## start this checkout as a home
+	@$(RUN) autopoll up
+
+down: setup ## finish what is in flight and stop it
+	@$(RUN) autopoll down
+
+status: setup ## show processes, shards and queue
+	@$(RUN) autopoll status
+
+health: setup ## ask a canary question through the whole chain
+	@$(RUN) autopoll health --deep
+
+build: setup ## make the sdist and the wheel in dist/
+	@$(RUN) build --no-isolation
+
+clean: ## remove .venv, builds and caches; var/ holds data and stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache \
+		.import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp comes last, so that an install that broke off is done again.
+.venv/installed: setup.cfg pyproject.toml
+	@$(if $(PYTHON),,$(error No Python 3.11 or newer with venv was found. \
+		Install one, or name it: make setup PYTHON=/path/to/python3))
+	@"$(PYTHON)" $(FIT) || { echo "$(PYTHON) is no Python 3.11 or newer with venv." \
+		"Name another: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Setting up .venv with $$("$(PYTHON)" --version), once" >&2
+	@"$(PYTHON)" -m venv .venv
+	@$(RUN) pip install --quiet --editable '.[dev]'
+	@touch $@
