@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from autopoll.errors import NotFound
+from autopoll.errors import ConfigError, NotFound
 
 CONFIG_NAME = "autopoll.toml"
+SOCKET_LIMIT = 95  # bytes of path; supervisord adds its pid before it binds
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,7 @@ class Home:
     root: Path
 
     @classmethod
-    def find(
-        cls, explicit: str | None = None, environ: Mapping[str, str] = os.environ
-    ) -> "Home":
+    def find(cls, explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> "Home":
         """Return the home: `--home`, AUTOPOLL_HOME, the nearest folder upward, the state folder.
 
         Raises NotFound when none of them holds an autopoll.toml.
@@ -125,9 +124,39 @@ class Home:
             folder.chmod(0o700)
 
 
+def socket_path(home: Home) -> Path:
+    """Return supervisord's socket, as conf/supervisord.conf names it.
+
+    Raises ConfigError when the file cannot be read, names none, or names one too long to bind.
+    """
+    from configparser import Error, RawConfigParser
+
+    conf = home.supervisord_conf
+    parser = RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
+    try:
+        parser.read_string(conf.read_text(encoding="utf-8"))
+        text = parser.get("unix_http_server", "file")
+    except OSError as error:
+        raise ConfigError(
+            f"{conf} cannot be read: {error.strerror}", f"Make it with: autopoll init '{home.root}'"
+        ) from error
+    except (Error, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{conf} names no socket: {error}", "Give [unix_http_server] a file, or make it anew."
+        ) from error
+    path = os.path.normpath(conf.parent / text.replace("%(here)s", str(conf.parent)))
+    length = len(os.fsencode(path))
+    if length > SOCKET_LIMIT:
+        raise ConfigError(
+            f"socket path too long: {path} has {length} bytes, at most {SOCKET_LIMIT} work",
+            f"Remove {conf} and run autopoll init '{home.root}', which picks a short one.",
+        )
+    return Path(path)
+
+
 def default_root() -> Path:
     """Return the platform's state folder for autopoll, the home of last resort."""
-    import platformdirs  # noqa: PLC0415 - most commands find a home before they need it
+    import platformdirs
 
     return platformdirs.user_state_path("autopoll")
 

@@ -1,0 +1,268 @@
+"""Asking, and fetching the answer later."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from autopoll.cli.front import DurationType, Front, command
+from autopoll.cli.render import Progress, print_json, shown
+from autopoll.errors import Exit, RateLimited, TimedOut, UsageError
+
+if TYPE_CHECKING:
+    from autopoll.bridge.contract import QueryState
+    from autopoll.service import Asked, Result, Service, Waiter
+
+BATCH = 200  # questions of one commit; small enough that the first answers come while we send
+INTERRUPTED = 130
+
+
+@command(
+    "ask",
+    example="autopoll ask 'How do I run the tests?'\n"
+    "git diff | autopoll ask - --shard reviewer --timeout 10m\n"
+    "autopoll ask --lines --json < questions.txt",
+)
+@click.argument("question", required=False)
+@click.option("--shard", metavar="NAME", help="Whom to ask; main, or the only one there is.")
+@click.option("--all", "to_all", is_flag=True, help="Ask every shard and print every answer.")
+@click.option("--lines", is_flag=True, help="Read a question a line from stdin; skip empty lines.")
+@click.option("--context-file", metavar="FILE", help="A file of the shard's context to look into.")
+@click.option(
+    "--timeout", type=DurationType(), default="5m", show_default=True, help="How long to wait."
+)
+@click.option("--no-wait", is_flag=True, help="Store the question, print its id, and return.")
+def ask(
+    front: Front,
+    question: str | None,
+    shard: str | None,
+    to_all: bool,
+    lines: bool,
+    context_file: str | None,
+    timeout: float,
+    no_wait: bool,
+) -> int:
+    """Ask QUESTION (- reads it from stdin) and print the answer with its sources.
+
+    The question is kept once it is sent: Ctrl-C, a time-out or a stopped autopoll only end the
+    waiting, and `autopoll answer ID` takes it up again.
+    """
+    from autopoll.service import Service, Waiter, connect
+
+    if shard and to_all:
+        raise UsageError("--shard and --all exclude each other", "Give one of them.")
+    if lines and question not in (None, "-"):
+        raise UsageError("--lines reads questions from stdin", "Leave QUESTION out.")
+    if question is None and not lines:
+        raise UsageError("there is no question", "Give one: autopoll ask 'How …?'")
+    home, config = front.home, front.config
+    limit = config.delivery.max_message
+    questions = _read_lines(limit) if lines else [_read_question(question or "", limit)]
+    shards = list(config.shards) if to_all else [shard or _default_shard(list(config.shards))]
+    bridge = connect(home, config)
+    ids: list[int] = []
+    # Whoever ends us by a signal wants the same as with Ctrl-C: no bell left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    try:
+        service = Service(home, config, bridge)
+        if no_wait:
+            heard = True
+            for asked in _send(service, shards, questions, context_file, None):
+                heard = asked.heard
+                for message_id in asked.ids:
+                    _print_id(front, message_id)
+                ids += asked.ids
+            if not heard:
+                click.echo(f"autopoll: {service.down(ids).what}", err=True)
+            return Exit.OK
+        with Waiter(home) as waiter, Progress(front.json) as progress:
+            heard = True
+            progress.say("sending")
+            for asked in _send(service, shards, questions, context_file, waiter):
+                heard = asked.heard
+                ids += asked.ids
+            if not heard:
+                for message_id in ids if front.json else []:
+                    _print_id(front, message_id)
+                raise service.down(ids)
+            return _await(front, service, ids, waiter, timeout, progress)
+    except KeyboardInterrupt:
+        return _interrupted(ids)
+    finally:
+        bridge.close()
+
+
+@command("answer", example="autopoll answer 42\nautopoll answer 42 --no-wait --json")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1))
+@click.option(
+    "--timeout", type=DurationType(), default="5m", show_default=True, help="How long to wait."
+)
+@click.option("--no-wait", is_flag=True, help="Show how it stands now.")
+def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
+    """Show the answer to question ID, waiting for it if need be."""
+    from autopoll.service import Service, Waiter, connect
+
+    bridge = connect(front.home, front.config, read_only=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        service = Service(front.home, front.config, bridge)
+        results = [service.result(message_id) for message_id in ids]
+        if no_wait or all(result.status != "pending" for result in results):
+            return max(_print_result(front, result, len(ids) > 1) for result in results)
+        if not service.is_listening():
+            for result in results:
+                _print_result(front, result, len(ids) > 1)
+            raise service.down([result.id for result in results if result.status == "pending"])
+        with Waiter(front.home) as waiter, Progress(front.json) as progress:
+            return _await(front, service, list(ids), waiter, timeout, progress)
+    except KeyboardInterrupt:
+        return _interrupted(list(ids))
+    finally:
+        bridge.close()
+
+
+def _send(
+    service: "Service",
+    shards: list[str],
+    questions: list[str],
+    context_file: str | None,
+    waiter: "Waiter | None",
+) -> Iterator["Asked"]:
+    """Store the questions batch by batch, at the pace that the session's budget allows."""
+    batch = min(BATCH, service.config.access.rate_burst)
+    for start in range(0, len(questions), batch):
+        for shard in shards:
+            part = questions[start : start + batch]
+            while True:
+                try:
+                    yield service.ask(part, shard, context_file=context_file, waiter=waiter)
+                    break
+                except RateLimited as error:
+                    if len(questions) == 1:
+                        raise
+                    time.sleep(error.wait_ms / 1000)
+
+
+def _await(
+    front: Front,
+    service: "Service",
+    ids: list[int],
+    waiter: "Waiter",
+    timeout: float,
+    progress: Progress,
+) -> int:
+    """Print each outcome as it comes; return the worst exit code."""
+    several = len(ids) > 1
+    code = Exit.OK
+    settled = 0
+
+    def tell(state: "QueryState") -> None:
+        of = f" ({settled + 1} of {len(ids)})" if several else ""
+        progress.say(_progress_text(state) + of)
+
+    try:
+        for result in service.wait(ids, waiter, timeout=timeout, on_news=tell):
+            settled += 1
+            with progress.aside():
+                code = max(code, _print_result(front, result, several))
+    except TimedOut:
+        for message_id in ids[settled:] if front.json else []:
+            print_json(service.result(message_id))
+        raise
+    return code
+
+
+def _progress_text(state: "QueryState") -> str:
+    who = f"shard {state.shard}" if state.shard else "the shard"
+    again = f", attempt {state.attempts}" if state.attempts > 1 else ""
+    match state.state:
+        case "leased":
+            return f"{who} is working on question {state.message_id}{again}"
+        case "ready" if state.last_error:
+            return f"question {state.message_id} will be tried again: {state.last_error}"
+        case _:
+            return f"question {state.message_id} waits for {who}"
+
+
+def _print_id(front: Front, message_id: int) -> None:
+    if front.json:
+        print_json({"id": message_id, "status": "pending"})
+    else:
+        click.echo(f"{message_id}")
+
+
+def _print_result(front: Front, result: "Result", several: bool) -> Exit:
+    """Print an outcome and return the exit code it stands for."""
+    if front.json:
+        print_json(result)
+    elif result.status == "pending":
+        click.echo(f"question {result.id} is not answered yet (attempts: {result.attempts})")
+    else:
+        if several:
+            click.echo(f"--- question {result.id}, shard {result.shard}")
+        if result.status == "error":
+            click.echo(f"autopoll: question {result.id} failed: {result.answer}", err=True)
+        else:
+            click.echo(shown(result.answer or ""))
+            if result.sources:
+                click.echo(shown(f"\nSources: {', '.join(result.sources)}"))
+    return Exit.FAILED if result.status == "error" else Exit.OK
+
+
+def _interrupted(ids: list[int]) -> int:
+    if ids:
+        shown_ids = " ".join(str(message_id) for message_id in ids[:10])
+        more = " …" if len(ids) > 10 else ""
+        click.echo(
+            f"\nautopoll: interrupted; the question is kept, fetch it with: "
+            f"autopoll answer {shown_ids}{more}",
+            err=True,
+        )
+    else:
+        click.echo("\nautopoll: interrupted; nothing was sent", err=True)
+    return INTERRUPTED
+
+
+def _default_shard(shards: list[str]) -> str:
+    if "main" in shards or len(shards) != 1:
+        return "main"
+    return shards[0]
+
+
+def _read_question(text: str, limit: int) -> str:
+    if text != "-":
+        return text
+    return _decode(_bounded(sys.stdin.buffer.read(limit + 1), limit))
+
+
+def _read_lines(limit: int) -> list[str]:
+    questions = []
+    while line := sys.stdin.buffer.readline(limit + 1):
+        text = _decode(_bounded(line, limit)).strip()
+        if text:
+            questions.append(text)
+    if not questions:
+        raise UsageError("stdin holds no question", "Give one a line.")
+    return questions
+
+
+def _bounded(data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise UsageError(
+            f"the question is longer than {limit:,} bytes",
+            "Shorten it, or raise delivery.max_message in autopoll.toml.",
+        )
+    return data
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"stdin is not UTF-8 (byte {error.start})", "Convert it first, with iconv say."
+        ) from None

@@ -1,0 +1,121 @@
+"""What all commands share: the options --home and --json, and the home they lead to."""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+import click
+
+if TYPE_CHECKING:
+    from autopoll.config import Config
+    from autopoll.home import Home
+
+P = ParamSpec("P")
+
+
+class Front:
+    """What the command line was started with."""
+
+    def __init__(self) -> None:
+        self.home_name: str | None = None
+        self.json = False
+
+    @functools.cached_property
+    def home(self) -> "Home":
+        """The home to work on; raises NotFound."""
+        from autopoll.home import Home
+
+        return Home.find(self.home_name)
+
+    @functools.cached_property
+    def config(self) -> "Config":
+        """The home's settings; raises ConfigError."""
+        from autopoll.config import load
+
+        return load(self.home)
+
+
+def _keep_home(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Front).home_name = value
+
+
+def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Front).json = True
+
+
+home_option = click.option(
+    "--home",
+    metavar="DIR",
+    expose_value=False,
+    callback=_keep_home,
+    type=click.Path(),
+    help="The home; else AUTOPOLL_HOME, or the nearest folder upward with autopoll.toml.",
+)
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_json,
+    help="Print JSON, one object or one object a line.",
+)
+
+
+def command(
+    name: str, *, example: str, group: click.Group | None = None
+) -> Callable[[Callable[Concatenate[Front, P], int | None]], click.Command]:
+    """Make a function a command with --home, --json and an example in its help.
+
+    The function is given the Front first and returns its exit code, None for good.
+    """
+
+    def wrap(function: Callable[Concatenate[Front, P], int | None]) -> click.Command:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> int | None:
+            front = click.get_current_context().ensure_object(Front)
+            return function(front, *args, **kwargs)
+
+        made = click.command(name, epilog=epilog(example))(json_option(home_option(call)))
+        if group is not None:
+            group.add_command(made)
+        return made
+
+    return wrap
+
+
+def group(name: str, *, example: str) -> Callable[[Callable[[], None]], click.Group]:
+    """Make a function a group of commands with an example in its help."""
+
+    def wrap(function: Callable[[], None]) -> click.Group:
+        made: click.Group = click.group(name, epilog=epilog(example))(
+            json_option(home_option(function))
+        )
+        return made
+
+    return wrap
+
+
+def epilog(example: str) -> str:
+    """Return an example as click shows it unwrapped."""
+    lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
+    return f"\b\nExample:\n{lines}"
+
+
+class DurationType(click.ParamType):  # type: ignore[type-arg]
+    """A span of time on the command line, such as 30s or 5m."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return seconds; a plain number is meant in seconds."""
+        from autopoll.errors import UsageError
+        from autopoll.timing import Duration
+
+        text = str(value)
+        try:
+            return Duration.parse(f"{text}s" if text.replace(".", "", 1).isdigit() else text)
+        except UsageError as error:
+            self.fail(f"{error.what}. {error.mend}", param, ctx)

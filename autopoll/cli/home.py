@@ -1,0 +1,88 @@
+"""Making a home, bringing it up, and taking it down."""
+
+from pathlib import Path
+
+import click
+
+from autopoll.cli.front import Front, command
+from autopoll.cli.render import Progress, print_json
+
+
+@command("init", example="autopoll init ~/agents && cd ~/agents && autopoll up")
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path())
+def init(front: Front, folder: str | None) -> None:
+    """Make DIR (else --home, else this folder) a home.
+
+    Writes autopoll.toml and conf/supervisord.conf, makes the database and a conversation for each
+    shard: its session a asks, its session b is the shard. Their tokens go into var/credentials;
+    --json prints those of shard main, this once. On a home that is there already, everything is
+    kept and what is missing is made.
+    """
+    from autopoll import credentials
+    from autopoll.config import load
+    from autopoll.prepare import found, prepare
+
+    home, is_new = found(Path(folder or front.home_name or "."))
+    made = prepare(home, load(home))
+    shards = credentials.read(home).shards
+    main = "main" if "main" in shards else next(iter(shards))
+    if front.json:
+        tokens = made.get(main)
+        print_json(
+            {
+                "home": str(home.root),
+                "conversation": shards[main],
+                "tokens": {"a": tokens.a, "b": tokens.b} if tokens else None,
+            }
+        )
+        return
+    if not is_new:
+        click.echo(f"{home.root} is a home already; its settings and tokens are kept")
+    else:
+        click.echo(f"made the home {home.root}")
+        click.echo(f"settings in {home.config}, tokens in {home.credentials} (yours alone)")
+    there = "" if home.root == Path.cwd() else f"cd '{home.root}' && "
+    click.echo(f"next: {there}autopoll up && autopoll ask 'What is this about?'")
+
+
+@command("up", example="autopoll up\nautopoll up --foreground   # for containers and systemd")
+@click.option("--foreground", is_flag=True, help="Stay as supervisord itself until stopped.")
+def up(front: Front, foreground: bool) -> None:
+    """Start supervisord with poller, workers and watchdog, and wait until all are ready."""
+    from autopoll import supervise
+
+    if foreground:
+        supervise.up_in_foreground(front.home, front.config)
+    with Progress(front.json) as progress:
+        supervise.up(front.home, front.config, progress.say)
+    if front.json:
+        print_json({"home": str(front.home.root), "ready": True})
+    else:
+        click.echo(f"{front.home.root} is up: {', '.join(front.config.shards)} ready")
+
+
+@command("down", example="autopoll down")
+def down(front: Front) -> None:
+    """Finish what is in flight, then stop everything. Unanswered questions are kept."""
+    from autopoll import supervise
+
+    with Progress(front.json) as progress:
+        was_up = supervise.down(front.home, front.config, progress.say)
+    if front.json:
+        print_json({"home": str(front.home.root), "was_up": was_up})
+    else:
+        click.echo(f"{front.home.root} is down{'' if was_up else ', as it was before'}")
+
+
+@command("restart", example="autopoll restart\nautopoll restart worker")
+@click.argument("name", required=False)
+def restart(front: Front, name: str | None) -> None:
+    """Drain and restart the process NAME (as in `autopoll status`), or everything."""
+    from autopoll import supervise
+
+    with Progress(front.json) as progress:
+        supervise.restart(front.home, front.config, name, progress.say)
+    if front.json:
+        print_json({"home": str(front.home.root), "restarted": name})
+    else:
+        click.echo(f"{name or front.home.root} is up again")

@@ -1,0 +1,135 @@
+"""The one place that prints: JSON lines, tables, and what is going on meanwhile."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import click
+
+QUIET_S = 1.0  # what is done sooner needs no progress report
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on a line of its own; records are taken as they are."""
+    import msgspec
+
+    click.echo(msgspec.json.encode(value))
+
+
+def shown(text: str) -> str:
+    """Return text that is safe on a terminal: what others wrote cannot move the cursor."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Print rows under headings, or the sentence `empty` when there are none."""
+    lines = [[_cell(value) for value in row] for row in rows]
+    if not lines:
+        click.echo(empty)
+        return
+    # A pipe has no width: nothing is cut or wrapped for whoever greps.
+    console_width = None if sys.stdout.isatty() else 100_000
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in line))
+    console = Console(width=console_width, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else shown(str(value)).replace("\n", " ").replace("\t", " ")
+
+
+def shortened(text: str, width: int = 72) -> str:
+    """Return the first words of a text on one line."""
+    line = " ".join(text[: 4 * width].split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def age(seconds: float | None) -> str:
+    """Return a span in the largest unit that fits, as people say it."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s" if seconds >= 2 else f"{seconds * 1000:.0f}ms"
+
+
+class Progress:
+    """Says on stderr what is going on, once it has taken a second.
+
+    A terminal gets one line that is written over, everything else a line for each new text.
+    `silent` is for --json, whose readers want stderr to hold errors only.
+    """
+
+    def __init__(self, silent: bool = False) -> None:
+        self._silent = silent
+        self._terminal = sys.stderr.isatty()
+        self._begun = time.monotonic()
+        self._text = ""
+        self._shown = ""
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._terminal and self._shown:
+            self._write("\r\x1b[K")
+
+    def say(self, text: str) -> None:
+        """Tell what is being done now."""
+        self._text = text
+        if not self._silent and self._thread.ident is None:
+            self._thread.start()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let somebody else print undisturbed."""
+        with self._lock:
+            if self._terminal and self._shown:
+                self._write("\r\x1b[K")
+            yield
+
+    def _tick(self) -> None:
+        while not self._ended.wait(QUIET_S):
+            with self._lock:
+                if self._terminal:
+                    self._write(f"\r\x1b[K{self._text} ({time.monotonic() - self._begun:.0f} s)")
+                elif self._text != self._shown:
+                    self._write(f"{self._text}\n")
+                self._shown = self._text
+
+    def _write(self, text: str) -> None:
+        # Progress that nobody can see is no reason to stop the work.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()

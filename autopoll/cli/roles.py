@@ -1,0 +1,53 @@
+"""The processes themselves, as conf/supervisord.conf starts them."""
+
+from collections.abc import Callable
+
+import click
+
+from autopoll.cli.front import Front, command
+from autopoll.errors import ConfigError, Exit
+
+
+@command("poller", example="autopoll poller --home .")
+def poller(front: Front) -> int:
+    """Take questions off the bridge, hand them to the workers, and write the answers back.
+
+    One per home; supervisord keeps it alive. Ends when supervisord does.
+    """
+    from autopoll.poller import run
+
+    return _role(lambda: run(front.home, front.config))
+
+
+@command("worker", example="autopoll worker --home . --shard main --instance 1")
+@click.option("--shard", default="main", show_default=True, help="The shard it answers for.")
+@click.option(
+    "--instance",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Which of the shard's instances it is.",
+)
+def worker(front: Front, shard: str, instance: int) -> int:
+    """Hold one warm instance of a shard and answer what the poller hands over."""
+    from autopoll.worker import run
+
+    return _role(lambda: run(front.home, front.config, shard, instance))
+
+
+@command("watchdog", example="autopoll watchdog --home .")
+def watchdog(front: Front) -> int:
+    """Read heartbeats, tell hung from busy, and replace what is broken."""
+    from autopoll.watchdog import run
+
+    return _role(lambda: run(front.home, front.config))
+
+
+def _role(run: Callable[[], None]) -> int:
+    """Run a role to its end; a bad configuration ends with the code supervisord leaves alone."""
+    try:
+        run()
+    except ConfigError as error:
+        click.echo(f"autopoll: {error}", err=True)
+        return Exit.BAD_CONFIG
+    return Exit.OK

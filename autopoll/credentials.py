@@ -1,0 +1,142 @@
+"""The tokens of the home's own sessions: one private file, written whole or not at all."""
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from autopoll.errors import AlreadyRunning, ConfigError, NotFound
+from autopoll.home import Home
+from autopoll.process.lock import acquire
+
+VERSION = 1
+LOCK_WAIT_S = 10.0
+_LARGEST = 16 * 1024 * 1024
+
+
+class Credentials(msgspec.Struct, kw_only=True):
+    """What the file holds: the conversation of each shard, and tokens by session."""
+
+    version: int = VERSION
+    shards: dict[str, str] = {}
+    tokens: dict[str, dict[str, str]] = {}
+
+    def token(self, conversation: str, session: str) -> str:
+        """Return a kept token; raise NotFound."""
+        try:
+            return self.tokens[conversation][session]
+        except KeyError:
+            raise NotFound(
+                f"this home keeps no token for session {session} of {conversation}",
+                "Give one with --token-file FILE or in AUTOPOLL_TOKEN.",
+            ) from None
+
+
+def read(home: Home) -> Credentials:
+    """Return the credentials, empty ones when there is no file yet.
+
+    Raises ConfigError when the file is a symlink, somebody else's, readable by others or garbled.
+    """
+    path = home.credentials
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return Credentials()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ConfigError(
+                f"{path} is a symbolic link", "Put the file itself there, or remove the link."
+            ) from error
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}", "Run as the owner of the home."
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        _check_private(path, os.fstat(descriptor))
+        content = file.read(_LARGEST)
+    try:
+        credentials = msgspec.json.decode(content, type=Credentials)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ConfigError(
+            f"{path} is garbled: {error}",
+            f"Move it away and run: autopoll init '{home.root}' (it makes new conversations)",
+        ) from error
+    if credentials.version != VERSION:
+        raise ConfigError(
+            f"{path} is of version {credentials.version}, this autopoll reads {VERSION}",
+            "Use the autopoll that wrote it.",
+        )
+    return credentials
+
+
+@contextmanager
+def edit(home: Home) -> Iterator[Credentials]:
+    """Lend the credentials to one writer at a time and keep what it made of them.
+
+    Nothing is written when the block raises or changes nothing. Raises AlreadyRunning when another
+    writer does not finish.
+    """
+    with _locked(home.locks / "credentials"):
+        credentials = read(home)
+        before = msgspec.json.encode(credentials)
+        yield credentials
+        after = msgspec.json.encode(credentials)
+        if after != before:
+            _replace(home.credentials, after)
+
+
+def _check_private(path: Path, facts: os.stat_result) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise ConfigError(f"{path} is not a regular file", "Remove it and run: autopoll init")
+    if facts.st_uid != os.geteuid():
+        raise ConfigError(
+            f"{path} belongs to user {facts.st_uid}, not to you ({os.geteuid()})",
+            "Run as the owner of the home.",
+        )
+    if facts.st_mode & 0o077:
+        raise ConfigError(
+            f"{path} is open to others (mode {stat.S_IMODE(facts.st_mode):04o})",
+            f"Run: chmod 600 '{path}' (and rotate its tokens: others may have read them)",
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock; it is only ever held for a few milliseconds, so waiting for it is right."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            descriptor = acquire(path, "a command that writes credentials")
+            break
+        except AlreadyRunning:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put content there by rename, so that a reader or a power cut sees the old or the new."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        fresh.rename(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,146 @@
+"""Founding a home and making everything in it ready, as often as wanted."""
+
+import hashlib
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import platformdirs
+
+from autopoll import credentials
+from autopoll.bridge.contract import Bridge, Tokens
+from autopoll.config import Config
+from autopoll.errors import AccessDenied, ConfigError, NotFound
+from autopoll.home import SOCKET_LIMIT, Home, socket_path
+from autopoll.service import connect
+
+DEFAULT_CONFIG = """\
+# Settings of this autopoll home. Check changes with `autopoll health`, apply them with
+# `autopoll restart`.
+
+[shards.main]
+backend = "extract"     # answers from the files below; echo, command and others exist
+context = ["."]         # files and folders to answer from, seen from here
+# instances = 1         # how many answer side by side
+# request_timeout = "120s"
+
+# [bridge]
+# url = "sqlite:///var/bridge.db"
+
+# [delivery]
+# visibility_timeout = "60s"
+# max_attempts = 5
+"""
+_CONFLICTING = "%*?["  # `%` ends supervisord's expansion of paths, the others are its wildcards
+_STANDARD_SOCKET = "%(here)s/../var/run/supervisor.sock"
+
+
+def found(root: Path) -> tuple[Home, bool]:
+    """Make a folder a home, leaving what is there already; tell whether it is a new one.
+
+    Raises ConfigError for a path that supervisord cannot take or a folder that cannot be written.
+    """
+    root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100 - absolute() keeps the `..`
+    _check_path(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        home = Home(root.resolve())
+        _check_path(home.root)
+        # The configuration comes last: it alone makes the folder a home for others to find.
+        home.supervisord_conf.parent.mkdir(exist_ok=True)
+        _write_new(home.supervisord_conf, _process_tree(home))
+        home.make_private()
+        socket_path(home)
+        return home, _write_new(home.config, DEFAULT_CONFIG)
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename or root} cannot be made: {error.strerror}",
+            "Choose a folder that you may write to.",
+        ) from error
+
+
+def prepare(home: Home, config: Config) -> dict[str, Tokens]:
+    """Make folders, database and each shard's conversation; return the tokens made just now.
+
+    Changes nothing on a home that is ready, except that an expired token of ours is replaced.
+    """
+    home.make_private()
+    made: dict[str, Tokens] = {}
+    bridge = connect(home, config, create=True)
+    try:
+        with credentials.edit(home) as kept:
+            for shard in config.shards:
+                known = kept.shards.get(shard)
+                if known is None or not _is_there(bridge, known):
+                    made[shard] = _converse(bridge, shard, kept)
+                else:
+                    _refresh(bridge, known, kept)
+                bridge.serve(kept.shards[shard], "b", shard)
+    finally:
+        bridge.close()
+    return made
+
+
+def _check_path(root: Path) -> None:
+    text = str(root)
+    for bad in (*_CONFLICTING, *(char for char in text if not char.isprintable())):
+        if bad in text:
+            raise ConfigError(
+                f"{text!r} cannot be a home: supervisord cannot work in a path with {bad!r}",
+                "Choose another folder.",
+            )
+
+
+def _process_tree(home: Home) -> str:
+    """Return the text of conf/supervisord.conf for this home."""
+    text = files("autopoll").joinpath("conf/supervisord.conf").read_text(encoding="utf-8")
+    if len(os.fsencode(home.run / "supervisor.sock")) <= SOCKET_LIMIT:
+        return text
+    # The kernel takes 108 bytes for a socket's path and supervisord binds it with a suffix first.
+    name = hashlib.sha256(os.fsencode(home.root)).hexdigest()[:12]
+    short = platformdirs.user_state_path("autopoll") / "sock" / f"{name}.sock"
+    if len(os.fsencode(short)) > SOCKET_LIMIT or any(bad in str(short) for bad in "%;#"):
+        raise ConfigError(
+            f"{home.root} is too long a path for a socket, and so is {short}",
+            f"Choose a home of at most {SOCKET_LIMIT - 24} bytes, or set XDG_STATE_HOME.",
+        )
+    short.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    short.parent.chmod(0o700)
+    return text.replace(_STANDARD_SOCKET, str(short))
+
+
+def _write_new(path: Path, text: str) -> bool:
+    """Write a file unless there is one; tell whether it was written."""
+    if path.exists():
+        return False
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.rename(path)
+    return True
+
+
+def _is_there(bridge: Bridge, conversation: str) -> bool:
+    try:
+        bridge.conversation(conversation)
+    except NotFound:
+        return False
+    return True
+
+
+def _converse(bridge: Bridge, shard: str, kept: credentials.Credentials) -> Tokens:
+    tokens = bridge.create_conversation("asker", shard)
+    kept.shards[shard] = tokens.conversation
+    kept.tokens[tokens.conversation] = {"a": tokens.a, "b": tokens.b}
+    return tokens
+
+
+def _refresh(bridge: Bridge, conversation: str, kept: credentials.Credentials) -> None:
+    """Renew our tokens by using them; replace an expired one, but never one that was revoked."""
+    revoked = bridge.conversation(conversation).revoked
+    for session, token in kept.tokens.get(conversation, {}).items():
+        if session in revoked:
+            continue
+        try:
+            bridge.authenticate(conversation, token)
+        except AccessDenied:
+            kept.tokens[conversation][session] = bridge.rotate(conversation, session)

@@ -1,0 +1,316 @@
+"""What people and programs do with a home: ask, wait, send, read; used by every front door.
+
+A question is safe as soon as `ask` returns: it is committed. Everything after that is only looking,
+so a front door may be interrupted at any moment, and `answer ID` takes up the wait again.
+"""
+
+import os
+import select
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from autopoll import credentials
+from autopoll.bridge import open_bridge
+from autopoll.bridge.contract import Bridge, Limits, Message, QueryState
+from autopoll.config import Config
+from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
+from autopoll.home import Home, socket_path
+from autopoll.message import read_answer, write_query
+from fifo.bell import Bell, ring
+
+NET_S = 1.0  # how often a waiter looks without having been rung
+DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes less
+TOKEN_VARIABLE = "AUTOPOLL_TOKEN"  # noqa: S105 - the name of a variable
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """A question's outcome so far; `answer` holds the reason when `status` is error."""
+
+    id: int
+    status: str  # answered | error | pending
+    answer: str | None
+    sources: list[str]
+    shard: str | None
+    attempts: int
+    latency_ms: int | None
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Questions that are stored; `heard` tells whether anybody is there to answer them."""
+
+    ids: list[int]
+    heard: bool
+
+
+News = Callable[[QueryState], None]
+
+
+def connect(home: Home, config: Config, *, create: bool = False, read_only: bool = False) -> Bridge:
+    """Open the home's bridge under the limits of its configuration."""
+    limits = Limits(
+        max_attempts=config.delivery.max_attempts,
+        max_message=config.delivery.max_message,
+        token_lifetime_s=config.access.token_lifetime,
+        rate_per_s=config.access.rate_per_second,
+        rate_burst=config.access.rate_burst,
+        redact=config.access.redact,
+    )
+    return open_bridge(config.bridge.url, home.root, limits, create=create, read_only=read_only)
+
+
+class Waiter:
+    """The bell of one asker, there for as long as it waits."""
+
+    def __init__(self, home: Home) -> None:
+        self.name = f"w-{os.urandom(8).hex()}"
+        self._bell = Bell(home.waiters / f"{self.name}.fifo")
+
+    def wait(self, seconds: float) -> bool:
+        """Return when rung, or after the time; tell which."""
+        poll = select.poll()
+        poll.register(self._bell.fileno(), select.POLLIN)
+        rung = bool(poll.poll(max(0.0, seconds) * 1000))
+        if rung:
+            self._bell.read()
+        return rung
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bell.close()
+
+
+class Service:
+    """The use-cases of one home over one open bridge."""
+
+    def __init__(self, home: Home, config: Config, bridge: Bridge) -> None:
+        self.home = home
+        self.config = config
+        self.bridge = bridge
+
+    def ask(
+        self,
+        questions: Sequence[str],
+        shard: str,
+        *,
+        context_file: str | None = None,
+        waiter: Waiter | None = None,
+        canary: bool = False,
+    ) -> Asked:
+        """Store questions to a shard in one commit, each in a lane of its own.
+
+        Raises UsageError for what is no question, NotFound for an unknown shard, AccessDenied,
+        RateLimited, and BridgeError with nothing stored.
+        """
+        for question in questions:
+            _check_question(question)
+        conversation, token = self._own_session(shard)
+        session = self._prove(conversation, token)
+        self.bridge.spend(conversation, session, len(questions))
+        envelope = {"lane": "own", **({"waiter": waiter.name} if waiter else {})}
+        metadata = msgspec.json.encode(envelope | ({"canary": True} if canary else {})).decode()
+        texts = [
+            write_query(question, f"q-{os.urandom(8).hex()}", context_file)
+            for question in questions
+        ]
+        ids = self.bridge.send(conversation, session, texts, [metadata] * len(texts))
+        return Asked(ids=ids, heard=self.is_listening())
+
+    def result(self, message_id: int) -> Result:
+        """Return how a question stands, consuming nothing; raise NotFound."""
+        return to_result(self.bridge.query(message_id))
+
+    def wait(
+        self,
+        ids: Sequence[int],
+        waiter: Waiter,
+        *,
+        timeout: float | None = None,
+        on_news: News | None = None,
+    ) -> Iterator[Result]:
+        """Yield the outcomes in the order of ids, each as soon as those before it are settled.
+
+        Raises TimedOut, or Down when nobody is there to answer; the questions stay stored.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        for number, message_id in enumerate(ids):
+            alone = 0
+            while True:
+                state = self.bridge.query(message_id)
+                result = to_result(state)
+                if result.status != "pending":
+                    yield result
+                    break
+                if on_news:
+                    on_news(state)
+                left = NET_S if end is None else min(NET_S, end - time.monotonic())
+                if left <= 0:
+                    raise TimedOut(
+                        f"no answer to {_these(ids[number:])} within {timeout:g} s",
+                        f"It is kept; fetch it with: {_fetch(ids[number:])}",
+                    )
+                alone = 0 if waiter.wait(left) or self.is_listening() else alone + 1
+                if alone >= DOWN_AFTER:
+                    raise self.down(ids[number:])
+
+    def is_listening(self) -> bool:
+        """Ring the poller, or else find supervisord there to bring it back."""
+        return ring(self.home.bell) or _accepts(socket_path(self.home))
+
+    def down(self, ids: Sequence[int]) -> Down:
+        """Return the error that says what becomes of questions when nobody answers."""
+        return Down(
+            f"autopoll is down: {_these(ids)} is kept and will be answered after `autopoll up`",
+            f"Then read it with: {_fetch(ids)}",
+        )
+
+    def authenticate(self, conversation: str, session: str | None, token: str | None) -> str:
+        """Prove who is speaking and return the session.
+
+        The token given wins, then AUTOPOLL_TOKEN, then the one the home keeps for the session
+        (a unless named). Raises AccessDenied, or NotFound when there is no token at all.
+        """
+        token = token or os.environ.get(TOKEN_VARIABLE)
+        if not token:
+            token = credentials.read(self.home).token(conversation, session or "a")
+        proven = self._prove(conversation, token)
+        if session not in (None, proven):
+            raise AccessDenied(
+                f"the token proves session {proven} of {conversation}, not {session}",
+                f"Use the token of session {session}.",
+            )
+        return proven
+
+    def send(self, conversation: str, session: str, text: str, metadata: str | None = None) -> int:
+        """Store a message from a proven session to its partner and wake the poller."""
+        self.bridge.spend(conversation, session)
+        [message_id] = self.bridge.send(conversation, session, [text], [metadata])
+        ring(self.home.bell)
+        return message_id
+
+    def inbox(self, conversation: str, session: str, limit: int) -> list[Message]:
+        """Take a proven session's unread messages.
+
+        Raises UsageError for a session that a shard serves: its questions are not for us to take.
+        """
+        shard = self.bridge.routes().get((conversation, session))
+        if shard is not None:
+            raise UsageError(
+                f"session {session} of {conversation} is answered by shard {shard}",
+                "Look without taking: autopoll messages --conversation "
+                f"{conversation}; or end it: autopoll serve --stop {conversation}",
+            )
+        return self.bridge.inbox(conversation, session, limit)
+
+    def keep_token(self, conversation: str, session: str, token: str) -> bool:
+        """Keep a new token if the home kept the one before it; tell whether it does."""
+        with credentials.edit(self.home) as kept:
+            if session not in kept.tokens.get(conversation, {}):
+                return False
+            kept.tokens[conversation][session] = token
+            return True
+
+    def _own_session(self, shard: str) -> tuple[str, str]:
+        """Return the home's own conversation with a shard and the token to it."""
+        if shard not in self.config.shards:
+            raise NotFound(
+                f"there is no shard {shard!r}", f"There are: {', '.join(self.config.shards)}."
+            )
+        kept = credentials.read(self.home)
+        conversation = kept.shards.get(shard)
+        if conversation is None:
+            raise NotFound(
+                f"shard {shard} has no conversation yet", f"Run: autopoll init '{self.home.root}'"
+            )
+        return conversation, kept.token(conversation, "a")
+
+    def _prove(self, conversation: str, token: str) -> str:
+        return self.bridge.authenticate(conversation, token)
+
+
+def to_result(state: QueryState) -> Result:
+    """Return the outcome that a query's state amounts to."""
+    latency = (
+        state.settled_at - state.enrolled_at
+        if state.settled_at is not None and state.enrolled_at is not None
+        else None
+    )
+    if state.answer is None:
+        return Result(
+            id=state.message_id,
+            status="pending",
+            answer=None,
+            sources=[],
+            shard=state.shard,
+            attempts=state.attempts,
+            latency_ms=None,
+        )
+    answer = read_answer(state.answer.text, state.answer.metadata)
+    return Result(
+        id=state.message_id,
+        status="error" if answer.error else "answered",
+        answer=answer.text,
+        sources=answer.sources,
+        shard=state.shard,
+        attempts=state.attempts,
+        latency_ms=latency,
+    )
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file, or on stdin for `-`; raise UsageError when there is none."""
+    try:
+        text = (Path("/dev/stdin") if str(path) == "-" else path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} holds no token: it is not text") from error
+    if not text.strip():
+        raise UsageError(f"{path} holds no token: it is empty")
+    return text.strip()
+
+
+def _check_question(question: str) -> None:
+    if not question.strip():
+        raise UsageError("the question is empty", "Give one: autopoll ask 'How …?'")
+    if "\0" in question:
+        raise UsageError("the question holds a NUL character", "Send text.")
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise UsageError("the question is not UTF-8", "Send text in UTF-8.") from None
+
+
+def _accepts(path: Path) -> bool:
+    """Tell whether somebody listens on a unix socket; a full queue counts, it is only hung."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def _these(ids: Sequence[int]) -> str:
+    if len(ids) == 1:
+        return f"question {ids[0]}"
+    return f"each of {len(ids)} questions ({ids[0]} to {ids[-1]})"
+
+
+def _fetch(ids: Sequence[int]) -> str:
+    return f"autopoll answer {ids[0]}" + (f" … {ids[-1]}" if len(ids) > 1 else "")
