@@ -164,6 +164,10 @@ class Service:
                 if alone >= DOWN_AFTER:
                     raise self.down(ids[number:])
 
+    def wake(self) -> None:
+        """Tell the poller to look; when it is down it will look by itself later."""
+        ring(self.home.bell)
+
     def is_listening(self) -> bool:
         """Ring the poller, or else find supervisord there to bring it back."""
         return ring(self.home.bell) or _accepts(socket_path(self.home))
@@ -196,7 +200,7 @@ class Service:
         """Store a message from a proven session to its partner and wake the poller."""
         self.bridge.spend(conversation, session)
         [message_id] = self.bridge.send(conversation, session, [text], [metadata])
-        ring(self.home.bell)
+        self.wake()
         return message_id
 
     def inbox(self, conversation: str, session: str, limit: int) -> list[Message]:

@@ -21,7 +21,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("home:up", "Start everything and wait until it is ready."),
         "down": ("home:down", "Finish what is in flight and stop everything."),
         "restart": ("home:restart", "Restart one process, or all of them."),
-        "shards": ("shards:shards", "Show the shards."),
+        "shards": ("status:shards", "Show the shards."),
     },
     "Questions": {
         "ask": ("ask:ask", "Ask a question and wait for the answer."),

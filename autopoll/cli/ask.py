@@ -60,7 +60,7 @@ def ask(
         raise UsageError("there is no question", "Give one: autopoll ask 'How …?'")
     home, config = front.home, front.config
     limit = config.delivery.max_message
-    questions = _read_lines(limit) if lines else [_read_question(question or "", limit)]
+    questions = _read_lines(limit) if lines else [read_question(question or "", limit)]
     shards = list(config.shards) if to_all else [shard or _default_shard(list(config.shards))]
     bridge = connect(home, config)
     ids: list[int] = []
@@ -233,7 +233,8 @@ def _default_shard(shards: list[str]) -> str:
     return shards[0]
 
 
-def _read_question(text: str, limit: int) -> str:
+def read_question(text: str, limit: int) -> str:
+    """Return the text, or for `-` what stdin holds; raise UsageError when that is too much."""
     if text != "-":
         return text
     return _decode(_bounded(sys.stdin.buffer.read(limit + 1), limit))

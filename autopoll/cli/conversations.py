@@ -1,0 +1,175 @@
+"""Conversations: two sessions that talk, and who answers for one of them."""
+
+from contextlib import closing
+
+import click
+
+from autopoll.cli.front import Front, command, group
+from autopoll.cli.render import print_json, print_table
+from autopoll.errors import NotFound
+
+SESSION = click.Choice(["a", "b"])
+
+
+@group("conversations", example="autopoll conversations list")
+def conversations() -> None:
+    """Show, create and end conversations."""
+
+
+@command("list", group=conversations, example="autopoll conversations list --json")
+def list_(front: Front) -> None:
+    """Show every conversation, oldest first."""
+    from autopoll.service import connect
+
+    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+        found = bridge.conversations()
+    if front.json:
+        for each in found:
+            print_json(each)
+        return
+    print_table(
+        ("conversation", "session a", "session b", "created", "expires", "messages", "served by"),
+        (
+            (
+                each.id,
+                each.role_a + (" (revoked)" if "a" in each.revoked else ""),
+                each.role_b + (" (revoked)" if "b" in each.revoked else ""),
+                each.created_at[:19],
+                (each.expires_at or "never")[:19],
+                each.messages,
+                ", ".join(f"{session}: {shard}" for session, shard in each.served.items()),
+            )
+            for each in found
+        ),
+        "no conversations",
+    )
+
+
+@command("show", group=conversations, example="autopoll conversations show conv_0123456789abcdef")
+@click.argument("conversation")
+def show(front: Front, conversation: str) -> None:
+    """Show one conversation."""
+    from autopoll.service import connect
+
+    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+        found = bridge.conversation(conversation)
+    if front.json:
+        print_json(found)
+        return
+    served = ", ".join(f"{session} by {shard}" for session, shard in found.served.items())
+    for name, value in (
+        ("conversation", found.id),
+        ("session a", found.role_a),
+        ("session b", found.role_b),
+        ("created", found.created_at),
+        ("expires", found.expires_at or "never"),
+        ("revoked", ", ".join(found.revoked) or "none"),
+        ("served", served or "by no shard"),
+        ("messages", found.messages),
+    ):
+        click.echo(f"{name:<13} {value}")
+
+
+@command(
+    "create",
+    group=conversations,
+    example="autopoll conversations create --role-a coordinator --role-b reviewer --shard main",
+)
+@click.option("--role-a", metavar="TEXT", default="a", show_default=True, help="Who session a is.")
+@click.option("--role-b", metavar="TEXT", default="b", show_default=True, help="Who session b is.")
+@click.option("--shard", metavar="NAME", help="Let this shard answer as session b.")
+def create(front: Front, role_a: str, role_b: str, shard: str | None) -> None:
+    """Create a conversation and show its two tokens, this once."""
+    from autopoll.service import connect
+
+    if shard is not None:
+        _check_shard(front, shard)
+    with closing(connect(front.home, front.config)) as bridge:
+        tokens = bridge.create_conversation(role_a, role_b)
+        if shard is not None:
+            bridge.serve(tokens.conversation, "b", shard)
+    if front.json:
+        print_json({"conversation": tokens.conversation, "tokens": {"a": tokens.a, "b": tokens.b}})
+    else:
+        click.echo(f"conversation  {tokens.conversation}")
+        click.echo(f"token of a    {tokens.a}")
+        click.echo(f"token of b    {tokens.b}")
+        click.echo("Keep the tokens now; they are not shown again.", err=True)
+
+
+@command(
+    "rotate", group=conversations, example="autopoll conversations rotate conv_0123456789abcdef a"
+)
+@click.argument("conversation")
+@click.argument("session", type=SESSION)
+def rotate(front: Front, conversation: str, session: str) -> None:
+    """Replace the token of SESSION; the old one ends at once. Shows the new one, this once.
+
+    A token that the home keeps in var/credentials is replaced there and not shown.
+    """
+    from autopoll.service import Service, connect
+
+    with closing(connect(front.home, front.config)) as bridge:
+        token = bridge.rotate(conversation, session)
+        kept = Service(front.home, front.config, bridge).keep_token(conversation, session, token)
+    if front.json:
+        shown = None if kept else token
+        print_json({"conversation": conversation, "session": session, "token": shown, "kept": kept})
+    elif kept:
+        click.echo(f"the token of session {session} is replaced in {front.home.credentials}")
+    else:
+        click.echo(token)
+        click.echo("Keep the token now; it is not shown again.", err=True)
+
+
+@command(
+    "revoke", group=conversations, example="autopoll conversations revoke conv_0123456789abcdef b"
+)
+@click.argument("conversation")
+@click.argument("session", type=SESSION)
+def revoke(front: Front, conversation: str, session: str) -> None:
+    """End the token of SESSION without a new one; `rotate` gives it one again."""
+    from autopoll.service import connect
+
+    with closing(connect(front.home, front.config)) as bridge:
+        bridge.revoke(conversation, session)
+    if front.json:
+        print_json({"conversation": conversation, "session": session, "revoked": True})
+    else:
+        click.echo(f"session {session} of {conversation} has no token any more")
+
+
+@command("serve", example="autopoll serve conv_0123456789abcdef --session b --shard main")
+@click.argument("conversation")
+@click.option(
+    "--session", type=SESSION, default="b", show_default=True, help="The session that answers."
+)
+@click.option("--shard", metavar="NAME", help="The shard that answers for it.")
+@click.option("--stop", is_flag=True, help="Answer no more; what is taken already is answered.")
+def serve(front: Front, conversation: str, session: str, shard: str | None, stop: bool) -> None:
+    """Let a shard answer a session of CONVERSATION, also one made by another bridge client."""
+    from autopoll.errors import UsageError
+    from autopoll.service import Service, connect
+
+    if (shard is None) != stop:
+        raise UsageError("give either --shard NAME or --stop", "See: autopoll serve --help")
+    if shard is not None:
+        _check_shard(front, shard)
+    with closing(connect(front.home, front.config)) as bridge:
+        if shard is None:
+            bridge.unserve(conversation, session)
+        else:
+            bridge.serve(conversation, session, shard)
+        Service(front.home, front.config, bridge).wake()
+    if front.json:
+        print_json({"conversation": conversation, "session": session, "shard": shard})
+    elif shard is None:
+        click.echo(f"session {session} of {conversation} is not served any more")
+    else:
+        click.echo(f"session {session} of {conversation} is answered by shard {shard}")
+
+
+def _check_shard(front: Front, shard: str) -> None:
+    known = front.config.shards
+    if shard not in known:
+        raise NotFound(f"there is no shard {shard!r}", f"There are: {', '.join(known)}.")

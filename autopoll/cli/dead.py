@@ -1,0 +1,91 @@
+"""Dead letters: questions whose attempts are used up."""
+
+from contextlib import closing
+
+import click
+
+from autopoll.cli.front import Front, command, group
+from autopoll.cli.render import print_json, print_table, shortened, shown
+from autopoll.errors import NotFound
+
+MESSAGE_ID = click.IntRange(1, 2**63 - 1)
+
+
+@group("dead", example="autopoll dead list")
+def dead() -> None:
+    """Show, retry and drop dead letters."""
+
+
+@command("list", group=dead, example="autopoll dead list --json")
+def list_(front: Front) -> None:
+    """Show every dead letter, oldest first."""
+    from autopoll.service import connect
+
+    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+        found = bridge.dead()
+    if front.json:
+        for each in found:
+            print_json(each)
+        return
+    print_table(
+        ("id", "shard", "attempts", "last error", "text"),
+        (
+            (
+                each.message_id,
+                each.shard,
+                each.attempts,
+                shortened(each.last_error, 48),
+                shortened(each.text, 48),
+            )
+            for each in found
+        ),
+        "no dead letters",
+    )
+
+
+@command("show", group=dead, example="autopoll dead show 42")
+@click.argument("message_id", metavar="ID", type=MESSAGE_ID)
+def show(front: Front, message_id: int) -> None:
+    """Show one dead letter whole."""
+    from autopoll.service import connect
+
+    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+        found = next((each for each in bridge.dead() if each.message_id == message_id), None)
+    if found is None:
+        raise NotFound(f"there is no dead letter {message_id}", "See: autopoll dead list")
+    if front.json:
+        print_json(found)
+        return
+    click.echo(f"shard       {found.shard}")
+    click.echo(f"attempts    {found.attempts}")
+    click.echo(shown(f"last error  {found.last_error}"))
+    click.echo(shown(f"\n{found.text}"))
+
+
+@command("retry", group=dead, example="autopoll dead retry 42")
+@click.argument("message_id", metavar="ID", type=MESSAGE_ID)
+def retry(front: Front, message_id: int) -> None:
+    """Ask a dead letter again, as a new question; its error answer stands."""
+    from autopoll.service import Service, connect
+
+    with closing(connect(front.home, front.config)) as bridge:
+        fresh = bridge.retry_dead(message_id)
+        Service(front.home, front.config, bridge).wake()
+    if front.json:
+        print_json({"id": fresh, "retries": message_id})
+    else:
+        click.echo(f"asked again as {fresh}; see: autopoll answer {fresh}")
+
+
+@command("drop", group=dead, example="autopoll dead drop 42")
+@click.argument("message_id", metavar="ID", type=MESSAGE_ID)
+def drop(front: Front, message_id: int) -> None:
+    """Forget a dead letter; its message and its error answer stay."""
+    from autopoll.service import connect
+
+    with closing(connect(front.home, front.config)) as bridge:
+        bridge.drop_dead(message_id)
+    if front.json:
+        print_json({"id": message_id, "dropped": True})
+    else:
+        click.echo(f"dropped {message_id}")

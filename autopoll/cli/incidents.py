@@ -1,0 +1,42 @@
+"""Every kill and restart with its reason."""
+
+import click
+
+from autopoll.cli.front import Front, command
+from autopoll.cli.render import age, print_json, print_table, shortened
+
+FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms")
+
+
+@command("incidents", example="autopoll incidents --last 5")
+@click.option(
+    "--last",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="The newest so many.",
+)
+def incidents(front: Front, last: int) -> None:
+    """Show every kill and restart: when, what, why, on what evidence, and time to recovery."""
+    from autopoll.process.incidents import read
+
+    found = read(front.home.incidents)[-last:]
+    if front.json:
+        for each in found:
+            print_json({field: getattr(each, field) for field in FIELDS})
+        return
+    print_table(
+        ("at", "process", "verdict", "action", "recovered", "evidence"),
+        (
+            (
+                each.at[:19],
+                each.process,
+                each.verdict,
+                each.action,
+                "not yet" if each.recovered_ms is None else age(each.recovered_ms / 1000),
+                shortened(each.evidence, 80),
+            )
+            for each in found
+        ),
+        "no incidents",
+    )

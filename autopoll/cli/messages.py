@@ -1,0 +1,184 @@
+"""The bare bridge: send and take as a session, look as the operator."""
+
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from autopoll.cli.ask import read_question
+from autopoll.cli.conversations import SESSION
+from autopoll.cli.front import Front, command
+from autopoll.cli.render import print_json, print_table, shortened, shown
+
+if TYPE_CHECKING:
+    from autopoll.bridge.contract import Bridge, Message
+
+FOLLOW_S = 0.2
+
+token_option = click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The session's token (- for stdin); else AUTOPOLL_TOKEN, else what the home keeps.",
+)
+session_option = click.option(
+    "--session", type=SESSION, help="The session to be; else whichever the token proves."
+)
+
+
+@command(
+    "send",
+    example="autopoll send conv_0123456789abcdef 'How are the tests?'\n"
+    "autopoll send conv_0123456789abcdef - --token-file token < question.json",
+)
+@click.argument("conversation")
+@click.argument("text")
+@click.option("--metadata", metavar="JSON", help="A JSON object to store with the message.")
+@session_option
+@token_option
+def send(
+    front: Front,
+    conversation: str,
+    text: str,
+    metadata: str | None,
+    session: str | None,
+    token_file: Path | None,
+) -> None:
+    """Send TEXT (- reads it from stdin) as a session to its partner.
+
+    Messages of a conversation are answered one by one, in order.
+    """
+    from autopoll.service import Service, connect, read_token
+
+    token = read_token(token_file) if token_file else None
+    message = read_question(text, front.config.delivery.max_message)
+    with closing(connect(front.home, front.config)) as bridge:
+        service = Service(front.home, front.config, bridge)
+        proven = service.authenticate(conversation, session, token)
+        message_id = service.send(conversation, proven, message, metadata)
+    if front.json:
+        print_json({"id": message_id, "conversation": conversation, "session": proven})
+    else:
+        click.echo(f"{message_id}")
+
+
+@command("inbox", example="autopoll inbox conv_0123456789abcdef --json")
+@click.argument("conversation")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="At most so many.",
+)
+@session_option
+@token_option
+def inbox(
+    front: Front, conversation: str, limit: int, session: str | None, token_file: Path | None
+) -> None:
+    """Take the unread messages of a session: they are shown and marked as read."""
+    from autopoll.service import Service, connect, read_token
+
+    token = read_token(token_file) if token_file else None
+    with closing(connect(front.home, front.config)) as bridge:
+        service = Service(front.home, front.config, bridge)
+        proven = service.authenticate(conversation, session, token)
+        taken = service.inbox(conversation, proven, limit)
+    if front.json:
+        for each in taken:
+            print_json(each)
+    elif not taken:
+        click.echo("no unread messages")
+    else:
+        for each in taken:
+            click.echo(f"--- message {each.id}, from {each.sender}, {each.timestamp[:19]}")
+            click.echo(shown(each.text))
+
+
+@command(
+    "messages", example="autopoll messages --unread\nautopoll messages --type response --follow"
+)
+@click.option("--conversation", metavar="ID", help="Only of this conversation.")
+@click.option("--session", type=SESSION, help="Only what was sent to this session.")
+@click.option("--unread", is_flag=True, help="Only what nobody has taken yet.")
+@click.option("--type", "kind", metavar="TYPE", help="Only this type: query, response, text, …")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=100,
+    show_default=True,
+    help="The newest so many.",
+)
+@click.option("--follow", "-f", is_flag=True, help="Go on with new ones until Ctrl-C.")
+def messages(
+    front: Front,
+    conversation: str | None,
+    session: str | None,
+    unread: bool,
+    kind: str | None,
+    limit: int,
+    follow: bool,
+) -> None:
+    """Show messages without taking them; looking changes nothing."""
+    from autopoll.service import connect
+
+    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+        if conversation is not None:
+            bridge.conversation(conversation)
+
+        def look(after: int) -> "list[Message]":
+            return bridge.messages(
+                conversation=conversation,
+                session=session,
+                unread=unread,
+                kind=kind,
+                after=after,
+                limit=limit,
+            )
+
+        found = look(0)
+        _print_messages(front, found, follow)
+        last = found[-1].id if found else 0
+        while follow:
+            _wait_for_change(bridge)
+            for each in look(last):
+                _print_messages(front, [each], follow)
+                last = each.id
+
+
+def _wait_for_change(bridge: "Bridge") -> None:
+    sys.stdout.flush()
+    while not bridge.changed():
+        time.sleep(FOLLOW_S)
+
+
+def _print_messages(front: Front, found: "list[Message]", follow: bool) -> None:
+    if front.json:
+        for each in found:
+            print_json(each)
+    elif follow:
+        for each in found:
+            click.echo(shown(f"{each.id} {each.conversation} {_way(each)}  {shortened(each.text)}"))
+    else:
+        print_table(
+            ("id", "conversation", "way", "time", "read", "text"),
+            (
+                (
+                    each.id,
+                    each.conversation,
+                    _way(each),
+                    each.timestamp[:19],
+                    "yes" if each.read else "no",
+                    shortened(each.text),
+                )
+                for each in found
+            ),
+            "no messages",
+        )
+
+
+def _way(message: "Message") -> str:
+    return f"{message.sender} to {message.recipient}"

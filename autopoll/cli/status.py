@@ -1,0 +1,131 @@
+"""How the home is, for people and for monitors."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from autopoll.cli.front import Front, command, group
+from autopoll.cli.render import Progress, age, print_json, print_table, shown
+
+if TYPE_CHECKING:
+    from autopoll.status import Status
+
+REFRESH_S = 1.0
+
+
+@command("status", example="autopoll status\nautopoll status --watch")
+@click.option("--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
+def status(front: Front, watch: bool) -> int:
+    """Show processes, shards, queue and latency. Exits 0 ready, 1 degraded, 2 down, 3 hung."""
+    from autopoll.status import status as look
+
+    while True:
+        now = look(front.home, front.config)
+        if front.json:
+            print_json(_fields(now))
+        else:
+            if watch:
+                click.clear()
+            _print_status(now)
+        if not watch:
+            return now.exit_code
+        time.sleep(REFRESH_S)
+
+
+@command("health", example="autopoll health --deep || alert")
+@click.option("--deep", is_flag=True, help="Also send a sign-of-life question to every shard.")
+def health(front: Front, deep: bool) -> int:
+    """Check what a question needs. Exits 0 ok, 1 degraded, 2 down, 3 supervisord hung."""
+    from autopoll.status import health as check
+
+    with Progress(front.json) as progress:
+        progress.say("checking")
+        found = check(front.home, deep=deep)
+    if front.json:
+        print_json(found)
+    else:
+        click.echo(found.verdict)
+        for each in found.checks:
+            click.echo(shown(f"  {'ok  ' if each.ok else 'FAIL'}  {each.name}: {each.detail}"))
+    return found.exit_code
+
+
+@group("shards", example="autopoll shards list")
+def shards() -> None:
+    """Show the shards of the home."""
+
+
+@command("list", group=shards, example="autopoll shards list --json")
+def shards_list(front: Front) -> None:
+    """Show every shard with its instances."""
+    from autopoll.status import status as look
+
+    now = look(front.home, front.config)
+    if front.json:
+        for shard in now.shards:
+            print_json(shard)
+    else:
+        _print_shards(now)
+
+
+def _fields(now: "Status") -> dict[str, object]:
+    """Return the status as other programs know it."""
+    import msgspec
+
+    fields: dict[str, object] = msgspec.to_builtins(now)
+    return fields
+
+
+def _print_status(now: "Status") -> None:
+    if now.ready:
+        click.echo("ready")
+    else:
+        click.echo(f"not ready (supervisord {now.supervisord})")
+    for problem in now.problems:
+        click.echo(shown(f"  {problem}"))
+    click.echo()
+    print_table(
+        ("process", "role", "state", "pid", "up", "restarts", "memory", "files", "note"),
+        (
+            (
+                each.name,
+                each.role,
+                each.state,
+                each.pid,
+                age(each.uptime_s),
+                each.restarts,
+                f"{each.rss_bytes / 1e6:.0f} MB" if each.rss_bytes else None,
+                each.fds,
+                each.note,
+            )
+            for each in now.processes
+        ),
+        "no processes",
+    )
+    click.echo()
+    _print_shards(now)
+    click.echo()
+    if now.queue is not None:
+        click.echo(
+            "queue    " + ", ".join(f"{count} {state}" for state, count in now.queue.items())
+        )
+    if now.latency_ms.p50 is not None:
+        click.echo(f"latency  p50 {now.latency_ms.p50} ms, p99 {now.latency_ms.p99} ms")
+
+
+def _print_shards(now: "Status") -> None:
+    print_table(
+        ("shard", "backend", "ready", "in flight", "paused"),
+        (
+            (
+                each.name,
+                each.backend,
+                f"{each.ready} of {each.instances}",
+                each.in_flight,
+                each.paused,
+            )
+            for each in now.shards
+        ),
+        "no shards",
+    )

@@ -1,0 +1,326 @@
+"""How a home is: what runs, what waits, and whether a question would be answered.
+
+Looking changes nothing and never hangs: heartbeats and the store are read, and supervisord is given
+a second to answer.
+"""
+
+import os
+import stat
+import time
+
+import msgspec
+
+from autopoll.bridge.contract import Bridge
+from autopoll.config import Config, load
+from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
+from autopoll.home import Home, socket_path
+from autopoll.process.heartbeat import Beat, State, is_alive, read_all
+from autopoll.process.supervisor import Program, Supervisor
+from autopoll.process.vitals import vitals
+from autopoll.service import Service, Waiter, connect
+
+PATIENCE_S = 1.0  # for supervisord's answer
+STALE_S = 5.0  # a main loop that has not beaten for longer is not well
+CANARY_S = 15.0
+ROOM = 64 * 1024 * 1024  # bytes below which a disk is called full
+READY = (State.IDLE, State.BUSY)
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """One process that there is or should be."""
+
+    name: str
+    role: str
+    state: str  # the beat's words, or: suspended backoff fatal exited stopped down
+    pid: int | None = None
+    uptime_s: float | None = None
+    restarts: int = 0
+    rss_bytes: int | None = None
+    fds: int | None = None
+    note: str = ""
+    loop_age_s: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is able to work."""
+        return self.state in READY
+
+
+class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard; `paused` says why it answers nothing on purpose."""
+
+    name: str
+    backend: str
+    instances: int
+    ready: int
+    in_flight: int
+    paused: str | None
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """From enrolment to answer, over the newest answers; None before the first."""
+
+    p50: int | None
+    p99: int | None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `autopoll status` shows; `problems` says what could not be looked at."""
+
+    ready: bool
+    supervisord: str  # running | down | hung
+    processes: list[Process]
+    shards: list[ShardStatus]
+    queue: dict[str, int] | None
+    latency_ms: Latency
+    problems: list[str]
+
+    @property
+    def exit_code(self) -> Exit:
+        """0 ready, 1 degraded, 2 down, 3 supervisord hung."""
+        if self.supervisord == "hung":
+            return Exit.UNREACHABLE
+        if self.supervisord == "down":
+            return Exit.DOWN
+        return Exit.OK if self.ready else Exit.FAILED
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict for monitors: ok, degraded or down."""
+
+    verdict: str
+    checks: list[Check]
+
+    @property
+    def exit_code(self) -> Exit:
+        """0 ok, 1 degraded, 2 down, 3 supervisord hung."""
+        if any(check.name == "supervisord" and "hung" in check.detail for check in self.checks):
+            return Exit.UNREACHABLE
+        return {"ok": Exit.OK, "degraded": Exit.FAILED}.get(self.verdict, Exit.DOWN)
+
+
+def status(home: Home, config: Config) -> Status:
+    """Look at everything once."""
+    problems: list[str] = []
+    programs: dict[str, Program] = {}
+    supervisord = "running"
+    try:
+        programs = {
+            program.name: program
+            for program in Supervisor(socket_path(home), PATIENCE_S).processes()
+        }
+    except SupervisorError as error:
+        supervisord = "hung" if error.hung else "down"
+        if error.hung:
+            problems.append(error.what)
+    processes = _processes(home, config, programs)
+    queue, in_flight, latency = None, {}, Latency(p50=None, p99=None)
+    try:
+        bridge = connect(home, config, read_only=True)
+        try:
+            queue, in_flight = bridge.counts(), bridge.in_flight()
+            latency = _latency(bridge)
+        finally:
+            bridge.close()
+    except AutopollError as error:
+        problems.append(error.what)
+    by_name = {process.name: process for process in processes}
+    shards = [_shard(config, shard, by_name, in_flight.get(shard, 0)) for shard in config.shards]
+    ready = (
+        supervisord == "running"
+        and queue is not None
+        and by_name["poller"].ready
+        and all(shard.ready for shard in shards)
+    )
+    return Status(
+        ready=ready,
+        supervisord=supervisord,
+        processes=processes,
+        shards=shards,
+        queue=queue,
+        latency_ms=latency,
+        problems=problems,
+    )
+
+
+def health(home: Home, *, deep: bool = False) -> Health:
+    """Go through what a question needs; `deep` also asks every shard for a sign of life."""
+    checks = [_check_home(home), _check_disk(home)]
+    try:
+        config = load(home)
+        now = status(home, config)
+    except ConfigError as error:
+        checks.append(Check(name="config", ok=False, detail=str(error)))
+        return Health(verdict="down", checks=checks)
+    checks.append(Check(name="config", ok=True, detail=str(home.config)))
+    checks.append(
+        Check(name="supervisord", ok=now.supervisord == "running", detail=_supervisord_words(now))
+    )
+    checks.append(_check_database(now))
+    checks += [_check_process(process) for process in now.processes]
+    down = now.supervisord == "down" or now.queue is None or not _can_answer(now)
+    if deep and not down:
+        canaries = _canaries(home, config)
+        checks += canaries
+        down = not any(check.ok for check in canaries)
+    if down:
+        return Health(verdict="down", checks=checks)
+    return Health(verdict="ok" if all(check.ok for check in checks) else "degraded", checks=checks)
+
+
+def _processes(home: Home, config: Config, programs: dict[str, Program]) -> list[Process]:
+    beats = {beat.name: beat for beat in read_all(home.beats)}
+    expected = {"poller": "poller", "watchdog": "watchdog"}
+    expected |= dict.fromkeys(config.instances(), "worker")
+    expected |= {name: beat.role for name, beat in beats.items() if is_alive(beat)}
+    return [
+        _process(name, role, beats.get(name), programs.get(name)) for name, role in expected.items()
+    ]
+
+
+def _process(name: str, role: str, beat: Beat | None, program: Program | None) -> Process:
+    """Return what is known of a process: by itself while it lives, else by supervisord."""
+    restarts = max(0, beat.starts - 1) if beat else 0
+    reading = vitals(beat.pid) if beat and is_alive(beat) else None
+    if beat is None or reading is None:
+        words = program.state.lower() if program else "down"
+        state = "starting" if words in ("running", "starting") else words
+        note = program.spawnerr if program else ""
+        return Process(name=name, role=role, state=state, restarts=restarts, note=note)
+    now = time.monotonic()
+    return Process(
+        name=name,
+        role=role,
+        state="suspended" if reading.stopped else beat.state.value,
+        pid=beat.pid,
+        uptime_s=round(_since_boot() - reading.started / os.sysconf("SC_CLK_TCK"), 1),
+        restarts=restarts,
+        rss_bytes=reading.rss_bytes,
+        fds=_count_fds(beat.pid),
+        note=beat.note,
+        loop_age_s=round(now - beat.loop_beat, 1),
+    )
+
+
+def _since_boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _count_fds(pid: int) -> int | None:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - counts without making paths
+    except OSError:  # gone meanwhile, or another user's
+        return None
+
+
+def _shard(config: Config, name: str, processes: dict[str, Process], in_flight: int) -> ShardStatus:
+    mine = [processes[worker] for worker, shard in config.instances().items() if shard == name]
+    held = [process for process in mine if process.state == State.HELD]
+    return ShardStatus(
+        name=name,
+        backend=config.shards[name].backend,
+        instances=len(mine),
+        ready=sum(process.ready for process in mine),
+        in_flight=in_flight,
+        paused=(held[0].note or "held") if held else None,
+    )
+
+
+def _latency(bridge: Bridge) -> Latency:
+    times = sorted(bridge.latencies_ms())
+    if not times:
+        return Latency(p50=None, p99=None)
+    return Latency(
+        p50=times[len(times) // 2], p99=times[min(len(times) - 1, len(times) * 99 // 100)]
+    )
+
+
+def _can_answer(now: Status) -> bool:
+    poller = next(process for process in now.processes if process.name == "poller")
+    return poller.pid is not None and any(shard.ready for shard in now.shards)
+
+
+def _check_home(home: Home) -> Check:
+    try:
+        facts = home.var.stat()
+    except OSError as error:
+        return Check(name="home", ok=False, detail=f"{home.var}: {error.strerror}")
+    if facts.st_uid != os.geteuid():
+        return Check(name="home", ok=False, detail=f"{home.var} belongs to user {facts.st_uid}")
+    if facts.st_mode & 0o077:
+        mode = stat.S_IMODE(facts.st_mode)
+        detail = f"{home.var} is open to others (mode {mode:04o}); run: chmod 700 '{home.var}'"
+        return Check(name="home", ok=False, detail=detail)
+    return Check(name="home", ok=True, detail=str(home.root))
+
+
+def _check_disk(home: Home) -> Check:
+    place = home.var if home.var.is_dir() else home.root
+    room = os.statvfs(place)
+    free = room.f_bavail * room.f_frsize
+    detail = f"{free / 1e9:.1f} GB free at {place}"
+    return Check(name="disk", ok=free >= ROOM, detail=detail)
+
+
+def _check_database(now: Status) -> Check:
+    if now.queue is None:
+        return Check(name="database", ok=False, detail="; ".join(now.problems) or "cannot be read")
+    queue = ", ".join(f"{count} {state}" for state, count in now.queue.items())
+    return Check(name="database", ok=True, detail=queue)
+
+
+def _check_process(process: Process) -> Check:
+    detail = process.state + (f": {process.note}" if process.note else "")
+    stale = process.loop_age_s is not None and process.loop_age_s > STALE_S
+    if stale:
+        detail += f", its loop has stood still for {process.loop_age_s:.0f} s"
+    return Check(name=process.name, ok=process.ready and not stale, detail=detail)
+
+
+def _supervisord_words(now: Status) -> str:
+    match now.supervisord:
+        case "hung":
+            return "is hung: " + "; ".join(now.problems)
+        case "down":
+            return "is not running; start it with: autopoll up"
+        case _:
+            return "is running"
+
+
+def _canaries(home: Home, config: Config) -> list[Check]:
+    """Send a sign-of-life question to every shard through the whole chain."""
+    checks: list[Check] = []
+    try:
+        bridge = connect(home, config)
+    except AutopollError as error:
+        return [Check(name="canary", ok=False, detail=error.what)]
+    try:
+        service = Service(home, config, bridge)
+        with Waiter(home) as waiter:
+            for shard in config.shards:
+                checks.append(_canary(service, waiter, shard))
+    finally:
+        bridge.close()
+    return checks
+
+
+def _canary(service: Service, waiter: Waiter, shard: str) -> Check:
+    name = f"canary {shard}"
+    began = time.monotonic()
+    try:
+        asked = service.ask(["Are you there?"], shard, waiter=waiter, canary=True)
+        [result] = service.wait(asked.ids, waiter, timeout=CANARY_S)
+    except AutopollError as error:
+        return Check(name=name, ok=False, detail=error.what)
+    took = (time.monotonic() - began) * 1000
+    if result.status == "error":
+        return Check(name=name, ok=False, detail=result.answer or "error")
+    return Check(name=name, ok=True, detail=f"answered in {took:.1f} ms")
