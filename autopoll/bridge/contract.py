@@ -201,10 +201,15 @@ class Bridge(Protocol):
         ...
 
     def spend(self, conversation: str, session: str, count: int = 1) -> None:
-        """Take from the session's rate budget (GCRA, shared by all processes); raise RateLimited."""
+        """Take from the session's rate budget (GCRA, shared by all processes).
+
+        Raises RateLimited, and UsageError when `count` is more than the budget ever holds.
+        """
         ...
 
-    def audit(self, conversation: str | None, session: str | None, action: str, details: str) -> None:
+    def audit(
+        self, conversation: str | None, session: str | None, action: str, details: str
+    ) -> None:
         """Write a line into the audit log; secrets in it are redacted."""
         ...
 
@@ -235,7 +240,7 @@ class Bridge(Protocol):
     ) -> list[Message]:
         """Return messages without consuming them: the newest `limit`, oldest first; with `after`,
         the first `limit` beyond that id. `kind` filters by type (query, response, …, text).
-        """  # noqa: D205
+        """
         ...
 
     def query(self, message_id: int) -> QueryState:
@@ -277,7 +282,7 @@ class Bridge(Protocol):
         ...
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
-        """Finish deliveries in one durable commit, each on its own merits, and promote their lanes."""
+        """Finish deliveries in one durable commit, each on its own merits, and promote lanes."""
         ...
 
     def reap(self) -> list[Settled]:

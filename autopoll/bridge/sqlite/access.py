@@ -1,0 +1,267 @@
+"""Conversations and who may speak in them."""
+# ruff: noqa: S608 - what is put into a statement are constants of this package, never values
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from datetime import UTC, datetime
+
+from autopoll.bridge.contract import Conversation, Tokens
+from autopoll.bridge.sqlite.tables import Tables, other_session, readable, storable
+from autopoll.errors import AccessDenied, NotFound, RateLimited, UsageError
+from autopoll.redact import redact_message
+
+# sha256 and no slow hash: the token is 256 random bits, which nobody searches through.
+_HASHED = "sha256$"
+# Followed by random digits nobody has seen, because a legacy server takes the column's content
+# itself for the token.
+_REVOKED = "revoked$"
+_TOKEN = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# Wrong tokens beyond this many a minute and conversation write nothing, so that a stranger can
+# neither fill the disk nor keep the write lock busy.
+_DENIALS = 10
+_DENIAL_SPAN_MS = 60_000
+
+
+class Access(Tables):
+    """Tokens, their life, and the budget of who holds one."""
+
+    def create_conversation(self, role_a: str, role_b: str) -> Tokens:
+        """Create a conversation of two sessions."""
+        new = Tokens(
+            conversation=f"conv_{secrets.token_hex(8)}",
+            a=secrets.token_hex(32),
+            b=secrets.token_hex(32),
+        )
+        now = self.clock()
+        with self._writing():
+            self._rows(
+                "INSERT INTO conversations(id,session_a_role,session_b_role,session_a_token,"
+                "session_b_token,created_at,expires_at) VALUES(?,?,?,?,?,?,?)",
+                (
+                    new.conversation, storable(role_a), storable(role_b), _hashed(new.a),
+                    _hashed(new.b), _iso(now), _iso(now + self._lifetime_ms),
+                ),
+            )  # fmt: skip
+            self._log(new.conversation, None, "conversation_created", "{}")
+        return new
+
+    def conversations(self) -> list[Conversation]:
+        """Return all conversations, oldest first."""
+        return self._conversations("1", ())
+
+    def conversation(self, conversation: str) -> Conversation:
+        """Return one conversation; raise NotFound."""
+        self._require(conversation)
+        return self._conversations("c.id=?", (conversation,))[0]
+
+    def rotate(self, conversation: str, session: str) -> str:
+        """Replace a session's token and return the new one; the old one ends at once."""
+        token = secrets.token_hex(32)
+        self._replace_token(conversation, session, _hashed(token), "token_rotated")
+        return token
+
+    def revoke(self, conversation: str, session: str) -> None:
+        """End a session's token without a new one."""
+        self._replace_token(
+            conversation, session, _REVOKED + secrets.token_hex(32), "token_revoked"
+        )
+
+    def authenticate(self, conversation: str, token: str) -> str:
+        """Return the session ('a' or 'b') the token proves, renewing its expiry while in use.
+
+        Raises AccessDenied (audited) when it is wrong, malformed, expired or revoked, NotFound
+        (audited) when there is no such conversation.
+        """
+        rows = self._rows(
+            "SELECT CAST(session_a_token AS BLOB), CAST(session_b_token AS BLOB),"
+            " CAST(expires_at AS BLOB) FROM conversations WHERE id=?",
+            (storable(conversation),),
+        )
+        if not rows:
+            self._deny(None, "unknown conversation")
+            raise NotFound(
+                f"there is no conversation {conversation!r}",
+                "List them with: autopoll conversations",
+            )
+        stored_a, stored_b, expires = rows[0]
+        # Both are always compared, so that the time taken does not tell them apart.
+        proves = {"a": _proves(token, stored_a), "b": _proves(token, stored_b)}
+        session = next((name for name, holds in proves.items() if holds), None)
+        if session is None:
+            self._deny(conversation, "wrong token")
+            raise AccessDenied(
+                f"the token does not open conversation {conversation}",
+                "Use the one shown at its creation, or make a new one by rotating it.",
+            )
+        left = _left_ms(readable(expires), self.clock())
+        if left is not None and left <= 0:
+            self._deny(conversation, "expired token")
+            raise AccessDenied(
+                f"the token for conversation {conversation} has expired",
+                "Make a new one by rotating it.",
+            )
+        if left is not None and left < self._lifetime_ms / 2:
+            self._renew_expiry(conversation)
+        return session
+
+    def spend(self, conversation: str, session: str, count: int = 1) -> None:
+        """Take from the session's rate budget (GCRA, shared by all processes).
+
+        Raises RateLimited, and UsageError when `count` is more than the budget ever holds.
+        """
+        if count > self.limits.rate_burst:
+            raise UsageError(
+                f"{count} at once are too many, the limit is {self.limits.rate_burst}",
+                "Send fewer at a time.",
+            )
+        now = self.clock()
+        window = self.limits.rate_burst * 1000 / self.limits.rate_per_s
+        values = {
+            "c": conversation, "s": session, "now": now, "window": window,
+            "cost": count * 1000 / self.limits.rate_per_s,
+        }  # fmt: skip
+        # A budget can be overdrawn by one window at most; beyond that the clock was set back.
+        with self._writing(durable=False):
+            spent = self._rows(
+                "INSERT INTO budgets VALUES(:c,:s,:now+:cost) ON CONFLICT DO UPDATE SET"
+                " spent_until=:cost+CASE WHEN spent_until>:now+:window THEN :now"
+                " ELSE max(spent_until,:now) END"
+                " WHERE spent_until+:cost<=:now+:window OR spent_until>:now+:window RETURNING 1",
+                values,
+            )
+            if spent:
+                return
+            (until,) = self._rows(
+                "SELECT spent_until FROM budgets WHERE conversation_id=:c AND session=:s", values
+            )
+        wait = int(until[0] + values["cost"] - window - now) + 1
+        raise RateLimited(
+            f"session {session} of {conversation} sends too fast",
+            f"Try again in {wait} ms.",
+            wait_ms=wait,
+        )
+
+    def audit(
+        self, conversation: str | None, session: str | None, action: str, details: str
+    ) -> None:
+        """Write a line into the audit log; secrets in it are redacted."""
+        clean = storable(redact_message(details))
+        try:
+            json.loads(clean)
+        except (ValueError, RecursionError):
+            clean = json.dumps({"text": clean})
+        with self._writing():
+            self._log(conversation, session, action, clean)
+
+    @property
+    def _lifetime_ms(self) -> int:
+        return round(self.limits.token_lifetime_s * 1000)
+
+    def _conversations(self, where: str, values: tuple[str, ...]) -> list[Conversation]:
+        rows = self._rows(
+            f"""SELECT CAST(id AS BLOB), CAST(session_a_role AS BLOB),
+              CAST(session_b_role AS BLOB), CAST(created_at AS BLOB), CAST(expires_at AS BLOB),
+              session_a_token GLOB 'revoked$*', session_b_token GLOB 'revoked$*',
+              (SELECT shard FROM routes r WHERE r.conversation_id=c.id AND session='a'),
+              (SELECT shard FROM routes r WHERE r.conversation_id=c.id AND session='b'),
+              (SELECT count(*) FROM messages m WHERE m.conversation_id=c.id)
+            FROM conversations c WHERE {where} ORDER BY created_at, rowid""",
+            values,
+        )
+        return [
+            Conversation(
+                id=readable(number) or "",
+                role_a=readable(role_a) or "",
+                role_b=readable(role_b) or "",
+                created_at=readable(created) or "",
+                expires_at=readable(expires),
+                revoked=[name for name, gone in (("a", gone_a), ("b", gone_b)) if gone],
+                served={name: shard for name, shard in (("a", to_a), ("b", to_b)) if shard},
+                messages=messages,
+            )
+            for (
+                number,
+                role_a,
+                role_b,
+                created,
+                expires,
+                gone_a,
+                gone_b,
+                to_a,
+                to_b,
+                messages,
+            ) in rows
+        ]
+
+    def _replace_token(self, conversation: str, session: str, stored: str, action: str) -> None:
+        other_session(session)
+        with self._writing():
+            self._require(conversation)
+            self._rows(
+                f"UPDATE conversations SET session_{session}_token=?, expires_at=? WHERE id=?",
+                (stored, _iso(self.clock() + self._lifetime_ms), conversation),
+            )
+            self._log(conversation, session, action, "{}")
+
+    def _renew_expiry(self, conversation: str) -> None:
+        with self._writing(durable=False):
+            self._rows(
+                "UPDATE conversations SET expires_at=? WHERE id=?",
+                (_iso(self.clock() + self._lifetime_ms), conversation),
+            )
+
+    def _deny(self, conversation: str | None, why: str) -> None:
+        """Audit a failed authentication: one line a minute and conversation, with their number."""
+        key, now = conversation or "", self.clock()
+        recent = (
+            "SELECT audit_id,count FROM denials WHERE conversation_id=? AND ?-since BETWEEN 0 AND ?"
+        )
+        values = (key, now, _DENIAL_SPAN_MS)
+        seen = self._rows(recent, values)
+        if seen and seen[0][1] >= _DENIALS:
+            return
+        with self._writing(durable=False):
+            seen = self._rows(recent, values)
+            if not seen:
+                line = self._log(conversation, None, "access_denied", _denied(why, 1))
+                self._rows("REPLACE INTO denials VALUES(?,?,?,1)", (key, line, now))
+                return
+            line, count = seen[0]
+            self._rows("UPDATE denials SET count=? WHERE conversation_id=?", (count + 1, key))
+            self._rows("UPDATE audit_log SET details=? WHERE id=?", (_denied(why, count + 1), line))
+
+
+def _denied(why: str, count: int) -> str:
+    return json.dumps({"why": why, "count": count, "or_more": count >= _DENIALS})
+
+
+def _hashed(token: str) -> str:
+    return _HASHED + hashlib.sha256(token.encode()).hexdigest()
+
+
+def _proves(token: str, stored: bytes | None) -> bool:
+    """Compare in constant time, as bytes, because a str that is not ASCII raises."""
+    if stored is None or not _TOKEN.fullmatch(token):
+        return False
+    # A legacy program keeps the token itself; what is neither form opens nothing.
+    clear = re.fullmatch(rb"[0-9a-f]{64}", stored) is not None
+    return hmac.compare_digest((token if clear else _hashed(token)).encode(), stored)
+
+
+def _iso(ms: int) -> str:
+    """Naive, because a zone in expires_at makes a legacy program's comparison raise."""
+    return datetime.fromtimestamp(ms / 1000, UTC).replace(tzinfo=None).isoformat()
+
+
+def _left_ms(expires: str | None, now: int) -> float | None:
+    """Return the time left, None for a token without end; what cannot be read has ended."""
+    if expires is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(expires)
+    except ValueError:
+        return 0
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000 - now

@@ -1,0 +1,311 @@
+"""Routes, claims and settlements.
+
+Two guards carry everything: the unique index `d_head` lets at most one delivery of a lane be ready
+or leased, and a settle must name the fence of its claim. Since writers are serialized, what a
+transaction has read stays true until it commits.
+"""
+# ruff: noqa: S608 - what is put into a statement are constants of this package, never values
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released, Settled
+from autopoll.bridge.sqlite.enrolment import METADATA, TEXT, Enrolment
+from autopoll.bridge.sqlite.tables import other_session, readable, storable
+from autopoll.message import Answer, write_answer
+from autopoll.redact import redact
+
+CLOCK_SLACK_MS = 2_000  # a row written further in the future than this: the clock was set back
+FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
+
+# Due again; also when the clock was set back, as nobody knows then how long to wait.
+_DUE = f"(d.not_before<=:now OR d.changed_at>:now+{CLOCK_SLACK_MS})"
+_HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
+    CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
+    d.fence, d.waiter, {TEXT}
+  FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
+
+
+class _Held(NamedTuple):
+    """A leased delivery; `question` is as `TEXT` tells, empty when the message was deleted."""
+
+    message_id: int
+    conversation: str
+    session: str
+    sender: str | None
+    shard: str
+    lane: str
+    attempts: int
+    fence: int
+    waiter: str | None
+    question: bytes
+
+
+class Deliveries(Enrolment):
+    """The way of a message to its answer."""
+
+    def serve(self, conversation: str, session: str, shard: str) -> None:
+        """Route what is sent to this session to a shard; raise NotFound.
+
+        What is enrolled but not begun moves to the shard too.
+        """
+        other_session(session)
+        values = {"c": conversation, "s": session, "shard": shard}
+        with self._writing():
+            self._require(conversation)
+            # REPLACE, because it gives the route a new number, by which a poller notices it.
+            self._rows(
+                "REPLACE INTO routes(conversation_id,session,shard) VALUES(:c,:s,:shard)", values
+            )
+            self._rows(
+                "UPDATE deliveries SET shard=:shard WHERE conversation_id=:c AND to_session=:s"
+                " AND state IN ('queued','ready')",
+                values,
+            )
+
+    def unserve(self, conversation: str, session: str) -> None:
+        """Stop routing; what is enrolled already is still answered."""
+        with self._writing():
+            self._rows(
+                "DELETE FROM routes WHERE conversation_id=? AND session=?", (conversation, session)
+            )
+
+    def routes(self) -> dict[tuple[str, str], str]:
+        """Return (conversation, session) -> shard."""
+        rows = self._rows("SELECT conversation_id, session, shard FROM routes ORDER BY id")
+        return {(conversation, session): shard for conversation, session, shard in rows}
+
+    def take_over(self, owner: str) -> int:
+        """Free what earlier owners still held; return how many.
+
+        The attempt is given back up to FREE_CLAIMS claims, so that a query which kills its poller
+        ends as a dead letter all the same.
+        """
+        with self._writing():
+            now = self.clock()
+            held = self._held("AND d.owner<>:owner", {"owner": owner})
+            for delivery in held:
+                if delivery.fence <= FREE_CLAIMS:
+                    self._free(delivery, now, attempts=delivery.attempts - 1)
+                else:
+                    self._fail(delivery, "its poller died", 0, now)
+        return len(held)
+
+    def take(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
+        """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.
+
+        Costs one SELECT when there is nothing to do. Messages that want no answer are left as they
+        are. Claims commit without fsync: a lease need not outlive a power cut.
+        """
+        shards = [shard for shard, count in wanted.items() if count > 0]
+        # A SELECT and no empty UPDATE, which would wait for the fsync of whoever is sending.
+        newest, route, ready = self._rows(
+            "SELECT (SELECT max(id) FROM messages), (SELECT max(id) FROM routes),"
+            " EXISTS(SELECT 1 FROM json_each(:shards) w CROSS JOIN deliveries d ON d.shard=w.value"
+            f" WHERE d.state='ready' AND {_DUE})",
+            {"shards": json.dumps(shards), "now": self.clock()},
+        )[0]
+        found, beyond = self._look(newest or 0, route or 0, self.clock())
+        taken: list[Delivery] = []
+        if found or ready:
+            with self._writing(durable=False):
+                now = self.clock()
+                for item in found:
+                    self._enrol(item, now)
+                for shard in shards:
+                    taken += self._claim(owner, shard, wanted[shard], now, lease_ms)
+        self._looked(beyond, newest or 0)
+        return taken
+
+    def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
+        """Extend (message_id, fence) leases; return the ids still held. Missing ids are lost."""
+        held = list(leases)
+        if not held:
+            return set()
+        with self._writing(durable=False):
+            now = self.clock()
+            rows = [
+                self._rows(
+                    "UPDATE deliveries SET lease_until=?, changed_at=?"
+                    " WHERE message_id=? AND fence=? AND state='leased' RETURNING message_id",
+                    (now + lease_ms, now, message_id, fence),
+                )
+                for message_id, fence in held
+            ]
+        return {row[0][0] for row in rows if row}
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+        """Finish deliveries in one durable commit, each on its own merits, and promote lanes."""
+        if not outcomes:
+            return []
+        with self._writing():
+            now = self.clock()
+            return [self._settle(outcome, now) for outcome in outcomes]
+
+    def reap(self) -> list[Settled]:
+        """Free or bury deliveries whose lease expired, and promote any lane left without a head.
+
+        A holder that renews first keeps its lease, however late: call `renew` before this.
+        """
+        self._cut_log()
+        values = {"now": self.clock(), "future": self.clock() + CLOCK_SLACK_MS}
+        ((expired, moved),) = self._rows(
+            "SELECT EXISTS(SELECT 1 FROM deliveries WHERE state='leased' AND lease_until<:now),"
+            " EXISTS(SELECT 1 FROM deliveries WHERE state='leased' AND changed_at>:future)",
+            values,
+        )
+        headless = self._headless()
+        if not (expired or moved or headless):
+            return []
+        with self._writing():
+            now = self.clock()
+            # After the clock was set back a lease lasts its length from now on, no longer.
+            self._rows(
+                "UPDATE deliveries SET lease_until=:now+lease_until-changed_at, changed_at=:now"
+                " WHERE state='leased' AND changed_at>:future",
+                values,
+            )
+            late = self._held("AND d.lease_until<:now", {"now": now})
+            settled = [self._fail(held, "the lease expired", 0, now) for held in late]
+            for lane in headless:
+                self._promote(lane, now)
+        return settled
+
+    def _claim(self, owner: str, shard: str, count: int, now: int, lease_ms: int) -> list[Delivery]:
+        values = {
+            "owner": owner, "shard": shard, "count": count, "now": now, "until": now + lease_ms,
+            "max": self.limits.max_message,
+        }  # fmt: skip
+        claimed = self._rows(
+            "UPDATE deliveries SET state='leased', attempts=attempts+1, fence=fence+1,"
+            " owner=:owner, lease_until=:until, changed_at=:now"
+            " WHERE message_id IN (SELECT d.message_id FROM deliveries d"
+            f" WHERE d.state='ready' AND d.shard=:shard AND {_DUE}"
+            " ORDER BY d.message_id LIMIT :count) RETURNING message_id",
+            values,
+        )
+        return [self._delivery(message_id) for (message_id,) in sorted(claimed)]
+
+    def _delivery(self, message_id: int) -> Delivery:
+        ((conversation, session, shard, lane, fence, attempt, enrolled, small, text, metadata),) = (
+            self._rows(
+                "SELECT d.conversation_id, d.to_session, d.shard, d.lane, d.fence, d.attempts,"
+                " d.enrolled_at, coalesce(octet_length(m.message),0)<=:max,"
+                " CASE WHEN octet_length(m.message)<=:max THEN CAST(m.message AS BLOB) END,"
+                f" {METADATA} FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id"
+                " WHERE d.message_id=:id",
+                {"id": message_id, "max": self.limits.max_message},
+            )
+        )
+        return Delivery(
+            message_id=message_id,
+            conversation=conversation,
+            session=session,
+            shard=shard,
+            lane=lane,
+            text=(readable(text) or "") if small else None,
+            metadata=readable(metadata),
+            fence=fence,
+            attempt=attempt,
+            enrolled_at=enrolled,
+        )
+
+    def _held(self, which: str, values: dict[str, Any]) -> list[_Held]:
+        rows = self._rows(
+            f"{_HELD} {which} ORDER BY d.message_id",
+            {**values, "max": self.limits.max_message},
+        )
+        return [_Held(*row) for row in rows]
+
+    def _settle(self, outcome: Outcome, now: int) -> Settled:
+        held = self._held(
+            "AND d.message_id=:id AND d.fence=:fence",
+            {"id": outcome.message_id, "fence": outcome.fence},
+        )
+        if not held:
+            return Settled(message_id=outcome.message_id, state="lost")
+        match outcome:
+            case Answered():
+                return self._answer(held[0], outcome.answer, now, seconds=outcome.seconds)
+            case Failed(permanent=True):
+                return self._bury(held[0], outcome.error, outcome.error, now)
+            case Failed():
+                return self._fail(held[0], outcome.error, outcome.wait_ms, now)
+            case Released():
+                return self._free(held[0], now, attempts=held[0].attempts - 1)
+
+    def _fail(self, held: _Held, error: str, wait_ms: int, now: int) -> Settled:
+        if held.attempts < self.limits.max_attempts:
+            return self._free(held, now, attempts=held.attempts, wait_ms=wait_ms, error=error)
+        times = "1 attempt" if held.attempts == 1 else f"{held.attempts} attempts"
+        return self._bury(held, f"No answer after {times}: {error}", error, now)
+
+    def _free(
+        self, held: _Held, now: int, *, attempts: int, wait_ms: int = 0, error: str | None = None
+    ) -> Settled:
+        self._rows(
+            "UPDATE deliveries SET state='ready', owner=NULL, lease_until=NULL, attempts=?,"
+            " not_before=?, changed_at=?, last_error=coalesce(?,last_error) WHERE message_id=?",
+            (attempts, now + wait_ms, now, error and self._clean(error), held.message_id),
+        )
+        return Settled(message_id=held.message_id, state="ready", waiter=held.waiter)
+
+    def _bury(self, held: _Held, text: str, error: str, now: int) -> Settled:
+        return self._answer(held, Answer(text=text, error=True), now, error=error)
+
+    def _answer(
+        self,
+        held: _Held,
+        answer: Answer,
+        now: int,
+        *,
+        seconds: float = 0.0,
+        error: str | None = None,
+    ) -> Settled:
+        """Write the one answer and end the delivery: done, or dead when there is an `error`."""
+        state = "done" if error is None else "dead"
+        text, metadata = write_answer(
+            held.question.decode("utf-8", "replace"),
+            Answer(text=self._clean(answer.text), sources=answer.sources, error=answer.error),
+            message_id=held.message_id,
+            shard=held.shard,
+            attempt=held.attempts,
+            seconds=seconds,
+        )
+        self._rows(
+            "UPDATE deliveries SET state=?, owner=NULL, lease_until=NULL, changed_at=?,"
+            " settled_at=?, last_error=coalesce(?,last_error) WHERE message_id=?",
+            (state, now, now, error and self._clean(error), held.message_id),
+        )
+        recipient = held.sender or other_session(held.session)
+        answer_id = self._insert(
+            held.conversation, held.session, recipient, storable(text), metadata
+        )
+        self._rows("INSERT INTO answers VALUES(?,?,?)", (held.message_id, answer_id, held.fence))
+        facts = {
+            "message_id": held.message_id, "answer_id": answer_id, "state": state,
+            "shard": held.shard, "attempts": held.attempts,
+        }  # fmt: skip
+        self._log(held.conversation, held.session, "query_answered", json.dumps(facts))
+        self._promote(held.lane, now)
+        return Settled(
+            message_id=held.message_id, state=state, answer_id=answer_id, waiter=held.waiter
+        )
+
+    def _clean(self, text: str) -> str:
+        return storable(redact(text) if self.limits.redact else text)
+
+    def _headless(self) -> list[str]:
+        """Return lanes that wait without a head; there are none unless another program deleted it.
+
+        Jumps from lane to lane in the index: a lane of 10,000 queued costs one step.
+        """
+        rows = self._rows(
+            "WITH RECURSIVE l(lane) AS (SELECT min(lane) FROM deliveries WHERE state='queued'"
+            " UNION ALL SELECT (SELECT min(lane) FROM deliveries WHERE state='queued'"
+            " AND lane>l.lane) FROM l WHERE l.lane IS NOT NULL) SELECT lane FROM l"
+            " WHERE lane IS NOT NULL AND NOT EXISTS(SELECT 1 FROM deliveries d"
+            " WHERE d.lane=l.lane AND d.state IN ('ready','leased'))"
+        )
+        return [lane for (lane,) in rows]

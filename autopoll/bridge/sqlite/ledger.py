@@ -1,0 +1,103 @@
+"""Numbers and dead letters, for those who look after the bridge."""
+
+import json
+
+from autopoll.bridge.contract import DeadLetter
+from autopoll.bridge.sqlite.tables import Tables, readable
+from autopoll.errors import NotFound
+from autopoll.timing import utc_iso
+
+_STATES = ("queued", "ready", "leased", "done", "dead")
+
+
+class Ledger(Tables):
+    """What has become of the deliveries."""
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of deliveries per state, all five states present.
+
+        Dismissed dead letters are not among the dead.
+        """
+        # The done are counted by their answers, which lie closer together.
+        rows = self._rows(
+            "SELECT 'queued', count(*) FROM deliveries WHERE state='queued' UNION ALL"
+            " SELECT 'ready', count(*) FROM deliveries WHERE state='ready' UNION ALL"
+            " SELECT 'leased', count(*) FROM deliveries WHERE state='leased' UNION ALL"
+            " SELECT 'done', (SELECT count(*) FROM answers)"
+            " - (SELECT count(*) FROM deliveries WHERE state='dead') UNION ALL"
+            " SELECT 'dead', count(*) FROM deliveries WHERE state='dead' AND dismissed_at IS NULL"
+        )
+        return {**dict.fromkeys(_STATES, 0), **dict(rows)}
+
+    def in_flight(self) -> dict[str, int]:
+        """Return the number of leased deliveries per shard."""
+        return dict(
+            self._rows("SELECT shard, count(*) FROM deliveries WHERE state='leased' GROUP BY shard")
+        )
+
+    def latencies_ms(self, last: int = 1000) -> list[int]:
+        """Return enrolment-to-answer times of the newest answered queries."""
+        rows = self._rows(
+            "SELECT max(0, d.settled_at-d.enrolled_at) FROM answers a JOIN deliveries d"
+            " ON d.message_id=a.query_id WHERE d.state='done' ORDER BY a.answer_id DESC LIMIT ?",
+            (last,),
+        )
+        return [span for (span,) in rows]
+
+    def dead(self) -> list[DeadLetter]:
+        """Return the dead letters, oldest first; neither dropped nor retried ones."""
+        rows = self._rows(
+            "SELECT d.message_id, d.conversation_id, d.shard, d.attempts, d.last_error,"
+            " d.settled_at, substr(CAST(m.message AS BLOB),1,?) FROM deliveries d LEFT JOIN"
+            " messages m ON m.id=d.message_id WHERE d.state='dead' AND d.dismissed_at IS NULL"
+            " ORDER BY d.message_id",
+            (self.limits.max_message,),
+        )
+        return [
+            DeadLetter(
+                message_id=message_id,
+                conversation=conversation,
+                shard=shard,
+                attempts=attempts,
+                last_error=error,
+                settled_at=settled,
+                text=readable(text) or "",
+            )
+            for message_id, conversation, shard, attempts, error, settled, text in rows
+        ]
+
+    def retry_dead(self, message_id: int) -> int:
+        """Ask a dead letter again as a new message of its own; return the new id; raise NotFound.
+
+        The error answer stands: a query has exactly one answer row, so the retry is a new query.
+        """
+        facts = json.dumps({"lane": "own", "retry_of": message_id})
+        with self._writing():
+            self._dismiss(message_id)
+            # Copied inside the store, so that it is the same text byte for byte.
+            rows = self._rows(
+                "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,"
+                "timestamp,read) SELECT conversation_id,from_session,to_session,message,?,?,0"
+                " FROM messages WHERE id=? RETURNING id",
+                (facts, utc_iso(), message_id),
+            )
+            if not rows:
+                raise NotFound(f"the message {message_id} was deleted", "Drop the dead letter.")
+        number: int = rows[0][0]
+        return number
+
+    def drop_dead(self, message_id: int) -> None:
+        """Forget a dead letter (its message and error answer stay); raise NotFound."""
+        with self._writing():
+            self._dismiss(message_id)
+
+    def _dismiss(self, message_id: int) -> None:
+        dismissed = self._rows(
+            "UPDATE deliveries SET dismissed_at=? WHERE message_id=? AND state='dead'"
+            " AND dismissed_at IS NULL RETURNING message_id",
+            (self.clock(), message_id),
+        )
+        if not dismissed:
+            raise NotFound(
+                f"there is no dead letter {message_id}", "List them with: autopoll dead list"
+            )

@@ -1,0 +1,111 @@
+"""The tables and how they came to be; every step runs once, in order, in one transaction.
+
+The schema must be readable by the oldest SQLite that a legacy program brings along: one word that
+it cannot parse (STRICT, a generated column) and it cannot open the file at all.
+"""
+
+from pathlib import Path
+
+import apsw
+
+from autopoll.errors import BridgeError
+
+# The tables of existing bridges. Other programs read and write them while autopoll runs.
+_LEGACY = """
+CREATE TABLE IF NOT EXISTS conversations (
+  id TEXT PRIMARY KEY,
+  session_a_role TEXT, session_b_role TEXT, session_a_token TEXT, session_b_token TEXT,
+  created_at TEXT, expires_at TEXT);
+CREATE TABLE IF NOT EXISTS messages (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  conversation_id TEXT, from_session TEXT, to_session TEXT,
+  message TEXT, metadata TEXT, timestamp TEXT, read INTEGER DEFAULT 0);
+CREATE TABLE IF NOT EXISTS session_status (
+  conversation_id TEXT, session_id TEXT, status TEXT, last_heartbeat TEXT,
+  PRIMARY KEY (conversation_id, session_id));
+CREATE TABLE IF NOT EXISTS audit_log (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  conversation_id TEXT, session_id TEXT, action TEXT, details TEXT, timestamp TEXT);
+"""
+
+# Nothing refers to the legacy tables by foreign key: a program that enforces keys would no longer
+# be able to delete its own rows. Routes are numbered so that a new one is seen by its number.
+_OWN = """
+CREATE TABLE deliveries (
+  message_id INTEGER PRIMARY KEY,
+  conversation_id TEXT NOT NULL, to_session TEXT NOT NULL, shard TEXT NOT NULL, lane TEXT NOT NULL,
+  state TEXT NOT NULL CHECK(state IN ('queued','ready','leased','done','dead')),
+  attempts INTEGER NOT NULL DEFAULT 0, fence INTEGER NOT NULL DEFAULT 0, owner TEXT,
+  lease_until INTEGER, not_before INTEGER NOT NULL DEFAULT 0, last_error TEXT, waiter TEXT,
+  enrolled_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, settled_at INTEGER,
+  dismissed_at INTEGER,
+  CHECK((state='leased')=(owner IS NOT NULL)), CHECK((state='leased')=(lease_until IS NOT NULL)),
+  CHECK((state IN ('done','dead'))=(settled_at IS NOT NULL)));
+CREATE UNIQUE INDEX d_head ON deliveries(lane) WHERE state IN ('ready','leased');
+CREATE INDEX d_ready ON deliveries(shard, message_id, not_before, changed_at) WHERE state='ready';
+CREATE INDEX d_queued ON deliveries(lane, message_id) WHERE state='queued';
+CREATE INDEX d_lease ON deliveries(lease_until) WHERE state='leased';
+CREATE INDEX d_dead ON deliveries(message_id) WHERE state='dead';
+CREATE TABLE answers (
+  query_id INTEGER PRIMARY KEY, answer_id INTEGER NOT NULL UNIQUE, fence INTEGER NOT NULL);
+CREATE TABLE routes (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  conversation_id TEXT NOT NULL, session TEXT NOT NULL, shard TEXT NOT NULL,
+  UNIQUE (conversation_id, session));
+CREATE TABLE budgets (
+  conversation_id TEXT NOT NULL, session TEXT NOT NULL, spent_until REAL NOT NULL,
+  PRIMARY KEY (conversation_id, session)) WITHOUT ROWID;
+CREATE TABLE denials (
+  conversation_id TEXT PRIMARY KEY, audit_id INTEGER NOT NULL, since INTEGER NOT NULL,
+  count INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX m_unread ON messages(conversation_id, to_session, id) WHERE read=0;
+CREATE INDEX m_conversation ON messages(conversation_id, id);
+"""
+
+STEPS = (_LEGACY + _OWN,)
+KNOWN = len(STEPS)
+
+
+def version(db: apsw.Connection) -> int:
+    """Return the schema version of the file, 0 for one that autopoll has not been in."""
+    number: int = db.pragma("user_version")
+    return number
+
+
+def require_current(found: int, path: Path) -> None:
+    """Raise BridgeError unless the version is the one this code knows."""
+    if found > KNOWN:
+        raise BridgeError(
+            f"{path} has the newer schema version {found}, this autopoll knows {KNOWN}",
+            "Upgrade autopoll, or check that no other program sets the file's user_version.",
+        )
+    if found < KNOWN:
+        raise BridgeError(
+            f"{path} has the older schema version {found}, this autopoll needs {KNOWN}",
+            "Migrate it with: autopoll up",
+        )
+
+
+def migrate(db: apsw.Connection, path: Path) -> None:
+    """Bring the file to the known version; raise BridgeError when it is beyond that.
+
+    user_version is one number for the whole file. A foreign program that counts its own versions
+    there is refused and left alone: to adopt its file would mislead its next start.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        found = version(db)
+        if found > KNOWN:
+            require_current(found, path)
+        if found and not db.table_exists(None, "deliveries"):
+            raise BridgeError(
+                f"{path} has user_version {found} but none of autopoll's tables",
+                "Another program numbers its schema there; give autopoll a file of its own.",
+            )
+        for step in STEPS[found:]:
+            db.execute(step)
+        db.pragma("user_version", KNOWN)
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")

@@ -1,0 +1,106 @@
+"""Secrets that must not lie in a message, a log or an audit line.
+
+Each pattern hangs on a literal that a text without secrets hardly holds; the literal is looked for
+first, so that an ordinary message costs microseconds. No pattern begins twice within one run of
+characters (the look-behinds) or gives back what it took (the possessive `++`), so that the time
+grows with the length of the text, whatever the text.
+"""
+
+import json
+import re
+from typing import Any
+
+# name, literals of which one must occur, pattern. What its first group holds is kept. Outside of
+# private keys none matches a quote or a backslash.
+_PATTERNS = [
+    (name, literals, re.compile(pattern))
+    for name, literals, pattern in (
+        (
+            "private-key",
+            ("PRIVATE KEY",),
+            r"()-----BEGIN [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----"
+            r"(?:[A-Za-z0-9+/=\s:,.]|\\[nr]|-(?!-))*+"
+            r"(?:-----END [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----)?",
+        ),
+        ("aws-key", ("AKIA", "ASIA"), r"()(?<![A-Za-z0-9])A[KS]IA[A-Z2-7]{16}(?![A-Za-z0-9])"),
+        (
+            "aws-secret",
+            ("ccess", "CCESS"),
+            r"((?i:aws_?secret_?access_?key)[\"']?\s{0,3}[=:]\s{0,3}[\"']?)"
+            r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
+        ),
+        ("github-token", ("gh",), r"()(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36,}+"),
+        ("github-token", ("github_pat_",), r"()(?<![A-Za-z0-9_])github_pat_\w{22,}+"),
+        ("anthropic-key", ("sk-ant-",), r"()(?<![A-Za-z0-9_-])sk-ant-[\w-]{20,}+"),
+        (
+            "openai-key",
+            ("sk-",),
+            r"()(?<![A-Za-z0-9_-])sk-(?:(?:proj|svcacct|admin)-[\w-]{20,}+|[A-Za-z0-9]{32,}+)",
+        ),
+        (
+            "slack-token",
+            ("xox", "xapp-"),
+            r"()(?<![A-Za-z0-9])(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,}+",
+        ),
+        (
+            "jwt",
+            ("eyJ",),
+            r"()(?<![\w-])eyJ[\w-]{8,}+\.eyJ[\w-]{8,}+\.[\w-]*+",
+        ),
+        ("url-password", ("://",), r"(://[^\s/:@\"'\\]{0,128}:)[^\s/@\"'\\]{1,256}(?=@)"),
+        (
+            "bearer",
+            ("earer", "EARER"),
+            # A digit must be among it, or "bearer" followed by a long word would be a token.
+            r"((?<![A-Za-z])(?i:bearer)\s{1,4})(?=[A-Za-z._~+/=-]*+[0-9])[\w.~+/-]{20,}+=*+",
+        ),
+        (
+            # autopoll's own; bare hex digits of that length are mostly hashes and stay.
+            "token",
+            ("oken", "OKEN"),
+            r"((?i:token)[\"']?\s{0,3}[=:]\s{0,3}[\"']?)[0-9a-f]{64}(?![0-9a-f])",
+        ),
+    )
+]
+
+
+def redact(text: str) -> str:
+    """Return the text with every secret that is known by its form replaced by its kind."""
+    for name, literals, pattern in _PATTERNS:
+        if any(literal in text for literal in literals):
+            text = pattern.sub(rf"\g<1>[redacted:{name}]", text)
+    return text
+
+
+def redact_message(text: str) -> str:
+    """Redact plain text or JSON; JSON stays JSON, and as it was when it holds no secret."""
+    # An escape may hide a secret: \u0041KIA…, https:\/\/…
+    plain = redact(text)
+    if "\\" not in text and plain == text:
+        return text
+    if not text.lstrip().startswith(("{", "[", '"')):
+        return plain
+    try:
+        value = json.loads(text)
+        clean = _redacted(value)
+    except (ValueError, RecursionError):
+        return plain
+    return text if clean == value else json.dumps(clean, ensure_ascii=False)
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case list():
+            return [_redacted(item) for item in value]
+        case dict():
+            return {redact(name): _field(redact(name), item) for name, item in value.items()}
+    return value
+
+
+def _field(name: str, value: Any) -> Any:
+    """Redact a value together with its name, which may be what tells that it is a secret."""
+    if not isinstance(value, str):
+        return _redacted(value)
+    return redact(f"{name}={value}").removeprefix(f"{name}=")
