@@ -114,7 +114,7 @@ def _check(config: Config, origin: str) -> None:
         raise ConfigError(f"{origin}: {key} {why}", mend)
 
     if "main" not in config.shards:
-        refuse("shards.main", "is missing", "The first worker serves shard main: add [shards.main].")
+        refuse("shards.main", "is missing", "Add [shards.main]: the first worker serves it.")
     for name, shard in config.shards.items():
         if not SHARD_NAME.fullmatch(name):
             refuse(f"shards.{name}", "is no shard name", "Use a-z, 0-9, - and _, 32 at most.")

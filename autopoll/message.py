@@ -67,7 +67,7 @@ def read_query(text: str, metadata: str | None = None) -> Query:
         if stripped[0] == "{":
             raise BadQuery(_why_not_json(stripped), "Send valid JSON, or plain text.")
         if stripped[0] == "[" and _parses(stripped):
-            raise BadQuery("the JSON is a list, not an object", 'Send {"type":"query","question":…}.')
+            raise BadQuery("the JSON is a list, not an object", 'Send {"question":"…"}.')
         return Query(question=_clean(text), canary=canary)
     kind = fields.get("type", "query")
     if kind != "query":
@@ -181,7 +181,7 @@ def _why_not_json(text: str) -> str:
 
 def _clean(text: str) -> str:
     """Replace lone surrogates, which no UTF-8 reader can take, and NULs, which end C strings."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
 
 
 def _scalar(value: Any) -> str | None:

@@ -11,19 +11,18 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from autopoll import logs
-from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import (
     Answered,
     Bridge,
     Delivery,
     Failed,
-    Limits,
     Outcome,
     Released,
     Settled,
@@ -36,6 +35,7 @@ from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.lock import hold
 from autopoll.request import Failure, Progress, Reply, Request
+from autopoll.service import connect
 from autopoll.timing import backoff_ms
 from fifo import bell, link
 
@@ -102,8 +102,8 @@ class Poller:
         try:
             freed = self.bridge.take_over(self.owner)
             log.info("ready: took over %d unfinished", freed)
-            loop.add_reader(doorbell.fileno(), lambda: doorbell.read() and self.stir())
-            loop.add_reader(watch.fileno(), lambda: watch.read() and self.look())
+            loop.add_reader(doorbell.fileno(), lambda: self.stir() if doorbell.read() else None)
+            loop.add_reader(watch.fileno(), lambda: self.look() if watch.read() else None)
             self.heart.state = State.IDLE
             while not self.stopping.is_set():
                 self.tick()
@@ -161,10 +161,11 @@ class Poller:
             self.quiet.set()
 
     def outage_guard(self, step: Callable[[], None]) -> None:
-        """Run a step on the store; when it is locked or full, nothing is lost: the net tries again."""
+        """Run a step on the store; when it is locked or full, the net tries again."""
         try:
             step()
-            self.heart.note = ""
+            if self.heart.note:
+                self.heart.note = ""
         except (BridgeBusy, BridgeFull) as error:
             log.warning("the bridge cannot be written, trying again: %s", error)
             self.heart.note = error.what
@@ -305,7 +306,8 @@ class Poller:
     def tell(self, settled: list[Settled]) -> None:
         """Wake the askers."""
         for one in settled:
-            self.heart.count(ok=one.state == "done")
+            if one.state != "lost":
+                self.heart.end(one.message_id, one.state == "done")
             self.ring(one.waiter, b"a" if one.state in ("done", "dead") else b"p")
 
     def ring(self, waiter: str | None, kind: bytes) -> None:
@@ -387,13 +389,11 @@ def _read_failure(delivery: Delivery, payload: bytes) -> Outcome:
 def run(home: Home, config: Config) -> None:
     """Be the poller process until told to stop; raise what makes it impossible."""
     logs.setup(home.log, "poller")
-    limits = Limits(
-        max_attempts=config.delivery.max_attempts,
-        max_message=config.delivery.max_message,
-        redact=config.access.redact,
-    )
-    with hold(home.locks / "poller.lock", "poller"), Heart.open(home.beats, "poller", "poller") as heart:
-        bridge = open_bridge(config.bridge.url, home.root, limits)
+    with (
+        hold(home.locks / "poller.lock", "poller"),
+        closing(Heart.open(home.beats, "poller", "poller")) as heart,
+    ):
+        bridge = connect(home, config)
         try:
             asyncio.run(_run(home, config, bridge, heart))
         finally:

@@ -18,8 +18,8 @@ from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.config import STOP_WAIT_S, Config, context_paths
 from autopoll.errors import AlreadyRunning, AutopollError, Down, Exit, SupervisorError, TimedOut
-from autopoll.home import Home
-from autopoll.prepare import prepare, socket_path
+from autopoll.home import Home, socket_path
+from autopoll.prepare import prepare
 from autopoll.process import heartbeat, orphans
 from autopoll.process.heartbeat import State
 from autopoll.process.lock import acquire, hold, holder_of
@@ -29,6 +29,7 @@ START_LIMIT_S = 90.0
 STEP_S = 0.05
 PR_SET_CHILD_SUBREAPER = 36
 LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and keeps this
+SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
 READY = (State.IDLE, State.BUSY)
 # What a Claude Code session leaves in the environment makes a nested one silent (empty stdout).
 NESTING = ("CLAUDECODE", "CLAUDE_CODE_", "CLAUDE_PID", "CLAUDE_EFFORT", "AI_AGENT", "TRACEPARENT")
@@ -85,7 +86,7 @@ def up_in_foreground(home: Home, config: Config) -> None:
     os.chdir(home.root)
     os.execve(  # noqa: S606 - no shell is wanted
         sys.executable,
-        [sys.executable, "-m", "supervisor.supervisord", "-n", "-s", "-c", str(home.supervisord_conf)],
+        [*SUPERVISORD, "-n", "-s", "-c", str(home.supervisord_conf)],
         environment(dict(os.environ)),
     )
 
@@ -135,7 +136,9 @@ def restart(home: Home, config: Config, name: str | None, report: Report) -> Non
         return new and beat is not None and beat.state in READY
 
     if not _until(ready, START_LIMIT_S):
-        raise TimedOut(f"{name} is not ready after {START_LIMIT_S:.0f} s", f"See: autopoll logs {name}")
+        raise TimedOut(
+            f"{name} is not ready after {START_LIMIT_S:.0f} s", f"See: autopoll logs {name}"
+        )
 
 
 def check(home: Home, config: Config) -> None:

@@ -21,7 +21,9 @@ class Duration(float):
         match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
         seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
         if not 0 < seconds <= 10 * 365 * 86400:
-            raise UsageError(f"{value!r} is not a duration", "Write it as 500ms, 60s, 2m, 1h or 30d.")
+            raise UsageError(
+                f"{value!r} is not a duration", "Write it as 500ms, 60s, 2m, 1h or 30d."
+            )
         return cls(seconds)
 
     @property

@@ -1,14 +1,15 @@
 """The worker: owns one warm instance, answers what comes down the pipe, and beats.
 
-    starting: lock, sweep what a dead predecessor left, warm the backend up, publish the pipes
-    serving:  a task per request; a broken instance is replaced here, not by a restart
-    draining: take nothing new, finish what is in flight, cancel the rest at the deadline
+starting: lock, sweep what a dead predecessor left, warm the backend up, publish the pipes
+serving:  a task per request; a broken instance is replaced here, not by a restart
+draining: take nothing new, finish what is in flight, cancel the rest at the deadline
 """
 
 import asyncio
 import logging
 import os
 import signal
+from contextlib import closing
 
 import msgspec
 
@@ -24,7 +25,8 @@ from autopoll.process.lifeline import Lifeline
 from autopoll.process.lock import hold
 from autopoll.process.orphans import sweep
 from autopoll.request import Failure, Progress, Reply, Request
-from fifo import link
+from fifo import bell, link
+from fifo.errors import TooLarge
 
 START_LIMIT_S = 60.0
 BEAT_S = 1.0
@@ -68,7 +70,6 @@ class Worker:
         try:
             await self.warm_up()
             await self.server.start()
-            heart.epoch = self.server.epoch
             heart.state = State.IDLE
             log.info("ready: shard %s, backend %s", self.setting.shard, self.section.backend)
             while not self.stopping.is_set():
@@ -95,18 +96,21 @@ class Worker:
     def on_event(self, event: link.ServerEvent) -> None:
         """Take what the pipe brings."""
         match event:
+            case link.PairPublished(epoch=epoch):
+                self.heart.epoch = epoch
+                bell.ring(self.home.bell)
             case link.RequestReceived(request_id=request_id, payload=payload):
                 task = asyncio.get_running_loop().create_task(self.serve(request_id, payload))
                 self.tasks[request_id] = task
-                task.add_done_callback(lambda _: self.tasks.pop(request_id, None))
+                task.add_done_callback(lambda _, done=request_id: self.tasks.pop(done, None))
             case link.CancelReceived(request_id=request_id):
-                if task_ := self.tasks.get(request_id):
-                    task_.cancel()
+                if known := self.tasks.get(request_id):
+                    known.cancel()
             case link.ClientLeft(reason=reason):
                 # Its leases are void: the next poller asks anew under a new fence.
                 log.info("poller left: %s", reason)
-                for task in self.tasks.values():
-                    task.cancel()
+                for running in self.tasks.values():
+                    running.cancel()
             case _:
                 log.info("link: %s", event)
 
@@ -128,24 +132,24 @@ class Worker:
             )
         except Permanent as error:
             outcome = Failure(kind="permanent", message=str(error))
-        except Exception as error:  # noqa: BLE001 - a backend is foreign code: all it raises is Broken
+        except Exception as error:  # a backend is foreign code: whatever else it raises is Broken
             log.warning("instance broken", exc_info=error)
             outcome = Failure(kind="broken", message=f"{type(error).__name__}: {error}")
             self.replace()
-        if not self.server.connected:
-            return
         if isinstance(outcome, Reply):
-            self.server.reply(request_id, msgspec.msgpack.encode(outcome))
-        else:
-            self.server.fail(request_id, msgspec.msgpack.encode(outcome))
+            try:
+                self.server.reply(request_id, msgspec.msgpack.encode(outcome))
+                return
+            except TooLarge as error:
+                outcome = Failure(kind="permanent", message=f"the answer is too large: {error}")
+        self.server.fail(request_id, msgspec.msgpack.encode(outcome))
 
     async def answer(self, request_id: int, request: Request) -> Reply:
         """Ask the backend, beating and reporting progress."""
 
         def report(text: str) -> None:
             self.heart.progressed()
-            if self.server.connected:
-                self.server.progress(request_id, msgspec.msgpack.encode(Progress(text=text)))
+            self.server.progress(request_id, msgspec.msgpack.encode(Progress(text=text)))
 
         deadline = asyncio.get_running_loop().time() + request.timeout_ms / 1000
         self.heart.begin(request_id, deadline)
@@ -198,12 +202,14 @@ def run(home: Home, config: Config, shard: str, number: int) -> None:
         )
     name = instance_name(shard, number)
     logs.setup(home.log, name)
-    with hold(home.locks / f"{name}.lock", name):
-        with Heart.open(home.beats, name, "worker") as heart:
-            # Under the lock whatever carries our name was left by a dead predecessor.
-            sweep({"AUTOPOLL_SUPERVISED": str(home.supervisord_conf.parent), "AUTOPOLL_INSTANCE": name})
-            os.environ["AUTOPOLL_INSTANCE"] = name
-            asyncio.run(_run(home, config, shard, number, heart))
+    with (
+        hold(home.locks / f"{name}.lock", name),
+        closing(Heart.open(home.beats, name, "worker")) as heart,
+    ):
+        # Under the lock whatever carries our name was left by a dead predecessor.
+        sweep({"AUTOPOLL_SUPERVISED": str(home.supervisord_conf.parent), "AUTOPOLL_INSTANCE": name})
+        os.environ["AUTOPOLL_INSTANCE"] = name
+        asyncio.run(_run(home, config, shard, number, heart))
 
 
 async def _run(home: Home, config: Config, shard: str, number: int, heart: Heart) -> None:

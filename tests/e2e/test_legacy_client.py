@@ -12,7 +12,9 @@ import legacy
 from place import until
 
 
-def test_a_legacy_question_is_answered_the_legacy_way_within_50_ms_without_a_bell(new_place) -> None:
+def test_a_legacy_question_is_answered_the_legacy_way_within_50_ms_without_a_bell(
+    new_place,
+) -> None:
     place = new_place()
     client = legacy.Legacy(place.root / "var" / "bridge.db")
     conversation = client.converse("conv_0123456789abcdef")

@@ -33,7 +33,9 @@ def assert_whole(place: Place) -> None:
 
 
 @pytest.mark.parametrize("role", TREE)
-def test_a_question_is_answered_when_a_process_is_killed_in_the_middle_of_it(new_place, role) -> None:
+def test_a_question_is_answered_when_a_process_is_killed_in_the_middle_of_it(
+    new_place, role
+) -> None:
     place = new_place(SLOW)
     place.run("up")
     asking = place.start_ask("still there?")
@@ -46,7 +48,9 @@ def test_a_question_is_answered_when_a_process_is_killed_in_the_middle_of_it(new
 
 
 @pytest.mark.parametrize("role", TREE)
-def test_a_question_is_answered_when_a_process_is_stopped_in_the_middle_of_it(new_place, role) -> None:
+def test_a_question_is_answered_when_a_process_is_stopped_in_the_middle_of_it(
+    new_place, role
+) -> None:
     place = new_place(SLOW)
     place.run("up")
     asking = place.start_ask("still there?")
@@ -58,7 +62,9 @@ def test_a_question_is_answered_when_a_process_is_stopped_in_the_middle_of_it(ne
     assert_whole(place)
 
 
-def test_when_supervisord_is_killed_what_is_in_flight_is_finished_and_up_carries_on(new_place) -> None:
+def test_when_supervisord_is_killed_what_is_in_flight_is_finished_and_up_carries_on(
+    new_place,
+) -> None:
     place = new_place(SLOW)
     place.run("up")
     asking = place.start_ask("the last one?")

@@ -28,7 +28,9 @@ def test_a_thousand_questions_are_answered_once_and_in_order_while_everything_is
     place: Place = new_place(CONFIG)
     place.run("up")
     bridge = place.bridge()
-    conversations = [bridge.create_conversation("asker", "shard").conversation for _ in range(CONVERSATIONS)]
+    conversations = [
+        bridge.create_conversation("asker", "shard").conversation for _ in range(CONVERSATIONS)
+    ]
     for conversation in conversations:
         bridge.serve(conversation, "b", "main")
     asked: dict[str, list[int]] = {conversation: [] for conversation in conversations}
@@ -40,7 +42,9 @@ def test_a_thousand_questions_are_answered_once_and_in_order_while_everything_is
     for step in range(int(STORM_S / PAUSE_S)):
         for _ in range(per_step):
             conversation = chance.choice(conversations)
-            question = json.dumps({"type": "query", "question": f"q{sum(map(len, asked.values()))}"})
+            question = json.dumps(
+                {"type": "query", "question": f"q{sum(map(len, asked.values()))}"}
+            )
             asked[conversation] += bridge.send(conversation, "a", [question], [None])
         victim = chance.choice(victims)
         if place.beat(victim):
@@ -59,7 +63,11 @@ def test_a_thousand_questions_are_answered_once_and_in_order_while_everything_is
         counts = bridge.counts()
         return QUESTIONS - counts["done"] - counts["dead"]
 
-    until(lambda: not unanswered(), CALM_S, f"the rest of the answers (seed {seed}, {bridge.counts()})")
+    until(
+        lambda: not unanswered(),
+        CALM_S,
+        f"the rest of the answers (seed {seed}, {bridge.counts()})",
+    )
     for conversation, questions in asked.items():
         got = answers_to(bridge.messages(conversation=conversation, limit=10_000))
         assert got == questions, f"seed {seed}: {conversation} lost, doubled or out of order"
