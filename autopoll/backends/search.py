@@ -8,25 +8,27 @@ its neighbours that match too.
 
 import math
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
 from autopoll.backends.passages import Paragraph
-from autopoll.backends.terms import indexable, quoted, terms
+from autopoll.backends.terms import PREFIX_FROM, indexable, prefix, terms
 
 WINDOW = 5  # paragraphs
 STRIDE = 2
 CANDIDATES = 40  # windows that get the closer look
 TITLE_WEIGHT = 2.0  # of a word in a heading, over one in the text
 OWN_WEIGHT = 1.0  # of what the paragraph matches by itself, over what its window does
-COVER = 0.3  # share of the question's weight that a passage must match to be an answer at all
+COVER = 0.34  # share of the question's weight that a passage must match to be an answer at all
 PASSAGE_CHARS = 900
+REMEMBERED = 4096  # paragraphs whose stems are kept, because questions come back to the same ones
 
-_TOKENIZE = ("porter", "unicode61", "remove_diacritics", "2")
+# Letters, digits and the marks that are the vowels of many scripts make up a word.
+_TOKENIZE = ("porter", "unicode61", "remove_diacritics", "2", "categories", "L* N* Co M*")
 
 
 class Hit(NamedTuple):
@@ -60,9 +62,10 @@ class Index:
         self._db = apsw.Connection(":memory:")
         self._db.execute(
             "CREATE VIRTUAL TABLE passage USING fts5(title, body, content='', "
-            f"contentless_delete=1, tokenize='{' '.join(_TOKENIZE)}')"
+            f"""contentless_delete=1, tokenize="{" ".join(map(repr, _TOKENIZE))}")"""
         )
         self._tokenizer = self._db.fts5_tokenizer(_TOKENIZE[0], list(_TOKENIZE[1:]))
+        self._stemmed = lru_cache(REMEMBERED)(self._stem)
         self._documents: dict[Path, _Document] = {}
         self._bases: list[int] = []  # ascending; rowids are never used twice
         self._by_base: dict[int, _Document] = {}
@@ -76,12 +79,18 @@ class Index:
             return
         document = _Document(path, self._next, title, paragraphs)
         starts = self._starts(document)
+        heads = [" ".join(each.headings) for each in paragraphs]
+        bodies = [indexable(each.text) for each in paragraphs]
         with self._db:
             self._db.executemany(
                 "INSERT INTO passage(rowid, title, body) VALUES (?, ?, ?)",
                 (
-                    (document.base + n, *_row(title, paragraphs[at : at + self._window]))
-                    for n, at in enumerate(starts)
+                    (
+                        document.base + number,
+                        indexable(" ".join([title, *dict.fromkeys(heads[at : at + self._window])])),
+                        "\n".join(bodies[at : at + self._window]),
+                    )
+                    for number, at in enumerate(starts)
                 ),
             )
         self._next += len(starts)
@@ -107,14 +116,17 @@ class Index:
     def search(self, question: str, limit: int, only: Path | None = None) -> list[Hit]:
         """Return up to `limit` passages, best first; of one document when `only` names it."""
         weights = self._weights(terms(question))
-        stems = {word: self._stems(word) for word in weights}
+        needles = {
+            word: self._stemmed(word)[: -1 if len(word) >= PREFIX_FROM else None]
+            for word in weights
+        }
         hits = []
         for document, places in self._candidates(list(weights), only):
-            matches = {place: self._match(document, place, stems) for place in places}
+            matches = {place: self._match(document, place, needles) for place in places}
             for place, window_score in places.items():
                 own = sum(weights[word] * share for word, share in matches[place].items())
                 hits.append(_Place(document, place, window_score + OWN_WEIGHT * own, matches))
-        hits.sort(key=lambda hit: (-hit.score, hit.document.path, hit.place))
+        hits.sort(key=lambda hit: (-hit.score, hit.document.base, hit.place))
         return self._passages(hits, weights, limit)
 
     def check(self) -> None:
@@ -140,7 +152,7 @@ class Index:
         rows = self._db.execute(
             "SELECT rowid, -bm25(passage, ?, 1.0) AS score FROM passage WHERE passage MATCH ? "
             "AND rowid >= ? AND rowid < ? ORDER BY score DESC LIMIT ?",
-            (TITLE_WEIGHT, " OR ".join(map(quoted, words)), low, high, CANDIDATES),
+            (TITLE_WEIGHT, " OR ".join(map(prefix, words)), low, high, CANDIDATES),
         )
         found: dict[int, tuple[_Document, dict[int, float]]] = {}
         for rowid, score in rows:
@@ -151,19 +163,15 @@ class Index:
                 places[place] = max(score, places.get(place, 0.0))
         return list(found.values())
 
-    def _match(
-        self, document: _Document, place: int, stems: dict[str, list[str]]
-    ) -> dict[str, float]:
+    def _match(self, document: _Document, place: int, needles: dict[str, str]) -> dict[str, float]:
         """Return how well each word matches a paragraph, 0 to 1; a heading counts for less."""
         paragraph = document.paragraphs[place]
-        body = Counter(self._stems(paragraph.text))
-        head = set(self._stems(f"{document.title} {' '.join(paragraph.headings)}"))
+        body = self._stemmed(paragraph.text)
+        head = self._stemmed(f"{document.title} {' '.join(paragraph.headings)}")
         matched = {}
-        for word, parts in stems.items():
-            count = min((body[part] for part in parts), default=0)
-            share = count / (count + 0.4) if count else 0.0
-            if parts and all(part in head for part in parts):
-                share = max(share, 0.5)
+        for word, needle in needles.items():
+            count = body.count(needle)
+            share = max(count / (count + 0.4), 0.5 if needle in head else 0.0)
             if share:
                 matched[word] = share
         return matched
@@ -200,26 +208,21 @@ class Index:
         weights = {}
         for word in words:
             count = self._db.execute(
-                "SELECT count(*) FROM passage WHERE passage MATCH ?", (quoted(word),)
+                "SELECT count(*) FROM passage WHERE passage MATCH ?", (prefix(word),)
             ).get
-            weights[word] = math.log(1 + (self._windows - count + 0.5) / (count + 0.5))
+            weights[word] = math.log(1 + (self._windows + 2) / (count + 0.5))
         return weights
 
-    def _stems(self, text: str) -> list[str]:
-        tokens = self._tokenizer(
+    def _stem(self, text: str) -> str:
+        """Return the text as the index sees it: stems between blanks, one before and one behind."""
+        stems = self._tokenizer(
             indexable(text).encode(),
             apsw.FTS5_TOKENIZE_DOCUMENT,
             None,
             include_offsets=False,
             include_colocated=False,
         )
-        return [str(token) for token in tokens]
-
-
-def _row(title: str, paragraphs: Sequence[Paragraph]) -> tuple[str, str]:
-    headings = dict.fromkeys(name for each in paragraphs for name in each.headings)
-    body = "\n".join(each.text for each in paragraphs)
-    return indexable(f"{title} {' '.join(headings)}"), indexable(body)
+        return f" {' '.join(map(str, stems))} "
 
 
 def _span(each: _Place) -> range:

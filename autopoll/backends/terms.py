@@ -1,8 +1,11 @@
 """Turns texts and questions into what the full-text index can match; pure."""
 
 import re
+import unicodedata
 
-MAX_TERMS = 64  # of one question; of a longer one the beginning and the end count
+MAX_TERMS = 48  # of one question; of a longer one the beginning and the end count
+MAX_CHARS = 4096  # at either end of a question that are looked at
+PREFIX_FROM = 4  # letters from which a term also matches longer words: large, larger
 
 STOP = frozenset(  # "doesn't" arrives as "doesn" and "t"
     """
@@ -22,16 +25,18 @@ STOP = frozenset(  # "doesn't" arrives as "doesn" and "t"
 
 # Scripts written without spaces: the tokenizer would take a whole clause for one word.
 _UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+"
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7af\uf900-\ufaff]+"
 )
-_WORD = re.compile(r"\w+")
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_CAMEL = re.compile(r"\b\w*[a-z0-9][A-Z]\w*")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def indexable(text: str) -> str:
     """Return the text as it is indexed: unspaced scripts in pairs, CamelCase also in parts."""
-    text = _UNSPACED.sub(lambda run: f" {_pairs(run[0])} ", text)
-    return _WORD.sub(lambda word: _with_parts(word[0]), text)
+    if not text.isascii():
+        text = _UNSPACED.sub(lambda run: f" {_pairs(run[0])} ", text)
+    return _CAMEL.sub(lambda word: f"{word[0]} {_HUMP.sub(' ', word[0])}", text)
 
 
 def terms(question: str) -> list[str]:
@@ -39,7 +44,10 @@ def terms(question: str) -> list[str]:
 
     Question and stop words are dropped, unless nothing else is left.
     """
-    words = _WORD.findall(indexable(question).lower())
+    if len(question) > 2 * MAX_CHARS:
+        question = f"{question[:MAX_CHARS]} {question[-MAX_CHARS:]}"
+    spaced = "".join(char if _in_word(char) else " " for char in indexable(question))
+    words = [word for word in spaced.lower().split() if word.strip("_")]
     telling = [word for word in words if word not in STOP] or words
     distinct = list(dict.fromkeys(telling))
     if len(distinct) > MAX_TERMS:
@@ -48,15 +56,19 @@ def terms(question: str) -> list[str]:
     return distinct
 
 
-def quoted(term: str) -> str:
-    """Return a term as a string of the FTS5 query language, in which nothing has a meaning."""
-    return '"' + term.replace('"', '""') + '"'
+def prefix(term: str) -> str:
+    """Return what matches a term, and longer words too when it is long enough to tell them apart.
+
+    It is a string of the FTS5 query language, so that nothing in it has a meaning.
+    """
+    quoted = '"' + term.replace('"', '""') + '"'
+    return f"{quoted}*" if len(term) >= PREFIX_FROM else quoted
+
+
+def _in_word(char: str) -> bool:
+    # Marks too: in many scripts they are the vowels.
+    return char.isalnum() or char == "_" or unicodedata.category(char)[0] == "M"
 
 
 def _pairs(run: str) -> str:
     return " ".join(run[at : at + 2] for at in range(max(1, len(run) - 1)))
-
-
-def _with_parts(word: str) -> str:
-    parts = _CAMEL.split(word)
-    return word if len(parts) == 1 else f"{word} {' '.join(parts)}"

@@ -1,0 +1,254 @@
+"""Any program that keeps running and speaks one JSON object a line on its input and output.
+
+To it:    {"id":7,"question":…,"context":[…],"context_file":…,"conversation":…,"timeout_ms":…}
+          {"cancel":7}
+From it:  {"id":7,"answer":…,"sources":[…],"usage":{…}}
+          {"id":7,"error":…,"retriable":true,"retry_after_ms":…}
+          {"id":7,"progress":…}
+          {"ready":true}
+
+An id is never used twice, so an answer that comes late answers nothing. docs/backends.md tells the
+authors of such programs more.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from autopoll.backends.child import Child
+from autopoll.backends.context import Context
+from autopoll.backends.contract import Broken, Permanent, Report, Retriable, Setting
+from autopoll.backends.environment import child_environment
+from autopoll.backends.options import Options, read_options
+from autopoll.errors import ConfigError
+from autopoll.message import Answer
+from autopoll.request import Reply, Request
+from autopoll.timing import Duration
+
+CANCEL_S = 1.0  # to let go of a cancelled question
+FIRST_LOOK_S = 0.1  # in which a program that cannot run at all has mostly died
+PROGRESS_S = 0.1  # between two reports of one question
+PROGRESS_CHARS = 2000
+SHOWN = 80  # bytes of a bad line in the error text
+
+_log = logging.getLogger(__name__)
+
+
+class CommandOptions(Options, frozen=True, kw_only=True):
+    """What `command` can be told in autopoll.toml."""
+
+    command: Annotated[list[str], msgspec.Meta(min_length=1)]
+    env: tuple[str, ...] = ()
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    ready: bool = False
+    ready_timeout: Duration = Duration(30)
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """What the program may say; keys beyond these are ignored."""
+
+    id: int | None = None
+    answer: str | None = None
+    sources: list[str] = []
+    usage: dict[str, Any] = {}
+    error: str | None = None
+    retriable: bool = False
+    retry_after_ms: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    progress: str | None = None
+    ready: bool = False
+
+
+class Command:
+    """A kept program; when it dies or breaks the protocol, this instance is Broken."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._options = options = read_options(setting, CommandOptions)
+        self._context = Context(setting)
+        self._folder = setting.root
+        self._command = [_program(options.command[0], setting), *options.command[1:]]
+        self._environment = child_environment(os.environ, setting.shard, options.env)
+        self.concurrency = options.concurrency
+        self.strays = 0  # lines about questions that are settled or were never asked
+        self._child: Child | None = None
+        self._news = asyncio.Event()  # it said that it is ready, or ended
+        self._ids = count(1)
+        self._asked: dict[int, _Asked] = {}
+
+    async def start(self) -> None:
+        """Start the program; with the option `ready`, wait until it says so."""
+        if self._child is not None:
+            return
+        self._news.clear()
+        self._child = child = Child(
+            self._command,
+            folder=self._folder,
+            environment=self._environment,
+            on_line=self._take,
+            on_end=self._fail_all,
+        )
+        limit = self._options.ready_timeout if self._options.ready else FIRST_LOOK_S
+        try:
+            async with asyncio.timeout(limit):
+                await self._news.wait()
+        except TimeoutError:
+            if self._options.ready:
+                child.end(f"did not say that it is ready within {limit:g} s")
+        await self.probe()
+
+    async def answer(self, request: Request, report: Report) -> Reply:
+        """Ask the program; raise the failure it reports, or Broken with the way it ended."""
+        context_file = None
+        if request.context_file is not None:
+            source = await asyncio.to_thread(self._context.read, request.context_file)
+            context_file = str(source.path)
+        child = self._running()
+        number = next(self._ids)
+        question = {
+            "id": number,
+            "question": request.question,
+            "context": [str(root) for root in self._context.roots],
+            "context_file": context_file,
+            "conversation": request.conversation,
+            "timeout_ms": request.timeout_ms,
+        }
+        asked = self._asked[number] = _Asked(report)
+        try:
+            child.send(msgspec.json.encode(question))
+            # Shielded, because a cancelled question is settled too, by the program letting go.
+            return _reply(await asyncio.shield(asked.outcome))
+        except asyncio.CancelledError:
+            await self._cancel(child, number, asked)
+            raise
+        finally:
+            asked.close()
+            del self._asked[number]
+
+    async def probe(self) -> None:
+        """Raise Broken unless the program runs and its pipes are open."""
+        self._running()
+
+    async def stop(self) -> None:
+        """End the program and whatever it has started."""
+        child, self._child = self._child, None
+        if child is not None:
+            await child.stop()
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise Broken("the program is not started")
+        if self._child.ended is not None:
+            raise Broken(self._child.ended)
+        return self._child
+
+    async def _cancel(self, child: Child, number: int, asked: "_Asked") -> None:
+        """Tell the program to let go; one that does not is ended, lest it block the next."""
+        if asked.outcome.done():
+            return
+        child.send(msgspec.json.encode({"cancel": number}))
+        try:
+            await asyncio.wait([asked.outcome], timeout=CANCEL_S)
+        finally:
+            if not asked.outcome.done():
+                child.end(f"did not let go of a cancelled question within {CANCEL_S:g} s")
+
+    # --- called by the child
+
+    def _take(self, line: bytes) -> None:
+        """Act on a line; one that cannot be understood ends the program."""
+        if not line.strip():
+            return
+        try:
+            said = msgspec.json.decode(line, type=Line)
+        except msgspec.ValidationError as error:
+            self._refuse(f"sent JSON of the wrong form ({error})", line)
+        except (msgspec.DecodeError, RecursionError):
+            self._refuse("sent a line that is not JSON", line)
+        else:
+            if said.ready:
+                self._news.set()
+            elif said.id is None:
+                self._refuse("sent a line without an id", line)
+            elif (asked := self._asked.get(said.id)) is None or asked.outcome.done():
+                self._stray(said.id)
+            elif said.progress is not None:
+                asked.progress(said.progress)
+            elif said.answer is None and said.error is None:
+                self._refuse("sent neither answer, error nor progress", line)
+            else:
+                asked.outcome.set_result(said)
+
+    def _refuse(self, what: str, line: bytes) -> None:
+        if self._child is not None:
+            more = f" and {len(line) - SHOWN:,} bytes more" if len(line) > SHOWN else ""
+            self._child.end(f"{what}: {line[:SHOWN]!r}{more}")
+
+    def _stray(self, number: int) -> None:
+        self.strays += 1
+        if self.strays == 1:  # the first one only, because there may be millions
+            _log.warning("dropped a line about question %d, which is not open", number)
+
+    def _fail_all(self, why: str) -> None:
+        self._news.set()
+        for asked in self._asked.values():
+            if not asked.outcome.done():
+                asked.outcome.set_result(Broken(why))
+
+
+class _Asked:
+    """A question that the program is at."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._latest: str | None = None
+        self.outcome: asyncio.Future[Line | Broken] = self._loop.create_future()
+
+    def progress(self, text: str) -> None:
+        """Report at once, but at most ten times a second, and then only the latest."""
+        self._latest = text[:PROGRESS_CHARS]
+        if self._timer is None:
+            self._tell()
+
+    def close(self) -> None:
+        """Report nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tell(self) -> None:
+        self._timer = None
+        if self._latest is not None:
+            self._report(self._latest)
+            self._latest = None
+            self._timer = self._loop.call_later(PROGRESS_S, self._tell)
+
+
+def _reply(outcome: Line | Broken) -> Reply:
+    """Return the answer in what the program said, or raise the failure."""
+    if isinstance(outcome, Broken):
+        raise outcome
+    if outcome.error is not None:
+        if outcome.retriable:
+            raise Retriable(outcome.error, retry_after_ms=outcome.retry_after_ms)
+        raise Permanent(outcome.error)
+    if not outcome.answer:
+        raise Retriable("the program gave an empty answer")
+    return Reply(answer=Answer(text=outcome.answer, sources=outcome.sources), usage=outcome.usage)
+
+
+def _program(name: str, setting: Setting) -> str:
+    """Return the path of an executable: from the home when it has a slash, else on PATH."""
+    path = str((setting.root / Path(name).expanduser()).absolute()) if "/" in name else name
+    found = shutil.which(path)
+    if found is None:
+        raise ConfigError(
+            f"shards.{setting.shard}.options.command: there is no program {name!r}",
+            "Give the path of an executable file, meant from the home, or a name on PATH.",
+        )
+    return found

@@ -1,0 +1,187 @@
+"""What every backend must do, run over all that come with autopoll."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from autopoll.backends import open_backend
+from autopoll.backends.contract import Backend, Broken, Setting
+from autopoll.errors import ConfigError
+from autopoll.request import Reply, Request
+
+ANSWERER = Path(__file__).parent.parent / "data" / "answerer.py"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "extract": {},
+    "echo": {"delay": "20ms", "concurrency": 4},
+    "command": {"command": [sys.executable, str(ANSWERER)], "ready": True, "concurrency": 4},
+}
+Build = Callable[[], Backend]
+
+
+@pytest.fixture(params=sorted(OPTIONS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def build(name: str, tmp_path: Path) -> Build:
+    notes = tmp_path / "notes.md"
+    words = ["alpha", "bravo", "charlie", "delta"]
+    notes.write_text("\n\n".join(f"# About {word}\n\nThe {word} is here." for word in words))
+    setting = Setting(shard="main", root=tmp_path, context=[notes], options=OPTIONS[name])
+    return lambda: open_backend(name, setting)
+
+
+def ask(question: str) -> Request:
+    return Request(
+        delivery=1, fence=1, attempt=1, timeout_ms=5000, conversation="c", question=question
+    )
+
+
+def quiet(_: str) -> None:
+    """Take a progress report and do nothing with it."""
+
+
+async def answered(backend: Backend, word: str) -> None:
+    reply = await backend.answer(ask(f"slow {word}?"), quiet)
+    assert isinstance(reply, Reply)
+    assert word in reply.answer.text
+    assert not reply.answer.error
+
+
+def test_it_starts_answers_proves_itself_and_stops(build: Build) -> None:
+    async def scene() -> None:
+        backend = build()
+        await backend.start()
+        await backend.probe()
+        await answered(backend, "alpha")
+        await answered(backend, "bravo")
+        await backend.stop()
+
+    asyncio.run(scene())
+
+
+def test_stopping_is_tolerated_before_start_and_twice(build: Build) -> None:
+    async def scene() -> None:
+        backend = build()
+        await backend.stop()
+        await backend.start()
+        await backend.stop()
+        await backend.stop()
+
+    asyncio.run(scene())
+
+
+def test_it_is_broken_before_start_and_after_stop(build: Build) -> None:
+    async def scene() -> None:
+        backend = build()
+        for _ in range(2):
+            with pytest.raises(Broken):
+                await backend.probe()
+            with pytest.raises(Broken):
+                await backend.answer(ask("alpha?"), quiet)
+            await backend.start()
+            await backend.stop()
+
+    asyncio.run(scene())
+
+
+def test_after_a_cancellation_the_next_answer_is_its_own(build: Build) -> None:
+    async def scene() -> None:
+        backend = build()
+        await backend.start()
+        for pause in (0, 0.001, 0.01):
+            task = asyncio.create_task(backend.answer(ask("slow alpha?"), quiet))
+            await asyncio.sleep(pause)
+            task.cancel()
+            await asyncio.wait([task])
+            reply = await backend.answer(ask("bravo?"), quiet)
+            assert "bravo" in reply.answer.text
+            assert "alpha" not in reply.answer.text
+        await backend.stop()
+
+    asyncio.run(scene())
+
+
+def test_it_answers_as_many_at_once_as_it_says(build: Build) -> None:
+    async def scene() -> float:
+        backend = build()
+        assert backend.concurrency == 4
+        await backend.start()
+        begun = time.monotonic()
+        await asyncio.gather(
+            *(answered(backend, word) for word in ("alpha", "bravo", "charlie", "delta"))
+        )
+        took = time.monotonic() - begun
+        await backend.stop()
+        return took
+
+    assert asyncio.run(scene()) < 1.0  # one after the other, `command` would take 1.2 s
+
+
+def test_stopping_ends_what_is_in_flight(build: Build) -> None:
+    async def scene() -> None:
+        backend = build()
+        await backend.start()
+        task = asyncio.create_task(backend.answer(ask("slow alpha?"), quiet))
+        await asyncio.sleep(0)
+        await backend.stop()
+        done, _ = await asyncio.wait([task], timeout=2)
+        assert done
+        assert task.exception() is None or isinstance(task.exception(), Broken)
+
+    asyncio.run(scene())
+
+
+def test_thirty_lives_leave_no_child_and_no_descriptor(build: Build) -> None:
+    async def life() -> None:
+        backend = build()
+        await backend.start()
+        await backend.stop()
+
+    async def scene() -> None:
+        await life()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(30):
+            await life()
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert not psutil.Process().children(recursive=True)
+
+    asyncio.run(scene())
+
+
+def test_a_question_of_a_megabyte_is_taken(build: Build) -> None:
+    async def scene() -> None:
+        backend = build()
+        await backend.start()
+        reply = await backend.answer(ask("alpha " + "x" * 1_000_000), quiet)
+        assert "alpha" in reply.answer.text
+        await backend.stop()
+
+    asyncio.run(scene())
+
+
+def test_an_unknown_option_is_refused_with_shard_key_and_allowed_keys(
+    name: str, tmp_path: Path
+) -> None:
+    options = {**OPTIONS[name], "colour": "red"}
+    with pytest.raises(ConfigError) as refusal:
+        open_backend(name, Setting(shard="main", root=tmp_path, context=[], options=options))
+    assert "shards.main.options" in refusal.value.what
+    assert "colour" in refusal.value.what
+    assert "Allowed keys: " in refusal.value.mend
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        open_backend("oracle", Setting(shard="main", root=tmp_path, context=[]))
+    assert "oracle" in refusal.value.what
+    for known in OPTIONS:
+        assert known in refusal.value.mend
