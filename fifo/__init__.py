@@ -1,1 +1,42 @@
-"""A request/reply transport over a pair of named pipes that survives the death of either end."""
+"""Requests and replies over a pair of named pipes, surviving the death of either end.
+
+A *server* owns a folder and answers; a *client* asks. Two pipes in the folder join them,
+requests.fifo and replies.fifo, each with one writer and one reader. Payloads are opaque bytes.
+`fifo.link` has both ends and shows how they are used; `fifo.bell` is a wake-up for processes that
+have no link; `fifo.errors` is what can go wrong. docs/protocol.md specifies the bytes.
+
+Theory of operation
+-------------------
+
+Pipes are fast (a round trip costs a third less than over a UNIX socket) and keep nothing when both
+ends are gone. They have three weaknesses, and this library exists for them.
+
+*A pipe does not know its writer.* Whoever is killed in mid-write leaves half a frame. If a new
+writer opens the pipe before the reader has looked, there is no end of file in between, and its
+first frame continues the torn one. So **a pair serves one client, once**. Every pair has an
+**epoch**, a number that only grows. A client writes the epoch into client.lock before it opens the
+pair. A client that finds its server's epoch there does not write, for the pair was used: it only
+opens and closes the pipe (a knock). The server sees the hang-up, sweeps the pair away with
+everything in it, and publishes a fresh one under the next epoch. The same happens whenever the
+client leaves, dies or breaks the protocol. The frames carry the epoch too.
+
+*A path does not know its file.* Anybody who can write to the folder can put a file, a symlink or
+another pipe there. So every open is checked afterwards on the descriptor, endpoint.json tells the
+inodes of both pipes, and it is believed only while the process that wrote it runs (pid and start
+time: a pid alone may be another's by now). The server withdraws endpoint.json before it touches the
+pipes, which makes a foreign pipe distinguishable from a race.
+
+*A write that succeeds proves nothing.* A stopped reader swallows a full pipe. So nothing blocks,
+buffers are bounded, the server hands out **credits**, and PING asks the other loop, not its kernel.
+
+Each end is held by one process: worker.lock and client.lock are flocks, which the kernel frees when
+the holder dies, however it dies. They are also where the epochs outlive their processes.
+
+Layers, each knowing only those before it:
+
+- `frame`: bytes to frames and back; `session`: which frame may come when, and what it means. Both
+  touch no descriptor and are tested with bytes alone.
+- `pipe`, `lock`, `endpoint`, `pair`: what lies in the folder.
+- `wire`: two descriptors on an asyncio loop.
+- `link`: the two ends.
+"""
