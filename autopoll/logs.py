@@ -5,9 +5,11 @@ would block whoever writes.
 """
 
 import contextlib
+import faulthandler
 import json
 import logging
 import os
+import signal
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -17,13 +19,16 @@ from autopoll.redact import redact
 
 _MAX_BYTES = 5 * 1024 * 1024
 _KEPT = 3
+_MAX_STACKS = 1024 * 1024
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def setup(folder: Path, name: str, level: int = logging.INFO) -> None:
     """Send every log record of this process to `folder/<name>.log`, three of 5 MB, mode 0600.
 
-    A full disk costs records, never the process. Raises OSError when the file cannot be opened.
+    On SIGUSR1, and on a crash of the interpreter, the stacks of all threads are appended to
+    `folder/<name>.stacks`. A full disk costs records, never the process. Raises OSError when a
+    file cannot be opened.
     """
     handler = _File(folder / f"{name}.log")
     handler.setFormatter(_Json())
@@ -34,6 +39,11 @@ def setup(folder: Path, name: str, level: int = logging.INFO) -> None:
     root.addHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(True)
+    stacks = _open_private(folder / f"{name}.stacks")
+    if stacks.tell() > _MAX_STACKS:
+        stacks.truncate(0)
+    faulthandler.enable(stacks)
+    faulthandler.register(signal.SIGUSR1, stacks)  # and keeps the file open
 
 
 class _Json(logging.Formatter):
@@ -64,10 +74,7 @@ class _File(RotatingFileHandler):
         super().__init__(path, maxBytes=_MAX_BYTES, backupCount=_KEPT - 1, encoding="utf-8")
 
     def _open(self) -> TextIOWrapper:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.baseFilename, flags, 0o600)
-        os.fchmod(descriptor, 0o600)
-        return open(descriptor, "a", encoding="utf-8")  # noqa: PTH123 - a descriptor has no Path
+        return _open_private(Path(self.baseFilename))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Drop the record, and open the file anew for the next: there may be room again."""
@@ -75,3 +82,11 @@ class _File(RotatingFileHandler):
         if stream is not None:
             with contextlib.suppress(OSError):  # closing flushes, and there is still no room
                 stream.close()
+
+
+def _open_private(path: Path) -> TextIOWrapper:
+    """Open a file for appending that only its owner reads, whatever it was before."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return open(descriptor, "a", encoding="utf-8")  # noqa: PTH123 - a descriptor has no Path

@@ -1,10 +1,5 @@
 """Signs of life: one small file per process, written by it in place and read by everyone.
 
-The file holds two slots, written in turn, each a whole record with a sequence number and a
-checksum; the newest slot whose checksum holds counts. So a reader never sees half a record, and a
-writer that is killed or stopped in the middle of one leaves the one before it readable, which a
-single sequence lock would not.
-
 Two beats tell two failures apart. The *loop beat* comes from the main loop itself and goes stale
 when the loop is stuck; the *thread beat* comes from a thread of its own and goes stale when the
 whole process is. A process cannot be judged by its CPU time: a deadlock, a lost reply and a slow
@@ -14,14 +9,9 @@ Times are CLOCK_MONOTONIC seconds and mean nothing after a reboot; the boot id s
 """
 
 import contextlib
-import errno
-import mmap
 import os
-import stat
-import struct
 import threading
 import time
-import zlib
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -29,19 +19,12 @@ from types import TracebackType
 import msgspec
 
 from autopoll.errors import AutopollError
+from autopoll.process import slots
 from autopoll.process.signals import is_ready, open_process
+from autopoll.process.slots import Slots
 from autopoll.process.vitals import boot_id, vitals
 
-_MAGIC = b"apbeat01"
-_RECORD = struct.Struct("<8sQ 36s16s12s IQQQI ddd qdd QQQ 200s")
-_CHECKSUM = struct.Struct("<I")
-_LENGTH = _RECORD.size + _CHECKSUM.size
-_SLOT = 512
-_SIZE = 2 * _SLOT
-_NEVER = -1.0
-_UNREADABLE = {
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM,
-}  # fmt: skip
+_MAX_NOTE = 200  # bytes
 
 
 class State(StrEnum):
@@ -55,7 +38,7 @@ class State(StrEnum):
     STOPPED = "stopped"  # ended of its own will
 
 
-class Beat(msgspec.Struct, frozen=True, kw_only=True):
+class Beat(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One reading of a heartbeat file."""
 
     name: str
@@ -91,10 +74,10 @@ class Heart:
         return cls(folder / name, role)
 
     def __init__(self, path: Path, role: str) -> None:
-        self._path = path
         self._lock = threading.Lock()
         self._requests: dict[int, tuple[float, float]] = {}  # id -> (start, deadline)
-        self._sequence, before = _read(path) or (0, None)
+        self._slots = Slots(path)
+        before = _decode(self._slots.previous)
         me = vitals(os.getpid())
         assert me is not None
         now = time.monotonic()
@@ -109,7 +92,6 @@ class Heart:
             thread_beat=now,
             loop_beat=now,
         )
-        self._map, self._inode = _map_file(path)
         self._change()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, name="heart", daemon=True)
@@ -136,7 +118,12 @@ class Heart:
         if state is not None:
             self._requests.clear()
             self._change(state=state, **self._due_first())
-        self._map.close()
+        self._slots.close()
+
+    @property
+    def name(self) -> str:
+        """The name of the process, as supervisord knows it."""
+        return self._beat.name
 
     @property
     def epoch(self) -> int:
@@ -149,13 +136,14 @@ class Heart:
 
     @property
     def note(self) -> str:
-        """A short text for people: why it is held, what it waits for. Cut at 200 bytes."""
+        """A short text for people: why it is held, what it waits for; cut at 200 bytes."""
         return self._beat.note
 
     @note.setter
     def note(self, note: str) -> None:
-        if note != self._beat.note:
-            self._change(note=note)
+        fitting = note.encode("utf-8", "replace")[:_MAX_NOTE].decode("utf-8", "ignore")
+        if fitting != self._beat.note:
+            self._change(note=fitting)
 
     @property
     def state(self) -> State:
@@ -224,36 +212,22 @@ class Heart:
             self._put(**fields)
 
     def _put(self, **fields: object) -> None:
-        """Write the next record into the slot that readers do not hold to be the newest."""
         self._beat = msgspec.structs.replace(self._beat, **fields)
-        self._sequence += 1
-        record = _pack(self._sequence, self._beat)
-        at = self._sequence % 2 * _SLOT
-        self._map[at : at + _LENGTH] = record
+        self._slots.write(msgspec.msgpack.encode(self._beat))
 
     def _keep_beating(self) -> None:
         while not self._closed.wait(1.0):
             with self._lock:
-                self._return_to_its_place()
+                if not self._slots.is_in_place():
+                    # Without room the old file beats on unseen, and is not judged meanwhile.
+                    with contextlib.suppress(AutopollError):
+                        self._slots.put_back()
                 self._put(thread_beat=time.monotonic())
-
-    def _return_to_its_place(self) -> None:
-        """Make the file anew when somebody deleted or replaced it, or nobody sees us beat."""
-        try:
-            if self._path.stat(follow_symlinks=False).st_ino == self._inode:
-                return
-        except FileNotFoundError:
-            pass
-        # Until there is room again the old file beats on, unseen: the watchdog judges nothing then.
-        with contextlib.suppress(AutopollError):
-            old, (self._map, self._inode) = self._map, _map_file(self._path)
-            old.close()
 
 
 def read(path: Path) -> Beat | None:
-    """Return the newest whole record of the file; None when there is no file, or it has none."""
-    found = _read(path)
-    return found[1] if found else None
+    """Return the newest beat in the file; None when there is no file, or it holds none."""
+    return _decode(slots.read(path))
 
 
 def read_all(folder: Path) -> list[Beat]:
@@ -287,111 +261,13 @@ def is_alive(beat: Beat) -> bool:
         os.close(descriptor)
 
 
-def _map_file(path: Path) -> tuple[mmap.mmap, int]:
-    """Return the file, made if need be and private, as writable memory, and its inode."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except OSError as error:
-        raise AutopollError(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise AutopollError(f"{path} is no heartbeat file", "Remove what lies there.")
-        os.fchmod(descriptor, 0o600)
-        # Memory over a hole would end the process with SIGBUS when the disk is full.
-        os.posix_fallocate(descriptor, 0, _SIZE)
-        return mmap.mmap(descriptor, _SIZE), found.st_ino
-    except OSError as error:
-        raise AutopollError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path) -> tuple[int, Beat] | None:
-    """Return the newest whole record and its sequence number."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno in _UNREADABLE:
-            return None
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        for _ in range(10):  # both slots are torn only if the writer went round while we copied
-            data = os.pread(descriptor, _SIZE, 0)
-            slots = (_unpack(data[:_LENGTH], path.name), _unpack(data[_SLOT:], path.name))
-            whole = [slot for slot in slots if slot is not None]
-            if whole:
-                return max(whole, key=lambda slot: slot[0])
+def _decode(record: bytes | None) -> Beat | None:
+    if record is None:
         return None
-    finally:
-        os.close(descriptor)
-
-
-def _pack(sequence: int, beat: Beat) -> bytes:
-    record = _RECORD.pack(
-        _MAGIC,
-        sequence,
-        beat.boot_id.encode(),
-        beat.role.encode(),
-        beat.state.encode(),
-        beat.pid,
-        beat.started,
-        beat.epoch,
-        beat.starts,
-        beat.crashed,
-        beat.thread_beat,
-        beat.loop_beat,
-        _NEVER if beat.ready_at is None else beat.ready_at,
-        -1 if beat.request_id is None else beat.request_id,
-        _NEVER if beat.request_start is None else beat.request_start,
-        _NEVER if beat.request_deadline is None else beat.request_deadline,
-        beat.progress,
-        beat.done,
-        beat.failed,
-        beat.note.encode("utf-8", "replace"),
-    )
-    return record + _CHECKSUM.pack(zlib.crc32(record))
-
-
-def _unpack(data: bytes, name: str) -> tuple[int, Beat] | None:
-    """Return what `_pack` packed, or None for anything else."""
-    record, checksum = data[: _RECORD.size], data[_RECORD.size : _LENGTH]
-    if len(checksum) != _CHECKSUM.size or _CHECKSUM.unpack(checksum)[0] != zlib.crc32(record):
+    try:
+        return msgspec.msgpack.decode(record, type=Beat)
+    except msgspec.MsgspecError:  # of another version
         return None
-    (
-        magic, sequence, boot, role, state,
-        pid, started, epoch, starts, crashed,
-        thread_beat, loop_beat, ready_at,
-        request_id, request_start, request_deadline,
-        progress, done, failed, note,
-    ) = _RECORD.unpack(record)  # fmt: skip
-    if magic != _MAGIC:
-        return None
-    return sequence, Beat(
-        name=name,
-        role=_text(role),
-        pid=pid,
-        started=started,
-        boot_id=_text(boot),
-        epoch=epoch,
-        starts=starts,
-        crashed=crashed,
-        state=State(_text(state)),
-        thread_beat=thread_beat,
-        loop_beat=loop_beat,
-        ready_at=_time(ready_at),
-        request_id=None if request_id < 0 else request_id,
-        request_start=_time(request_start),
-        request_deadline=_time(request_deadline),
-        progress=progress,
-        done=done,
-        failed=failed,
-        note=_text(note),
-    )
 
 
 def _crashed(before: Beat | None) -> int:
@@ -399,11 +275,3 @@ def _crashed(before: Beat | None) -> int:
     if before is None or before.state is State.STOPPED or before.boot_id != boot_id():
         return 0
     return before.pid
-
-
-def _text(field: bytes) -> str:
-    return field.rstrip(b"\0").decode("utf-8", "ignore")
-
-
-def _time(field: float) -> float | None:
-    return None if field == _NEVER else field

@@ -7,15 +7,20 @@ compared; after that no reuse can redirect the signal.
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import signal
+import struct
 from collections.abc import Iterator
 
 from autopoll.errors import AutopollError
 from autopoll.process.vitals import vitals
 
 _TO_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
+_INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info: mask, cgroup, pids and uids, exit_code
+_INFO_EXIT = 1 << 3
+_GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info)
 
 
 class NotPermitted(AutopollError):
@@ -46,6 +51,20 @@ def is_ready(descriptor: int, timeout: float = 0.0) -> bool:
     return bool(poll.poll(timeout * 1000))
 
 
+def exit_status(descriptor: int) -> int | None:
+    """Return the exit code of the pidfd's process, minus the number of the signal that killed it.
+
+    None before its parent has reaped it, and on kernels before Linux 6.15, which do not tell.
+    """
+    info = bytearray(_INFO.pack(_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(descriptor, _GET_INFO, info)
+    except OSError:
+        return None
+    mask, *_, status = _INFO.unpack(info)
+    return os.waitstatus_to_exitcode(status) if mask & _INFO_EXIT else None
+
+
 def send(pid: int, started: int, number: signal.Signals) -> bool:
     """Signal one process; False, with nothing done, when it is gone, init, or ourselves.
 
@@ -68,19 +87,8 @@ def send_group(pid: int, started: int, number: signal.Signals) -> bool:
         if descriptor is None:
             return False
         reading = vitals(pid)
-        if reading is None:
-            return False
-        if reading.group != pid:
-            return _signal(descriptor, pid, number)
-        try:
-            return _signal(descriptor, pid, number, _TO_GROUP)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            # An older kernel. The number cannot go to a new group while this process is unreaped,
-            # and it was there a moment ago.
-            os.killpg(pid, number)
-            return True
+        leads = reading is not None and reading.group == pid
+        return _signal(descriptor, pid, number, _TO_GROUP if leads else 0)
 
 
 @contextlib.contextmanager
@@ -95,12 +103,19 @@ def _held(pid: int, started: int) -> Iterator[int | None]:
 
 def _signal(descriptor: int, pid: int, number: signal.Signals, flags: int = 0) -> bool:
     try:
-        signal.pidfd_send_signal(descriptor, number, None, flags)
+        try:
+            signal.pidfd_send_signal(descriptor, number, None, flags)
+        except OSError as error:
+            if not flags or error.errno != errno.EINVAL:
+                raise
+            # An older kernel. The number cannot have gone to another group since we looked: it is
+            # taken until the process, alive a moment ago, is reaped.
+            os.killpg(pid, number)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError as error:
         raise NotPermitted(
             f"process {pid} may not be signalled: it belongs to another user",
             "Run autopoll's processes under one user.",
-        ) from None
+        ) from error
     return True

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 from pathlib import Path
 
 import msgspec
@@ -52,3 +53,13 @@ def vitals(pid: int) -> Vitals | None:
 def boot_id() -> str:
     """Return the id of this boot: monotonic times and start times of another mean nothing here."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Tell whether the process has a handler for the signal, so that it will not die of it."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    mask = next(line for line in text.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)

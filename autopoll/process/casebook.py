@@ -1,0 +1,96 @@
+"""The incidents of a home as the watchdog keeps them: none missed, none twice, each closed.
+
+What matters is in the file, so that a restarted watchdog goes on where the one before ended.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from autopoll.process import incidents
+from autopoll.process.heartbeat import Beat, State
+from autopoll.process.incidents import Incident
+from autopoll.process.vitals import boot_id
+
+_AT_WORK = (State.IDLE, State.BUSY)
+
+log = logging.getLogger(__name__)
+
+
+class Casebook:
+    """Open incidents, and the deaths that are accounted for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        known = [each for each in incidents.read(path) if each.boot_id == boot_id()]
+        self._open = [each for each in known if each.recovered_ms is None]
+        self._accounted = {(each.process, each.pid) for each in known}
+
+    def note(
+        self,
+        process: str,
+        verdict: str,
+        action: str,
+        evidence: str,
+        *,
+        pid: int = 0,
+        clock: float | None = None,
+    ) -> None:
+        """Record an incident; on a full disk it goes to nobody, and the watch goes on."""
+        self.account(process, pid)
+        log.warning("%s: %s, %s; %s", process, verdict, action, evidence)
+        try:
+            incident = incidents.record(
+                self._path,
+                process=process,
+                verdict=verdict,
+                action=action,
+                evidence=evidence,
+                pid=pid,
+                clock=clock,
+            )
+        except OSError as error:
+            log.error("incident of %s could not be written: %s", process, error)
+        else:
+            self._open.append(incident)
+
+    def account(self, process: str, pid: int) -> None:
+        """Remember that the death of this incarnation needs no incident (any more)."""
+        self._accounted.add((process, pid))
+
+    def is_accounted(self, process: str, pid: int) -> bool:
+        """Tell whether the death of this incarnation is an incident already, or is none."""
+        return (process, pid) in self._accounted
+
+    def close_recovered(self, beats: Iterable[Beat]) -> None:
+        """Close the incidents of processes that work again, by what their heartbeats say."""
+        if not self._open:
+            return
+        by_name = {beat.name: beat for beat in beats}
+        for incident in list(self._open):
+            beat = by_name.get(incident.process)
+            moment = _worked_again(incident, beat) if beat else None
+            if moment is not None:
+                self._close(incident, moment)
+
+    def close(self, process: str, moment: float) -> None:
+        """Close the incidents of what has no heartbeat (CLOCK_MONOTONIC seconds)."""
+        for incident in list(self._open):
+            if incident.process == process:
+                self._close(incident, moment)
+
+    def _close(self, incident: Incident, moment: float) -> None:
+        try:
+            incidents.recovered(self._path, incident, round(1000 * (moment - incident.clock)))
+        except OSError as error:
+            log.error("recovery of %s could not be written: %s", incident.process, error)
+        self._open.remove(incident)
+
+
+def _worked_again(incident: Incident, beat: Beat) -> float | None:
+    """Return the moment after the incident at which the process was at work again, if it is."""
+    if beat.state not in _AT_WORK:
+        return None
+    if beat.pid == incident.pid:  # it was let live
+        return beat.loop_beat if beat.loop_beat > incident.clock else None
+    return beat.ready_at if beat.ready_at and beat.ready_at > incident.clock else None

@@ -1,0 +1,124 @@
+"""Starts again what supervisord has given up, and notices when supervisord itself is hung.
+
+supervisord restarts what crashes, but after four deaths in a row it calls a program FATAL and
+leaves it for ever. A program an operator has stopped is STOPPED, one with a bad configuration has
+exited with 78; neither is touched.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from autopoll.errors import AutopollError, Exit, SupervisorError
+from autopoll.process.budget import Budget
+from autopoll.process.casebook import Casebook
+from autopoll.process.supervisor import Program, Supervisor
+
+SUPERVISORD = "supervisord"
+_LOOK_EVERY_S = 5.0
+_HUNG_AFTER = 3  # time-outs in a row
+_HEALTHY_AFTER_S = 600
+_SETTLED_AFTER_S = 5  # supervisord passes through EXITED on its way to a restart of its own
+
+log = logging.getLogger(__name__)
+
+
+class Reviver:
+    """The watchdog's dealings with one supervisord."""
+
+    def __init__(self, supervisor: Supervisor, casebook: Casebook) -> None:
+        self._supervisor = supervisor
+        self._casebook = casebook
+        self._budgets: dict[str, Budget] = {}
+        self._down_by_intent: set[str] = set()
+        self._next_look = 0.0
+        self._looking = False
+        self._timeouts = 0
+
+    def is_due(self, now: float, missing: Iterable[str]) -> bool:
+        """Tell whether to look: every 5 s, and at once while a program that should run does not."""
+        if self._looking:
+            return False
+        in_doubt = 0 < self._timeouts < _HUNG_AFTER
+        lost = not self._down_by_intent.issuperset(missing)
+        return now >= self._next_look or in_doubt or lost
+
+    async def look(self) -> None:
+        """Ask supervisord for its programs and start those it has given up, within budget.
+
+        The question is asked in a thread, so that a supervisord that stands still stops nobody.
+        """
+        self._looking = True
+        try:
+            programs = await asyncio.to_thread(self._supervisor.processes)
+            self._answered()
+            self._down_by_intent = {each.name for each in programs if _is_down_by_intent(each)}
+            for program in programs:
+                await self._tend(program)
+        except SupervisorError as error:
+            self._failed(error)
+        finally:
+            self._looking = False
+            self._next_look = time.monotonic() + _LOOK_EVERY_S
+
+    async def _tend(self, program: Program) -> None:
+        name, now = program.full_name, time.monotonic()
+        if program.state == "RUNNING" and program.now - program.start > _HEALTHY_AFTER_S:
+            self._budgets.pop(name, None)
+        if not _is_given_up(program):
+            return
+        budget = self._budgets.setdefault(name, Budget())
+        if now < budget.due:
+            return
+        budget.spend(now)
+        why = program.spawnerr or f"exit status {program.exitstatus}"
+        pause = max(0.0, budget.due - now)
+        self._casebook.note(
+            program.name,
+            "dead",
+            "started again",
+            f"supervisord had given it up ({program.state}: {why}); "
+            f"not started again within {pause:.0f} s",
+        )
+        try:
+            await asyncio.to_thread(self._supervisor.start, name)
+        except SupervisorError as error:
+            if error.hung:
+                raise
+            log.warning("%s does not start: %s", name, error.what)
+        except AutopollError as error:  # it was removed meanwhile
+            log.warning("%s: %s", name, error.what)
+
+    def _answered(self) -> None:
+        if self._timeouts >= _HUNG_AFTER:
+            self._casebook.close(SUPERVISORD, time.monotonic())
+        self._timeouts = 0
+
+    def _failed(self, error: SupervisorError) -> None:
+        if not error.hung:
+            log.debug("%s", error.what)
+            return
+        self._timeouts += 1
+        if self._timeouts == _HUNG_AFTER:
+            self._casebook.note(
+                SUPERVISORD,
+                "supervisor-hung",
+                "reported",
+                f"{error.what}, {_HUNG_AFTER} times in a row",
+            )
+
+
+def _is_given_up(program: Program) -> bool:
+    """Tell whether the program should run and supervisord will not start it."""
+    if program.state == "FATAL":
+        return True
+    settled = program.now - program.stop > _SETTLED_AFTER_S
+    return program.state == "EXITED" and program.exitstatus != Exit.BAD_CONFIG and settled
+
+
+def _is_down_by_intent(program: Program) -> bool:
+    """Tell whether an operator or a bad configuration keeps the program down."""
+    if program.state in ("STOPPED", "STOPPING"):
+        return True
+    return program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG

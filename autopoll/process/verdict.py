@@ -1,0 +1,110 @@
+"""Judging a process by what it says and what the kernel says; pure, no process is touched.
+
+psutil cannot tell hung from busy: a deadlock, a lost reply and a slow model are all asleep without
+CPU, and a busy loop looks like an endless one. So a process declares the deadline of its work, and
+within it is *never* killed, whatever else it looks like. The rules, the first that fits:
+
+    stopped       job control has held it for over 2 s
+    hung-request  the earliest deadline has passed by over 2 s (the poller cancels at the deadline)
+    busy          a request is in flight within its deadline: leave it alone
+    hung-start    starting for over 75 s (a worker gives its backend 60 s and then fails by itself)
+    frozen        no sign of any thread for over 5 s, and no CPU used
+    hung-idle     no sign of its main loop for over 5 s; 40 s when draining, for it waits there
+    healthy       anything else
+
+A verdict counts when two samples in a row lead to it (`stopped` spans three as it is). Ages are
+counted from the judge's own waking at the earliest: after a suspend everything looks old, and
+nobody is to blame.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+from autopoll.process.heartbeat import Beat, State
+from autopoll.process.vitals import Vitals
+
+
+class Verdict(StrEnum):
+    """What a process is found to be; `dead` comes from its pidfd, not from a sample."""
+
+    HEALTHY = "healthy"
+    BUSY = "busy"
+    DEAD = "dead"
+    STOPPED = "stopped"
+    FROZEN = "frozen"
+    HUNG_START = "hung-start"
+    HUNG_REQUEST = "hung-request"
+    HUNG_IDLE = "hung-idle"
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether something has to be done."""
+        return self not in (Verdict.HEALTHY, Verdict.BUSY)
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """What was seen of one process at one moment (CLOCK_MONOTONIC seconds)."""
+
+    at: float
+    beat: Beat
+    vitals: Vitals
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How long is too long, in seconds."""
+
+    stopped: float = 2.0
+    silent: float = 5.0
+    overdue: float = 2.0
+    starting: float = 75.0
+    draining: float = 40.0
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def judge(
+    samples: Sequence[Sample], awake_since: float = 0.0, limits: Limits = DEFAULT_LIMITS
+) -> Verdict:
+    """Return the verdict on one incarnation from its samples, oldest first, about one a second.
+
+    `awake_since` is when the judge itself began to look without a gap.
+    """
+    if len(samples) < 2:
+        return Verdict.HEALTHY
+    now = _look(samples, awake_since, limits)
+    if now is Verdict.STOPPED or not now.is_bad:
+        return now
+    before = _look(samples[:-1], awake_since, limits)
+    return now if now is before else Verdict.HEALTHY
+
+
+def _look(samples: Sequence[Sample], awake_since: float, limits: Limits) -> Verdict:
+    """Return what the last sample alone leads to, given those before it."""
+    now = samples[-1]
+    beat = now.beat
+
+    def age(moment: float) -> float:
+        return now.at - max(moment, awake_since)
+
+    if now.vitals.stopped:
+        held_since = now.at
+        for sample in reversed(samples):
+            if not sample.vitals.stopped:
+                break
+            held_since = sample.at
+        return Verdict.STOPPED if now.at - held_since >= limits.stopped else Verdict.HEALTHY
+    if beat.request_deadline is not None:
+        overdue = age(beat.request_deadline) > limits.overdue
+        return Verdict.HUNG_REQUEST if overdue else Verdict.BUSY
+    if beat.state is State.STARTING:
+        return Verdict.HUNG_START if age(beat.loop_beat) > limits.starting else Verdict.HEALTHY
+    used_cpu = len(samples) > 1 and now.vitals.cpu_s > samples[-2].vitals.cpu_s
+    if age(beat.thread_beat) > limits.silent and not used_cpu:
+        return Verdict.FROZEN
+    draining = beat.state is State.DRAINING
+    if age(beat.loop_beat) > (limits.draining if draining else limits.silent):
+        return Verdict.HUNG_IDLE
+    return Verdict.HEALTHY
