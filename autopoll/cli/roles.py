@@ -40,7 +40,8 @@ def watchdog(front: Front) -> int:
     """Read heartbeats, tell hung from busy, and replace what is broken."""
     from autopoll.watchdog import run
 
-    return _role(lambda: run(front.home, front.config))
+    # Without the settings: a mistake in autopoll.toml must not leave the home unwatched.
+    return _role(lambda: run(front.home))
 
 
 def _role(run: Callable[[], None]) -> int:
