@@ -100,9 +100,8 @@ class Worker:
                 self.heart.epoch = epoch
                 bell.ring(self.home.bell)
             case link.RequestReceived(request_id=request_id, payload=payload):
-                task = asyncio.get_running_loop().create_task(self.serve(request_id, payload))
-                self.tasks[request_id] = task
-                task.add_done_callback(lambda _, done=request_id: self.tasks.pop(done, None))
+                loop = asyncio.get_running_loop()
+                self.tasks[request_id] = loop.create_task(self.serve(request_id, payload))
             case link.CancelReceived(request_id=request_id):
                 if known := self.tasks.get(request_id):
                     known.cancel()
@@ -116,26 +115,8 @@ class Worker:
 
     async def serve(self, request_id: int, payload: bytes) -> None:
         """Answer one request: whatever happens becomes exactly one REPLY or FAILURE."""
-        outcome: Reply | Failure
-        try:
-            request = msgspec.msgpack.decode(payload, type=Request)
-            async with self.slots:
-                await self.warm.wait()
-                outcome = await self.answer(request_id, request)
-        except asyncio.CancelledError:
-            outcome = Failure(kind="timeout", message="cancelled at its deadline")
-        except msgspec.MsgspecError as error:
-            outcome = Failure(kind="permanent", message=f"unreadable request: {error}")
-        except Retriable as error:
-            outcome = Failure(
-                kind="retriable", message=str(error), retry_after_ms=error.retry_after_ms
-            )
-        except Permanent as error:
-            outcome = Failure(kind="permanent", message=str(error))
-        except Exception as error:  # a backend is foreign code: whatever else it raises is Broken
-            log.warning("instance broken", exc_info=error)
-            outcome = Failure(kind="broken", message=f"{type(error).__name__}: {error}")
-            self.replace()
+        outcome = await self.outcome(request_id, payload)
+        del self.tasks[request_id]
         if isinstance(outcome, Reply):
             try:
                 self.server.reply(request_id, msgspec.msgpack.encode(outcome))
@@ -143,6 +124,27 @@ class Worker:
             except TooLarge as error:
                 outcome = Failure(kind="permanent", message=f"the answer is too large: {error}")
         self.server.fail(request_id, msgspec.msgpack.encode(outcome))
+
+    async def outcome(self, request_id: int, payload: bytes) -> Reply | Failure:
+        """Turn all that can happen to a request into what is sent back."""
+        try:
+            request = msgspec.msgpack.decode(payload, type=Request)
+            async with self.slots:
+                await self.warm.wait()
+                return await self.answer(request_id, request)
+        except asyncio.CancelledError:
+            return Failure(kind="timeout", message="cancelled at its deadline")
+        except msgspec.MsgspecError as error:
+            return Failure(kind="permanent", message=f"unreadable request: {error}")
+        except Retriable as error:
+            wait = error.retry_after_ms
+            return Failure(kind="retriable", message=str(error), retry_after_ms=wait)
+        except Permanent as error:
+            return Failure(kind="permanent", message=str(error))
+        except Exception as error:  # a backend is foreign code: whatever else it raises is Broken
+            log.warning("instance broken", exc_info=error)
+            self.replace()
+            return Failure(kind="broken", message=f"{type(error).__name__}: {error}")
 
     async def answer(self, request_id: int, request: Request) -> Reply:
         """Ask the backend, beating and reporting progress."""
