@@ -79,7 +79,8 @@ def up_in_foreground(home: Home, config: Config) -> None:
     clear_leftovers(home, config.delivery.drain_timeout)
     home.make_private()
     write_shards(home, config)
-    os.dup2(descriptor, LOCK_DESCRIPTOR, inheritable=True)
+    os.dup2(descriptor, LOCK_DESCRIPTOR)
+    os.set_inheritable(LOCK_DESCRIPTOR, True)  # dup2 does nothing when the numbers are the same
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise Down(f"cannot become a subreaper: {os.strerror(ctypes.get_errno())}")
