@@ -1,0 +1,951 @@
+"""What every engine of the bridge must do; a new engine joins by a line in ENGINES."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autopoll.bridge.contract import (
+    Answered,
+    Bridge,
+    Delivery,
+    Failed,
+    Limits,
+    Outcome,
+    Released,
+    Settled,
+)
+from autopoll.bridge.sqlite import SqliteBridge
+from autopoll.errors import AccessDenied, NotFound, RateLimited, UsageError
+from autopoll.message import Answer
+
+LEASE = 60_000
+OWN = '{"lane": "own"}'
+
+
+class Clock:
+    """Wall-clock milliseconds that move only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class SqliteStore:
+    """One store: bridges are opened on it, and foreign programs speak SQL to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.path = folder / "bridge.db"
+        self.bridges: list[Bridge] = []
+
+    def open(self, **limits: Any) -> Bridge:
+        bridge = SqliteBridge(self.path, Limits(**limits), create=True, clock=self.clock)
+        self.bridges.append(bridge)
+        return bridge
+
+    def foreign(self, sql: str, *values: Any) -> list[Any]:
+        # Not the standard library's sqlite3: two copies of SQLite in one process take each other's
+        # locks away (closing a file gives up all POSIX locks of the process) and ruin the file.
+        db = apsw.Connection(str(self.path))
+        db.set_busy_timeout(2000)
+        rows = db.execute(sql, values).fetchall()
+        db.close()
+        return rows
+
+    def close(self) -> None:
+        for bridge in self.bridges:
+            bridge.close()
+
+
+ENGINES = {"sqlite": SqliteStore}
+
+
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteStore]:
+    opened = ENGINES[request.param](tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def bridge(store: SqliteStore) -> Bridge:
+    return store.open()
+
+
+def talk(bridge: Bridge, shard: str | None = "main") -> str:
+    conversation = bridge.create_conversation("asker", "shard").conversation
+    if shard:
+        bridge.serve(conversation, "b", shard)
+    return conversation
+
+
+def ask(bridge: Bridge, conversation: str, *texts: str, metadata: str | None = None) -> list[int]:
+    return bridge.send(conversation, "a", texts, [metadata] * len(texts))
+
+
+def take(bridge: Bridge, count: int = 10, shard: str = "main", owner: str = "me") -> list[Delivery]:
+    return bridge.take(owner, {shard: count}, LEASE)
+
+
+def take_one(bridge: Bridge) -> Delivery:
+    (delivery,) = take(bridge)
+    return delivery
+
+
+def answered(delivery: Delivery, text: str = "yes") -> Answered:
+    return Answered(message_id=delivery.message_id, fence=delivery.fence, answer=Answer(text=text))
+
+
+def failed(delivery: Delivery, wait_ms: int = 0, *, permanent: bool = False) -> Failed:
+    return Failed(
+        message_id=delivery.message_id,
+        fence=delivery.fence,
+        error="it broke",
+        wait_ms=wait_ms,
+        permanent=permanent,
+    )
+
+
+def settle(bridge: Bridge, outcome: Outcome) -> Settled:
+    (settled,) = bridge.settle([outcome])
+    return settled
+
+
+# --- the way of a message to its answer
+
+
+def test_a_question_is_taken_once_and_answered_once(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    (asked,) = ask(bridge, conversation, "why?")
+    assert bridge.query(asked).state == "sent"
+    delivery = take_one(bridge)
+    assert (delivery.text, delivery.attempt, delivery.session) == ("why?", 1, "b")
+    assert take(bridge) == []
+    settled = settle(bridge, answered(delivery, "because"))
+    assert settled.state == "done"
+    state = bridge.query(asked)
+    assert (state.state, state.attempts, state.shard) == ("done", 1, "main")
+    assert state.answer is not None
+    assert (state.answer.id, state.answer.text) == (settled.answer_id, "because")
+    assert (state.answer.sender, state.answer.recipient) == ("b", "a")
+    assert json.loads(state.answer.metadata or "")["in_reply_to"] == asked
+    assert [message.text for message in bridge.inbox(conversation, "a")] == ["because"]
+    assert bridge.inbox(conversation, "a") == []
+
+
+def test_a_json_question_gets_a_json_answer_with_its_query_id(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, '{"type":"query","query_id":"q7","question":"why?"}')
+    settle(bridge, answered(take_one(bridge)))
+    (message,) = bridge.inbox(conversation, "a")
+    assert json.loads(message.text)["query_id"] == "q7"
+
+
+def test_only_the_head_of_a_conversation_is_handed_out(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    first, second, third = ask(bridge, conversation, "1", "2", "3")
+    delivery = take_one(bridge)
+    assert delivery.message_id == first
+    assert [bridge.query(asked).state for asked in (second, third)] == ["queued", "queued"]
+    settle(bridge, failed(delivery))
+    delivery = take_one(bridge)
+    assert (delivery.message_id, delivery.attempt) == (first, 2)
+    settle(bridge, answered(delivery))
+    assert take_one(bridge).message_id == second
+
+
+def test_independent_questions_do_not_wait_for_each_other(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    asked = ask(bridge, conversation, "1", "2", "3", metadata=OWN)
+    assert [delivery.message_id for delivery in take(bridge)] == asked
+
+
+def test_no_more_is_claimed_than_wanted_and_only_for_the_shard(bridge: Bridge) -> None:
+    one, two = talk(bridge, "one"), talk(bridge, "two")
+    ask(bridge, one, "1", "2", "3", metadata=OWN)
+    ask(bridge, two, "4", metadata=OWN)
+    taken = bridge.take("me", {"one": 2, "two": 0, "none": 9}, LEASE)
+    assert [(delivery.shard, delivery.text) for delivery in taken] == [("one", "1"), ("one", "2")]
+    assert bridge.in_flight() == {"one": 2}
+
+
+def test_messages_are_enrolled_in_order_even_when_nothing_is_wanted(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2")
+    assert bridge.take("me", {}, LEASE) == []
+    assert bridge.counts() == {"queued": 1, "ready": 1, "leased": 0, "done": 0, "dead": 0}
+
+
+def test_a_message_sent_before_its_session_was_served_is_answered(bridge: Bridge) -> None:
+    conversation = talk(bridge, None)
+    ask(bridge, conversation, "early")
+    assert take(bridge) == []
+    other = talk(bridge)
+    ask(bridge, other, "late")
+    settle(bridge, answered(take_one(bridge)))
+    bridge.serve(conversation, "b", "main")
+    assert take_one(bridge).text == "early"
+
+
+def test_a_session_that_is_no_longer_served_still_gets_what_was_enrolled(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "enrolled")
+    bridge.take("me", {}, LEASE)
+    bridge.unserve(conversation, "b")
+    ask(bridge, conversation, "too late")
+    settle(bridge, answered(take_one(bridge)))
+    assert take(bridge) == []
+    assert bridge.routes() == {}
+
+
+def test_a_route_to_another_shard_takes_along_what_is_not_begun(bridge: Bridge) -> None:
+    conversation = talk(bridge, "old")
+    ask(bridge, conversation, "1", "2")
+    (begun,) = take(bridge, shard="old")
+    bridge.serve(conversation, "b", "new")
+    settle(bridge, answered(begun))
+    assert take(bridge, shard="old") == []
+    (moved,) = take(bridge, shard="new")
+    assert (moved.text, moved.shard) == ("2", "new")
+    assert bridge.routes() == {(conversation, "b"): "new"}
+
+
+@pytest.mark.parametrize("kind", ["response", "status", "heartbeat"])
+def test_what_wants_no_answer_stays_unread_for_its_reader(bridge: Bridge, kind: str) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, json.dumps({"type": kind}))
+    ask(bridge, conversation, "text", metadata=json.dumps({"type": kind}))
+    assert take(bridge) == []
+    assert len(bridge.messages(conversation=conversation, unread=True)) == 2
+    ask(bridge, conversation, "a question")
+    assert take_one(bridge).text == "a question"
+
+
+def test_the_answer_of_one_served_session_is_no_question_for_the_other(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    bridge.serve(conversation, "a", "main")
+    ask(bridge, conversation, "ping")
+    settle(bridge, answered(take_one(bridge), "pong"))
+    assert take(bridge) == []
+
+
+def test_a_message_set_back_to_unread_is_not_answered_twice(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    conversation = talk(bridge)
+    (asked,) = ask(bridge, conversation, "once")
+    settle(bridge, answered(take_one(bridge)))
+    store.foreign("UPDATE messages SET read=0 WHERE id=?", asked)
+    store.clock.now += 61_000
+    assert take(bridge) == []
+
+
+def test_the_sweep_finds_a_message_whose_number_is_not_new(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    conversation = talk(bridge)
+    (first, second) = ask(bridge, conversation, "1", "2")
+    bridge.inbox(conversation, "b")
+    assert take(bridge) == []
+    store.foreign("UPDATE messages SET read=0 WHERE id=?", first)
+    store.clock.now += 61_000
+    assert take_one(bridge).message_id == first
+    assert bridge.query(second).state == "sent"
+
+
+def test_more_than_one_batch_is_enrolled_in_order(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, *map(str, range(2500)))
+    for expected in (1000, 2000, 2500):
+        bridge.take("me", {}, LEASE)
+        assert sum(bridge.counts().values()) == expected
+    assert take_one(bridge).text == "0"
+
+
+def test_duplicates_are_two_messages(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "same", "same")
+    settle(bridge, answered(take_one(bridge)))
+    settle(bridge, answered(take_one(bridge)))
+    assert len(bridge.inbox(conversation, "a")) == 2
+
+
+# --- settling
+
+
+def test_an_old_fence_is_refused_and_the_rest_of_the_batch_is_not(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    old, other = (ask(bridge, conversation, text, metadata=OWN)[0] for text in ("1", "2"))
+    stale, fresh = take(bridge)
+    settle(bridge, failed(stale))
+    again = take_one(bridge)
+    states = bridge.settle([answered(stale, "stale"), answered(fresh), answered(again, "again")])
+    assert [settled.state for settled in states] == ["lost", "done", "done"]
+    answer = bridge.query(old).answer
+    assert answer is not None and answer.text == "again"
+    assert bridge.query(other).state == "done"
+    assert settle(bridge, answered(again)).state == "lost"
+    assert len(bridge.inbox(conversation, "a")) == 2
+
+
+@pytest.mark.parametrize("make", [answered, failed, lambda d: Released(message_id=d.message_id, fence=d.fence)])  # fmt: skip
+def test_every_outcome_under_an_old_fence_changes_nothing(
+    bridge: Bridge, make: Callable[[Delivery], Outcome]
+) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1")
+    stale = take_one(bridge)
+    settle(bridge, failed(stale))
+    current = take_one(bridge)
+    assert settle(bridge, make(stale)).state == "lost"
+    assert bridge.renew([(stale.message_id, stale.fence)], LEASE) == set()
+    assert settle(bridge, answered(current)).state == "done"
+    assert settle(bridge, make(current)).state == "lost"
+
+
+def test_a_failure_waits_before_it_is_tried_again(bridge: Bridge, store: SqliteStore) -> None:
+    ask(bridge, talk(bridge), "1")
+    assert settle(bridge, failed(take_one(bridge), 5000)).state == "ready"
+    store.clock.now += 4999
+    assert take(bridge) == []
+    store.clock.now += 1
+    assert take_one(bridge).attempt == 2
+
+
+def test_the_last_failure_is_answered_with_the_error_and_frees_the_lane(
+    store: SqliteStore,
+) -> None:
+    bridge = store.open(max_attempts=2)
+    conversation = talk(bridge)
+    asked, waiting = ask(bridge, conversation, "1", "2")
+    assert settle(bridge, failed(take_one(bridge))).state == "ready"
+    settled = settle(bridge, failed(take_one(bridge)))
+    assert (settled.state, settled.answer_id is not None) == ("dead", True)
+    (message,) = bridge.inbox(conversation, "a")
+    assert message.text == "No answer after 2 attempts: it broke"
+    assert json.loads(message.metadata or "")["status"] == "error"
+    assert bridge.query(asked).last_error == "it broke"
+    assert take_one(bridge).message_id == waiting
+
+
+def test_a_permanent_failure_is_answered_at_once_with_the_error_itself(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1")
+    assert settle(bridge, failed(take_one(bridge), permanent=True)).state == "dead"
+    assert [message.text for message in bridge.inbox(conversation, "a")] == ["it broke"]
+
+
+def test_a_release_gives_the_attempt_back(bridge: Bridge) -> None:
+    ask(bridge, talk(bridge), "1")
+    for _ in range(9):
+        delivery = take_one(bridge)
+        assert delivery.attempt == 1
+        released = Released(message_id=delivery.message_id, fence=delivery.fence)
+        assert settle(bridge, released).state == "ready"
+
+
+def test_the_bell_of_the_asker_comes_back_with_the_settlement(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    for name, known in (("w-1", "w-1"), ("../x", None), ("w" * 65, None), (None, None)):
+        ask(bridge, conversation, "1", metadata=json.dumps({"waiter": name}))
+        assert settle(bridge, answered(take_one(bridge))).waiter == known
+
+
+def test_an_answer_is_stored_without_secrets_and_without_what_others_cannot_read(
+    bridge: Bridge,
+) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "plain", '{"question": "json"}')
+    for _ in range(2):
+        settle(bridge, answered(take_one(bridge), "key AKIA" + "Q" * 16 + " \ud800 \0 \U0001f600"))
+    plain, wrapped = (message.text for message in bridge.inbox(conversation, "a"))
+    assert plain == json.loads(wrapped)["answer"] == "key [redacted:aws-key] ? \ufffd \U0001f600"
+
+
+# --- leases
+
+
+def test_an_expired_lease_frees_its_question_and_a_renewed_one_does_not(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2", metadata=OWN)
+    kept, lost = take(bridge)
+    store.clock.now += LEASE
+    assert bridge.renew([(kept.message_id, kept.fence)], LEASE) == {kept.message_id}
+    store.clock.now += 1
+    (settled,) = bridge.reap()
+    assert (settled.message_id, settled.state) == (lost.message_id, "ready")
+    assert bridge.query(lost.message_id).last_error == "the lease expired"
+    again = take_one(bridge)
+    assert (again.message_id, again.attempt) == (lost.message_id, 2)
+    assert settle(bridge, answered(lost)).state == "lost"
+    assert settle(bridge, answered(kept)).state == "done"
+
+
+def test_a_lease_that_expires_on_the_last_attempt_ends_in_an_error_answer(
+    store: SqliteStore,
+) -> None:
+    bridge = store.open(max_attempts=1)
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2")
+    take_one(bridge)
+    store.clock.now += LEASE + 1
+    assert [settled.state for settled in bridge.reap()] == ["dead"]
+    (message,) = bridge.inbox(conversation, "a")
+    assert message.text == "No answer after 1 attempt: the lease expired"
+    assert take_one(bridge).text == "2"
+
+
+def test_a_new_owner_frees_what_the_old_one_held_and_gives_the_attempt_back(
+    bridge: Bridge,
+) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2", metadata=OWN)
+    taken = take(bridge, owner="old")
+    assert bridge.take_over("new") == 2
+    assert bridge.settle([answered(delivery) for delivery in taken]) == [
+        Settled(message_id=delivery.message_id, state="lost") for delivery in taken
+    ]
+    again = take(bridge, owner="new")
+    assert [delivery.attempt for delivery in again] == [1, 1]
+    assert bridge.take_over("new") == 0
+
+
+def test_a_question_that_kills_every_owner_dies_in_the_end(store: SqliteStore) -> None:
+    bridge = store.open(max_attempts=3)
+    conversation = talk(bridge)
+    ask(bridge, conversation, "poison")
+    claims = 0
+    while take(bridge, owner=f"owner {claims}"):
+        claims += 1
+        bridge.take_over(f"owner {claims}")
+    assert claims == 20 + 3
+    (message,) = bridge.inbox(conversation, "a")
+    assert message.text == "No answer after 3 attempts: its poller died"
+
+
+def test_after_the_clock_was_set_back_nothing_waits_for_the_old_time(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2", metadata=OWN)
+    failing, held = take(bridge)
+    settle(bridge, failed(failing, 30_000))
+    store.clock.now -= 3_600_000
+    assert bridge.reap() == []
+    again = take_one(bridge)
+    assert again.message_id == failing.message_id
+    settle(bridge, answered(again))
+    assert bridge.query(again.message_id).state == "done"
+    store.clock.now += LEASE + 1
+    assert [settled.message_id for settled in bridge.reap()] == [held.message_id]
+    assert bridge.latencies_ms() == [0]
+
+
+def test_a_lane_without_a_head_is_promoted(bridge: Bridge, store: SqliteStore) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2")
+    bridge.take("me", {}, LEASE)
+    store.foreign("DELETE FROM deliveries WHERE state='ready'")
+    assert take(bridge) == []
+    bridge.reap()
+    assert take_one(bridge).text == "2"
+
+
+# --- what foreign programs leave
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"nul\0inside", "nul\0inside"),
+        (b"\xed\xa0\x80 lone", "\ufffd\ufffd\ufffd lone"),
+        ("\U0001f600 four bytes".encode(), "\U0001f600 four bytes"),
+        (b"", ""),
+        (None, ""),
+    ],
+)
+@pytest.mark.parametrize("kind", ["TEXT", "BLOB"])
+def test_whatever_a_foreign_program_wrote_is_delivered_and_answered(
+    bridge: Bridge, store: SqliteStore, value: bytes | None, text: str, kind: str
+) -> None:
+    conversation = talk(bridge)
+    store.foreign(
+        "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,timestamp)"
+        f" VALUES(?,'a','b',CAST(? AS {kind}),CAST(? AS {kind}),CAST(? AS {kind}))",
+        *(conversation, value, value, value),
+    )
+    delivery = take_one(bridge)
+    assert delivery.text == text
+    assert bridge.messages()[-1].text == text
+    settle(bridge, answered(delivery))
+    assert bridge.query(delivery.message_id).state == "done"
+
+
+def test_foreign_rows_of_any_shape_hurt_nobody(bridge: Bridge, store: SqliteStore) -> None:
+    conversation = talk(bridge)
+    odd = "INSERT INTO messages(conversation_id,from_session,to_session,message) VALUES(?,?,?,?)"
+    store.foreign(odd, conversation, "x", "zz", "for nobody")
+    store.foreign(odd, None, None, None, None)
+    store.foreign(odd, b"\xff", b"\xff", b"\xff", b"\xff")
+    store.foreign(odd, conversation, None, "b", "from nobody")
+    store.foreign(odd, "conv_gone", "a", "b", "in no conversation")
+    store.foreign("INSERT INTO conversations(id) VALUES(NULL)")
+    store.foreign("INSERT INTO conversations VALUES(?,?,?,?,?,?,?)", *[b"\xff"] * 7)
+    delivery = take_one(bridge)
+    assert delivery.text == "from nobody"
+    settle(bridge, answered(delivery))
+    answer = bridge.query(delivery.message_id).answer
+    assert answer is not None and answer.recipient == "a"
+    assert len(bridge.messages()) == 6
+    assert len(bridge.conversations()) == 3
+
+
+def test_a_message_deleted_before_its_answer_leaves_no_lane_stuck(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    conversation = talk(bridge)
+    first, second = ask(bridge, conversation, "1", "2")
+    bridge.take("me", {}, LEASE)
+    store.foreign("DELETE FROM messages WHERE id=?", first)
+    delivery = take_one(bridge)
+    assert (delivery.message_id, delivery.text) == (first, "")
+    assert settle(bridge, failed(delivery, permanent=True)).state == "dead"
+    assert take_one(bridge).message_id == second
+    with pytest.raises(NotFound):
+        bridge.query(first)
+    with pytest.raises(NotFound):
+        bridge.retry_dead(first)
+
+
+@pytest.mark.parametrize(
+    ("head", "query_id"),
+    [('{"query_id": {"deep": [7]}, "question": "', {"deep": [7]}), ('{"question": "', None)],
+)
+def test_a_message_of_20_mb_is_not_loaded_but_answered_in_its_form(
+    bridge: Bridge, store: SqliteStore, head: str, query_id: object
+) -> None:
+    conversation = talk(bridge)
+    insert = (
+        "INSERT INTO messages(conversation_id,from_session,to_session,message) VALUES(?,'a','b',?)"
+    )
+    huge = "x" * 20_000_000
+    store.foreign(insert, conversation, head + huge + '"}')
+    store.foreign(insert, conversation, huge)
+    store.foreign(insert, conversation, '{"broken": ' + huge)
+    store.foreign(insert, conversation, '{"type": "response", "answer": "' + huge + '"}')
+    for _ in range(3):
+        delivery = take_one(bridge)
+        assert delivery.text is None
+        settle(bridge, failed(delivery, permanent=True))
+    assert take(bridge) == []
+    wrapped, plain, broken = (message.text for message in bridge.inbox(conversation, "a"))
+    assert json.loads(wrapped)["query_id"] == query_id
+    assert json.loads(wrapped)["answer"] == plain == "it broke"
+    assert json.loads(broken)["query_id"] is None
+
+
+def test_metadata_that_is_no_envelope_says_nothing(bridge: Bridge, store: SqliteStore) -> None:
+    conversation = talk(bridge)
+    for metadata in ("[1]", "nonsense", '{"lane": 5}', '{"a":' * 90_000, b"\xff\xfe"):
+        store.foreign(
+            "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata)"
+            " VALUES(?,'a','b','q',?)",
+            *(conversation, metadata),
+        )
+        delivery = take_one(bridge)
+        assert delivery.lane == f"{conversation}/b"
+        settle(bridge, answered(delivery))
+
+
+# --- sending and reading
+
+
+def test_what_cannot_be_taken_is_refused_as_a_whole(store: SqliteStore) -> None:
+    bridge = store.open(max_message=10)
+    conversation = talk(bridge)
+    with pytest.raises(UsageError, match="too large: 11 bytes"):
+        ask(bridge, conversation, "fits", "é" * 5 + "x")
+    for metadata in ("[]", "{", "5", '"x"', "[" * 100_000):
+        with pytest.raises(UsageError, match="not a JSON object"):
+            ask(bridge, conversation, "x", metadata=metadata)
+    with pytest.raises(UsageError, match="no session 'c'"):
+        bridge.send(conversation, "c", ["x"], [None])
+    with pytest.raises(NotFound, match="conv_none"):
+        ask(bridge, "conv_none", "x")
+    assert bridge.messages() == []
+
+
+def test_what_is_sent_holds_no_secrets_and_no_unreadable_characters(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    secret = "ghp_" + "a1B2" * 9
+    text = json.dumps({"question": f"is {secret} valid?", "n": 1})
+    ask(bridge, conversation, text, "\ud800 \0 \U0001f600", metadata=json.dumps({secret: [secret]}))
+    first, second = bridge.messages(conversation=conversation)
+    assert json.loads(first.text) == {"question": "is [redacted:github-token] valid?", "n": 1}
+    redacted = {"[redacted:github-token]": ["[redacted:github-token]"]}
+    assert json.loads(first.metadata or "") == redacted
+    assert second.text == "? \ufffd \U0001f600"
+
+
+def test_redaction_can_be_turned_off(store: SqliteStore) -> None:
+    bridge = store.open(redact=False)
+    conversation = talk(bridge)
+    ask(bridge, conversation, "AKIA" + "Q" * 16)
+    assert bridge.messages()[0].text == "AKIA" + "Q" * 16
+
+
+def test_looking_at_messages_consumes_nothing_and_filters(bridge: Bridge) -> None:
+    one, two = talk(bridge), talk(bridge)
+    ids = ask(bridge, one, *map(str, range(5)))
+    ask(bridge, two, '{"type": "query", "question": "q"}')
+    bridge.send(two, "b", ["back"], ['{"type": "status"}'])
+    assert [message.id for message in bridge.messages(conversation=one, limit=2)] == ids[-2:]
+    after = bridge.messages(conversation=one, after=ids[0], limit=2)
+    assert [message.id for message in after] == ids[1:3]
+    assert [message.text for message in bridge.messages(session="a")] == ["back"]
+    assert [message.text for message in bridge.messages(kind="status")] == ["back"]
+    assert len(bridge.messages(kind="text")) == 5
+    assert len(bridge.messages(kind="query")) == 1
+    assert len(bridge.messages(unread=True)) == 7
+    assert len(bridge.inbox(one, "b", limit=3)) == 3
+    assert len(bridge.messages(unread=True)) == 4
+    with pytest.raises(NotFound):
+        bridge.messages(conversation="conv_none")
+
+
+def test_two_inboxes_share_the_messages_between_them(store: SqliteStore) -> None:
+    one, two = store.open(), store.open()
+    conversation = talk(one, None)
+    ask(one, conversation, "1", "2")
+    assert len(one.inbox(conversation, "b", limit=1)) == 1
+    assert [message.text for message in two.inbox(conversation, "b")] == ["2"]
+    with pytest.raises(NotFound):
+        one.inbox("conv_none", "b")
+
+
+def test_a_commit_of_another_is_noticed_and_an_own_one_is_not(store: SqliteStore) -> None:
+    one, two = store.open(), store.open()
+    one.changed()
+    conversation = talk(one)
+    assert not one.changed()
+    ask(two, conversation, "1")
+    assert one.changed()
+    assert not one.changed()
+
+
+def test_a_foreign_write_wakes_the_watch(store: SqliteStore) -> None:
+    bridge = store.open()
+    talk(bridge)
+    watch = bridge.watch()
+    assert not watch.read()
+    (store.path.parent / "other").touch()
+    assert not watch.read()
+    store.foreign("INSERT INTO messages(message) VALUES('x')")
+    assert watch.read()
+    assert not watch.read()
+    watch.close()
+    watch.close()
+
+
+# --- dead letters and numbers
+
+
+def test_a_dead_letter_is_listed_retried_as_a_new_question_or_dropped(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    retried, dropped = ask(bridge, conversation, "1", "2", metadata='{"waiter": "w"}')
+    for _ in range(2):
+        settle(bridge, failed(take_one(bridge), permanent=True))
+    letters = bridge.dead()
+    assert [(letter.message_id, letter.text) for letter in letters] == [(retried, "1"), (dropped, "2")]  # fmt: skip
+    assert (letters[0].last_error, letters[0].attempts) == ("it broke", 1)
+    new = bridge.retry_dead(retried)
+    bridge.drop_dead(dropped)
+    assert bridge.dead() == []
+    assert bridge.counts()["dead"] == 0
+    for gone in (retried, dropped, 999):
+        with pytest.raises(NotFound):
+            bridge.retry_dead(gone)
+        with pytest.raises(NotFound):
+            bridge.drop_dead(gone)
+    delivery = take_one(bridge)
+    assert (delivery.message_id, delivery.text, delivery.lane) == (new, "1", f"m{new}")
+    settle(bridge, answered(delivery))
+    assert bridge.query(new).state == "done"
+    assert bridge.query(retried).state == "dead"
+    assert bridge.counts()["done"] == 1
+
+
+def test_the_numbers_tell_what_became_of_the_questions(bridge: Bridge, store: SqliteStore) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2", "3", "4", metadata=OWN)
+    one, two, three, _ = take(bridge)
+    store.clock.now += 70
+    bridge.settle([answered(one), failed(two, permanent=True), failed(three, 1)])
+    assert bridge.counts() == {"queued": 0, "ready": 1, "leased": 1, "done": 1, "dead": 1}
+    assert bridge.latencies_ms() == [70]
+    assert bridge.in_flight() == {"main": 1}
+
+
+def test_an_unknown_query_is_not_found(bridge: Bridge) -> None:
+    with pytest.raises(NotFound, match="no message 17"):
+        bridge.query(17)
+
+
+# --- conversations and access
+
+
+def test_a_token_proves_its_session(bridge: Bridge) -> None:
+    tokens = bridge.create_conversation("asker", "shard")
+    assert bridge.authenticate(tokens.conversation, tokens.a) == "a"
+    assert bridge.authenticate(tokens.conversation, tokens.b) == "b"
+
+
+def test_tokens_are_stored_as_hashes_that_open_nothing(bridge: Bridge, store: SqliteStore) -> None:
+    tokens = bridge.create_conversation("asker", "shard")
+    ((stored, expires),) = store.foreign("SELECT session_a_token, expires_at FROM conversations")
+    assert stored.startswith("sha256$") and tokens.a not in stored
+    assert "+" not in expires and "Z" not in expires
+    for presented in (stored, stored.removeprefix("sha256$")):
+        with pytest.raises(AccessDenied):
+            bridge.authenticate(tokens.conversation, presented)
+
+
+@pytest.mark.parametrize(
+    "token", ["", "0" * 64, "é" * 64, "\ud800", "\0", "x", "A" * 64, "٣" * 64, "0" * 65, "0" * 10**6]
+)
+def test_a_wrong_or_malformed_token_is_denied(bridge: Bridge, token: str) -> None:
+    tokens = bridge.create_conversation("asker", "shard")
+    with pytest.raises(AccessDenied) as denied:
+        bridge.authenticate(tokens.conversation, token)
+    assert not token or token == "x" or token not in str(denied.value)
+
+
+def test_a_clear_token_of_a_legacy_program_is_accepted(bridge: Bridge, store: SqliteStore) -> None:
+    insert = "INSERT INTO conversations VALUES('conv_l','r','r',?,?,'2020-01-01T00:00:00',?)"
+    store.foreign(insert, "1" * 64, "secret", "2999-01-01T00:00:00")
+    assert bridge.authenticate("conv_l", "1" * 64) == "a"
+    with pytest.raises(AccessDenied):
+        bridge.authenticate("conv_l", "secret")
+
+
+def test_rotation_and_revocation_end_the_old_token_at_once(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    tokens = bridge.create_conversation("asker", "shard")
+    new = bridge.rotate(tokens.conversation, "a")
+    with pytest.raises(AccessDenied):
+        bridge.authenticate(tokens.conversation, tokens.a)
+    assert bridge.authenticate(tokens.conversation, new) == "a"
+    bridge.revoke(tokens.conversation, "a")
+    ((stored,),) = store.foreign("SELECT session_a_token FROM conversations")
+    for token in (new, stored, stored.removeprefix("revoked$")):
+        with pytest.raises(AccessDenied):
+            bridge.authenticate(tokens.conversation, token)
+    assert bridge.authenticate(tokens.conversation, tokens.b) == "b"
+    assert bridge.conversation(tokens.conversation).revoked == ["a"]
+    with pytest.raises(NotFound):
+        bridge.rotate("conv_none", "a")
+    with pytest.raises(UsageError):
+        bridge.revoke(tokens.conversation, "a_token=''--")
+
+
+def test_a_token_in_use_lives_on_and_an_idle_one_expires(store: SqliteStore) -> None:
+    bridge = store.open(token_lifetime_s=1000.0)
+    tokens = bridge.create_conversation("asker", "shard")
+    for _ in range(5):
+        store.clock.now += 700_000
+        assert bridge.authenticate(tokens.conversation, tokens.a) == "a"
+    store.clock.now += 1_000_000
+    with pytest.raises(AccessDenied, match="expired"):
+        bridge.authenticate(tokens.conversation, tokens.a)
+
+
+@pytest.mark.parametrize(
+    ("expires", "opens"),
+    [
+        (None, True),
+        ("2999-01-01T00:00:00+02:00", True),
+        ("2001-01-01 00:00:00", False),
+        ("someday", False),
+        (b"\xff", False),
+    ],
+)
+def test_an_odd_expiry_never_opens_more_than_it_says(
+    bridge: Bridge, store: SqliteStore, expires: object, opens: bool
+) -> None:
+    tokens = bridge.create_conversation("asker", "shard")
+    store.foreign("UPDATE conversations SET expires_at=?", expires)
+    if opens:
+        assert bridge.authenticate(tokens.conversation, tokens.a) == "a"
+    else:
+        with pytest.raises(AccessDenied):
+            bridge.authenticate(tokens.conversation, tokens.a)
+
+
+def test_failed_authentications_are_audited_and_cannot_flood_the_log(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    tokens = bridge.create_conversation("asker", "shard")
+    for round_ in range(200):
+        with pytest.raises(AccessDenied):
+            bridge.authenticate(tokens.conversation, f"{round_:064x}")
+        with pytest.raises(NotFound):
+            bridge.authenticate(f"conv_{round_}", tokens.a)
+    denied = "SELECT conversation_id, details FROM audit_log WHERE action='access_denied'"
+    (known, unknown) = store.foreign(denied)
+    assert known[0] == tokens.conversation and unknown[0] is None
+    assert json.loads(known[1]) == {"why": "wrong token", "count": 10, "or_more": True}
+    store.clock.now += 61_000
+    with pytest.raises(AccessDenied):
+        bridge.authenticate(tokens.conversation, "x")
+    assert len(store.foreign(denied)) == 3
+
+
+def test_the_rate_budget_is_shared_and_refills(store: SqliteStore) -> None:
+    one = store.open(rate_per_s=10.0, rate_burst=5)
+    two = store.open(rate_per_s=10.0, rate_burst=5)
+    conversation = talk(one)
+    one.spend(conversation, "a", 3)
+    two.spend(conversation, "a", 2)
+    with pytest.raises(RateLimited) as limited:
+        one.spend(conversation, "a")
+    assert 100 <= limited.value.wait_ms <= 101
+    one.spend(conversation, "b", 5)
+    store.clock.now += limited.value.wait_ms
+    two.spend(conversation, "a")
+    with pytest.raises(RateLimited):
+        one.spend(conversation, "a")
+    store.clock.now -= 3_600_000
+    one.spend(conversation, "a", 5)
+    with pytest.raises(RateLimited):
+        one.spend(conversation, "a")
+    with pytest.raises(UsageError):
+        one.spend(conversation, "a", 6)
+
+
+def test_conversations_are_listed_without_tokens(bridge: Bridge, store: SqliteStore) -> None:
+    first = bridge.create_conversation("asker", "memory \ud800")
+    store.clock.now += 1
+    second = bridge.create_conversation("asker", "reviewer")
+    bridge.serve(second.conversation, "b", "main")
+    ask(bridge, second.conversation, "1", "2")
+    one, two = bridge.conversations()
+    assert (one.id, one.role_b, one.served, one.messages) == (first.conversation, "memory ?", {}, 0)
+    assert (two.served, two.messages, two.revoked) == ({"b": "main"}, 2, [])
+    assert bridge.conversation(second.conversation) == two
+    for token in (first.a, first.b, second.a, second.b):
+        assert token not in repr((one, two))
+    with pytest.raises(NotFound):
+        bridge.conversation("conv_none")
+
+
+def test_an_audit_line_is_json_without_secrets(bridge: Bridge, store: SqliteStore) -> None:
+    bridge.audit(None, None, "looked", "AKIA" + "Q" * 16)
+    bridge.audit("c", "a", "looked", '{"key": "AKIA' + "Q" * 16 + '"}')
+    rows = store.foreign("SELECT details FROM audit_log")
+    assert [json.loads(details) for (details,) in rows] == [
+        {"text": "[redacted:aws-key]"},
+        {"key": "[redacted:aws-key]"},
+    ]
+
+
+def test_serving_an_unknown_conversation_is_refused(bridge: Bridge) -> None:
+    with pytest.raises(NotFound):
+        bridge.serve("conv_none", "b", "main")
+
+
+# --- the whole, against a model
+
+
+class Model:
+    """What must be true of every lane, whatever happens: in order, one at a time, one answer."""
+
+    def __init__(self, store: SqliteStore, max_attempts: int) -> None:
+        self.store = store
+        self.bridges = [store.open(max_attempts=max_attempts) for _ in range(2)]
+        self.talks = [talk(self.bridges[0]) for _ in range(3)]
+        self.waiting: dict[str, list[int]] = {}
+        self.own: set[int] = set()
+        self.held: dict[int, Delivery] = {}
+        self.stale: list[Delivery] = []
+        self.finished: dict[int, str] = {}
+
+    def step(self, chance: random.Random) -> None:
+        bridge = chance.choice(self.bridges)
+        match chance.choice(["ask", "take", "take", "settle", "settle", "stale", "late", "over"]):
+            case "ask":
+                conversation, own = chance.choice(self.talks), chance.random() < 0.3
+                for asked in ask(
+                    bridge, conversation, *"?" * chance.randint(1, 3), metadata=OWN if own else None
+                ):
+                    lane = f"m{asked}" if own else f"{conversation}/b"
+                    self.waiting.setdefault(lane, []).append(asked)
+            case "take":
+                for delivery in take(bridge, chance.randint(0, 4)):
+                    assert delivery.message_id == self.waiting[delivery.lane][0], "out of order"
+                    assert delivery.message_id not in self.held, "handed out twice"
+                    self.held[delivery.message_id] = delivery
+            case "settle" if self.held:
+                for delivery in chance.sample(list(self.held.values()), len(self.held)):
+                    wait = chance.choice([0, 300])
+                    released = Released(message_id=delivery.message_id, fence=delivery.fence)
+                    choices = [answered(delivery), failed(delivery, wait), released]
+                    self.note(delivery, settle(bridge, chance.choice(choices)))
+            case "stale" if self.stale:
+                assert settle(bridge, answered(chance.choice(self.stale))).state == "lost"
+            case "late":
+                self.store.clock.now += chance.choice([200, LEASE // 2, LEASE + 1])
+                for settled in bridge.reap():
+                    self.note(self.held[settled.message_id], settled)
+            case "over" if chance.random() < 0.3:
+                bridge.take_over("another")
+                self.stale += self.held.values()
+                self.held.clear()
+
+    def note(self, delivery: Delivery, settled: Settled) -> None:
+        assert settled.state in ("done", "ready", "dead")
+        self.stale.append(self.held.pop(delivery.message_id))
+        if settled.state != "ready":
+            assert self.waiting[delivery.lane].pop(0) == delivery.message_id
+            self.finished[delivery.message_id] = settled.state
+
+    def finish(self) -> None:
+        bridge = self.bridges[0]
+        while any(self.waiting.values()):
+            self.store.clock.now += LEASE + 1
+            for settled in bridge.reap():
+                self.note(self.held[settled.message_id], settled)
+            for delivery in take(bridge, 99):
+                assert delivery.message_id == self.waiting[delivery.lane][0]
+                self.held[delivery.message_id] = delivery
+                self.note(delivery, settle(bridge, answered(delivery)))
+        for asked, state in self.finished.items():
+            assert bridge.query(asked).state == state
+        answers = self.store.foreign("SELECT count(*) FROM messages WHERE from_session='b'")
+        assert answers == [(len(self.finished),)]
+        counts = bridge.counts()
+        assert counts["done"] + counts["dead"] == sum(counts.values()) == len(self.finished)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), engine=st.sampled_from(sorted(ENGINES)))
+def test_whatever_happens_lanes_keep_their_order_and_every_question_its_one_answer(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, engine: str
+) -> None:
+    store = ENGINES[engine](tmp_path_factory.mktemp("model"))
+    model, chance = Model(store, max_attempts=3), random.Random(seed)
+    for _ in range(60):
+        model.step(chance)
+    model.finish()
+    store.close()
