@@ -1,0 +1,288 @@
+"""`make demo`: a home in a scratch folder asks, loses a worker in mid-question, and answers.
+
+Everything is done by the commands that a person would type. Exits with 1 as soon as anything is not
+as the README promises; whatever happens, nothing is left running and nothing is left behind.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from autopoll.home import Home
+from autopoll.process import heartbeat
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+QUESTIONS = (
+    "Why is exactly one answer written?",
+    "What happens when supervisord dies?",
+    "Why named pipes instead of sockets?",
+    "How many attempts does a question have before it is a dead letter?",
+)
+LONG_QUESTION = "Which page writes most about the lease?"
+SLOW = "worker-slow-1"
+SHOWN_LINES = 9
+# Paths are written as JSON strings, which TOML reads alike.
+CONFIG = """\
+[shards.main]
+backend = "extract"
+context = {context}
+options.passages = 1
+
+[shards.slow]
+backend = "command"
+context = {context}
+options.command = {command}
+"""
+
+
+class BrokenPromise(Exception):
+    """Something is not as the README says."""
+
+
+class Demo:
+    """One home, narrated."""
+
+    def __init__(self, root: Path) -> None:
+        self.home = Home(root)
+        self.environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("AUTOPOLL_")
+        }
+
+    def run(self) -> None:
+        """Show everything, in order."""
+        self.found()
+        self.ask_around()
+        self.pull_the_plug()
+        self.look()
+        self.stop()
+
+    def found(self) -> None:
+        """Make the home and start it."""
+        heading("A home in a scratch folder, with this project's own pages as context")
+        context = [str(CHECKOUT / name) for name in ("README.md", "CONTRIBUTING.md", "docs")]
+        command = [sys.executable, str(CHECKOUT / "demo" / "slow_reader.py")]
+        self.home.config.write_text(
+            CONFIG.format(context=json.dumps(context), command=json.dumps(command)),
+            encoding="utf-8",
+        )
+        self.autopoll("init")
+        say(self.autopoll("up").splitlines()[-1])
+
+    def ask_around(self) -> None:
+        """Ask the pages, and check each citation against the file that it names."""
+        heading("Questions, answered by a warm instance, each with file:first-last")
+        for question in QUESTIONS:
+            result = self.json("ask", question)
+            promise(result["status"] == "answered", f"{question!r} is answered")
+            promise(result["sources"], f"the answer to {question!r} names its sources")
+            for source in result["sources"]:
+                promise(exists(source), f"{source} is a place in this checkout")
+            show(result)
+
+    def pull_the_plug(self) -> None:
+        """Kill a worker with a question in its hands."""
+        heading("Pulling the plug: kill -9 while a question is in flight")
+        asked = self.json("ask", LONG_QUESTION, "--shard", "slow", "--no-wait")["id"]
+
+        def halfway() -> heartbeat.Beat | None:
+            beat = heartbeat.read(self.home.beats / SLOW)
+            return beat if beat and beat.request_id is not None and beat.progress > 5 else None
+
+        beat = until(halfway, "the slow worker to be in the middle of it")
+        open_still = self.json("answer", str(asked), "--no-wait", quiet=True)
+        promise(open_still["status"] == "pending", "the question is open")
+        say(f"{SLOW} (process {beat.pid}) is at it: {beat.progress} signs of progress so far")
+        command(f"kill -9 {beat.pid}")
+        os.kill(beat.pid, signal.SIGKILL)
+
+        result = self.json("answer", str(asked), "--timeout", "60")
+        show(result)
+        promise(result["status"] == "answered", "the question is answered all the same")
+        promise(result["attempts"] > 1, "it took a second attempt")
+        promise(self.answers_to(asked) == 1, "there is exactly one answer")
+        say(f"answered all the same, once, by attempt {result['attempts']}")
+
+        def explained() -> dict[str, Any] | None:
+            lines = self.autopoll("incidents", "--json", quiet=True).splitlines()
+            found = [one for line in lines if (one := json.loads(line))["process"] == SLOW]
+            return found[-1] if found and found[-1]["recovered_ms"] is not None else None
+
+        incident = until(explained, "the incident to be recorded")
+        promise(incident["verdict"] == "dead", "the reason of the restart is recorded")
+        self.autopoll("incidents", show=True)
+
+    def look(self) -> None:
+        """Show the status table."""
+        heading("Everything runs again")
+        until(lambda: self.json("status", quiet=True)["ready"], "everything to be ready")
+        self.autopoll("status", show=True)
+
+    def stop(self) -> None:
+        """Take the home down and look for leftovers."""
+        heading("Stopping")
+        self.autopoll("down")
+        promise(not self.processes(), "no process is left")
+        promise(not list(self.home.run.iterdir()), "nothing is left in var/run")
+        say("no process is left, and nothing in var/run")
+
+    # --- the tools
+
+    def autopoll(self, *args: str, show: bool = False, quiet: bool = False) -> str:
+        """Run a command in the home and return what it printed."""
+        if not quiet:
+            command(" ".join(["autopoll", *(quoted(arg) for arg in args)]))
+        done = subprocess.run(
+            [sys.executable, "-m", "autopoll", *args],
+            cwd=self.home.root,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=150,
+        )
+        promise(done.returncode == 0, f"autopoll {' '.join(args)} ends with 0")
+        if show:
+            say(done.stdout.rstrip())
+        return done.stdout
+
+    def json(self, *args: str, quiet: bool = False) -> Any:
+        """Run a command for its JSON; it is shown as a person would type it."""
+        if not quiet:
+            command(" ".join(["autopoll", *(quoted(arg) for arg in args)]))
+        return json.loads(self.autopoll(*args, "--json", quiet=True))
+
+    def answers_to(self, asked: int) -> int:
+        """Count the answers on the bridge that name a question."""
+        lines = self.autopoll("messages", "--type", "response", "--json", quiet=True).splitlines()
+        metadata = [json.loads(line)["metadata"] for line in lines]
+        return sum(
+            (json.loads(one) if isinstance(one, str) else one)["in_reply_to"] == asked
+            for one in metadata
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what still runs in the home or was started by its supervisord."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mark = process.environ().get("AUTOPOLL_SUPERVISED", "")
+                if Path(process.cwd()) == self.home.root or Path(mark) == self.home.root / "conf":
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+        return found
+
+    def clean_up(self) -> None:
+        """Leave nothing running, whatever came before."""
+        if self.home.supervisord_conf.exists():
+            subprocess.run(
+                [sys.executable, "-m", "autopoll", "down"],
+                cwd=self.home.root,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                timeout=150,
+            )
+        for process in self.processes():
+            process.kill()
+
+
+def promise(kept: object, text: str) -> None:
+    """Stop the show when a promise is not kept."""
+    if not kept:
+        raise BrokenPromise(f"not true: {text}")
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+    """Return the condition's first true value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        promise(time.monotonic() < end, f"within {seconds:.0f} s: {what}")
+        time.sleep(0.02)
+    return value
+
+
+def exists(source: str) -> bool:
+    """Tell whether `file:first-last` names lines that are there."""
+    match = re.fullmatch(r"(.+):(\d+)-(\d+)", source)
+    if not match or not (CHECKOUT / match[1]).is_file():
+        return False
+    length = len((CHECKOUT / match[1]).read_text(encoding="utf-8").splitlines())
+    return 1 <= int(match[2]) <= int(match[3]) <= length
+
+
+def quoted(argument: str) -> str:
+    """Return an argument as a shell wants it."""
+    return f"'{argument}'" if " " in argument else argument
+
+
+def painted(text: str, code: int) -> str:
+    """Return the text in a colour, on a terminal that wants it."""
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        return text
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def heading(text: str) -> None:
+    """Begin a part of the show."""
+    print(f"\n{painted(text, 1)}", flush=True)
+
+
+def command(text: str) -> None:
+    """Show what is typed."""
+    print(f"\n  {painted('$ ' + text, 36)}", flush=True)
+
+
+def say(text: str) -> None:
+    """Show what came of it."""
+    print(textwrap.indent(text, "  "), flush=True)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Show an answer, its first lines when it is long."""
+    lines = result["answer"].splitlines()
+    say("\n".join(lines[:SHOWN_LINES]) + ("\n…" if len(lines) > SHOWN_LINES else ""))
+    say(painted(f"Sources: {', '.join(result['sources'])} ({result['latency_ms']} ms)", 32))
+
+
+def terminated(number: int, _frame: FrameType | None) -> None:
+    """End as by Ctrl-C, so that everything is taken down."""
+    raise KeyboardInterrupt(number)
+
+
+def main() -> int:
+    """Run the show and return its exit code."""
+    signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGHUP, terminated)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="autopoll-demo-") as folder:
+        demo = Demo(Path(folder).resolve())
+        try:
+            demo.run()
+        except BrokenPromise as error:
+            print(f"\ndemo: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\ndemo: interrupted, taking everything down", file=sys.stderr)
+            return 130
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            demo.clean_up()
+    heading(f"All of it as promised, in {time.monotonic() - begun:.0f} s")
+    return 0
+
+
+sys.exit(main())
