@@ -30,7 +30,6 @@ _HEADER = struct.Struct(">4sBBHQQII")
 _SEALED = struct.Struct(">4sBBHQQI")  # the part that the crc covers
 _CRC = struct.Struct(">I")
 HEADER_SIZE = _HEADER.size
-_SHOWN = 48  # bytes of a bad frame that its error shows
 
 
 class Type(IntEnum):
@@ -128,7 +127,8 @@ class Decoder:
         return Frame(_TYPES[kind], epoch, request_id, payload)
 
     def _fault(self, start: int, why: str) -> RemoteFault:
-        first = self._buffer[start : start + _SHOWN].hex(" ", 4)
+        # The header and no more: what people ask and answer does not belong in logs.
+        first = self._buffer[start : start + HEADER_SIZE].hex(" ", -4)
         return RemoteFault(
             f"bad frame: {why}; it begins {first}",
             "Both ends must run the same version, and nothing else may write to the pipe.",
