@@ -1,0 +1,77 @@
+"""What the documents point at is there: files, headings, tests, commands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from autopoll.cli import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
+IN_PROSE = re.compile(r"`autopoll ([a-z]+)")
+IN_A_BLOCK = re.compile(r"(?:^ *|[$&] )autopoll ([a-z]+)", re.M)
+
+
+def prose(document: Path) -> str:
+    return FENCE.sub("", document.read_text())
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", prose(document), re.M)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def broken(document: Path) -> list[str]:
+    """Return the links of a page that lead nowhere."""
+    found = []
+    for text, target in LINK.findall(prose(document)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = document.parent / name if name else document
+        if not path.exists():
+            found.append(f"{target}: no such file")
+        elif anchor and anchor not in anchors(path):
+            found.append(f"{target}: no such heading")
+        elif text.startswith("`test_") and f"def {text.strip('`')}(" not in path.read_text():
+            found.append(f"{target}: no such test as {text}")
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document) -> None:
+    assert broken(document) == []
+
+
+def test_a_link_to_a_missing_file_heading_or_test_is_found(tmp_path) -> None:
+    page = tmp_path / "page.md"
+    (tmp_path / "test_there.py").write_text("def test_there(): ...\n")
+    good = "# A `b`, c\n[x](#a-b-c) [y](page.md) [`test_there`](test_there.py) [z](https://z.org)\n"
+    page.write_text(good)
+    assert broken(page) == []
+    page.write_text(good + "[x](gone.md) [y](page.md#gone) [`test_gone`](test_there.py)\n")
+    assert len(broken(page)) == 3
+
+
+def test_every_document_is_reached_from_the_readme() -> None:
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        targets = (target.partition("#")[0] for _, target in LINK.findall(prose(page)))
+        pages = ((page.parent / target).resolve() for target in targets if target.endswith(".md"))
+        ahead += [each for each in pages if each.exists()]
+    assert set(DOCUMENTS) - reached == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_that_is_named_exists(document) -> None:
+    known = {name for section in COMMANDS.values() for name in section}
+    blocks = "\n".join(FENCE.findall(document.read_text()))
+    assert {*IN_PROSE.findall(prose(document)), *IN_A_BLOCK.findall(blocks)} <= known
