@@ -31,6 +31,7 @@ from autopoll.config import Config
 from autopoll.errors import BadQuery, BridgeBusy, BridgeFull
 from autopoll.home import Home
 from autopoll.message import Answer, Query, read_envelope, read_query
+from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.lock import hold
@@ -42,6 +43,7 @@ from fifo import bell, link
 NET_S = 1.0  # the poll under bell and inotify
 # inotify fires before a commit is visible: look again for a few milliseconds (measured p50 1.7 ms).
 BURST_S = (0.0, 0.001, 0.002, 0.004, 0.008)
+GAP_S = 3.0  # a longer pause of our own says nothing about others
 CANCEL_GRACE_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -89,6 +91,8 @@ class Poller:
         self.stopping = asyncio.Event()
         self.quiet = asyncio.Event()  # nothing in flight, nothing to settle
         self.next_lease_check = 0.0
+        self.guard = Guard(home.beats / "watchdog", home.incidents)
+        self.last_tick = self.awake_since = 0.0
 
     async def run(self) -> None:
         """Serve until told to stop."""
@@ -127,12 +131,17 @@ class Poller:
     # --- waking
 
     def tick(self) -> None:
-        """Once a second: the net under every faster signal."""
+        """Once a second: the net under every faster signal, and a look at the watchdog."""
         self.heart.beat()
+        now = self.loop.time()
+        if now - self.last_tick > GAP_S:
+            self.awake_since = now  # we were stopped or suspended: nobody else is to blame
+        self.last_tick = now
+        self.guard.look(self.awake_since)
         for client in self.clients.values():
             client.poke()
-        if self.loop.time() >= self.next_lease_check:
-            self.next_lease_check = self.loop.time() + self.lease_ms / 4000
+        if now >= self.next_lease_check:
+            self.next_lease_check = now + self.lease_ms / 4000
             self.outage_guard(self.keep_leases)
         self.stir()
 
