@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from autopoll.backends.contract import Permanent, Setting
 from autopoll.errors import ConfigError
+from autopoll.home import Home
 
 MAX_BYTES = 16 * 1024 * 1024
 
@@ -43,13 +44,21 @@ class Context:
     """The readable files of one shard.
 
     Hidden files and folders below a root are no context: they hold keys and caches more often than
-    knowledge.
+    knowledge. Neither are the home's own files, for var/ holds its tokens and everybody's messages.
     """
 
     def __init__(self, setting: Setting) -> None:
-        self._home = setting.root.resolve()
+        home = Home(setting.root.resolve())
+        self._home = home.root
+        own = (home.var, home.config, home.supervisord_conf, home.shards_d)
+        self._own = frozenset(path.resolve() for path in own)
         self._roots = [root.resolve() for root in setting.context]
         for root in self._roots:
+            if self._is_own(root):
+                raise ConfigError(
+                    f"shards.{setting.shard}.context: {root} is the home's own",
+                    "Take it out of the list.",
+                )
             if not root.exists():
                 raise ConfigError(
                     f"shards.{setting.shard}.context: {root} does not exist",
@@ -69,7 +78,7 @@ class Context:
         """
         found: dict[Path, Stamp] = {}
         for root in self._roots:
-            found.update(_walk(root))
+            found.update(_walk(root, self._own))
         return dict(sorted(found.items()))
 
     def read(self, name: str) -> Source:
@@ -121,14 +130,19 @@ class Context:
             yield os.path.join(root if root.is_dir() else root.parent, name)  # noqa: PTH118
         yield os.path.join(self._home, name)  # noqa: PTH118
 
+    def _is_own(self, path: Path) -> bool:
+        return not self._own.isdisjoint((path, *path.parents))
+
     def _covers(self, path: Path) -> bool:
+        if self._is_own(path):
+            return False
         for root in self._roots:
             if path.is_relative_to(root):
                 return not any(part.startswith(".") for part in path.relative_to(root).parts)
         return False
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, Stamp]]:
+def _walk(root: Path, own: frozenset[Path]) -> Iterator[tuple[Path, Stamp]]:
     """Yield the regular files at or under a root; what cannot be looked into is passed over."""
     if not root.is_dir():
         facts = _stat(root)
@@ -136,10 +150,12 @@ def _walk(root: Path) -> Iterator[tuple[Path, Stamp]]:
             yield root, Stamp.of(facts)
         return
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and Path(folder, name) not in own
+        ]
         for name in names:
             path = Path(folder, name)
-            facts = None if name.startswith(".") else _stat(path)
+            facts = None if name.startswith(".") or path in own else _stat(path)
             if facts is not None and stat.S_ISREG(facts.st_mode):
                 yield path, Stamp.of(facts)
 

@@ -1,0 +1,47 @@
+"""A shard that answers from the whole home never shows the home's own files."""
+
+from pathlib import Path
+
+import pytest
+
+from autopoll.backends.context import Context
+from autopoll.backends.contract import Permanent, Setting
+from autopoll.errors import ConfigError
+
+OWN = ["var/credentials", "autopoll.toml", "conf/supervisord.conf", "conf/shards.d/x.conf"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for name in [*OWN, "README.md", "conf/theirs.md"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+def context(home: Path, *roots: Path) -> Context:
+    return Context(Setting(shard="main", root=home, context=list(roots)))
+
+
+def test_what_lies_under_the_home_is_found_without_the_homes_own_files(home: Path) -> None:
+    found = [str(path.relative_to(home)) for path in context(home, home).files()]
+    assert found == ["README.md", "conf/theirs.md"]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_an_own_file_cannot_be_asked_for_by_name(home: Path, name: str) -> None:
+    with pytest.raises(Permanent, match="not among"):
+        context(home, home).read(name)
+
+
+def test_a_private_folder_that_is_a_symlink_is_still_private(home: Path) -> None:
+    (home / "var").rename(home / "elsewhere")
+    (home / "var").symlink_to(home / "elsewhere")
+    with pytest.raises(Permanent, match="not among"):
+        context(home, home).read("elsewhere/credentials")
+
+
+def test_the_private_folder_cannot_be_configured_as_context(home: Path) -> None:
+    with pytest.raises(ConfigError, match="home's own"):
+        context(home, home / "var" / "log")
