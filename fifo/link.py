@@ -224,9 +224,11 @@ class Server:
             max_payload=self._max_payload,
             counts=self.counts,
             pid=os.getpid(),
-            credits=0 if self._draining else self._credits,
+            credits=self._credits,
             numbers=self._numbers,
         )
+        if self._draining:
+            session.drain()
         self.epoch = lock.epoch
         self._link = _Link(published, wire, session)
 

@@ -230,9 +230,11 @@ class ServerSession(Session[ServerEvent | PingReceived]):
         self._send(Type.PONG)
 
     def drain(self) -> None:
-        """Take nothing new; does nothing before the WELCOME or when said already."""
+        """Take nothing new; a client that is yet to come is welcomed without credits."""
         if self.state is State.OPEN:
             self._send(Type.DRAIN)
+        elif self.state is State.FRESH:
+            self._credits = 0
 
     def _finish(self, kind: Type, request_id: int, payload: bytes) -> None:
         if (wire_id := self._known(request_id)) is not None:

@@ -1,0 +1,190 @@
+"""The ends of a pair for tests: in this process, and as processes that are killed and stopped.
+
+`fifo_end.py server FOLDER` answers `hold` with nothing, `big:N` with N bytes, `flood:N` with N
+progress frames of 64 KiB and then a reply, anything else with itself. `fifo_end.py client FOLDER`
+connects and sends a request of each size that it reads from stdin. Both write what happens to
+stdout, an event a line.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import termios
+import time
+from functools import wraps
+from pathlib import Path
+
+from fifo import link
+
+
+def on_loop(test):
+    """Let an async function be a test."""
+
+    @wraps(test)
+    def run(*arguments, **named):
+        asyncio.run(test(*arguments, **named))
+
+    return run
+
+
+async def until(condition, seconds=10.0):
+    """Wait until the condition holds and return what it gives."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come to pass"
+        await asyncio.sleep(0.005)
+    return found
+
+
+def stand_still_until(condition, seconds=10.0):
+    """Wait until the condition holds while our own loop does not turn: nothing is read."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.005)
+
+
+def unread(descriptor):
+    """Return how many bytes wait in the pipe."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+class Process:
+    """One end as a process."""
+
+    def __init__(self, role, folder, log):
+        self.log = log
+        with log.open("wb") as out:
+            self.popen = subprocess.Popen(
+                [sys.executable, __file__, role, str(folder)], stdin=subprocess.PIPE, stdout=out
+            )
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def saw(self, text):
+        return self.log.read_text().count(text)
+
+    def tell(self, line):
+        self.popen.stdin.write(f"{line}\n".encode())
+        self.popen.stdin.flush()
+
+    def stop(self):
+        """Stop it, and return when it stands still."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def carry_on(self):
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self):
+        self.popen.kill()
+        self.popen.wait()
+
+    def memory(self):
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        return int(text.split("VmRSS:")[1].split()[0]) * 1024
+
+
+class End:
+    """An end in this process, and what it was told."""
+
+    def __init__(self):
+        self.events = []
+
+    def told(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+class Asker(End):
+    def __init__(self, folder, **options):
+        super().__init__()
+        self.client = link.Client(folder, on_event=self.events.append, **options)
+
+    def poked(self):
+        self.client.poke()
+        return self.client.connected
+
+    async def connect(self):
+        await until(self.poked)
+        return self
+
+    async def ask(self, request_id, payload):
+        self.client.request(request_id, payload)
+        return await until(lambda: self.answer(request_id))
+
+    def answer(self, request_id):
+        answers = self.told(link.ReplyReceived | link.FailureReceived)
+        return next((one for one in answers if one.request_id == request_id), None)
+
+
+class Answerer(End):
+    """Answers every request with its own payload, unless told to hold."""
+
+    def __init__(self, folder, credits=4, hold=False, **options):
+        super().__init__()
+        self.hold = hold
+        self.server = link.Server(folder, credits=credits, on_event=self.on_event, **options)
+
+    def on_event(self, event):
+        self.events.append(event)
+        if isinstance(event, link.RequestReceived) and not self.hold:
+            self.server.reply(event.request_id, event.payload)
+
+    async def start(self):
+        await self.server.start()
+        return self
+
+
+def say(event):
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    if "payload" in fields:
+        fields["payload"] = len(fields["payload"])
+    print(type(event).__name__, fields, flush=True)
+
+
+async def serve(folder):
+    def on_event(event):
+        say(event)
+        match event:
+            case link.CancelReceived(request_id=request_id):
+                server.fail(request_id, b"cancelled")
+            case link.RequestReceived(request_id=request_id, payload=b"hold"):
+                pass
+            case link.RequestReceived(request_id=request_id, payload=payload):
+                word, _, size = bytes(payload[:20]).partition(b":")
+                if word == b"flood":
+                    for _ in range(int(size)):
+                        server.progress(request_id, bytes(64 * 1024))
+                server.reply(request_id, bytes(int(size)) if word == b"big" else payload)
+
+    server = link.Server(folder, credits=16, on_event=on_event)
+    await server.start()
+    await asyncio.Event().wait()
+
+
+async def ask(folder):
+    client = link.Client(folder, on_event=say)
+    wanted = []
+
+    def on_stdin():
+        wanted.extend(int(size) for size in sys.stdin.readline().split())
+
+    asyncio.get_running_loop().add_reader(0, on_stdin)
+    request_id = 0
+    while True:
+        client.poke()
+        while wanted and client.free:
+            request_id += 1
+            client.request(request_id, bytes(wanted.pop(0)))
+            print("Sent", request_id, flush=True)
+        await asyncio.sleep(0.01)
+
+
+if __name__ == "__main__":
+    link.TICK_S = 0.05
+    asyncio.run({"server": serve, "client": ask}[sys.argv[1]](Path(sys.argv[2])))
