@@ -45,72 +45,71 @@ class Extract:
         self._options = read_options(setting, ExtractOptions)
         self._context = Context(setting)
         self._shard = setting.shard
-        self._index: Index | None = None
-        # One thread, because the index is not safe across threads and must not hold up the loop.
+        self._library: _Library | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._known: dict[Path, Stamp] = {}
-        self._looked = float("-inf")
-        self._stopping = False
 
     async def start(self) -> None:
         """Index the context."""
         if self._thread is None:
-            self._stopping = False
+            # One thread: SQLite takes long for large files, and one by one is fast enough.
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="extract")
-            await self._run(self._open)
+            self._library = _Library(self._context, self._shard)
+            await self._run(_Library.look)
 
     async def answer(self, request: Request, report: Report) -> Reply:
         """Return the passages that answer best, with citations, or say that there are none."""
-        return await self._run(lambda: self._answer(request))
+        question, name, limit = request.question, request.context_file, self._options.passages
+        return await self._run(lambda library: library.answer(question, name, limit))
 
     async def probe(self) -> None:
         """Search for something; raise Broken when the index cannot be searched."""
-        await self._run(lambda: self._opened().check())
+        await self._run(_Library.check)
 
     async def stop(self) -> None:
         """Forget the index."""
+        library, self._library = self._library, None
         thread, self._thread = self._thread, None
-        if thread is not None:
-            self._stopping = True
-            thread.submit(self._close)
+        if library is not None and thread is not None:
+            library.closing = True
+            thread.submit(library.close)
             thread.shutdown(wait=False)
 
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        if self._thread is None:
+    async def _run(self, work: Callable[["_Library"], _T]) -> _T:
+        if self._library is None or self._thread is None:
             raise Broken("the extract backend is not started")
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await loop.run_in_executor(self._thread, work, self._library)
         except apsw.Error as error:
             raise Broken(f"the index cannot be searched: {error}") from error
 
-    # --- in the thread
 
-    def _opened(self) -> Index:
-        if self._index is None:
-            raise Broken("the extract backend is stopped")
-        return self._index
+class _Library:
+    """The indexed context files; used in one thread, but for `closing`."""
 
-    def _open(self) -> None:
+    def __init__(self, context: Context, shard: str) -> None:
+        self._context, self._shard = context, shard
         self._index = Index()
-        self._known.clear()
+        self._known: dict[Path, Stamp] = {}
         self._looked = float("-inf")
-        self._look()
+        self.closing = False  # set from outside to cut a long look short
 
-    def _close(self) -> None:
-        if self._index is not None:
-            self._index.close()
-            self._index = None
+    def close(self) -> None:
+        self._index.close()
 
-    def _answer(self, request: Request) -> Reply:
-        index = self._opened()
-        self._look()
+    def check(self) -> None:
+        self._index.check()
+
+    def answer(self, question: str, name: str | None, limit: int) -> Reply:
+        """Search all files, or the named one; raise Permanent when that cannot be read."""
+        self.look()
         only = None
-        if request.context_file is not None:
-            source = self._context.read(request.context_file)
+        if name is not None:
+            source = self._context.read(name)
             only = source.path
             if self._known.get(only) != source.stamp:  # newer than the last look
-                self._put(index, source)
-        hits = index.search(request.question, self._options.passages, only)
+                self._put(source)
+        hits = self._index.search(question, limit, only)
         if not hits:
             where = "the context files" if only is None else self._context.name(only)
             return Reply(answer=Answer(text=f"Nothing found in {where} that answers this."))
@@ -121,33 +120,32 @@ class Extract:
             )
         )
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Bring the index up to date with the files, at most once a second."""
-        index = self._opened()
         if time.monotonic() - self._looked < LOOK_AGAIN_S:
             return
         files = self._context.files()
         for path in self._known.keys() - files.keys():
-            index.drop(path)
+            self._index.drop(path)
             del self._known[path]
         for path, stamp in files.items():
-            if self._stopping:
+            if self.closing:
                 return
             if self._known.get(path) != stamp:
-                self._read(index, path)
+                self._read(path)
                 self._known[path] = stamp
         self._looked = time.monotonic()
 
-    def _read(self, index: Index, path: Path) -> None:
+    def _read(self, path: Path) -> None:
         try:
-            self._put(index, self._context.read(str(path)))
+            self._put(self._context.read(str(path)))
         except Permanent as error:
-            index.drop(path)
+            self._index.drop(path)
             _log.info("shard %s: passed over: %s", self._shard, error.what)
 
-    def _put(self, index: Index, source: Source) -> None:
+    def _put(self, source: Source) -> None:
         title = self._context.name(source.path.with_suffix(""))
-        index.put(source.path, title, cut(source.text, source.path.suffix))
+        self._index.put(source.path, title, cut(source.text, source.path.suffix))
         self._known[source.path] = source.stamp
 
     def _cite(self, hit: Hit) -> str:

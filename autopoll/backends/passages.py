@@ -16,7 +16,7 @@ _SPACE = re.compile(r"\s+")
 _ROW = re.compile(r" {0,3}\|")
 _DEFINITION = re.compile(
     r"\s*(?:(?:export|default|public|private|protected|static|final|abstract|async|pub|inline)\s+)*"
-    r"(?:def|class|func|fn|function|interface|struct|enum|trait|impl|module|type)\s+[\w.:<>]+"
+    r"(?:def|class|func|fn|function|interface|struct|enum|trait|impl|module|type)\s+\w[\w.<>]*"
 )
 
 

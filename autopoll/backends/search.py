@@ -8,8 +8,10 @@ its neighbours that match too.
 
 import math
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +24,12 @@ WINDOW = 5  # paragraphs
 STRIDE = 2
 CANDIDATES = 40  # windows that get the closer look
 TITLE_WEIGHT = 2.0  # of a word in a heading, over one in the text
-OWN_WEIGHT = 1.0  # of what the paragraph matches by itself, over what its window does
-COVER = 0.34  # share of the question's weight that a passage must match to be an answer at all
+OWN_WEIGHT = 2.0  # of what the paragraph matches by itself, over what its window does
+COVER = 0.35  # share of the question's weight that a passage must match to be an answer at all,
+MANY = 0.4  # or share of the number of its words
+HEAVIEST = 8  # words by which these shares are measured
 PASSAGE_CHARS = 900
+NEAR = 0.4  # of the best passage's score, below which a further one is noise
 REMEMBERED = 4096  # paragraphs whose stems are kept, because questions come back to the same ones
 
 # Letters, digits and the marks that are the vowels of many scripts make up a word.
@@ -45,6 +50,7 @@ class _Document(NamedTuple):
     base: int  # rowid of its first window
     title: str
     paragraphs: list[Paragraph]
+    windows: list[tuple[int, int]]
 
 
 class _Place(NamedTuple):
@@ -57,8 +63,7 @@ class _Place(NamedTuple):
 class Index:
     """Documents cut into paragraphs, searchable by question. Not safe across threads."""
 
-    def __init__(self, window: int = WINDOW, stride: int = STRIDE) -> None:
-        self._window, self._stride = window, stride
+    def __init__(self) -> None:
         self._db = apsw.Connection(":memory:")
         self._db.execute(
             "CREATE VIRTUAL TABLE passage USING fts5(title, body, content='', "
@@ -67,8 +72,7 @@ class Index:
         self._tokenizer = self._db.fts5_tokenizer(_TOKENIZE[0], list(_TOKENIZE[1:]))
         self._stemmed = lru_cache(REMEMBERED)(self._stem)
         self._documents: dict[Path, _Document] = {}
-        self._bases: list[int] = []  # ascending; rowids are never used twice
-        self._by_base: dict[int, _Document] = {}
+        self._order: list[_Document] = []  # by rowid; rowids are never used twice
         self._next = 1
         self._windows = 0
 
@@ -77,8 +81,7 @@ class Index:
         self.drop(path)
         if not paragraphs:
             return
-        document = _Document(path, self._next, title, paragraphs)
-        starts = self._starts(document)
+        document = _Document(path, self._next, title, paragraphs, _windows(paragraphs))
         heads = [" ".join(each.headings) for each in paragraphs]
         bodies = [indexable(each.text) for each in paragraphs]
         with self._db:
@@ -87,31 +90,30 @@ class Index:
                 (
                     (
                         document.base + number,
-                        indexable(" ".join([title, *dict.fromkeys(heads[at : at + self._window])])),
-                        "\n".join(bodies[at : at + self._window]),
+                        indexable(" ".join([title, *dict.fromkeys(heads[at:end])])),
+                        "\n".join(bodies[at:end]),
                     )
-                    for number, at in enumerate(starts)
+                    for number, (at, end) in enumerate(document.windows)
                 ),
             )
-        self._next += len(starts)
-        self._windows += len(starts)
-        self._documents[path] = self._by_base[document.base] = document
-        self._bases.append(document.base)
+        self._next += len(document.windows)
+        self._windows += len(document.windows)
+        self._documents[path] = document
+        self._order.append(document)
 
     def drop(self, path: Path) -> None:
         """Forget a document; tolerated when there is none."""
         document = self._documents.pop(path, None)
         if document is None:
             return
-        count = len(self._starts(document))
+        count = len(document.windows)
         with self._db:
             self._db.execute(
                 "DELETE FROM passage WHERE rowid >= ? AND rowid < ?",
                 (document.base, document.base + count),
             )
         self._windows -= count
-        self._bases.remove(document.base)
-        del self._by_base[document.base]
+        del self._order[self._position(document.base)]
 
     def search(self, question: str, limit: int, only: Path | None = None) -> list[Hit]:
         """Return up to `limit` passages, best first; of one document when `only` names it."""
@@ -146,7 +148,7 @@ class Index:
             document = self._documents.get(only)
             low = high = 0
             if document is not None:
-                low, high = document.base, document.base + len(self._starts(document))
+                low, high = document.base, document.base + len(document.windows)
         if not words:
             return []
         rows = self._db.execute(
@@ -156,12 +158,14 @@ class Index:
         )
         found: dict[int, tuple[_Document, dict[int, float]]] = {}
         for rowid, score in rows:
-            base = self._bases[bisect_right(self._bases, rowid) - 1]
-            document, places = found.setdefault(base, (self._by_base[base], {}))
-            at = (rowid - base) * self._stride
-            for place in range(at, min(at + self._window, len(document.paragraphs))):
+            position = self._position(rowid)
+            document, places = found.setdefault(position, (self._order[position], {}))
+            for place in range(*document.windows[rowid - document.base]):
                 places[place] = max(score, places.get(place, 0.0))
         return list(found.values())
+
+    def _position(self, rowid: int) -> int:
+        return bisect_right(self._order, rowid, key=lambda document: document.base) - 1
 
     def _match(self, document: _Document, place: int, needles: dict[str, str]) -> dict[str, float]:
         """Return how well each word matches a paragraph, 0 to 1; a heading counts for less."""
@@ -178,30 +182,23 @@ class Index:
 
     def _passages(self, places: list[_Place], weights: dict[str, float], limit: int) -> list[Hit]:
         """Return the best places, each with its neighbours, none of them twice."""
-        total = sum(weights.values())
-        taken: set[tuple[int, int]] = set()
+        taken: defaultdict[Path, set[int]] = defaultdict(set)
         hits: list[Hit] = []
         for each in places:
-            if len(hits) == limit:
+            if len(hits) == limit or each.score < NEAR * places[0].score:
                 break
-            base = each.document.base
-            if (base, each.place) in taken:
+            path, paragraphs = each.document.path, each.document.paragraphs
+            used = taken[path]
+            if each.place in used:
                 continue
-            span = _span(each)
+            span = _span(each, used)
             matched = {word for at in span for word in each.matches.get(at, ())}
-            if sum(weights[word] for word in matched) < COVER * total:
+            if not _answers(weights, matched):
                 continue
-            run = [at for at in span if (base, at) not in taken]
-            taken.update((base, at) for at in span)
-            texts = each.document.paragraphs
-            hits.append(
-                Hit(each.document.path, [texts[at] for at in run], texts[each.place], each.score)
-            )
+            used.update(span)
+            run = paragraphs[span.start : span.stop]
+            hits.append(Hit(path, run, paragraphs[each.place], each.score))
         return hits
-
-    def _starts(self, document: _Document) -> range:
-        last = max(1, len(document.paragraphs) - self._window + self._stride)
-        return range(0, last, self._stride)
 
     def _weights(self, words: Sequence[str]) -> dict[str, float]:
         """Return how telling each word is: its inverse document frequency."""
@@ -225,7 +222,15 @@ class Index:
         return f" {' '.join(map(str, stems))} "
 
 
-def _span(each: _Place) -> range:
+def _answers(weights: dict[str, float], matched: set[str]) -> bool:
+    """Tell whether the matched words are enough of the question, by weight or by number."""
+    # The heaviest words only: nobody answers all of a page of text.
+    total = sum(sorted(weights.values())[-HEAVIEST:])
+    weight = sum(weights[word] for word in matched)
+    return weight >= COVER * total or len(matched) >= MANY * min(len(weights), HEAVIEST)
+
+
+def _span(each: _Place, used: set[int]) -> range:
     """Return the place and the neighbours in its section that match too, up to a readable size."""
     paragraphs, place = each.document.paragraphs, each.place
     size = len(paragraphs[place].text)
@@ -233,11 +238,26 @@ def _span(each: _Place) -> range:
     for _ in range(WINDOW):
         for at in (last + 1, first - 1):
             if (
-                0 <= at < len(paragraphs)
-                and each.matches.get(at)
+                each.matches.get(at)
+                and at not in used
                 and paragraphs[at].headings == paragraphs[place].headings
                 and size + len(paragraphs[at].text) <= PASSAGE_CHARS
             ):
                 size += len(paragraphs[at].text)
                 first, last = min(first, at), max(last, at)
     return range(first, last + 1)
+
+
+def _windows(paragraphs: Sequence[Paragraph]) -> list[tuple[int, int]]:
+    """Return where windows begin and end: overlapping, and never across a heading.
+
+    Across headings, the words of the next section would speak for this one.
+    """
+    windows = []
+    sections = groupby(range(len(paragraphs)), lambda at: paragraphs[at].headings)
+    for _, section in sections:
+        first, *rest = section
+        end = first + 1 + len(rest)
+        starts = range(first, max(first + 1, end - WINDOW + STRIDE), STRIDE)
+        windows += [(at, min(at + WINDOW, end)) for at in starts]
+    return windows

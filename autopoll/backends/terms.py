@@ -10,16 +10,17 @@ PREFIX_FROM = 4  # letters from which a term also matches longer words: large, l
 STOP = frozenset(  # "doesn't" arrives as "doesn" and "t"
     """
     a about after again all also am an and any anything are as at be because been before being
-    between both but by can cannot could did do does doing done each either else ever every few for
-    from further get gets give given go goes had happen happens has have having he her here hers him
-    his how i if in into is it its itself just keep know let like made make makes many may me mean
-    means might more most much must my need needs no nor not of off on once only or other our out
-    over own please same shall she should so some something such take takes tell than that the their
-    them then there these they thing things this those through to too under until up us use used
-    uses using very want was way we were what whatever when where which while who whom whose why
-    will with within without would you your yours
-    s t d ll re ve m don didn doesn isn aren wasn won couldn shouldn wouldn
-    explain describe show find list
+    between both but by can cannot could did do does doing done during each either else ever every
+    few for from further get gets give given go goes had happen happens has have having he her here
+    hers him his how i if in into is it its itself just keep know let like made make makes many may
+    me mean means might more most much must my need needs no nor not of off on once only or other
+    our out over own please same shall she should so some something such take takes tell than that
+    the their them then there these they thing things this those through to too under until up us
+    use used uses using very want was way we were what whatever when whenever where wherever which
+    while who whom whose why will with within without would you your yours s t d ll re ve m don
+    didn doesn isn aren wasn won couldn shouldn wouldn explain describe show find list
+    什么 么时 时候 何时 如何 怎么 为什 多少 哪里 哪个
+    です すか ます まし した いつ どこ どう どの
     """.split()  # noqa: SIM905 - a list of 200 strings is no easier to read
 )
 
