@@ -1,15 +1,18 @@
 """The embedded engine: one SQLite file in WAL mode, through apsw."""
 
+from autopoll.bridge.contract import Watch
 from autopoll.bridge.sqlite.access import Access
 from autopoll.bridge.sqlite.deliveries import Deliveries
 from autopoll.bridge.sqlite.ledger import Ledger
 from autopoll.bridge.sqlite.mail import Mail
-from autopoll.bridge.sqlite.watch import FolderWatch
 
 
 class SqliteBridge(Access, Mail, Deliveries, Ledger):
     """The whole contract; each part knows the store below it and no other part."""
 
-    def watch(self) -> FolderWatch:
+    def watch(self) -> Watch:
         """Return a watch on the folder of the database; raise BridgeError when there is none."""
+        # Only the poller watches; importing inotify costs every `ask` a tenth of its start-up.
+        from autopoll.bridge.sqlite.watch import FolderWatch
+
         return FolderWatch(self.path)
