@@ -29,7 +29,11 @@ _PATTERNS = [
             r"((?i:aws_?secret_?access_?key)[\"']?\s{0,3}[=:]\s{0,3}[\"']?)"
             r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
         ),
-        ("github-token", ("gh",), r"()(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36,}+"),
+        (
+            "github-token",
+            ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+            r"()(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36,}+",
+        ),
         ("github-token", ("github_pat_",), r"()(?<![A-Za-z0-9_])github_pat_\w{22,}+"),
         ("anthropic-key", ("sk-ant-",), r"()(?<![A-Za-z0-9_-])sk-ant-[\w-]{20,}+"),
         (

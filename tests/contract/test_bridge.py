@@ -115,6 +115,10 @@ def failed(delivery: Delivery, wait_ms: int = 0, *, permanent: bool = False) -> 
     )
 
 
+def released(delivery: Delivery) -> Released:
+    return Released(message_id=delivery.message_id, fence=delivery.fence)
+
+
 def settle(bridge: Bridge, outcome: Outcome) -> Settled:
     (settled,) = bridge.settle([outcome])
     return settled
@@ -297,7 +301,7 @@ def test_an_old_fence_is_refused_and_the_rest_of_the_batch_is_not(bridge: Bridge
     assert len(bridge.inbox(conversation, "a")) == 2
 
 
-@pytest.mark.parametrize("make", [answered, failed, lambda d: Released(message_id=d.message_id, fence=d.fence)])  # fmt: skip
+@pytest.mark.parametrize("make", [answered, failed, released])
 def test_every_outcome_under_an_old_fence_changes_nothing(
     bridge: Bridge, make: Callable[[Delivery], Outcome]
 ) -> None:
@@ -349,8 +353,7 @@ def test_a_release_gives_the_attempt_back(bridge: Bridge) -> None:
     for _ in range(9):
         delivery = take_one(bridge)
         assert delivery.attempt == 1
-        released = Released(message_id=delivery.message_id, fence=delivery.fence)
-        assert settle(bridge, released).state == "ready"
+        assert settle(bridge, released(delivery)).state == "ready"
 
 
 def test_the_bell_of_the_asker_comes_back_with_the_settlement(bridge: Bridge) -> None:
@@ -667,7 +670,8 @@ def test_a_dead_letter_is_listed_retried_as_a_new_question_or_dropped(bridge: Br
     for _ in range(2):
         settle(bridge, failed(take_one(bridge), permanent=True))
     letters = bridge.dead()
-    assert [(letter.message_id, letter.text) for letter in letters] == [(retried, "1"), (dropped, "2")]  # fmt: skip
+    assert [letter.message_id for letter in letters] == [retried, dropped]
+    assert [letter.text for letter in letters] == ["1", "2"]
     assert (letters[0].last_error, letters[0].attempts) == ("it broke", 1)
     new = bridge.retry_dead(retried)
     bridge.drop_dead(dropped)
@@ -722,7 +726,8 @@ def test_tokens_are_stored_as_hashes_that_open_nothing(bridge: Bridge, store: Sq
 
 
 @pytest.mark.parametrize(
-    "token", ["", "0" * 64, "é" * 64, "\ud800", "\0", "x", "A" * 64, "٣" * 64, "0" * 65, "0" * 10**6]
+    "token",
+    ["", "0" * 64, "é" * 64, "\ud800", "\0", "x", "A" * 64, "٣" * 64, "0" * 65, "0" * 10**6],
 )
 def test_a_wrong_or_malformed_token_is_denied(bridge: Bridge, token: str) -> None:
     tokens = bridge.create_conversation("asker", "shard")
@@ -899,8 +904,7 @@ class Model:
             case "settle" if self.held:
                 for delivery in chance.sample(list(self.held.values()), len(self.held)):
                     wait = chance.choice([0, 300])
-                    released = Released(message_id=delivery.message_id, fence=delivery.fence)
-                    choices = [answered(delivery), failed(delivery, wait), released]
+                    choices = [answered(delivery), failed(delivery, wait), released(delivery)]
                     self.note(delivery, settle(bridge, chance.choice(choices)))
             case "stale" if self.stale:
                 assert settle(bridge, answered(chance.choice(self.stale))).state == "lost"

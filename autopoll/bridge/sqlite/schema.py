@@ -66,9 +66,18 @@ STEPS = (_LEGACY + _OWN,)
 KNOWN = len(STEPS)
 
 
-def version(db: apsw.Connection) -> int:
-    """Return the schema version of the file, 0 for one that autopoll has not been in."""
+def version(db: apsw.Connection, path: Path) -> int:
+    """Return the schema version of the file, 0 for one that autopoll has not been in.
+
+    user_version is one number for the whole file. A foreign program that counts its own versions
+    there is refused with BridgeError and left alone: our number would mislead its next start.
+    """
     number: int = db.pragma("user_version")
+    if 0 < number <= KNOWN and not db.table_exists(None, "deliveries"):
+        raise BridgeError(
+            f"{path} has user_version {number} but none of autopoll's tables",
+            "Another program numbers its schema there; give autopoll a file of its own.",
+        )
     return number
 
 
@@ -87,21 +96,12 @@ def require_current(found: int, path: Path) -> None:
 
 
 def migrate(db: apsw.Connection, path: Path) -> None:
-    """Bring the file to the known version; raise BridgeError when it is beyond that.
-
-    user_version is one number for the whole file. A foreign program that counts its own versions
-    there is refused and left alone: to adopt its file would mislead its next start.
-    """
+    """Bring the file to the known version; raise BridgeError when it is beyond that."""
     db.execute("BEGIN IMMEDIATE")
     try:
-        found = version(db)
+        found = version(db, path)  # again, because another process may have been quicker
         if found > KNOWN:
             require_current(found, path)
-        if found and not db.table_exists(None, "deliveries"):
-            raise BridgeError(
-                f"{path} has user_version {found} but none of autopoll's tables",
-                "Another program numbers its schema there; give autopoll a file of its own.",
-            )
         for step in STEPS[found:]:
             db.execute(step)
         db.pragma("user_version", KNOWN)

@@ -50,7 +50,7 @@ class Store:
             self._db = self._connect(read_only)
         try:
             with self._explained():
-                version = schema.version(self._db)
+                version = schema.version(self._db, self.path)
             if read_only:
                 schema.require_current(version, self.path)
             elif version != schema.KNOWN:

@@ -1,0 +1,164 @@
+"""The promise at the level of the store: whoever dies, nothing is lost, twice or out of order."""
+
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import legacy
+
+from autopoll.bridge.contract import Answered, Limits, Outcome, Released
+from autopoll.bridge.sqlite import SqliteBridge
+from autopoll.message import Answer
+
+LIMITS = Limits(max_attempts=10_000)
+LEASE_MS = 150
+CONVERSATIONS, EACH = 12, 60
+STORM_S, CALM_S = 4.0, 20.0
+FORK = multiprocessing.get_context("fork")
+
+
+def test_killed_claimers_and_writers_lose_nothing_double_nothing_and_keep_the_order(
+    tmp_path: Path,
+) -> None:
+    seed = int(os.environ.get("AUTOPOLL_TEST_SEED") or random.randrange(2**32))
+    print(f"AUTOPOLL_TEST_SEED={seed}")  # pytest shows it when the test fails
+    chance = random.Random(seed)
+    path = tmp_path / "bridge.db"
+    conversations = make_store(path, CONVERSATIONS)
+    half = len(conversations) // 2
+    tasks: list[Callable[[], None]] = [lambda: claim(path) for _ in range(4)]
+    tasks += [lambda: write(path, conversations[:half]), lambda: write(path, conversations[half:])]
+    running = [start(task) for task in tasks]
+    rival_talk = shared_talk(path)
+    rival = subprocess.Popen([sys.executable, legacy.__file__, path, rival_talk, str(EACH)])
+    foreign = start(lambda: write_as_foreign(path, rival_talk))
+
+    kills, calm = 0, time.monotonic() + STORM_S
+    while time.monotonic() < calm:
+        time.sleep(chance.uniform(0.005, 0.05))
+        victim = chance.randrange(len(running))
+        running[victim].kill()
+        running[victim].join()
+        running[victim] = start(tasks[victim])
+        kills += 1
+    end = time.monotonic() + CALM_S
+    while not finished(path) and time.monotonic() < end:
+        time.sleep(0.02)
+    for process in running:
+        process.kill()
+        process.join()
+    foreign.join(CALM_S)
+    assert rival.wait(CALM_S) == 0
+    print(f"{kills} kills")
+
+    db = apsw.Connection(str(path))
+    assert db.pragma("integrity_check") == "ok"
+    for conversation in conversations:
+        asked = db.execute(
+            "SELECT m.id, m.message, a.answer_id, r.message FROM messages m"
+            " LEFT JOIN answers a ON a.query_id=m.id LEFT JOIN messages r ON r.id=a.answer_id"
+            " WHERE m.conversation_id=? AND m.from_session='a' ORDER BY m.id",
+            (conversation,),
+        ).fetchall()
+        assert [text for _, text, _, _ in asked] == [str(number) for number in range(EACH)]
+        assert [text for _, _, _, text in asked] == [f"re {number}" for number in range(EACH)]
+        answers = [answer for _, _, answer, _ in asked]
+        assert answers == sorted(answers), "out of order"
+        ((rows,),) = db.execute(
+            "SELECT count(*) FROM messages WHERE conversation_id=? AND from_session='b'",
+            (conversation,),
+        )
+        assert rows == EACH
+    replies = db.execute(
+        "SELECT message FROM messages WHERE conversation_id=? AND from_session='b'", (rival_talk,)
+    ).fetchall()
+    numbers = [int(text.removeprefix("rival: ").removeprefix("re ")) for (text,) in replies]
+    assert sorted(numbers) == list(range(EACH)), "the legacy reader and autopoll both took one"
+    db.close()
+
+
+def make_store(path: Path, count: int) -> list[str]:
+    bridge = SqliteBridge(path, LIMITS, create=True)
+    names = [bridge.create_conversation("asker", "shard").conversation for _ in range(count)]
+    for name in names:
+        bridge.serve(name, "b", "main")
+    bridge.close()  # a connection must not be carried into a forked process
+    return names
+
+
+def shared_talk(path: Path) -> str:
+    """One conversation more, that a legacy reader empties at the same time."""
+    bridge = SqliteBridge(path, LIMITS)
+    name = bridge.create_conversation("asker", "shard").conversation
+    bridge.serve(name, "b", "main")
+    bridge.close()
+    return name
+
+
+def start(task: Callable[[], None]) -> multiprocessing.process.BaseProcess:
+    process = FORK.Process(target=task, daemon=True)
+    process.start()
+    return process
+
+
+def claim(path: Path) -> None:
+    """Take, work for a moment, settle; sometimes too late, sometimes give back or go too far."""
+    bridge, chance = SqliteBridge(path, LIMITS), random.Random()
+    owner = f"owner {os.getpid()}"
+    while True:
+        bridge.reap()
+        taken = bridge.take(owner, {"main": chance.randint(1, 4)}, LEASE_MS)
+        time.sleep(0.3 if taken and chance.random() < 0.01 else chance.uniform(0, 0.004))
+        if chance.random() < 0.5:
+            bridge.renew([(one.message_id, one.fence) for one in taken], LEASE_MS)
+        outcomes: list[Outcome] = [
+            Released(message_id=one.message_id, fence=one.fence)
+            if chance.random() < 0.1
+            else Answered(
+                message_id=one.message_id, fence=one.fence, answer=Answer(text=f"re {one.text}")
+            )
+            for one in taken
+        ]
+        bridge.settle(outcomes)
+
+
+def write(path: Path, conversations: list[str]) -> None:
+    """Send 0 to EACH in each conversation, carrying on where a dead one stopped."""
+    bridge, chance = SqliteBridge(path, LIMITS), random.Random()
+    left = set(conversations)
+    while left:
+        conversation = chance.choice(sorted(left))
+        sent = [
+            m for m in bridge.messages(conversation=conversation, limit=10_000) if m.sender == "a"
+        ]
+        if len(sent) == EACH:
+            left.discard(conversation)
+            continue
+        batch = range(len(sent), min(EACH, len(sent) + chance.randint(1, 5)))
+        bridge.send(conversation, "a", [str(number) for number in batch], [None] * len(batch))
+        time.sleep(chance.uniform(0, 0.02))
+    bridge.close()
+
+
+def write_as_foreign(path: Path, conversation: str) -> None:
+    client = legacy.Legacy(path)  # alone in its process: SQLite must not be in one process twice
+    for number in range(EACH):
+        client.insert(conversation, str(number))
+        time.sleep(0.02)
+
+
+def finished(path: Path) -> bool:
+    db = apsw.Connection(str(path))
+    db.set_busy_timeout(5000)
+    ((asked, answered),) = db.execute(
+        "SELECT (SELECT count(*) FROM messages WHERE from_session='a'),"
+        " (SELECT count(*) FROM messages WHERE from_session='b')"
+    )
+    db.close()
+    return bool(asked == answered == (CONVERSATIONS + 1) * EACH)
