@@ -156,4 +156,4 @@ class _Library:
         text = hit.paragraphs[0].text
         for before, after in pairwise(hit.paragraphs):
             text += "\n" * (after.first - before.last) + after.text
-        return " > ".join([f"[{self._cite(hit)}]", *hit.best.headings]) + f"\n{text}"
+        return f"[{self._cite(hit)}] {' > '.join(hit.best.headings)}".rstrip() + f"\n{text}"
