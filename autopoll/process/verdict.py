@@ -17,7 +17,7 @@ counted from the judge's own waking at the earliest: after a suspend everything 
 nobody is to blame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -66,12 +66,13 @@ DEFAULT_LIMITS = Limits()
 
 
 def judge(
-    samples: Sequence[Sample], awake_since: float = 0.0, limits: Limits = DEFAULT_LIMITS
+    history: Iterable[Sample], awake_since: float = 0.0, limits: Limits = DEFAULT_LIMITS
 ) -> Verdict:
-    """Return the verdict on one incarnation from its samples, oldest first, about one a second.
+    """Return the verdict on one incarnation from samples of it, oldest first, about one a second.
 
     `awake_since` is when the judge itself began to look without a gap.
     """
+    samples = tuple(history)
     if len(samples) < 2:
         return Verdict.HEALTHY
     now = _look(samples, awake_since, limits)
