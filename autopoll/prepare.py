@@ -31,7 +31,8 @@ context = ["."]         # files and folders to answer from, seen from here
 # visibility_timeout = "60s"
 # max_attempts = 5
 """
-_CONFLICTING = "%*?["  # `%` ends supervisord's expansion of paths, the others are its wildcards
+# In a path `%` breaks supervisord's expansion, `"` its environment, the others are its wildcards.
+_CONFLICTING = '%"*?['
 _STANDARD_SOCKET = "%(here)s/../var/run/supervisor.sock"
 
 

@@ -1,5 +1,6 @@
 """Making a home, bringing it up, and taking it down."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -41,7 +42,7 @@ def init(front: Front, folder: str | None) -> None:
     else:
         click.echo(f"made the home {home.root}")
         click.echo(f"settings in {home.config}, tokens in {home.credentials} (yours alone)")
-    there = "" if home.root == Path.cwd() else f"cd '{home.root}' && "
+    there = "" if home.root == Path.cwd() else f"cd {shlex.quote(str(home.root))} && "
     click.echo(f"next: {there}autopoll up && autopoll ask 'What is this about?'")
 
 

@@ -1,0 +1,214 @@
+"""Asking and reading without any process: what is stored, what is refused, what is said."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from autopoll import credentials
+from autopoll.bridge.contract import Answered, Bridge
+from autopoll.config import load
+from autopoll.errors import AccessDenied, Down, NotFound, RateLimited, TimedOut, UsageError
+from autopoll.home import Home
+from autopoll.message import Answer
+from autopoll.prepare import prepare
+from autopoll.service import Service, Waiter, connect, read_token
+from fifo.bell import Bell, ring
+
+CONFIG = '[shards.main]\nbackend = "echo"\n[access]\nrate_per_second = 1\nrate_burst = 5\n'
+CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    home.config.write_text(CONFIG)
+    home.supervisord_conf.parent.mkdir()
+    home.supervisord_conf.write_text(CONF)
+    prepare(home, load(home, {}))
+    return home
+
+
+@pytest.fixture
+def bridge(home: Home) -> Iterator[Bridge]:
+    with closing(connect(home, load(home, {}))) as bridge:
+        yield bridge
+
+
+@pytest.fixture
+def service(home: Home, bridge: Bridge) -> Service:
+    return Service(home, load(home, {}), bridge)
+
+
+def answer(bridge: Bridge, text: str, *, error: bool = False) -> None:
+    """Answer everything that waits, as the poller would."""
+    bridge.settle(
+        [
+            Answered(
+                message_id=each.message_id, fence=each.fence, answer=Answer(text=text, error=error)
+            )
+            for each in bridge.take("owner", {"main": 100}, 60_000)
+        ]
+    )
+
+
+def test_a_question_is_stored_as_json_in_a_lane_of_its_own_with_the_name_of_the_bell(
+    service: Service, bridge: Bridge, home: Home
+) -> None:
+    with Waiter(home) as waiter:
+        asked = service.ask(["how?"], "main", context_file="a.md", waiter=waiter)
+        [message] = bridge.messages()
+        assert asked.ids == [message.id]
+        assert not asked.heard
+        text = json.loads(message.text)
+        assert (text["type"], text["question"], text["context_file"]) == ("query", "how?", "a.md")
+        assert json.loads(message.metadata or "") == {"lane": "own", "waiter": waiter.name}
+
+
+@pytest.mark.parametrize("question", ["", "  \n", "a\0b", "\ud800"])
+def test_what_is_no_question_is_refused_and_nothing_is_stored(
+    service: Service, bridge: Bridge, question: str
+) -> None:
+    with pytest.raises(UsageError):
+        service.ask(["fine", question], "main")
+    assert bridge.messages() == []
+
+
+def test_an_unknown_shard_is_refused_naming_the_known(service: Service) -> None:
+    with pytest.raises(NotFound, match="no shard 'x'") as caught:
+        service.ask(["how?"], "x")
+    assert "main" in caught.value.mend
+
+
+def test_a_budget_that_is_used_up_is_refused_and_nothing_is_stored(
+    service: Service, bridge: Bridge
+) -> None:
+    service.ask(["one"] * 5, "main")
+    with pytest.raises(RateLimited):
+        service.ask(["two"], "main")
+    assert len(bridge.messages()) == 5
+
+
+def test_a_revoked_token_is_refused_without_being_shown(service: Service, bridge: Bridge) -> None:
+    kept = credentials.read(service.home)
+    bridge.revoke(kept.shards["main"], "a")
+    with pytest.raises(AccessDenied) as caught:
+        service.ask(["how?"], "main")
+    assert kept.token(kept.shards["main"], "a") not in str(caught.value)
+    assert bridge.messages() == []
+
+
+def test_outcomes_come_in_the_order_they_were_asked_for(
+    service: Service, bridge: Bridge, home: Home
+) -> None:
+    with Waiter(home) as waiter:
+        asked = service.ask(["one", "two"], "main", waiter=waiter)
+        answer(bridge, "yes")
+        results = list(service.wait(list(reversed(asked.ids)), waiter))
+    assert [result.id for result in results] == list(reversed(asked.ids))
+    assert {(result.status, result.answer, result.shard) for result in results} == {
+        ("answered", "yes", "main")
+    }
+    assert all(result.latency_ms is not None for result in results)
+
+
+def test_an_error_answer_is_an_error_with_its_reason(
+    service: Service, bridge: Bridge, home: Home
+) -> None:
+    [message_id] = service.ask(["one"], "main").ids
+    assert service.result(message_id).status == "pending"
+    answer(bridge, "cannot", error=True)
+    result = service.result(message_id)
+    assert (result.status, result.answer) == ("error", "cannot")
+
+
+def test_a_waiter_is_woken_by_its_bell_and_leaves_none_behind(
+    service: Service, bridge: Bridge, home: Home
+) -> None:
+    with Waiter(home) as waiter:
+        asked = service.ask(["one"], "main", waiter=waiter)
+        heard: list[str] = []
+
+        def settle() -> None:
+            with closing(connect(home, service.config)) as mine:
+                answer(mine, "woken")
+            ring(home.waiters / f"{waiter.name}.fifo", b"a")
+
+        thread = threading.Thread(target=settle)
+        [result] = service.wait(
+            asked.ids, waiter, on_news=lambda state: (heard.append(state.state), thread.start())
+        )
+        thread.join()
+    assert result.answer == "woken"
+    assert heard == ["sent"]
+    assert list(home.waiters.iterdir()) == []
+
+
+def test_a_wait_that_is_too_long_says_how_to_fetch_the_answer(service: Service, home: Home) -> None:
+    with closing(Bell(home.bell)), Waiter(home) as waiter:
+        asked = service.ask(["one"], "main", waiter=waiter)
+        assert asked.heard
+        with pytest.raises(TimedOut) as caught:
+            list(service.wait(asked.ids, waiter, timeout=0.05))
+    assert f"autopoll answer {asked.ids[0]}" in caught.value.mend
+
+
+def test_a_wait_ends_when_everything_went_down(
+    service: Service, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autopoll.service.NET_S", 0.02)
+    with Waiter(home) as waiter:
+        asked = service.ask(["one"], "main", waiter=waiter)
+        with pytest.raises(Down, match="is kept and will be answered"):
+            list(service.wait(asked.ids, waiter, timeout=30))
+
+
+def test_a_token_is_taken_from_the_caller_then_the_environment_then_the_home(
+    service: Service, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bridge.create_conversation("x", "y")
+    with pytest.raises(NotFound, match="keeps no token"):
+        service.authenticate(made.conversation, None, None)
+    monkeypatch.setenv("AUTOPOLL_TOKEN", made.b)
+    assert service.authenticate(made.conversation, None, None) == "b"
+    assert service.authenticate(made.conversation, None, made.a) == "a"
+    with pytest.raises(AccessDenied, match="proves session b"):
+        service.authenticate(made.conversation, "a", None)
+    monkeypatch.delenv("AUTOPOLL_TOKEN")
+    own = credentials.read(service.home).shards["main"]
+    assert service.authenticate(own, "b", None) == "b"
+
+
+@pytest.mark.parametrize("token", ["x", "ä" * 64, "sha256$" + "0" * 64, "0" * 64, "\ud800", "a\0"])
+def test_a_wrong_token_is_refused_and_never_shown(
+    service: Service, bridge: Bridge, token: str
+) -> None:
+    made = bridge.create_conversation("x", "y")
+    with pytest.raises(AccessDenied) as caught:
+        service.authenticate(made.conversation, None, token)
+    assert token == "x" or token not in str(caught.value)
+
+
+def test_questions_to_a_shard_cannot_be_taken_away_as_an_inbox(service: Service) -> None:
+    own = credentials.read(service.home).shards["main"]
+    service.ask(["one"], "main")
+    with pytest.raises(UsageError, match="answered by shard main"):
+        service.inbox(own, "b", 10)
+    assert service.inbox(own, "a", 10) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"])
+def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match="token"):
+        read_token(path)
+
+
+def test_a_token_file_is_read_without_its_line_end(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("abc\n")
+    assert read_token(tmp_path / "token") == "abc"
