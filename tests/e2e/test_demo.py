@@ -1,0 +1,86 @@
+"""`make demo`, as a stranger runs it: to its end, interrupted, and with a promise broken."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Where the demo makes its home; short, as the path of a socket must be."""
+    with tempfile.TemporaryDirectory(prefix="d") as name:
+        folder = Path(name).resolve()
+        yield folder
+        left = [process for process in psutil.process_iter() if is_in(process, folder)]
+        for process in left:
+            process.kill()
+        assert left == []
+        assert list(folder.iterdir()) == []
+
+
+def is_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return False
+
+
+def start(checkout: Path, scratch: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "demo"],
+        cwd=checkout,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_demo_keeps_its_promises_and_leaves_nothing(scratch) -> None:
+    demo = start(ROOT, scratch)
+    out, err = demo.communicate(timeout=120)
+    assert demo.returncode == 0, out + err
+    assert len(re.findall(r"Sources: \S+:\d+-\d+", out)) == 5
+    assert "kill -9" in out
+    assert "answered all the same, once, by attempt 2" in out
+    assert "killed by SIGKILL" in out
+    assert re.search(r"^  worker-slow-1 +worker +idle .* 1 ", out, re.M)
+    assert "no process is left" in out
+    assert "\x1b" not in out, "colour without a terminal"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_interrupted_leaves_nothing(scratch, number) -> None:
+    demo = start(ROOT, scratch)
+    assert demo.stdout
+    for line in demo.stdout:
+        if "signs of progress" in line:
+            break
+    demo.send_signal(number)
+    _, err = demo.communicate(timeout=60)
+    assert demo.returncode == 130, err
+    assert "interrupted" in err
+
+
+def test_a_demo_whose_pages_answer_nothing_says_so_and_fails(scratch, tmp_path) -> None:
+    shutil.copytree(ROOT / "demo", tmp_path / "demo")
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "CONTRIBUTING.md"):
+        (tmp_path / name).write_text("Nothing here.\n")
+    demo = start(tmp_path, scratch)
+    out, err = demo.communicate(timeout=60)
+    assert demo.returncode == 1, out + err
+    assert "demo: not true: the answer to" in err
+    assert "names its sources" in err
