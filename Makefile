@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 RUN = .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up down status health build clean
+.PHONY: help setup demo test check bench up down status health docs build clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -31,6 +31,10 @@ check: setup ## ruff, mypy, and the direction of imports
 	@$(RUN) mypy
 	@.venv/bin/lint-imports
 
+bench: setup ## measure start-up, and what an idle home costs; two minutes
+	@.venv/bin/python bench/startup.py
+	@.venv/bin/python bench/idle.py
+
 up: setup ## start this checkout as a home
 	@$(RUN) autopoll up
 
@@ -42,6 +46,9 @@ status: setup ## show processes, shards and queue
 
 health: setup ## ask a canary question through the whole chain
 	@$(RUN) autopoll health --deep
+
+docs: setup ## write docs/cli.md from the help of the commands
+	@.venv/bin/python docs/generate.py
 
 build: setup ## make the sdist and the wheel in dist/
 	@$(RUN) build --no-isolation
