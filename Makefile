@@ -19,7 +19,7 @@ help: ## show this help
 
 setup: .venv/installed ## make .venv with everything the other targets need
 
-demo: setup ## watch it work: questions, kill -9, answers, nothing left; a minute
+demo: setup ## watch it work: questions, kill -9, answers, nothing left
 	@.venv/bin/python demo
 
 test: setup ## run all tests
@@ -34,6 +34,9 @@ check: setup ## ruff, mypy, and the direction of imports
 bench: setup ## measure start-up, and what an idle home costs; two minutes
 	@.venv/bin/python bench/startup.py
 	@.venv/bin/python bench/idle.py
+
+docs: setup ## write docs/cli.md from the commands' own help
+	@.venv/bin/python docs/generate.py
 
 up: setup ## start this checkout as a home
 	@$(RUN) autopoll up

@@ -26,9 +26,9 @@ from autopoll.process import heartbeat
 CHECKOUT = Path(__file__).resolve().parents[1]
 QUESTIONS = (
     "Why is exactly one answer written?",
-    "What happens when supervisord dies?",
+    "What should I do after a crash of the machine?",
     "Why named pipes instead of sockets?",
-    "How many attempts does a question have before it is a dead letter?",
+    "How do I add a backend?",
 )
 LONG_QUESTION = "Which page writes most about the lease?"
 SLOW = "worker-slow-1"
