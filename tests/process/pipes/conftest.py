@@ -1,7 +1,14 @@
 """A folder for a pair, and ends of it as processes that are killed when the test ends."""
 
 import pytest
-from fifo_end import Process
+from fifo_end import TICK_S, Process
+
+from fifo import link
+
+
+@pytest.fixture(autouse=True)
+def _quick_ticks(monkeypatch):
+    monkeypatch.setattr(link, "TICK_S", TICK_S)
 
 
 @pytest.fixture

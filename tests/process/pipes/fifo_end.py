@@ -19,6 +19,8 @@ from pathlib import Path
 
 from fifo import link
 
+TICK_S = 0.05  # the server looks after its pair once a second; tests do not wait that long
+
 
 def on_loop(test):
     """Let an async function be a test."""
@@ -186,5 +188,5 @@ async def ask(folder):
 
 
 if __name__ == "__main__":
-    link.TICK_S = 0.05
+    link.TICK_S = TICK_S
     asyncio.run({"server": serve, "client": ask}[sys.argv[1]](Path(sys.argv[2])))

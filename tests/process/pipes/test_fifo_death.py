@@ -70,16 +70,14 @@ async def test_the_endpoint_of_a_dead_server_is_not_believed(folder, spawn):
     server.kill()
     asker = Asker(folder)
     asker.client.poke()
-    # As if another process had got the same pid.
-    endpoint.publish(folder, msgspec.structs.replace(published, pid=os.getpid()))
-    asker.client.poke()
-    ours = msgspec.structs.replace(
-        published, pid=os.getpid(), started=endpoint.started(os.getpid()), boot_id="another"
-    )
-    endpoint.publish(folder, ours)
+    pid = os.getpid()  # as if another process had got the same pid, or the machine had restarted
+    endpoint.publish(folder, msgspec.structs.replace(published, pid=pid))
     asker.client.poke()
     assert asker.client._link is None
     assert asker.events == []
+    living = msgspec.structs.replace(published, pid=pid, started=endpoint.started(pid))
+    assert living.alive()
+    assert not msgspec.structs.replace(living, boot_id="of yesterday").alive()
     asker.client.close()
 
 

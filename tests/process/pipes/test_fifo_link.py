@@ -93,6 +93,9 @@ async def test_a_draining_server_gives_no_credits_to_a_client_that_joins(folder)
     first = await Asker(folder).connect()
     assert first.client.free == 0
     first.client.close()
+    second = await Asker(folder).connect()
+    assert second.client.free == 0
+    second.client.close()
     await answerer.server.close()
 
 
