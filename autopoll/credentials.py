@@ -12,7 +12,7 @@ import msgspec
 
 from autopoll.errors import AlreadyRunning, ConfigError, NotFound
 from autopoll.home import Home
-from autopoll.process.lock import acquire
+from autopoll.lock import acquire
 
 VERSION = 1
 LOCK_WAIT_S = 10.0

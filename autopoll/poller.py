@@ -34,7 +34,7 @@ from autopoll.message import Answer, Query, read_envelope, read_query
 from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
-from autopoll.process.lock import hold
+from autopoll.lock import hold
 from autopoll.request import Failure, Progress, Reply, Request
 from autopoll.service import connect
 from autopoll.timing import backoff_ms
@@ -44,6 +44,7 @@ NET_S = 1.0  # the poll under bell and inotify
 # inotify fires when a commit is written, before its fsync, after which it can be seen: mostly within
 # 2 ms, but a busy disk was seen to take 50.
 BURST_S = (0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+ANNOUNCE_S = 45.0  # legacy partners count us as alive for 120
 GAP_S = 3.0  # a longer pause of our own says nothing about others
 CANCEL_GRACE_S = 5.0
 
@@ -91,7 +92,7 @@ class Poller:
         self.crash: BaseException | None = None
         self.stopping = asyncio.Event()
         self.quiet = asyncio.Event()  # nothing in flight, nothing to settle
-        self.next_lease_check = 0.0
+        self.next_lease_check = self.next_announcement = 0.0
         self.guard = Guard(home.beats / "watchdog", home.incidents)
         self.last_tick = self.awake_since = 0.0
 
@@ -144,6 +145,9 @@ class Poller:
         if now >= self.next_lease_check:
             self.next_lease_check = now + self.lease_ms / 4000
             self.outage_guard(self.keep_leases)
+        if now >= self.next_announcement:
+            self.next_announcement = now + ANNOUNCE_S
+            self.outage_guard(self.bridge.announce)
         self.stir()
 
     def look(self, burst: tuple[float, ...] = BURST_S) -> None:

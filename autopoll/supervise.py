@@ -22,7 +22,7 @@ from autopoll.home import Home, socket_path
 from autopoll.prepare import prepare
 from autopoll.process import heartbeat, orphans
 from autopoll.process.heartbeat import State
-from autopoll.process.lock import acquire, hold, holder_of
+from autopoll.lock import acquire, hold, holder_of
 from autopoll.process.supervisor import Supervisor
 
 START_LIMIT_S = 90.0

@@ -14,17 +14,17 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 from autopoll import logs
 from autopoll.home import Home, socket_path
 from autopoll.process import evidence, heartbeat, orphans, signals
-from autopoll.process.casebook import Casebook
+from autopoll.process.casebook import CONTINUED, Casebook
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
-from autopoll.process.lock import hold
+from autopoll.lock import hold
 from autopoll.process.reviver import Reviver
 from autopoll.process.supervisor import Supervisor
 from autopoll.process.verdict import Limits, Sample, Verdict, judge
@@ -86,8 +86,9 @@ class Watchdog:
             for beat in beats:
                 self.meet(beat)
                 self.examine(beat.name)
-            self.casebook.close_recovered(beats)
-            if self.reviver.is_due(now, self.missing(beats)):
+            living = [each for each in beats if self.is_living(each)]
+            self.casebook.close_recovered(living)
+            if self.reviver.is_due(now, {each.name for each in beats if each not in living}):
                 self.begin(self.reviver.look())
             await self.pause()
         await self.leave()
@@ -112,12 +113,15 @@ class Watchdog:
             self.admit(beat)
 
     def admit(self, beat: Beat) -> None:
-        """Listen for the death of a process; it may have happened already."""
+        """Listen for the death of a process, unless it is dead, though perhaps not yet reaped."""
         pidfd = signals.open_process(beat.pid, beat.started)
-        if pidfd is not None:
+        if pidfd is not None and not signals.is_ready(pidfd):
             patient = self.patients[beat.name] = Patient(beat, pidfd)
             self.loop.add_reader(pidfd, self.on_death, patient)
-        elif not self.casebook.is_accounted(beat.name, beat.pid):
+            return
+        if pidfd is not None:
+            os.close(pidfd)
+        if not self.casebook.is_accounted(beat.name, beat.pid):
             self.note_missed(beat.name, beat.pid, _last_words(beat))
 
     def note_missed(self, name: str, pid: int, seen: str) -> None:
@@ -126,13 +130,9 @@ class Watchdog:
             name, Verdict.DEAD, "left to supervisord", f"found dead; {seen}", pid=pid
         )
 
-    def missing(self, beats: Iterable[Beat]) -> list[str]:
-        """Return the names that have beaten and have no living process."""
-        return [
-            beat.name
-            for beat in beats
-            if beat.name not in self.patients and beat.name != self.heart.name
-        ]
+    def is_living(self, beat: Beat) -> bool:
+        """Tell whether the process that beat is one we watch, or ourselves."""
+        return beat.name in self.patients or beat.name == self.heart.name
 
     # --- the dead
 
@@ -230,7 +230,7 @@ class Watchdog:
         beat = patient.beat
         patient.continued_at = time.monotonic()
         patient.samples.clear()
-        self.casebook.note(beat.name, Verdict.STOPPED, "continued", seen, pid=beat.pid)
+        self.casebook.note(beat.name, Verdict.STOPPED, CONTINUED, seen, pid=beat.pid)
         signals.send_group(beat.pid, beat.started, signal.SIGCONT)
 
     async def kill(self, patient: Patient, verdict: Verdict, seen: str) -> None:

@@ -22,7 +22,7 @@ from autopoll.home import Home, instance_name
 from autopoll.message import Answer
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
-from autopoll.process.lock import hold
+from autopoll.lock import hold
 from autopoll.process.orphans import sweep
 from autopoll.request import Failure, Progress, Reply, Request
 from fifo import bell, link

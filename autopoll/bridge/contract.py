@@ -264,8 +264,16 @@ class Bridge(Protocol):
     def take_over(self, owner: str) -> int:
         """Make `owner` the one answerer and free what earlier owners still held; return how many.
 
-        Called once at a poller's start, under its lock. An owner's death is not the query's fault:
-        the attempt is given back, up to 20 claims.
+        Holds until `close`; raises AlreadyRunning while another process is the answerer, of
+        whatever home. An owner's death is not the query's fault: the attempt is given back, up to
+        20 claims.
+        """
+        ...
+
+    def announce(self) -> None:
+        """Let partners see every served session as alive, the way legacy clients look for it.
+
+        They count a session as alive for 120 s after this.
         """
         ...
 

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from autopoll.bridge.contract import (
     Settled,
 )
 from autopoll.bridge.sqlite import SqliteBridge
-from autopoll.errors import AccessDenied, NotFound, RateLimited, UsageError
+from autopoll.errors import AccessDenied, AlreadyRunning, NotFound, RateLimited, UsageError
 from autopoll.message import Answer
 
 LEASE = 60_000
@@ -913,7 +914,7 @@ class Model:
                 for settled in bridge.reap():
                     self.note(self.held[settled.message_id], settled)
             case "over" if chance.random() < 0.3:
-                bridge.take_over("another")
+                self.bridges[0].take_over("another")
                 self.stale += self.held.values()
                 self.held.clear()
 
@@ -953,3 +954,25 @@ def test_whatever_happens_lanes_keep_their_order_and_every_question_its_one_answ
         model.step(chance)
     model.finish()
     store.close()
+
+
+def test_only_one_bridge_is_the_answerer_until_it_closes(store: SqliteStore) -> None:
+    first, second = store.open(), store.open()
+    first.take_over("one")
+    with pytest.raises(AlreadyRunning):
+        second.take_over("two")
+    first.close()
+    assert second.take_over("two") == 0
+
+
+def test_a_served_session_is_announced_as_alive_to_legacy_partners(store: SqliteStore) -> None:
+    bridge = store.open()
+    conversation = bridge.create_conversation("asker", "shard").conversation
+    bridge.serve(conversation, "b", "main")
+    for _ in range(2):
+        bridge.announce()
+    ((session, status, at),) = store.foreign(
+        "SELECT session_id, status, last_heartbeat FROM session_status"
+    )
+    assert (session, status) == ("b", "active")
+    assert datetime.fromisoformat(at).tzinfo is None

@@ -7,14 +7,17 @@ transaction has read stays true until it commits.
 # ruff: noqa: S608 - what is put into a statement are constants of this package, never values
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released, Settled
 from autopoll.bridge.sqlite.enrolment import METADATA, TEXT, Enrolment
 from autopoll.bridge.sqlite.tables import other_session, readable, storable
+from autopoll.lock import acquire
 from autopoll.message import Answer, write_answer
 from autopoll.redact import redact
+from autopoll.timing import utc_iso
 
 CLOCK_SLACK_MS = 2_000  # a row written further in the future than this: the clock was set back
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
@@ -45,6 +48,15 @@ class _Held(NamedTuple):
 class Deliveries(Enrolment):
     """The way of a message to its answer."""
 
+    _lock: int | None = None  # descriptor of the answerer's lock
+
+    def close(self) -> None:
+        """Let go of the file and of being its answerer; tolerated twice."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        super().close()
+
     def serve(self, conversation: str, session: str, shard: str) -> None:
         """Route what is sent to this session to a shard; raise NotFound.
 
@@ -58,11 +70,12 @@ class Deliveries(Enrolment):
             self._rows(
                 "REPLACE INTO routes(conversation_id,session,shard) VALUES(:c,:s,:shard)", values
             )
-            self._rows(
-                "UPDATE deliveries SET shard=:shard WHERE conversation_id=:c AND to_session=:s"
-                " AND state IN ('queued','ready')",
-                values,
-            )
+            for state in ("queued", "ready"):  # one by one, because each has an index of its own
+                self._rows(
+                    "UPDATE deliveries SET shard=:shard WHERE conversation_id=:c AND to_session=:s"
+                    f" AND state='{state}'",
+                    values,
+                )
 
     def unserve(self, conversation: str, session: str) -> None:
         """Stop routing; what is enrolled already is still answered."""
@@ -77,11 +90,16 @@ class Deliveries(Enrolment):
         return {(conversation, session): shard for conversation, session, shard in rows}
 
     def take_over(self, owner: str) -> int:
-        """Free what earlier owners still held; return how many.
+        """Become the one answerer, free what earlier owners still held, and return how many.
 
-        The attempt is given back up to FREE_CLAIMS claims, so that a query which kills its poller
-        ends as a dead letter all the same.
+        Raises AlreadyRunning while another process answers here. The attempt is given back up to
+        FREE_CLAIMS claims, so that a query which kills its poller ends as a dead letter all the
+        same.
         """
+        if self._lock is None:
+            self._lock = acquire(
+                self.path.with_name(f"{self.path.name}-poller.lock"), f"a poller of {self.path}"
+            )
         with self._writing():
             now = self.clock()
             held = self._held("AND d.owner<>:owner", {"owner": owner})
@@ -91,6 +109,18 @@ class Deliveries(Enrolment):
                 else:
                     self._fail(delivery, "its poller died", 0, now)
         return len(held)
+
+    def announce(self) -> None:
+        """Let partners see every served session as alive, the way legacy clients look for it."""
+        with self._writing(durable=False):
+            self._rows(
+                "INSERT INTO session_status(conversation_id,session_id,status,last_heartbeat)"
+                " SELECT r.conversation_id, r.session, 'active', :now FROM routes r"
+                " JOIN conversations c ON c.id=r.conversation_id WHERE true"
+                " ON CONFLICT(conversation_id,session_id)"
+                " DO UPDATE SET status=excluded.status, last_heartbeat=excluded.last_heartbeat",
+                {"now": utc_iso()},
+            )
 
     def take(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.
@@ -213,7 +243,7 @@ class Deliveries(Enrolment):
 
     def _held(self, which: str, values: dict[str, Any]) -> list[_Held]:
         rows = self._rows(
-            f"{_HELD} {which} ORDER BY d.message_id",
+            f"{_HELD} {which} ORDER BY +d.message_id",  # +: by d_lease, not in the order of the table
             {**values, "max": self.limits.max_message},
         )
         return [_Held(*row) for row in rows]
