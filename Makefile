@@ -35,9 +35,6 @@ bench: setup ## measure start-up, and what an idle home costs; two minutes
 	@.venv/bin/python bench/startup.py
 	@.venv/bin/python bench/idle.py
 
-docs: setup ## write docs/cli.md from the commands' own help
-	@.venv/bin/python docs/generate.py
-
 up: setup ## start this checkout as a home
 	@$(RUN) autopoll up
 

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
     from autopoll.service import Asked, Result, Service, Waiter
 
+FIELDS = '{"id","status","answer","sources","shard","attempts","latency_ms"}'
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
 INTERRUPTED = 130
 
 
 @command(
     "ask",
+    fields=f"{FIELDS} a line\nstatus: answered, error (answer holds the reason), pending",
     example="autopoll ask 'How do I run the tests?'\n"
     "git diff | autopoll ask - --shard reviewer --timeout 10m\n"
     "autopoll ask --lines --json < questions.txt",
 )
 @click.argument("question", required=False)
-@click.option("--shard", metavar="NAME", help="Whom to ask; main, or the only one there is.")
+@click.option("--shard", metavar="NAME", help="Whom to ask; else main.")
 @click.option("--all", "to_all", is_flag=True, help="Ask every shard and print every answer.")
 @click.option("--lines", is_flag=True, help="Read a question a line from stdin; skip empty lines.")
 @click.option("--context-file", metavar="FILE", help="A file of the shard's context to look into.")
@@ -52,7 +54,7 @@ def ask(
     """
     from autopoll.service import Service, Waiter, connect
 
-    if shard and to_all:
+    if shard is not None and to_all:
         raise UsageError("--shard and --all exclude each other", "Give one of them.")
     if lines and question not in (None, "-"):
         raise UsageError("--lines reads questions from stdin", "Leave QUESTION out.")
@@ -61,7 +63,7 @@ def ask(
     home, config = front.home, front.config
     limit = config.delivery.max_message
     questions = _read_lines(limit) if lines else [read_question(question or "", limit)]
-    shards = list(config.shards) if to_all else [shard or _default_shard(list(config.shards))]
+    shards = list(config.shards) if to_all else ["main" if shard is None else shard]
     bridge = connect(home, config)
     ids: list[int] = []
     # Whoever ends us by a signal wants the same as with Ctrl-C: no bell left behind.
@@ -96,7 +98,11 @@ def ask(
         bridge.close()
 
 
-@command("answer", example="autopoll answer 42\nautopoll answer 42 --no-wait --json")
+@command(
+    "answer",
+    fields=f"{FIELDS} a line",
+    example="autopoll answer 42\nautopoll answer 42 --no-wait --json",
+)
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1))
 @click.option(
     "--timeout", type=DurationType(), default="5m", show_default=True, help="How long to wait."
@@ -225,12 +231,6 @@ def _interrupted(ids: list[int]) -> int:
     else:
         click.echo("\nautopoll: interrupted; nothing was sent", err=True)
     return INTERRUPTED
-
-
-def _default_shard(shards: list[str]) -> str:
-    if "main" in shards or len(shards) != 1:
-        return "main"
-    return shards[0]
 
 
 def read_question(text: str, limit: int) -> str:

@@ -8,6 +8,7 @@ from autopoll.cli.front import Front, command, group
 from autopoll.cli.render import print_json, print_table
 from autopoll.errors import NotFound
 
+FIELDS = '{"id","role_a","role_b","created_at","expires_at","revoked","served","messages"}'
 SESSION = click.Choice(["a", "b"])
 
 
@@ -16,7 +17,12 @@ def conversations() -> None:
     """Show, create and end conversations."""
 
 
-@command("list", group=conversations, example="autopoll conversations list --json")
+@command(
+    "list",
+    fields=f"{FIELDS} a line",
+    group=conversations,
+    example="autopoll conversations list --json",
+)
 def list_(front: Front) -> None:
     """Show every conversation, oldest first."""
     from autopoll.service import connect
@@ -45,7 +51,12 @@ def list_(front: Front) -> None:
     )
 
 
-@command("show", group=conversations, example="autopoll conversations show conv_0123456789abcdef")
+@command(
+    "show",
+    fields=FIELDS,
+    group=conversations,
+    example="autopoll conversations show conv_0123456789abcdef",
+)
 @click.argument("conversation")
 def show(front: Front, conversation: str) -> None:
     """Show one conversation."""
@@ -72,6 +83,7 @@ def show(front: Front, conversation: str) -> None:
 
 @command(
     "create",
+    fields='{"conversation","tokens":{"a","b"}}',
     group=conversations,
     example="autopoll conversations create --role-a coordinator --role-b reviewer --shard main",
 )
@@ -98,7 +110,10 @@ def create(front: Front, role_a: str, role_b: str, shard: str | None) -> None:
 
 
 @command(
-    "rotate", group=conversations, example="autopoll conversations rotate conv_0123456789abcdef a"
+    "rotate",
+    fields='{"conversation","session","token","kept"}   # token: null when it is kept',
+    group=conversations,
+    example="autopoll conversations rotate conv_0123456789abcdef a",
 )
 @click.argument("conversation")
 @click.argument("session", type=SESSION)
@@ -123,7 +138,10 @@ def rotate(front: Front, conversation: str, session: str) -> None:
 
 
 @command(
-    "revoke", group=conversations, example="autopoll conversations revoke conv_0123456789abcdef b"
+    "revoke",
+    fields='{"conversation","session","revoked"}',
+    group=conversations,
+    example="autopoll conversations revoke conv_0123456789abcdef b",
 )
 @click.argument("conversation")
 @click.argument("session", type=SESSION)
@@ -139,7 +157,11 @@ def revoke(front: Front, conversation: str, session: str) -> None:
         click.echo(f"session {session} of {conversation} has no token any more")
 
 
-@command("serve", example="autopoll serve conv_0123456789abcdef --session b --shard main")
+@command(
+    "serve",
+    fields='{"conversation","session","shard"}   # shard: null with --stop',
+    example="autopoll serve conv_0123456789abcdef --session b --shard main",
+)
 @click.argument("conversation")
 @click.option(
     "--session", type=SESSION, default="b", show_default=True, help="The session that answers."

@@ -8,6 +8,7 @@ from autopoll.cli.front import Front, command, group
 from autopoll.cli.render import print_json, print_table, shortened, shown
 from autopoll.errors import NotFound
 
+FIELDS = '{"message_id","conversation","shard","attempts","last_error","settled_at","text"}'
 MESSAGE_ID = click.IntRange(1, 2**63 - 1)
 
 
@@ -16,7 +17,12 @@ def dead() -> None:
     """Show, retry and drop dead letters."""
 
 
-@command("list", group=dead, example="autopoll dead list --json")
+@command(
+    "list",
+    fields=f"{FIELDS} a line",
+    group=dead,
+    example="autopoll dead list --json",
+)
 def list_(front: Front) -> None:
     """Show every dead letter, oldest first."""
     from autopoll.service import connect
@@ -43,7 +49,12 @@ def list_(front: Front) -> None:
     )
 
 
-@command("show", group=dead, example="autopoll dead show 42")
+@command(
+    "show",
+    fields=FIELDS,
+    group=dead,
+    example="autopoll dead show 42",
+)
 @click.argument("message_id", metavar="ID", type=MESSAGE_ID)
 def show(front: Front, message_id: int) -> None:
     """Show one dead letter whole."""
@@ -62,7 +73,7 @@ def show(front: Front, message_id: int) -> None:
     click.echo(shown(f"\n{found.text}"))
 
 
-@command("retry", group=dead, example="autopoll dead retry 42")
+@command("retry", fields='{"id","retries"}', group=dead, example="autopoll dead retry 42")
 @click.argument("message_id", metavar="ID", type=MESSAGE_ID)
 def retry(front: Front, message_id: int) -> None:
     """Ask a dead letter again, as a new question; its error answer stands."""
@@ -77,7 +88,7 @@ def retry(front: Front, message_id: int) -> None:
         click.echo(f"asked again as {fresh}; see: autopoll answer {fresh}")
 
 
-@command("drop", group=dead, example="autopoll dead drop 42")
+@command("drop", fields='{"id","dropped"}', group=dead, example="autopoll dead drop 42")
 @click.argument("message_id", metavar="ID", type=MESSAGE_ID)
 def drop(front: Front, message_id: int) -> None:
     """Forget a dead letter; its message and its error answer stay."""

@@ -35,7 +35,9 @@ class Front:
         return load(self.home)
 
 
-def _keep_home(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+def _keep_home(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value == "":
+        raise click.BadParameter("is empty; name a folder", ctx, param)
     if value is not None:
         ctx.ensure_object(Front).home_name = value
 
@@ -63,11 +65,12 @@ json_option = click.option(
 
 
 def command(
-    name: str, *, example: str, group: click.Group | None = None
+    name: str, *, example: str, fields: str = "", group: click.Group | None = None
 ) -> Callable[[Callable[Concatenate[Front, P], int | None]], click.Command]:
     """Make a function a command with --home, --json and an example in its help.
 
-    The function is given the Front first and returns its exit code, None for good.
+    `fields` is what --json prints; the function is given the Front first and returns its exit
+    code, None for good.
     """
 
     def wrap(function: Callable[Concatenate[Front, P], int | None]) -> click.Command:
@@ -76,7 +79,7 @@ def command(
             front = click.get_current_context().ensure_object(Front)
             return function(front, *args, **kwargs)
 
-        made = click.command(name, epilog=epilog(example))(json_option(home_option(call)))
+        made = click.command(name, epilog=epilog(example, fields))(json_option(home_option(call)))
         if group is not None:
             group.add_command(made)
         return made
@@ -96,10 +99,13 @@ def group(name: str, *, example: str) -> Callable[[Callable[[], None]], click.Gr
     return wrap
 
 
-def epilog(example: str) -> str:
-    """Return an example as click shows it unwrapped."""
-    lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
-    return f"\b\nExample:\n{lines}"
+def epilog(example: str, fields: str = "") -> str:
+    """Return an example, and what --json prints, as click shows them unwrapped."""
+    parts = [("Example", example)] + ([("With --json", fields)] if fields else [])
+    return "\n\n".join(
+        "\n".join(["\b", f"{title}:", *(f"  {line}" for line in text.splitlines())])
+        for title, text in parts
+    )
 
 
 class DurationType(click.ParamType):  # type: ignore[type-arg]

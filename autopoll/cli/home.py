@@ -9,7 +9,11 @@ from autopoll.cli.front import Front, command
 from autopoll.cli.render import Progress, print_json
 
 
-@command("init", example="autopoll init ~/agents && cd ~/agents && autopoll up")
+@command(
+    "init",
+    fields='{"home","conversation","tokens":{"a","b"}}   # tokens: null when they were made before',
+    example="autopoll init ~/agents && cd ~/agents && autopoll up",
+)
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path())
 def init(front: Front, folder: str | None) -> None:
     """Make DIR (else --home, else this folder) a home.
@@ -26,13 +30,12 @@ def init(front: Front, folder: str | None) -> None:
     home, is_new = found(Path(folder or front.home_name or "."))
     made = prepare(home, load(home))
     shards = credentials.read(home).shards
-    main = "main" if "main" in shards else next(iter(shards))
     if front.json:
-        tokens = made.get(main)
+        tokens = made.get("main")
         print_json(
             {
                 "home": str(home.root),
-                "conversation": shards[main],
+                "conversation": shards["main"],
                 "tokens": {"a": tokens.a, "b": tokens.b} if tokens else None,
             }
         )
@@ -46,7 +49,11 @@ def init(front: Front, folder: str | None) -> None:
     click.echo(f"next: {there}autopoll up && autopoll ask 'What is this about?'")
 
 
-@command("up", example="autopoll up\nautopoll up --foreground   # for containers and systemd")
+@command(
+    "up",
+    fields='{"home","ready"}',
+    example="autopoll up\nautopoll up --foreground   # for containers and systemd",
+)
 @click.option("--foreground", is_flag=True, help="Stay as supervisord itself until stopped.")
 def up(front: Front, foreground: bool) -> None:
     """Start supervisord with poller, workers and watchdog, and wait until all are ready."""
@@ -62,7 +69,7 @@ def up(front: Front, foreground: bool) -> None:
         click.echo(f"{front.home.root} is up: {', '.join(front.config.shards)} ready")
 
 
-@command("down", example="autopoll down")
+@command("down", fields='{"home","was_up"}', example="autopoll down")
 def down(front: Front) -> None:
     """Finish what is in flight, then stop everything. Unanswered questions are kept."""
     from autopoll import supervise
@@ -75,7 +82,9 @@ def down(front: Front) -> None:
         click.echo(f"{front.home.root} is down{'' if was_up else ', as it was before'}")
 
 
-@command("restart", example="autopoll restart\nautopoll restart worker")
+@command(
+    "restart", fields='{"home","restarted"}', example="autopoll restart\nautopoll restart worker"
+)
 @click.argument("name", required=False)
 def restart(front: Front, name: str | None) -> None:
     """Drain and restart the process NAME (as in `autopoll status`), or everything."""

@@ -8,7 +8,11 @@ from autopoll.cli.render import age, print_json, print_table, shortened
 FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms")
 
 
-@command("incidents", example="autopoll incidents --last 5")
+@command(
+    "incidents",
+    fields='{"at","process","verdict","action","evidence","recovered_ms"} a line',
+    example="autopoll incidents --last 5",
+)
 @click.option(
     "--last",
     type=click.IntRange(1, 100_000),

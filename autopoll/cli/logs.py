@@ -19,7 +19,11 @@ FOLLOW_S = 0.2
 CHUNK = 1024 * 1024
 
 
-@command("logs", example="autopoll logs\nautopoll logs poller -f")
+@command(
+    "logs",
+    fields='{"process","at","level","logger","text",…} a line',
+    example="autopoll logs\nautopoll logs poller -f",
+)
 @click.argument("name", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines until Ctrl-C.")
 @click.option(

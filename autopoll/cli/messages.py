@@ -16,6 +16,7 @@ from autopoll.cli.render import print_json, print_table, shortened, shown
 if TYPE_CHECKING:
     from autopoll.bridge.contract import Bridge, Message
 
+FIELDS = '{"id","conversation","sender","recipient","text","metadata","timestamp","read"}'
 FOLLOW_S = 0.2
 
 token_option = click.option(
@@ -31,6 +32,7 @@ session_option = click.option(
 
 @command(
     "send",
+    fields='{"id","conversation","session"}',
     example="autopoll send conv_0123456789abcdef 'How are the tests?'\n"
     "autopoll send conv_0123456789abcdef - --token-file token < question.json",
 )
@@ -65,7 +67,11 @@ def send(
         click.echo(f"{message_id}")
 
 
-@command("inbox", example="autopoll inbox conv_0123456789abcdef --json")
+@command(
+    "inbox",
+    fields=f"{FIELDS} a line",
+    example="autopoll inbox conv_0123456789abcdef --json",
+)
 @click.argument("conversation")
 @click.option(
     "--limit",
@@ -99,7 +105,9 @@ def inbox(
 
 
 @command(
-    "messages", example="autopoll messages --unread\nautopoll messages --type response --follow"
+    "messages",
+    fields=f"{FIELDS} a line",
+    example="autopoll messages --unread\nautopoll messages --type response --follow",
 )
 @click.option("--conversation", metavar="ID", help="Only of this conversation.")
 @click.option("--session", type=SESSION, help="Only what was sent to this session.")

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 REFRESH_S = 1.0
 
 
-@command("status", example="autopoll status\nautopoll status --watch")
+@command(
+    "status",
+    fields='{"ready","supervisord","processes":[{"name","role","state","pid","uptime_s","restarts",\n'
+    ' "rss_bytes","fds",…}],"shards":[{"name","backend","instances","ready","in_flight",\n'
+    ' "paused"}],"queue":{"queued","ready","leased","done","dead"},"latency_ms":{"p50","p99"},\n'
+    ' "problems":[…]}',
+    example="autopoll status\nautopoll status --watch",
+)
 @click.option("--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
 def status(front: Front, watch: bool) -> int:
     """Show processes, shards, queue and latency. Exits 0 ready, 1 degraded, 2 down, 3 hung."""
@@ -33,7 +40,11 @@ def status(front: Front, watch: bool) -> int:
         time.sleep(REFRESH_S)
 
 
-@command("health", example="autopoll health --deep || alert")
+@command(
+    "health",
+    fields='{"verdict":"ok|degraded|down","checks":[{"name","ok","detail"}]}',
+    example="autopoll health --deep || alert",
+)
 @click.option("--deep", is_flag=True, help="Also send a sign-of-life question to every shard.")
 def health(front: Front, deep: bool) -> int:
     """Check what a question needs. Exits 0 ok, 1 degraded, 2 down, 3 supervisord hung."""
@@ -56,7 +67,12 @@ def shards() -> None:
     """Show the shards of the home."""
 
 
-@command("list", group=shards, example="autopoll shards list --json")
+@command(
+    "list",
+    fields='{"name","backend","instances","ready","in_flight","paused"} a line',
+    group=shards,
+    example="autopoll shards list --json",
+)
 def shards_list(front: Front) -> None:
     """Show every shard with its instances."""
     from autopoll.status import status as look

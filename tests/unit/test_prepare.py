@@ -2,6 +2,8 @@
 
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from autopoll.service import connect
 
 
 @pytest.fixture(autouse=True)
-def _state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep sockets of homes that are too long out of the folder of whoever runs the tests."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path.parent / "s"))
+def short_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the sockets of homes with long paths go, and not into the tester's own folder."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("XDG_STATE_HOME", folder)
+        yield Path(folder)
 
 
 def config(home: Home) -> Config:
@@ -99,13 +103,12 @@ def test_an_odd_path_that_supervisord_can_take_is_a_home(tmp_path: Path, name: s
 
 
 def test_a_long_path_gets_a_short_socket_in_a_private_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_folder: Path
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "s"))
     home, _ = found(tmp_path / ("long" * 30))
     path = socket_path(home)
     assert len(os.fsencode(path)) <= SOCKET_LIMIT
-    assert path.parent == tmp_path / "s" / "autopoll" / "sock"
+    assert path.parent == short_folder / "autopoll" / "sock"
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     other, _ = found(tmp_path / ("long" * 31))
     assert socket_path(other) != path
@@ -121,8 +124,11 @@ def test_when_the_short_socket_is_too_long_as_well_the_error_says_what_to_do(
     assert "XDG_STATE_HOME" in caught.value.mend
 
 
-def test_a_home_that_was_moved_to_a_long_path_is_told_so(tmp_path: Path) -> None:
-    home, _ = found(tmp_path / "short")
+def test_a_home_that_was_moved_to_a_long_path_is_told_so(
+    tmp_path: Path, short_folder: Path
+) -> None:
+    home, _ = found(short_folder / "h")
+    assert socket_path(home) == home.run / "supervisor.sock"
     moved = Home(home.root.rename(tmp_path / ("long" * 30)))
     with pytest.raises(ConfigError, match=r"socket path too long: .* at most 95") as caught:
         socket_path(moved)

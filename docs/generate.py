@@ -1,0 +1,67 @@
+"""Writes docs/cli.md from the commands' own help: `python docs/generate.py`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from autopoll.cli import COMMANDS, commands
+
+PATH = Path(__file__).with_name("cli.md")
+HEAD = """\
+# Command line
+
+Made by `make docs` from `autopoll … --help`; a test compares the two.
+
+## Exit codes
+
+| code | meaning |
+| --- | --- |
+| 0 | good |
+| 1 | degraded, or the question failed |
+| 2 | down, or not found |
+| 3 | supervisord unreachable or hung |
+| 4 | usage or configuration |
+| 5 | timed out |
+| 78 | a role's bad configuration, for supervisord, which then leaves it down |
+| 130 | interrupted |
+
+## Output
+
+Answers and tables go to stdout, everything else to stderr. With `--json`, stdout holds one JSON
+object, or one object a line where a command lists or asks several things, and an error is one
+object `{"error","mend"}` on stderr. What takes longer than a second says on stderr what it is
+doing, except with `--json`.
+
+`--home` and `--json` may stand before or after the command's name.
+"""
+
+
+def pages(command: click.Command, path: str, parent: click.Context | None) -> Iterator[str]:
+    """Yield the help of a command and of those below it."""
+    with click.Context(command, parent, path.rsplit(" ", 1)[-1], terminal_width=96) as context:
+        lines = command.get_help(context).splitlines()
+        yield f"### {path}\n\n```text\n" + "\n".join(line.rstrip() for line in lines) + "\n```\n"
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                child = command.get_command(context, name)
+                assert child is not None
+                yield from pages(child, f"{path} {name}", context)
+
+
+def text() -> str:
+    """Return the whole page."""
+    parts = [HEAD]
+    settings = commands.context_settings
+    with click.Context(commands, info_name="autopoll", **settings) as context:
+        for section, names in COMMANDS.items():
+            parts.append(f"## {section}\n")
+            for name in names:
+                command = commands.get_command(context, name)
+                assert command is not None
+                parts += pages(command, f"autopoll {name}", context)
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PATH.write_text(text(), encoding="utf-8")
