@@ -30,21 +30,21 @@ from autopoll.bridge.contract import (
 from autopoll.config import Config
 from autopoll.errors import BadQuery, BridgeBusy, BridgeFull
 from autopoll.home import Home
+from autopoll.lock import hold
 from autopoll.message import Answer, Query, read_envelope, read_query
 from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
-from autopoll.lock import hold
 from autopoll.request import Failure, Progress, Reply, Request
 from autopoll.service import connect
 from autopoll.timing import backoff_ms
 from fifo import bell, link
 
 NET_S = 1.0  # the poll under bell and inotify
-# inotify fires when a commit is written, before its fsync, after which it can be seen: mostly within
+# inotify fires when a commit is written, before the fsync after which it can be seen: mostly within
 # 2 ms, but a busy disk was seen to take 50.
 BURST_S = (0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
-ANNOUNCE_S = 45.0  # legacy partners count us as alive for 120
+ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
 GAP_S = 3.0  # a longer pause of our own says nothing about others
 CANCEL_GRACE_S = 5.0
 

@@ -19,10 +19,10 @@ from autopoll.backends.contract import Setting
 from autopoll.config import STOP_WAIT_S, Config, context_paths
 from autopoll.errors import AlreadyRunning, AutopollError, Down, Exit, SupervisorError, TimedOut
 from autopoll.home import Home, socket_path
+from autopoll.lock import acquire, hold, holder_of
 from autopoll.prepare import prepare
 from autopoll.process import heartbeat, orphans
 from autopoll.process.heartbeat import State
-from autopoll.lock import acquire, hold, holder_of
 from autopoll.process.supervisor import Supervisor
 
 START_LIMIT_S = 90.0

@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from autopoll.errors import UsageError
@@ -37,9 +37,10 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def utc_iso() -> str:
+def utc_iso(offset_s: float = 0.0) -> str:
     """Return the time as a naive UTC ISO string, the form that legacy bridge clients can read."""
-    return datetime.now(UTC).replace(tzinfo=None).isoformat()
+    moment = datetime.now(UTC) + timedelta(seconds=offset_s)
+    return moment.replace(tzinfo=None).isoformat()
 
 
 def backoff_ms(attempt: int, *, base_ms: int = 200, cap_ms: int = 30_000) -> int:

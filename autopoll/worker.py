@@ -19,10 +19,10 @@ from autopoll.backends.contract import Backend, Broken, Permanent, Retriable, Se
 from autopoll.config import Config, context_paths
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.home import Home, instance_name
+from autopoll.lock import hold
 from autopoll.message import Answer
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
-from autopoll.lock import hold
 from autopoll.process.orphans import sweep
 from autopoll.request import Failure, Progress, Reply, Request
 from fifo import bell, link

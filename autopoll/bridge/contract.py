@@ -273,7 +273,8 @@ class Bridge(Protocol):
     def announce(self) -> None:
         """Let partners see every served session as alive, the way legacy clients look for it.
 
-        They count a session as alive for 120 s after this.
+        They count a session as alive for 120 s; one SELECT unless some were announced over 45 s
+        ago or never, so that it may be called every few seconds.
         """
         ...
 

@@ -20,6 +20,7 @@ from autopoll.redact import redact
 from autopoll.timing import utc_iso
 
 CLOCK_SLACK_MS = 2_000  # a row written further in the future than this: the clock was set back
+ANNOUNCED_S = 45  # how long an announcement is left as it is; legacy partners believe it for 120
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
 
 # Due again; also when the clock was set back, as nobody knows then how long to wait.
@@ -112,14 +113,22 @@ class Deliveries(Enrolment):
 
     def announce(self) -> None:
         """Let partners see every served session as alive, the way legacy clients look for it."""
+        due = (
+            " FROM routes r JOIN conversations c ON c.id=r.conversation_id"
+            " LEFT JOIN session_status s ON s.conversation_id=r.conversation_id"
+            " AND s.session_id=r.session"
+            " WHERE s.last_heartbeat IS NULL OR s.last_heartbeat NOT BETWEEN :stale AND :now"
+        )
+        values = {"now": utc_iso(), "stale": utc_iso(-ANNOUNCED_S)}
+        if not self._rows(f"SELECT 1{due} LIMIT 1", values):
+            return
         with self._writing(durable=False):
             self._rows(
                 "INSERT INTO session_status(conversation_id,session_id,status,last_heartbeat)"
-                " SELECT r.conversation_id, r.session, 'active', :now FROM routes r"
-                " JOIN conversations c ON c.id=r.conversation_id WHERE true"
+                f" SELECT r.conversation_id, r.session, 'active', :now{due}"
                 " ON CONFLICT(conversation_id,session_id)"
                 " DO UPDATE SET status=excluded.status, last_heartbeat=excluded.last_heartbeat",
-                {"now": utc_iso()},
+                values,
             )
 
     def take(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
@@ -203,19 +212,19 @@ class Deliveries(Enrolment):
         return settled
 
     def _claim(self, owner: str, shard: str, count: int, now: int, lease_ms: int) -> list[Delivery]:
-        values = {
-            "owner": owner, "shard": shard, "count": count, "now": now, "until": now + lease_ms,
-            "max": self.limits.max_message,
-        }  # fmt: skip
-        claimed = self._rows(
-            "UPDATE deliveries SET state='leased', attempts=attempts+1, fence=fence+1,"
-            " owner=:owner, lease_until=:until, changed_at=:now"
-            " WHERE message_id IN (SELECT d.message_id FROM deliveries d"
-            f" WHERE d.state='ready' AND d.shard=:shard AND {_DUE}"
-            " ORDER BY d.message_id LIMIT :count) RETURNING message_id",
-            values,
+        ready = self._rows(
+            "SELECT d.message_id FROM deliveries d WHERE d.state='ready' AND d.shard=:shard"
+            f" AND {_DUE} ORDER BY d.message_id LIMIT :count",
+            {"shard": shard, "count": count, "now": now},
         )
-        return [self._delivery(message_id) for (message_id,) in sorted(claimed)]
+        # One by one: `IN (SELECT …)` costs 200 us where the number costs 30, and claims are few.
+        for (message_id,) in ready:
+            self._rows(
+                "UPDATE deliveries SET state='leased', attempts=attempts+1, fence=fence+1,"
+                " owner=?, lease_until=?, changed_at=? WHERE message_id=?",
+                (owner, now + lease_ms, now, message_id),
+            )
+        return [self._delivery(message_id) for (message_id,) in ready]
 
     def _delivery(self, message_id: int) -> Delivery:
         ((conversation, session, shard, lane, fence, attempt, enrolled, small, text, metadata),) = (
