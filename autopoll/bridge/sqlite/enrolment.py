@@ -107,14 +107,16 @@ class Enrolment(Tables):
         )
         if taken:
             self._rows(
-                "INSERT INTO deliveries(message_id,conversation_id,to_session,shard,lane,state,"
-                "waiter,enrolled_at,changed_at) SELECT m.id,r.conversation_id,r.session,r.shard,"
-                ":lane,'queued',:waiter,:now,:now FROM messages m JOIN routes r"
+                "INSERT INTO deliveries(message_id,conversation_id,to_session,shard,lane,waiter,"
+                "enrolled_at,changed_at,state) SELECT m.id,r.conversation_id,r.session,r.shard,"
+                ":lane,:waiter,:now,:now,CASE WHEN"
+                " EXISTS(SELECT 1 FROM deliveries WHERE lane=:lane AND state IN ('ready','leased'))"
+                " OR EXISTS(SELECT 1 FROM deliveries WHERE lane=:lane AND state='queued')"
+                " THEN 'queued' ELSE 'ready' END FROM messages m JOIN routes r"
                 " ON r.conversation_id=m.conversation_id AND r.session=m.to_session"
                 " WHERE m.id=:message_id ON CONFLICT DO NOTHING",
                 values,
             )
-            self._promote(found.lane, now)
 
     def _promote(self, lane: str, now: int) -> None:
         """Make the oldest queued delivery of a lane ready if the lane has no head."""

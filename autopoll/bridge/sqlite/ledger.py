@@ -39,7 +39,8 @@ class Ledger(Tables):
         """Return enrolment-to-answer times of the newest answered queries."""
         rows = self._rows(
             "SELECT max(0, d.settled_at-d.enrolled_at) FROM answers a CROSS JOIN"
-            " deliveries d ON d.message_id=a.query_id WHERE d.state='done' ORDER BY a.answer_id DESC LIMIT ?",
+            " deliveries d ON d.message_id=a.query_id WHERE d.state='done'"
+            " ORDER BY a.answer_id DESC LIMIT ?",
             (last,),
         )
         return [span for (span,) in rows]
