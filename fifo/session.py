@@ -22,7 +22,7 @@ was given. A frame is built and judged before anything changes: a call that rais
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import ClassVar, Generic, TypeVar
 
 import msgspec
@@ -40,14 +40,14 @@ _Event = TypeVar("_Event")
 _Payload = TypeVar("_Payload", bound="Hello | Welcome | Bye")
 
 
-class Side(Enum):
+class Side(StrEnum):
     """The two ends."""
 
     SERVER = "server"
     CLIENT = "client"
 
 
-class State(Enum):
+class State(StrEnum):
     """How far a session has come."""
 
     FRESH = "fresh"
@@ -114,6 +114,7 @@ class Session(Generic[_Event]):
     """What both sides share: the table, the framing and the farewell."""
 
     side: ClassVar[Side]
+    peer: ClassVar[Side]
 
     def __init__(
         self, epoch: int, send: Callable[[bytes], None], *, max_payload: int, counts: Counts
@@ -146,7 +147,7 @@ class Session(Generic[_Event]):
             if frame.epoch != self.epoch:
                 self.counts.stale += 1
                 continue
-            self.state = self._judge(_other(self.side), frame.type)
+            self.state = self._judge(self.peer, frame.type)
             if frame.type is Type.BYE:
                 bye = _read(frame, Bye)
                 yield PeerLeft(bye.reason, bye.fault)
@@ -180,7 +181,7 @@ class Session(Generic[_Event]):
         following = MOVES.get((self.state, sender, kind))
         if following is None:
             fault = LocalFault if sender is self.side else RemoteFault
-            raise fault(f"a {sender.value} may not send {kind.name} when {self.state.value}")
+            raise fault(f"a {sender} may not send {kind.name} when {self.state}")
         return following
 
 
@@ -193,6 +194,7 @@ class ServerSession(Session[ServerEvent | PingReceived]):
     """
 
     side = Side.SERVER
+    peer = Side.CLIENT
 
     def __init__(
         self,
@@ -293,6 +295,7 @@ class ClientSession(Session[ClientEvent | PongReceived]):
     """The end that asks."""
 
     side = Side.CLIENT
+    peer = Side.SERVER
 
     def __init__(
         self, epoch: int, send: Callable[[bytes], None], *, max_payload: int, counts: Counts
@@ -378,10 +381,6 @@ def choose_version(offered: list[int]) -> int:
             "Update the older end.",
         )
     return common[-1]
-
-
-def _other(side: Side) -> Side:
-    return Side.CLIENT if side is Side.SERVER else Side.SERVER
 
 
 def _read(frame: Frame, kind: type[_Payload]) -> _Payload:
