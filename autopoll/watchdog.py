@@ -20,11 +20,11 @@ from typing import Any
 
 from autopoll import logs
 from autopoll.home import Home, socket_path
+from autopoll.lock import hold
 from autopoll.process import evidence, heartbeat, orphans, signals
 from autopoll.process.casebook import CONTINUED, Casebook
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
-from autopoll.lock import hold
 from autopoll.process.reviver import Reviver
 from autopoll.process.supervisor import Supervisor
 from autopoll.process.verdict import Limits, Sample, Verdict, judge

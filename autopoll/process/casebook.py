@@ -12,6 +12,7 @@ from autopoll.process.heartbeat import Beat, State
 from autopoll.process.incidents import Incident
 from autopoll.process.vitals import boot_id
 
+CONTINUED = "continued"  # the one action that lets the process live
 _AT_WORK = (State.IDLE, State.BUSY)
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class Casebook:
         self._path = path
         known = [each for each in incidents.read(path) if each.boot_id == boot_id()]
         self._open = [each for each in known if each.recovered_ms is None]
-        self._accounted = {(each.process, each.pid) for each in known}
+        self._accounted = {(each.process, each.pid) for each in known if each.action != CONTINUED}
 
     def note(
         self,
@@ -37,7 +38,8 @@ class Casebook:
         clock: float | None = None,
     ) -> None:
         """Record an incident; on a full disk it goes to nobody, and the watch goes on."""
-        self.account(process, pid)
+        if action != CONTINUED:
+            self.account(process, pid)
         log.warning("%s: %s, %s; %s", process, verdict, action, evidence)
         try:
             incident = incidents.record(
@@ -62,11 +64,11 @@ class Casebook:
         """Tell whether the death of this incarnation is an incident already, or is none."""
         return (process, pid) in self._accounted
 
-    def close_recovered(self, beats: Iterable[Beat]) -> None:
-        """Close the incidents of processes that work again, by what their heartbeats say."""
+    def close_recovered(self, living: Iterable[Beat]) -> None:
+        """Close the incidents of processes that work again, given the beats of all that live."""
         if not self._open:
             return
-        by_name = {beat.name: beat for beat in beats}
+        by_name = {beat.name: beat for beat in living}
         for incident in list(self._open):
             beat = by_name.get(incident.process)
             moment = _worked_again(incident, beat) if beat else None
@@ -88,9 +90,12 @@ class Casebook:
 
 
 def _worked_again(incident: Incident, beat: Beat) -> float | None:
-    """Return the moment after the incident at which the process was at work again, if it is."""
+    """Return the moment from which the process was at work again, if it is."""
     if beat.state not in _AT_WORK:
         return None
-    if beat.pid == incident.pid:  # it was let live
-        return beat.loop_beat if beat.loop_beat > incident.clock else None
-    return beat.ready_at if beat.ready_at and beat.ready_at > incident.clock else None
+    if beat.pid != incident.pid:
+        # Earlier than the incident, when the death was found only after its successor.
+        return max(beat.ready_at or 0.0, incident.clock)
+    if incident.action == CONTINUED and beat.loop_beat > incident.clock:
+        return beat.loop_beat
+    return None  # it is being killed

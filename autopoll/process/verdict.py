@@ -8,7 +8,7 @@ within it is *never* killed, whatever else it looks like. The rules, the first t
     hung-request  the earliest deadline has passed by over 2 s (the poller cancels at the deadline)
     busy          a request is in flight within its deadline: leave it alone
     hung-start    starting for over 75 s (a worker gives its backend 60 s and then fails by itself)
-    frozen        no sign of any thread for over 5 s, and no CPU used
+    frozen        no sign of any thread for over 5 s, and next to no CPU used
     hung-idle     no sign of its main loop for over 5 s; 40 s when draining, for it waits there
     healthy       anything else
 
@@ -60,6 +60,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     overdue: float = 2.0
     starting: float = 75.0
     draining: float = 40.0
+    # A share of a core: threads that wait for the interpreter lock look for it 200 times a second.
+    asleep: float = 0.05
 
 
 DEFAULT_LIMITS = Limits()
@@ -102,10 +104,17 @@ def _look(samples: Sequence[Sample], awake_since: float, limits: Limits) -> Verd
         return Verdict.HUNG_REQUEST if overdue else Verdict.BUSY
     if beat.state is State.STARTING:
         return Verdict.HUNG_START if age(beat.loop_beat) > limits.starting else Verdict.HEALTHY
-    used_cpu = len(samples) > 1 and now.vitals.cpu_s > samples[-2].vitals.cpu_s
-    if age(beat.thread_beat) > limits.silent and not used_cpu:
+    silence = [sample for sample in samples if sample.at > beat.thread_beat]
+    if age(beat.thread_beat) > limits.silent and _cpu_share(silence) <= limits.asleep:
         return Verdict.FROZEN
     draining = beat.state is State.DRAINING
     if age(beat.loop_beat) > (limits.draining if draining else limits.silent):
         return Verdict.HUNG_IDLE
     return Verdict.HEALTHY
+
+
+def _cpu_share(samples: Sequence[Sample]) -> float:
+    """Return the share of a core used from the first to the last sample."""
+    first, last = samples[0], samples[-1]
+    passed = last.at - first.at
+    return (last.vitals.cpu_s - first.vitals.cpu_s) / passed if passed else 0.0

@@ -1,0 +1,20 @@
+from autopoll.process.budget import Budget
+
+
+def test_five_starts_are_free_and_then_pauses_double_up_to_a_minute() -> None:
+    budget, now, pauses = Budget(), 100.0, []
+    for _ in range(14):
+        assert now >= budget.due
+        budget.spend(now)
+        pauses.append(max(0.0, budget.due - now))
+        now = max(now, budget.due)
+    assert pauses[:4] == [0, 0, 0, 0]
+    for pause, longest in zip(pauses[4:], (1, 2, 4, 8, 16, 32, 60, 60, 60, 60), strict=True):
+        assert longest / 2 <= pause <= longest
+
+
+def test_starts_that_lie_far_apart_never_pause() -> None:
+    budget = Budget()
+    for minute in range(50):
+        budget.spend(minute * 60.0)
+        assert budget.due <= minute * 60.0

@@ -1,0 +1,200 @@
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from place import until
+
+from autopoll.errors import AutopollError
+from autopoll.process import heartbeat, slots
+from autopoll.process.heartbeat import Heart, State, is_alive
+from autopoll.process.slots import LIMIT, Slots
+
+
+def test_a_beat_shows_what_the_process_says_of_itself(tmp_path: Path) -> None:
+    with Heart.open(tmp_path, "worker", "worker") as heart:
+        beat = heartbeat.read(tmp_path / "worker")
+        assert beat and beat.state is State.STARTING and beat.ready_at is None
+        assert (beat.pid, beat.starts, beat.crashed) == (os.getpid(), 1, 0)
+        assert is_alive(beat)
+        heart.epoch, heart.state, heart.note = 9, State.IDLE, "well"
+        before = time.monotonic()
+        heart.beat()
+        beat = heartbeat.read(tmp_path / "worker")
+        assert beat and (beat.epoch, beat.state, beat.note) == (9, State.IDLE, "well")
+        assert beat.ready_at and beat.ready_at <= before <= beat.loop_beat <= time.monotonic()
+    beat = heartbeat.read(tmp_path / "worker")
+    assert beat and beat.state is State.STOPPED
+    assert (tmp_path / "worker").stat().st_mode & 0o777 == 0o600
+
+
+def test_of_several_requests_the_one_due_first_is_shown(tmp_path: Path) -> None:
+    with Heart.open(tmp_path, "worker", "worker") as heart:
+        heart.state = State.IDLE
+
+        def shown() -> tuple[State, int | None, float | None]:
+            beat = heartbeat.read(tmp_path / "worker")
+            assert beat
+            return beat.state, beat.request_id, beat.request_deadline
+
+        heart.begin(1, 500.0)
+        heart.begin(2, 400.0)
+        heart.begin(3, 600.0)
+        assert shown() == (State.BUSY, 2, 400.0)
+        heart.end(2, ok=True)
+        assert shown() == (State.BUSY, 1, 500.0)
+        heart.state = State.DRAINING
+        assert shown() == (State.DRAINING, 1, 500.0)
+        heart.end(1, ok=False)
+        heart.state = State.IDLE
+        assert shown() == (State.BUSY, 3, 600.0)
+        heart.end(3, ok=True)
+        heart.progressed()
+        assert shown() == (State.IDLE, None, None)
+        beat = heartbeat.read(tmp_path / "worker")
+        assert beat and (beat.done, beat.failed, beat.progress) == (2, 1, 1)
+
+
+def test_the_thread_beats_while_the_main_loop_does_not(tmp_path: Path) -> None:
+    with Heart.open(tmp_path, "worker", "worker"):
+        first = heartbeat.read(tmp_path / "worker")
+        assert first
+        later = until(
+            lambda: (
+                (b := heartbeat.read(tmp_path / "worker"))
+                and b.thread_beat > first.thread_beat
+                and b
+            )
+        )
+        assert later.loop_beat == first.loop_beat
+
+
+def test_restarts_are_counted_and_an_end_that_was_not_meant_is_told_by_the_next(
+    tmp_path: Path,
+) -> None:
+    Heart.open(tmp_path, "worker", "worker").close()
+    beat = heartbeat.read(tmp_path / "worker")
+    with pytest.raises(KeyError), Heart.open(tmp_path, "worker", "worker"):
+        beat = heartbeat.read(tmp_path / "worker")
+        assert beat and (beat.starts, beat.crashed) == (2, 0)
+        raise KeyError
+    with Heart.open(tmp_path, "worker", "worker"):
+        beat = heartbeat.read(tmp_path / "worker")
+        assert beat and (beat.starts, beat.crashed) == (3, os.getpid())
+
+
+def test_a_deleted_or_replaced_file_is_made_anew(tmp_path: Path) -> None:
+    with Heart.open(tmp_path, "worker", "worker"):
+        (tmp_path / "worker").unlink()
+        until(lambda: heartbeat.read(tmp_path / "worker"))
+        (tmp_path / "other").write_bytes(b"garbage")
+        (tmp_path / "other").rename(tmp_path / "worker")
+        until(lambda: heartbeat.read(tmp_path / "worker"))
+
+
+def test_a_note_of_any_text_fits(tmp_path: Path) -> None:
+    with Heart.open(tmp_path, "n" * 64, "worker") as heart:
+        for note in ("é" * 500, "\N{GRINNING FACE}" * 500, "\udcff\0", "x" * 10_000):
+            heart.note = note
+            beat = heartbeat.read(tmp_path / ("n" * 64))
+            assert beat and beat.note == note.encode("utf-8", "replace")[:200].decode(
+                "utf-8", "ignore"
+            )
+
+
+def test_what_is_no_heartbeat_is_skipped(tmp_path: Path) -> None:
+    Heart.open(tmp_path, "worker", "worker").close()
+    (tmp_path / "empty").touch()
+    (tmp_path / "garbage").write_bytes(os.urandom(4096))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "link").symlink_to("worker")
+    os.mkfifo(tmp_path / "fifo")
+    Slots(tmp_path / "foreign").write(b"not a beat")
+    assert [beat.name for beat in heartbeat.read_all(tmp_path)] == ["worker"]
+    assert heartbeat.read_all(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "fifo", "hardlink"])
+def test_a_heart_does_not_write_into_what_is_no_file_of_ours(tmp_path: Path, kind: str) -> None:
+    target, place = tmp_path / "target", tmp_path / "worker"
+    target.write_bytes(b"precious")
+    match kind:
+        case "link":
+            place.symlink_to(target)
+        case "folder":
+            place.mkdir()
+        case "fifo":
+            os.mkfifo(place)
+        case "hardlink":
+            os.link(target, place)
+    with pytest.raises(AutopollError):
+        Heart.open(tmp_path, "worker", "worker")
+    assert target.read_bytes() == b"precious"
+
+
+@settings(deadline=None)
+@given(
+    old=st.binary(max_size=LIMIT),
+    new=st.binary(max_size=LIMIT),
+    damage=st.lists(st.tuples(st.integers(0, 1023), st.integers(1, 255)), min_size=1, max_size=8),
+)
+def test_whatever_happens_to_the_newest_slot_the_one_before_it_is_read(
+    old: bytes, new: bytes, damage: list[tuple[int, int]]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "record"
+        record = Slots(path)
+        record.write(old)
+        before = path.read_bytes()
+        record.write(new)
+        data = bytearray(path.read_bytes())
+        start = 0 if before[:1024] != bytes(data[:1024]) else 1024
+        for offset, flip in damage:
+            data[start + offset] ^= flip
+        path.write_bytes(data)
+        assert slots.read(path) in (old, new)
+
+
+@given(data=st.binary(max_size=3000))
+def test_reading_any_bytes_never_raises(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "record"
+        path.write_bytes(data)
+        assert heartbeat.read(path) is None
+
+
+def test_a_reader_never_sees_half_a_record_however_fast_it_is_written(tmp_path: Path) -> None:
+    writer = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, itertools, pathlib\n"
+            "from autopoll.process.slots import Slots\n"
+            "record = Slots(pathlib.Path(sys.argv[1]))\n"
+            "for n in itertools.count(): record.write(bytes([n % 251]) * (n % 900 + 1))\n",
+            str(tmp_path / "record"),
+        ]
+    )
+    try:
+        until(lambda: slots.read(tmp_path / "record"))
+        seen, end = set(), time.monotonic() + 1.5
+        while time.monotonic() < end:
+            record = slots.read(tmp_path / "record")
+            assert record and len(set(record)) == 1
+            seen.add(record)
+        assert len(seen) > 100
+        for _ in range(50):  # stopped or killed anywhere, the last record stays readable
+            writer.send_signal(signal.SIGSTOP)
+            assert slots.read(tmp_path / "record")
+            writer.send_signal(signal.SIGCONT)
+    finally:
+        writer.kill()
+        writer.wait()
+    assert slots.read(tmp_path / "record")

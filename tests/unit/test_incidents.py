@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+
+from autopoll.process import incidents
+from autopoll.process.casebook import Casebook
+from autopoll.process.heartbeat import Beat, State
+from autopoll.process.vitals import boot_id
+
+
+def note(path: Path, process: str = "worker", evidence: str = "seen") -> incidents.Incident:
+    return incidents.record(
+        path, process=process, verdict="dead", action="killed", evidence=evidence, pid=7, clock=50.0
+    )
+
+
+def beat(**fields: object) -> Beat:
+    known = {"name": "worker", "role": "worker", "pid": 8, "started": 1, "boot_id": boot_id()}
+    return Beat(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def test_an_incident_and_its_recovery_are_read_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    first, second = note(path), note(path, "poller")
+    incidents.recovered(path, second, 1234)
+    assert [(each.process, each.recovered_ms) for each in incidents.read(path)] == [
+        ("worker", None),
+        ("poller", 1234),
+    ]
+    assert first.at.endswith("Z")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_file_means_no_incident(tmp_path: Path) -> None:
+    assert incidents.read(tmp_path / "incidents.jsonl") == []
+
+
+def test_a_line_cut_short_by_a_full_disk_spoils_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    note(path, "first")
+    with path.open("ab") as file:
+        file.write(b'\n{"id":"abc","verdict":"dea')
+    note(path, "second")
+    with path.open("ab") as file:
+        file.write(b'\n\xff\x00 garbage\n[1,2]\n{"id":5}\n')
+    note(path, "third")
+    assert [each.process for each in incidents.read(path)] == ["first", "second", "third"]
+
+
+def test_the_file_stays_bounded_and_the_newest_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    for number in range(300):
+        note(path, str(number), "x" * 10_000)
+    assert sum(each.stat().st_size for each in tmp_path.iterdir()) < 2.1e6
+    kept = [int(each.process) for each in incidents.read(path)]
+    assert kept == list(range(kept[0], 300))
+    assert len(kept) >= 100
+
+
+def test_secrets_do_not_reach_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    note(path, evidence="said ghp_0123456789abcdefghijABCDEFGHIJ0123456789")
+    assert b"ghp_0123" not in path.read_bytes()
+
+
+def test_an_incident_closes_when_a_new_incarnation_is_ready(tmp_path: Path) -> None:
+    book = Casebook(tmp_path / "incidents.jsonl")
+    book.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
+    for unfit in (
+        beat(state=State.STARTING),
+        beat(name="other", state=State.IDLE, ready_at=60.0),
+        beat(pid=7, state=State.IDLE, loop_beat=51.0, ready_at=10.0),
+    ):
+        book.close_recovered([unfit])
+        assert incidents.read(tmp_path / "incidents.jsonl")[0].recovered_ms is None
+    book.close_recovered([beat(state=State.BUSY, ready_at=51.5)])
+    book.close_recovered([beat(state=State.BUSY, ready_at=51.5)])
+    assert incidents.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 1500
+    assert (tmp_path / "incidents.jsonl").read_bytes().count(b"recovered_ms") == 2
+
+
+def test_an_incident_of_a_process_let_live_closes_at_its_next_beat(tmp_path: Path) -> None:
+    book = Casebook(tmp_path / "incidents.jsonl")
+    book.note("worker", "stopped", "continued", "seen", pid=7, clock=50.0)
+    book.close_recovered([beat(pid=7, state=State.IDLE, ready_at=10.0, loop_beat=50.25)])
+    assert incidents.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 250
+
+
+def test_a_death_found_after_its_successor_was_ready_took_no_time(tmp_path: Path) -> None:
+    book = Casebook(tmp_path / "incidents.jsonl")
+    book.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
+    book.close_recovered([beat(state=State.IDLE, ready_at=40.0)])
+    assert incidents.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 0
+
+
+def test_a_new_casebook_knows_what_the_old_one_did(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    old = Casebook(path)
+    old.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
+    old.note("gateway", "stopped", "continued", "seen", pid=9, clock=50.0)
+    book = Casebook(path)
+    assert not book.is_accounted("gateway", 9)  # it lives, and its death is still to come
+    assert book.is_accounted("worker", 7)
+    assert not book.is_accounted("worker", 8)
+    assert not book.is_accounted("poller", 7)
+    book.close_recovered([beat(state=State.IDLE, ready_at=53.0)])
+    assert incidents.read(path)[0].recovered_ms == 3000
+
+
+def test_a_full_disk_costs_the_incident_and_not_the_watchdog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = Casebook(tmp_path / "incidents.jsonl")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(incidents, "_append", full)
+    book.note("worker", "dead", "left to supervisord", "seen", pid=7)
+    assert book.is_accounted("worker", 7)
