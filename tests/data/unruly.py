@@ -1,0 +1,142 @@
+"""A program that breaks the protocol of the backend `command` in the way its argument names."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+way = sys.argv[1]
+
+
+def say(**fields: object) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+def ask() -> dict[str, object]:
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    return json.loads(line)
+
+
+def for_ever() -> None:
+    while True:
+        time.sleep(60)
+
+
+def until_told() -> None:
+    while sys.stdin.readline():
+        pass
+
+
+def raw(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+match way:
+    case "die at start":
+        sys.exit("no model")
+    case "never ready":
+        for_ever()
+    case "ready late":
+        time.sleep(0.2)
+        say(ready=True)
+    case "deaf":
+        for_ever()
+    case "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        say(ready=True)
+        for_ever()
+
+number = ask()["id"]
+match way:
+    case "exit 7":
+        print("out of memory", file=sys.stderr)
+        sys.exit(7)
+    case "exit 0":
+        sys.exit(0)
+    case "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    case "garbage":
+        raw(b"\x00\xff Traceback (most recent call last)\n")
+    case "long garbage":
+        raw(b"x" * 1_000_000 + b"\n")
+    case "deep":
+        raw(b'{"id":1,"usage":{"a":' + b"[" * 100_000 + b"\n")
+    case "list":
+        say_list = json.dumps([1, 2])
+        print(say_list, flush=True)
+    case "number":
+        say(id=number, answer=5)
+    case "no id":
+        say(answer="yes")
+    case "empty object":
+        say(id=number)
+    case "long line":
+        raw(b'{"id":1,"answer":"' + b"x" * (17 * 1024 * 1024) + b'"}\n')
+    case "no newline":
+        while True:
+            raw(b"x" * 65536)
+    case "tiny lines":
+        tiny = json.dumps({"id": number, "progress": "x"}).encode() + b"\n"
+        for _ in range(1000):
+            raw(tiny * 1000)
+        say(id=number, answer="done")
+    case "closes stdout":
+        os.close(1)
+    case "closes stdin":
+        os.close(0)
+        for_ever()
+    case "stderr flood":
+        for _ in range(1000):
+            os.write(2, b"warning: x\n" * 5000)
+        os.write(2, b"the last line\n")
+        say(id=number, answer="done")
+        number = ask()["id"]
+        sys.exit(9)
+    case "strays":
+        for stray in (0, 999, -1, number + 1):
+            say(id=stray, answer="not yours", progress=None)
+            say(id=stray, progress="not yours")
+        say(id=number, answer="yours")
+        say(id=number, answer="once more")
+    case "answers and leaves":
+        say(id=number, answer="last words")
+        sys.exit(0)
+    case "much and leaves":
+        fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)
+        raw(json.dumps({"id": number, "answer": "x" * 900_000}).encode() + b"\n")
+        os._exit(0)
+    case "grandchild":
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        sys.exit(5)
+    case "daemon":
+        subprocess.Popen(["sleep", "600"], start_new_session=True)
+        say(id=number, answer="done")
+    case "answers late":
+        time.sleep(0.3)
+        say(id=number, answer="the first answer")
+        if "cancel" not in (said := ask()):
+            sys.exit(f"expected to be told to cancel, not {said}")
+        number = ask()["id"]
+        say(id=number, answer="the second answer")
+    case "answers too late":
+        time.sleep(1.3)
+        say(id=number, answer="the first answer")
+    case "retriable":
+        say(id=number, error="overloaded", retriable=True, retry_after_ms=1500)
+    case "permanent":
+        say(id=number, error="no such model")
+    case "empty answer":
+        say(id=number, answer="")
+    case "environment":
+        say(id=number, answer=json.dumps(dict(os.environ)))
+    case "group":
+        say(id=number, answer=str(os.getpgrp()))
+    case "descriptors":
+        say(id=number, answer=",".join(sorted(os.listdir("/proc/self/fd"))))
+until_told()
