@@ -2,6 +2,7 @@
 
 import os
 import stat
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -86,6 +87,7 @@ def started(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+@cache
 def boot_id() -> str:
     """Return the id of this boot of the machine."""
     return _BOOT_ID.read_text("ascii").strip()

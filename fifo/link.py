@@ -349,28 +349,29 @@ class Client:
 
     def request(self, request_id: int, payload: bytes) -> None:
         """Send a request; raise NotConnected, NoCredit, TooLarge, or LocalFault on a used id."""
-        link = self._towards_server()
-        if link.wire.buffered >= self._buffer_limit:
+        if self._link is None or not self.connected:
+            raise NotConnected(f"no server serves {self.folder} now", "Wait for Connected.")
+        if self._link.wire.buffered >= self._buffer_limit:
             raise NoCredit(
-                f"{link.wire.buffered} bytes wait for the server of {self.folder} to read",
+                f"{self._link.wire.buffered} bytes wait for the server of {self.folder} to read",
                 "Wait until `free` is above 0.",
             )
-        link.session.request(request_id, payload)
+        self._link.session.request(request_id, payload)
 
     def cancel(self, request_id: int) -> None:
         """Ask the server to stop a request, which still ends with one event; ignores ended ones."""
-        if self.connected:
-            self._towards_server().session.cancel(request_id)
+        if self._link and self.connected:
+            self._link.session.cancel(request_id)
 
     def ping(self) -> None:
         """Ask whether the server's loop turns; while the last PING is unanswered, count it lost."""
-        if not self.connected:
+        if not self._link or not self.connected:
             return
         if self._pinged:
             self.lost_pings += 1
         else:
             self._pinged = True
-            self._towards_server().session.ping()
+            self._link.session.ping()
 
     def close(self) -> None:
         """Say goodbye and let the pair go; in any state, any number of times. Tells no event."""
@@ -384,11 +385,6 @@ class Client:
             self._lock.release()
             self._lock = None
 
-    def _towards_server(self) -> _Link[ClientSession]:
-        if self._link is None or not self.connected:
-            raise NotConnected(f"no server serves {self.folder} now", "Wait for Connected.")
-        return self._link
-
     def _look(self) -> None:
         published = endpoint.read(self.folder)
         if self._link:
@@ -397,6 +393,8 @@ class Client:
                 return
             # Here because a descriptor that a child of the server inherited hides the hang-up.
             self._link.wire.finish("its process was replaced" if replaced else "its process ended")
+        if self._closed:  # by who was told just now
+            return
         if published is None or time.monotonic() < self._not_before or not published.alive():
             return
         version = choose_version(published.versions)
