@@ -74,7 +74,13 @@ class _File(RotatingFileHandler):
         super().__init__(path, maxBytes=_MAX_BYTES, backupCount=_KEPT - 1, encoding="utf-8")
 
     def _open(self) -> TextIOWrapper:
-        return _open_private(Path(self.baseFilename))
+        stream = _open_private(Path(self.baseFilename))
+        try:
+            _end_last_line(stream.fileno())
+        except OSError:
+            stream.close()
+            raise
+        return stream
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Drop the record, and open the file anew for the next: there may be room again."""
@@ -86,7 +92,14 @@ class _File(RotatingFileHandler):
 
 def _open_private(path: Path) -> TextIOWrapper:
     """Open a file for appending that only its owner reads, whatever it was before."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     os.fchmod(descriptor, 0o600)
     return open(descriptor, "a", encoding="utf-8")  # noqa: PTH123 - a descriptor has no Path
+
+
+def _end_last_line(descriptor: int) -> None:
+    """End a line that a full disk has cut short, so that it spoils no other."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.write(descriptor, b"\n")
