@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released, Settled
+from autopoll.bridge.sqlite import store
 from autopoll.bridge.sqlite.enrolment import METADATA, TEXT, Enrolment
 from autopoll.bridge.sqlite.tables import other_session, readable, storable
 from autopoll.lock import acquire
@@ -187,7 +188,7 @@ class Deliveries(Enrolment):
 
         A holder that renews first keeps its lease, however late: call `renew` before this.
         """
-        self._cut_log()
+        self._cut_log(store.WAL_LIMIT)
         values = {"now": self.clock(), "future": self.clock() + CLOCK_SLACK_MS}
         ((expired, moved),) = self._rows(
             "SELECT EXISTS(SELECT 1 FROM deliveries WHERE state='leased' AND lease_until<:now),"

@@ -109,10 +109,10 @@ class Store:
             db.pragma("wal_autocheckpoint", 1000)
         return db
 
-    def _cut_log(self) -> None:
-        """Cut the log back when a long reader let it grow; tried again later while it reads on."""
+    def _cut_log(self, limit: int) -> None:
+        """Empty the log when it is longer than `limit` bytes and no reader needs it."""
         log = Path(f"{self.path}-wal")
-        if not log.exists() or log.stat().st_size <= WAL_LIMIT:
+        if not log.exists() or log.stat().st_size <= limit:
             return
         self._db.set_busy_handler(None)  # a reader may go on for long
         try:
@@ -141,19 +141,24 @@ class Store:
         """
         try:
             if self._durable != durable:
-                self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._rows(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            self._db.execute("BEGIN IMMEDIATE")
+            self._rows("BEGIN IMMEDIATE")
             yield
-            self._db.execute("COMMIT")
-        except apsw.Error as error:
-            # Before the roll-back below, which overwrites the system's errno.
-            raise self._explain(error) from error
+            self._rows("COMMIT")
+        except BridgeFull:
+            self._roll_back()
+            # The log is the one thing that can be given back; the next try may find room then.
+            with suppress(BridgeError):
+                self._cut_log(0)
+            raise
         finally:
-            # A full disk has rolled back already.
-            if self._db.in_transaction:
-                with suppress(apsw.Error):
-                    self._db.execute("ROLLBACK")
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:  # a full disk has rolled back already
+            with suppress(apsw.Error):
+                self._db.execute("ROLLBACK")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
