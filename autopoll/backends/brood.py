@@ -24,7 +24,9 @@ def kill_brood(mark: str, *, patience: float = 1.0) -> None:
             for handle in found:
                 _kill(handle)
             for handle in found:
-                select.select([handle], [], [], max(0.0, until - time.monotonic()))
+                gone = select.poll()  # not select(), which takes no descriptor above 1023
+                gone.register(handle, select.POLLIN)
+                gone.poll(max(0.0, until - time.monotonic()) * 1000)
         finally:
             for handle in found:
                 os.close(handle)
