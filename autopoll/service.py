@@ -68,6 +68,8 @@ class Waiter:
 
     def __init__(self, home: Home) -> None:
         self.name = f"w-{os.urandom(8).hex()}"
+        # `down` empties var/run, and a question may be asked all the same.
+        home.waiters.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._bell = Bell(home.waiters / f"{self.name}.fifo")
 
     def wait(self, seconds: float) -> bool:

@@ -1,5 +1,6 @@
 """The processes themselves, as conf/supervisord.conf starts them."""
 
+import traceback
 from collections.abc import Callable
 
 import click
@@ -51,4 +52,9 @@ def _role(run: Callable[[], None]) -> int:
     except ConfigError as error:
         click.echo(f"autopoll: {error}", err=True)
         return Exit.BAD_CONFIG
+    except Exception as error:
+        # Nobody sits in front of a role: its stderr is a file, and a bug's traceback belongs there.
+        if not hasattr(error, "mend"):
+            traceback.print_exc()
+        raise
     return Exit.OK

@@ -216,6 +216,19 @@ def test_who_waits_while_everything_is_taken_down_is_told_that_the_question_is_k
     assert "is kept and will be answered after `autopoll up`" in told["error"]
 
 
+def test_after_down_a_question_is_kept_and_answered_after_up(new_place) -> None:
+    place = new_place()
+    place.run("up")
+    place.run("down")
+    assert place.json("status", code=2)["processes"][0]["state"] == "down"
+    done = place.run("ask", "later", "--json", code=2)
+    asked = json.loads(done.stdout)["id"]
+    assert "autopoll is down" in json.loads(done.stderr)["error"]
+    place.run("answer", str(asked), code=2)
+    place.run("up")
+    assert place.json("answer", str(asked))["answer"] == "later"
+
+
 def test_a_log_is_followed_through_its_rotation(tmp_path: Path) -> None:
     log = tmp_path / "poller.log"
     log.write_text('{"text":"one"}\n')
