@@ -7,6 +7,9 @@ import click
 
 from autopoll.cli.front import Front, command
 from autopoll.errors import ConfigError, Exit
+from autopoll.process.lifeline import Lifeline
+
+OUTLAST_S = 4.0  # longer than startsecs in conf/supervisord.conf
 
 
 @command("poller", example="autopoll poller --home .")
@@ -51,6 +54,7 @@ def _role(run: Callable[[], None]) -> int:
         run()
     except ConfigError as error:
         click.echo(f"autopoll: {error}", err=True)
+        Lifeline().hold_on(OUTLAST_S)
         return Exit.BAD_CONFIG
     except Exception as error:
         # Nobody sits in front of a role: its stderr is a file, and a bug's traceback belongs there.

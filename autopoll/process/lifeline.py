@@ -6,6 +6,7 @@ So every program watches its standard input, and drains and exits when the far e
 
 import asyncio
 import os
+import select
 import stat
 from collections.abc import Callable
 
@@ -28,6 +29,17 @@ class Lifeline:
             return stat.S_ISFIFO(os.fstat(self._fd).st_mode)
         except OSError:  # no descriptor at all
             return False
+
+    def hold_on(self, seconds: float) -> None:
+        """Stay for so long, or until supervisord is gone; by hand, not at all.
+
+        supervisord takes an exit within startsecs for a crash, whatever its code, and tries again;
+        who wants its exit code to be respected has to outlast them.
+        """
+        if self.is_pipe:
+            poll = select.poll()
+            poll.register(self._fd, 0)  # its end only, not what is typed
+            poll.poll(seconds * 1000)
 
     def _read(self, loop: asyncio.AbstractEventLoop, on_cut: Callable[[], None]) -> None:
         # What an operator types through supervisorctl is discarded: only the end matters.

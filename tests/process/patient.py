@@ -84,7 +84,7 @@ def behave(heart: Heart, behaviour: str, spell: Path) -> None:
 
 if __name__ == "__main__":
     root, name, behaviour = sys.argv[1:]
-    home = Home(Path(root))
+    home = Home(Path(root).resolve())
     logs.setup(home.log, name)
     with Heart.open(home.beats, name, "worker") as heart:
         heart.state = State.IDLE

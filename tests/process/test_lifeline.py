@@ -47,3 +47,16 @@ def test_by_hand_there_is_nothing_to_be_cut() -> None:
     assert watch(null, lambda: None, 0.05)[0] == 0
     os.close(null)
     assert watch(null, lambda: None, 0.05)[0] == 0  # not even a descriptor
+
+
+def test_who_holds_on_stays_until_the_time_is_over_or_the_line_is_cut() -> None:
+    near, far = os.pipe()
+    os.write(far, b"typed")
+    begun = time.monotonic()
+    Lifeline(near).hold_on(0.2)
+    assert time.monotonic() - begun >= 0.2
+    os.close(far)
+    Lifeline(near).hold_on(3600)
+    os.close(near)
+    Lifeline(near).hold_on(3600)  # by hand
+    assert time.monotonic() - begun < 5

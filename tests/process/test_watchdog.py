@@ -221,6 +221,6 @@ def test_the_watchdog_ends_when_supervisord_does(tmp_path: Path) -> None:
 def test_a_second_watchdog_of_one_home_is_refused(tmp_path: Path) -> None:
     with Ward(tmp_path) as ward:
         first = ward.watch()
-        second = ward.start("-c", WATCHDOG, str(ward.home.root))
+        second = ward.start(WATCHDOG, str(ward.home.root))
         assert second.wait(10) != 0
         assert first.poll() is None

@@ -18,12 +18,7 @@ from autopoll.process.incidents import Incident
 from autopoll.process.slots import Slots
 
 PATIENT = str(Path(__file__).parent / "patient.py")
-WATCHDOG = (
-    "import sys, pathlib\n"
-    "from autopoll.home import Home\n"
-    "from autopoll.watchdog import run\n"
-    "run(Home(pathlib.Path(sys.argv[1])))\n"
-)
+WATCHDOG = str(Path(__file__).parent / "watch.py")
 CONF = "[unix_http_server]\nfile = %(here)s/../var/run/s.sock\n"
 
 
@@ -66,7 +61,7 @@ class Ward:
 
     def watch(self) -> subprocess.Popen[bytes]:
         """Start the watchdog and wait until it is at work."""
-        self.watchdog = self.start("-c", WATCHDOG, str(self.home.root))
+        self.watchdog = self.start(WATCHDOG, str(self.home.root))
         self.is_at_work(self.watchdog, "watchdog")
         return self.watchdog
 
