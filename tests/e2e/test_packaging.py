@@ -173,8 +173,8 @@ def test_an_installed_wheel_answers_in_an_empty_folder(autopoll, shop, user) -> 
     assert "Usage: autopoll" in type_in("--help")
     type_in("init")
     (home / "notes.md").write_text("# The gate\n\nThe gate opens at nine in the morning.\n")
-    type_in("up")
     try:
+        type_in("up")
         result = json.loads(type_in("ask", "When does the gate open?", "--json"))
         owners = {process.uids().real for process in living(home)}
     finally:
