@@ -177,13 +177,14 @@ async def ask(folder):
         wanted.extend(int(size) for size in sys.stdin.readline().split())
 
     asyncio.get_running_loop().add_reader(0, on_stdin)
-    request_id = 0
+    sent = 0
     while True:
         client.poke()
         while wanted and client.free:
-            request_id += 1
-            client.request(request_id, bytes(wanted.pop(0)))
-            print("Sent", request_id, flush=True)
+            sent += 1
+            client.request(sent, bytes(wanted.pop(0)))
+            await asyncio.sleep(0)  # one turn: it is in the pipe, as far as there is room
+            print("Sent", sent, flush=True)
         await asyncio.sleep(0.01)
 
 
