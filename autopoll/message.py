@@ -5,6 +5,7 @@ takes the form of its question. Nothing here touches a database.
 """
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ import msgspec
 from autopoll.errors import BadQuery
 
 NEVER_ANSWERED = frozenset({"response", "status", "heartbeat"})
+_WAITER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
+_ECHOED_DEPTH = 20  # of a query_id: readers differ in how deep they go
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,11 +44,17 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_envelope(metadata: str | None) -> Envelope:
-    """Return what the metadata says to autopoll; anything unreadable says nothing."""
+    """Return what the metadata says to autopoll; anything unreadable says nothing.
+
+    A waiter is the name of a file, so one that is more than a name is no waiter.
+    """
     try:
-        return msgspec.json.decode(metadata or "{}", type=Envelope)
-    except (msgspec.MsgspecError, UnicodeError):
+        envelope = msgspec.json.decode(metadata or "{}", type=Envelope)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return Envelope()
+    if envelope.waiter is None or _WAITER.fullmatch(envelope.waiter):
+        return envelope
+    return msgspec.structs.replace(envelope, waiter=None)
 
 
 def is_answerable(text: str, metadata: str | None) -> bool:
@@ -124,7 +133,7 @@ def write_answer(
         return answer.text + sources, metadata
     response = {
         "type": "response",
-        "query_id": (fields or {}).get("query_id"),
+        "query_id": _echoed((fields or {}).get("query_id")),
         "status": status,
         "answer": answer.text,
         "sources": answer.sources,
@@ -189,4 +198,22 @@ def _scalar(value: Any) -> str | None:
 
 
 def _short(value: Any) -> str:
+    match value:
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
     return json.dumps(value)[:60]
+
+
+def _echoed(query_id: Any) -> Any:
+    """Return what is given back of a query_id: all of it, unless it is nested beyond all use."""
+    return query_id if _within(query_id, _ECHOED_DEPTH) else None
+
+
+def _within(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return depth > 0 and all(_within(item, depth - 1) for item in value)

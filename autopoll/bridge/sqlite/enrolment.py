@@ -5,7 +5,6 @@ has taken it: a legacy reader, an inbox, or the enrolment here, each in its own 
 """
 # ruff: noqa: S608 - what is put into a statement are constants of this package, never values
 
-import re
 from typing import Any, NamedTuple
 
 from autopoll.bridge.sqlite.tables import Tables, readable
@@ -17,7 +16,6 @@ METADATA_LIMIT = 64 << 10  # bytes; more than that is no envelope of ours
 _LOOKABLE = (
     64 << 20
 )  # bytes of a message over the limit whose type and query_id are still looked up
-_WAITER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 
 # As bytes, because foreign text need not be UTF-8. In place of a text over the limit comes what is
 # needed to answer it in its form: its JSON's type and query_id, or its first bytes.
@@ -88,11 +86,10 @@ class Enrolment(Tables):
         if not is_answerable(text, metadata):
             return None
         envelope = read_envelope(metadata)
-        waiter = envelope.waiter or ""
         return Found(
             message_id,
             f"m{message_id}" if envelope.lane == "own" else f"{conversation}/{session}",
-            waiter if _WAITER.fullmatch(waiter) else None,
+            envelope.waiter,
         )
 
     def _enrol(self, found: Found, now: int) -> None:
