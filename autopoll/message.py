@@ -93,7 +93,7 @@ def read_query(text: str, metadata: str | None = None) -> Query:
     return Query(
         question=_clean(question),
         query_id=fields.get("query_id"),
-        context_file=context_file,
+        context_file=None if context_file is None else _clean(context_file),
         canary=canary,
     )
 

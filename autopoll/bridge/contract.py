@@ -254,7 +254,7 @@ class Bridge(Protocol):
         ...
 
     def unserve(self, conversation: str, session: str) -> None:
-        """Stop routing; what is enrolled already is still answered."""
+        """Stop routing; what is enrolled already is still answered; raise NotFound."""
         ...
 
     def routes(self) -> dict[tuple[str, str], str]:

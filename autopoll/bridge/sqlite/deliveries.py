@@ -80,11 +80,14 @@ class Deliveries(Enrolment):
                 )
 
     def unserve(self, conversation: str, session: str) -> None:
-        """Stop routing; what is enrolled already is still answered."""
+        """Stop routing; what is enrolled already is still answered; raise NotFound."""
         with self._writing():
-            self._rows(
-                "DELETE FROM routes WHERE conversation_id=? AND session=?", (conversation, session)
+            stopped = self._rows(
+                "DELETE FROM routes WHERE conversation_id=? AND session=? RETURNING id",
+                (conversation, session),
             )
+            if not stopped:  # the route of a conversation that somebody deleted can be stopped
+                self._require(conversation)
 
     def routes(self) -> dict[tuple[str, str], str]:
         """Return (conversation, session) -> shard."""
