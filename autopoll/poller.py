@@ -11,7 +11,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from autopoll.bridge.contract import (
     Settled,
 )
 from autopoll.config import Config
+from autopoll.doorbell import Doorbell
 from autopoll.errors import BadQuery, BridgeBusy, BridgeFull
 from autopoll.home import Home
 from autopoll.lock import hold
@@ -39,6 +40,7 @@ from autopoll.request import Failure, Progress, Reply, Request
 from autopoll.service import connect
 from autopoll.timing import backoff_ms
 from fifo import bell, link
+from fifo.errors import FifoError
 
 NET_S = 1.0  # the poll under bell and inotify
 # inotify fires when a commit is written, before the fsync after which it can be seen: mostly within
@@ -103,12 +105,11 @@ class Poller:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         Lifeline().attach(loop, self.stopping.set)
-        doorbell = bell.Bell(self.home.bell)
+        self.doorbell = Doorbell(self.home.bell, self.stir)
         watch = self.bridge.watch()
         try:
             freed = self.bridge.take_over(self.owner)
             log.info("ready: took over %d unfinished", freed)
-            loop.add_reader(doorbell.fileno(), lambda: self.stir() if doorbell.read() else None)
             loop.add_reader(watch.fileno(), lambda: self.look() if watch.read() else None)
             self.heart.state = State.IDLE
             while not self.stopping.is_set():
@@ -116,12 +117,11 @@ class Poller:
                 await _wait(self.stopping, NET_S)
             await self.drain()
         finally:
-            loop.remove_reader(doorbell.fileno())
             loop.remove_reader(watch.fileno())
             for client in self.clients.values():
                 client.close()
             watch.close()
-            doorbell.close()
+            self.doorbell.close()
         if self.crash:
             raise self.crash
 
@@ -140,6 +140,7 @@ class Poller:
             self.awake_since = now  # we were stopped or suspended: nobody else is to blame
         self.last_tick = now
         self.guard.look(self.awake_since)
+        self.keep_house()
         for client in self.clients.values():
             client.poke()
         if now >= self.next_lease_check:
@@ -149,6 +150,13 @@ class Poller:
             self.next_announcement = now + ANNOUNCE_S
             self.outage_guard(self.bridge.announce)
         self.stir()
+
+    def keep_house(self) -> None:
+        """Put back what somebody took out of var/run: its folders and our bell."""
+        if not self.home.waiters.is_dir():
+            with suppress(OSError):  # what cannot be made is missed, and named, by who needs it
+                self.home.make_private()
+        self.doorbell.look()
 
     def look(self, burst: tuple[float, ...] = BURST_S) -> None:
         """A foreign program wrote: look until its commit can be seen.
@@ -328,9 +336,12 @@ class Poller:
             self.ring(one.waiter, b"a" if one.state in ("done", "dead") else b"p")
 
     def ring(self, waiter: str | None, kind: bytes) -> None:
-        """Ring an asker's bell, if it has one and still listens."""
+        """Ring an asker's bell, if it has one and still listens; it also looks by itself."""
         if waiter:
-            bell.ring(self.home.waiters / f"{waiter}.fifo", kind)
+            try:
+                bell.ring(self.home.waiters / f"{waiter}.fifo", kind)
+            except (FifoError, OSError) as error:
+                log.warning("cannot ring an asker: %s", error)
 
     async def drain(self) -> None:
         """Take nothing new; finish what is in flight, and give back what is not done in time."""

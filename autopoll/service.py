@@ -22,9 +22,11 @@ from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import Home, socket_path
 from autopoll.message import read_answer, write_query
 from fifo.bell import Bell, ring
+from fifo.errors import FifoError
 
 NET_S = 1.0  # how often a waiter looks without having been rung
 DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes less
+TOKEN_FILE_LIMIT = 4096  # characters; a token has 64
 TOKEN_VARIABLE = "AUTOPOLL_TOKEN"  # noqa: S105 - the name of a variable
 
 
@@ -168,11 +170,11 @@ class Service:
 
     def wake(self) -> None:
         """Tell the poller to look; when it is down it will look by itself later."""
-        ring(self.home.bell)
+        nudge(self.home)
 
     def is_listening(self) -> bool:
         """Ring the poller, or else find supervisord there to bring it back."""
-        return ring(self.home.bell) or _accepts(socket_path(self.home))
+        return nudge(self.home) or _accepts(socket_path(self.home))
 
     def down(self, ids: Sequence[int]) -> Down:
         """Return the error that says what becomes of questions when nobody answers."""
@@ -199,7 +201,12 @@ class Service:
         return proven
 
     def send(self, conversation: str, session: str, text: str, metadata: str | None = None) -> int:
-        """Store a message from a proven session to its partner and wake the poller."""
+        """Store a message from a proven session to its partner and wake the poller.
+
+        Raises UsageError for one that is empty, too large, or whose metadata is no JSON object.
+        """
+        if not text.strip():
+            raise UsageError("the message is empty", "Give a text, or - to read it from stdin.")
         self.bridge.spend(conversation, session)
         [message_id] = self.bridge.send(conversation, session, [text], [metadata])
         self.wake()
@@ -245,6 +252,17 @@ class Service:
         return self.bridge.authenticate(conversation, token)
 
 
+def nudge(home: Home) -> bool:
+    """Ring the poller and tell whether it listens.
+
+    What is no bell of ours is left alone, and named by the poller, which looks by itself meanwhile.
+    """
+    try:
+        return ring(home.bell)
+    except (FifoError, OSError):
+        return False
+
+
 def to_result(state: QueryState) -> Result:
     """Return the outcome that a query's state amounts to."""
     latency = (
@@ -277,7 +295,8 @@ def to_result(state: QueryState) -> Result:
 def read_token(path: Path) -> str:
     """Return the token in a file, or on stdin for `-`; raise UsageError when there is none."""
     try:
-        text = (Path("/dev/stdin") if str(path) == "-" else path).read_text(encoding="utf-8")
+        with (Path("/dev/stdin") if str(path) == "-" else path).open(encoding="utf-8") as file:
+            text = file.read(TOKEN_FILE_LIMIT)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

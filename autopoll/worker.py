@@ -25,7 +25,8 @@ from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
 from autopoll.request import Failure, Progress, Reply, Request
-from fifo import bell, link
+from autopoll.service import nudge
+from fifo import link
 from fifo.errors import TooLarge
 
 START_LIMIT_S = 60.0
@@ -98,7 +99,7 @@ class Worker:
         match event:
             case link.PairPublished(epoch=epoch):
                 self.heart.epoch = epoch
-                bell.ring(self.home.bell)
+                nudge(self.home)
             case link.RequestReceived(request_id=request_id, payload=payload):
                 loop = asyncio.get_running_loop()
                 self.tasks[request_id] = loop.create_task(self.serve(request_id, payload))

@@ -26,6 +26,10 @@ class Bell:
         self._inode = os.fstat(reader).st_ino
         self._closed = False
 
+    def is_in_place(self) -> bool:
+        """Tell whether ringers still find it, safe as it was made."""
+        return pipe.intact(self.path, self._inode)
+
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when it rings."""
         return self._ends.reader
