@@ -20,6 +20,9 @@ from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Beat
 
 ECHO = '[shards.main]\nbackend = "echo"\n'
+# Runs a program as root without root's right to read and write every file, as users are.
+_LIMITED = "-dac_override,-dac_read_search"
+ORDINARY = ["setpriv", f"--bounding-set={_LIMITED}", f"--inh-caps={_LIMITED}"]
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
@@ -36,6 +39,7 @@ class Place:
 
     def __init__(self, root: Path, config: str = ECHO) -> None:
         self.root = root
+        self.command = [sys.executable, "-m", "autopoll"]
         self.home = Home(root)
         self.environ = {
             name: value for name, value in os.environ.items() if not name.startswith("AUTOPOLL_")
@@ -45,6 +49,12 @@ class Place:
         (root / "autopoll.toml").write_text(config)
         self.run("init", str(root))
 
+    def be_ordinary(self) -> "Place":
+        """From now on run every command without root's rights over files."""
+        if os.geteuid() == 0:
+            self.command = [*ORDINARY, *self.command]
+        return self
+
     # --- the command line
 
     def run(
@@ -52,7 +62,7 @@ class Place:
     ) -> subprocess.CompletedProcess[str]:
         """Run `autopoll …` in the home and check its exit code (None: any)."""
         done = subprocess.run(
-            [sys.executable, "-m", "autopoll", *args],
+            [*self.command, *args],
             cwd=self.root,
             env=self.environ,
             input=stdin,
@@ -77,7 +87,7 @@ class Place:
     def start_ask(self, question: str, *args: str) -> subprocess.Popen[str]:
         """Start an `ask` and leave it waiting."""
         return subprocess.Popen(
-            [sys.executable, "-m", "autopoll", "ask", question, "--json", *args],
+            [*self.command, "ask", question, "--json", *args],
             cwd=self.root,
             env=self.environ,
             stdin=subprocess.DEVNULL,
