@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from autopoll.errors import ConfigError, NotFound
 
@@ -11,8 +12,7 @@ CONFIG_NAME = "autopoll.toml"
 SOCKET_LIMIT = 95  # bytes of path; supervisord adds its pid before it binds
 
 
-@dataclass(frozen=True)
-class Home:
+class Home(msgspec.Struct, frozen=True):
     """One home; every path that two parts of autopoll share is named here and nowhere else."""
 
     root: Path

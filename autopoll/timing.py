@@ -1,6 +1,5 @@
 """Durations, clocks and back-off."""
 
-import random
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -49,5 +48,7 @@ def backoff_ms(attempt: int, *, base_ms: int = 200, cap_ms: int = 30_000) -> int
     Grows fourfold an attempt, because the first failure is mostly a killed process and the asker
     waits; half of the span is random, so that what failed together does not come back together.
     """
+    import random  # here: it loads OpenSSL, 5 ms that most commands need not pay
+
     span = min(cap_ms, base_ms << 2 * min(attempt - 1, 16))
     return span // 2 + random.randrange(span // 2 + 1)  # noqa: S311 - jitter, not a secret
