@@ -120,7 +120,7 @@ class Service:
         for question in questions:
             _check_question(question)
         conversation, token = self._own_session(shard)
-        session = self._prove(conversation, token)
+        session = self.bridge.authenticate(conversation, token)
         self.bridge.spend(conversation, session, len(questions))
         envelope = {"lane": "own", **({"waiter": waiter.name} if waiter else {})}
         metadata = msgspec.json.encode(envelope | ({"canary": True} if canary else {})).decode()
@@ -192,7 +192,7 @@ class Service:
         token = token or os.environ.get(TOKEN_VARIABLE)
         if not token:
             token = credentials.read(self.home).token(conversation, session or "a")
-        proven = self._prove(conversation, token)
+        proven = self.bridge.authenticate(conversation, token)
         if session not in (None, proven):
             raise AccessDenied(
                 f"the token proves session {proven} of {conversation}, not {session}",
@@ -247,20 +247,6 @@ class Service:
                 f"shard {shard} has no conversation yet", f"Run: autopoll init '{self.home.root}'"
             )
         return conversation, kept.token(conversation, "a")
-
-    def _prove(self, conversation: str, token: str) -> str:
-        return self.bridge.authenticate(conversation, token)
-
-
-def nudge(home: Home) -> bool:
-    """Ring the poller and tell whether it listens.
-
-    What is no bell of ours is left alone, and named by the poller, which looks by itself meanwhile.
-    """
-    try:
-        return ring(home.bell)
-    except (FifoError, OSError):
-        return False
 
 
 def to_result(state: QueryState) -> Result:
