@@ -249,6 +249,17 @@ class Service:
         return conversation, kept.token(conversation, "a")
 
 
+def nudge(home: Home) -> bool:
+    """Ring the poller and tell whether it listens.
+
+    What is no bell of ours is left alone, and named by the poller, which looks by itself meanwhile.
+    """
+    try:
+        return ring(home.bell)
+    except (FifoError, OSError):
+        return False
+
+
 def to_result(state: QueryState) -> Result:
     """Return the outcome that a query's state amounts to."""
     latency = (
