@@ -98,6 +98,8 @@ class Store:
         db = apsw.Connection(str(self.path), flags=mode)
         # First of all, because turning the log on may already meet another program's lock.
         db.set_busy_handler(Patience())
+        # Else SQLite plans a join anew at each run to look at the values bound to it: 70 us, not 4.
+        db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         if not read_only:
             if db.pragma("journal_mode", "wal") != "wal":
                 db.close()
