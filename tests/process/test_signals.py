@@ -16,6 +16,9 @@ from autopoll.process.vitals import boot_id, catches, vitals
 
 SLEEP = "import time; time.sleep(3600)"
 STUBBORN = f"import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); {SLEEP}"
+POLITE = (
+    f"import signal, sys; signal.signal(15, lambda *_: sys.exit(7)); print(flush=True); {SLEEP}"
+)
 # Ends its main thread and lives on in another; what is left reads "zombie".
 HEADLESS = (
     "import ctypes, threading, time\n"
@@ -179,15 +182,17 @@ def test_who_ignores_term_or_is_stopped_is_ended_all_the_same(spawn: Spawn, tmp_
     marks = {"AUTOPOLL_TEST": str(tmp_path)}
     env = {**os.environ, **marks}
     stubborn = spawn(STUBBORN, env=env, stdout=subprocess.PIPE)
-    assert stubborn.stdout and stubborn.stdout.readline()
-    polite = spawn(SLEEP, env=env)
-    polite.send_signal(signal.SIGSTOP)
+    stopped = spawn(POLITE, env=env, stdout=subprocess.PIPE)
+    for process in (stubborn, stopped):
+        assert process.stdout and process.stdout.readline()
+        process.stdout.close()
+    stopped.send_signal(signal.SIGSTOP)
+    until(lambda: (v := vitals(stopped.pid)) and v.stopped)
     begun = time.monotonic()
-    assert orphans.sweep(marks, grace=0.3) == []
-    assert time.monotonic() - begun < 3
+    assert orphans.sweep(marks, grace=1) == []
+    assert time.monotonic() - begun < 5
     assert stubborn.wait(1) == -signal.SIGKILL
-    assert polite.wait(1) == -signal.SIGTERM
-    stubborn.stdout.close()
+    assert stopped.wait(1) == 7  # it was given the time to say goodbye
 
 
 def test_a_stranger_under_a_dead_orphans_number_is_spared(spawn: Spawn) -> None:
