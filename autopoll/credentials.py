@@ -55,12 +55,14 @@ def read(home: Home) -> Credentials:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}", "Run as the owner of the home."
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         _check_private(path, os.fstat(descriptor))
-        content = file.read(_LARGEST)
+        content = os.read(descriptor, _LARGEST)
+    finally:
+        os.close(descriptor)
     try:
         credentials = msgspec.json.decode(content, type=Credentials)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ConfigError(
             f"{path} is garbled: {error}",
             f"Move it away and run: autopoll init '{home.root}' (it makes new conversations)",

@@ -72,7 +72,7 @@ def read(folder: Path) -> Endpoint | None:
         raise UnsafePipe(f"{path} is not an endpoint file of ours", f"Remove it: rm -r {path}")
     try:
         return msgspec.json.decode(text, type=Endpoint)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise FolderError(f"{path} cannot be read: {error}", "Restart the server.") from error
 
 

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from autopoll.backends.brood import MARK, kill_brood
 from autopoll.backends.contract import Broken
+from autopoll.redact import redact
 
 MAX_LINE = 16 * 1024 * 1024
 KEPT = 8192  # bytes of its standard error that are kept for the error text
+SEARCHED = 2 * KEPT  # and what is searched for secrets, because half a secret is not known for one
 CHUNK = 65536  # one read per turn of the loop, so that a flood cannot starve the rest
 LAST_BREATH = 16  # reads after its exit, in case a grandchild keeps on writing
 GRACE_S = 0.2  # between the end of output and the exit that mostly follows it
@@ -163,7 +165,7 @@ class Child:
         if data == b"":
             self._loop.remove_reader(self._stderr)
         elif data is not None:
-            self._said = (self._said + data)[-KEPT:]
+            self._said = (self._said + data)[-SEARCHED:]
 
     def _exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
@@ -188,7 +190,7 @@ class Child:
         self._line.clear()
 
     def _last_words(self) -> str:
-        words = self._said.decode("utf-8", "replace").strip()
+        words = redact(self._said.decode("utf-8", "replace"))[-KEPT:].strip()
         return f"; its last words: {words}" if words else ""
 
 

@@ -28,6 +28,7 @@ from autopoll.backends.environment import child_environment
 from autopoll.backends.options import Options, read_options
 from autopoll.errors import ConfigError
 from autopoll.message import Answer
+from autopoll.redact import redact
 from autopoll.request import Reply, Request
 from autopoll.timing import Duration
 
@@ -36,6 +37,7 @@ FIRST_LOOK_S = 0.1  # in which a program that cannot run at all has mostly died
 PROGRESS_S = 0.1  # between two reports of one question
 PROGRESS_CHARS = 2000
 SHOWN = 80  # bytes of a bad line in the error text
+REDACTED = 8192  # bytes of it that are searched for secrets
 
 _log = logging.getLogger(__name__)
 
@@ -186,7 +188,10 @@ class Command:
     def _refuse(self, what: str, line: bytes) -> None:
         if self._child is not None:
             more = f" and {len(line) - SHOWN:,} bytes more" if len(line) > SHOWN else ""
-            self._child.end(f"{what}: {line[:SHOWN]!r}{more}")
+            # Before it is cut, because half a secret is not known for one.
+            clean = redact(line[:REDACTED].decode("utf-8", "surrogateescape"))
+            shown = clean.encode("utf-8", "surrogateescape")[:SHOWN]
+            self._child.end(f"{what}: {shown!r}{more}")
 
     def _stray(self, number: int) -> None:
         self.strays += 1
