@@ -105,7 +105,7 @@ class Poller:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         Lifeline().attach(loop, self.stopping.set)
-        self.doorbell = Doorbell(self.home.bell, self.stir)
+        self.doorbell = Doorbell(self.home.bell, self.on_bell)
         watch = self.bridge.watch()
         try:
             freed = self.bridge.take_over(self.owner)
@@ -131,6 +131,13 @@ class Poller:
         self.stopping.set()
 
     # --- waking
+
+    def on_bell(self) -> None:
+        """Someone has sent a message, or a worker has published its pipes."""
+        for client in self.clients.values():
+            if not client.connected:
+                client.poke()
+        self.stir()
 
     def tick(self) -> None:
         """Once a second: the net under every faster signal, and a look at the watchdog."""

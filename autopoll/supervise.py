@@ -68,7 +68,11 @@ def up(home: Home, config: Config, report: Report) -> None:
             return ""
         return output.read_text("utf-8", "replace").strip() or f"exit code {child.returncode}"
 
-    wait_ready(home, config, report, gone)
+    try:
+        wait_ready(home, config, report, gone)
+    except AutopollError:
+        down(home, config, report)  # not half a home: the next `up` starts from nothing
+        raise
 
 
 def up_in_foreground(home: Home, config: Config) -> None:
@@ -232,7 +236,8 @@ def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], st
         if why := gone():
             raise Down(f"supervisord did not start: {why}")
         if failed := given_up(home):
-            raise Down(f"{failed} does not start", f"See: autopoll logs {failed}")
+            said = last_line(home.log / f"{failed}.stderr")
+            raise Down(f"{failed} does not start: {said}", f"More in: autopoll logs {failed}")
         if time.monotonic() > end:
             raise TimedOut(
                 f"not ready after {START_LIMIT_S:.0f} s: {', '.join(waiting)}",
@@ -244,7 +249,7 @@ def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], st
 
 
 def given_up(home: Home) -> str | None:
-    """Return a program that stays down because of its configuration."""
+    """Return a program that supervisord does not try any more."""
     try:
         programs = Supervisor(socket_path(home)).processes()
     except SupervisorError:
@@ -253,10 +258,18 @@ def given_up(home: Home) -> str | None:
         (
             program.name
             for program in programs
-            if program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
+            if program.state == "FATAL"
+            or (program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG)
         ),
         None,
     )
+
+
+def last_line(path: Path) -> str:
+    """Return the last error that a program told on its stderr."""
+    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+    told = [line.removeprefix("autopoll: ") for line in lines if line.startswith("autopoll: ")]
+    return told[-1] if told else "it says nothing"
 
 
 def _section(text: str, name: str) -> str:

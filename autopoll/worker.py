@@ -31,6 +31,7 @@ from fifo.errors import TooLarge
 
 START_LIMIT_S = 60.0
 BEAT_S = 1.0
+PROBE_S = 10.0  # how long an idle instance may be broken before it is noticed and replaced
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,12 @@ class Worker:
             await self.server.start()
             heart.state = State.IDLE
             log.info("ready: shard %s, backend %s", self.setting.shard, self.section.backend)
+            probed = loop.time()
             while not self.stopping.is_set():
                 heart.beat()
+                if not self.tasks and loop.time() - probed > PROBE_S:
+                    await self.look_after()
+                    probed = loop.time()
                 await _wait(self.stopping, BEAT_S)
             await self.drain()
         finally:
@@ -134,6 +139,7 @@ class Worker:
                 await self.warm.wait()
                 return await self.answer(request_id, request)
         except asyncio.CancelledError:
+            await self.look_after()  # a cancelled instance may have ended itself
             return Failure(kind="timeout", message="cancelled at its deadline")
         except msgspec.MsgspecError as error:
             return Failure(kind="permanent", message=f"unreadable request: {error}")
@@ -169,6 +175,17 @@ class Worker:
         finally:
             self.heart.end(request_id, done)
 
+    async def look_after(self) -> None:
+        """Replace the instance if it cannot answer."""
+        if not self.warm.is_set():
+            return
+        try:
+            async with asyncio.timeout(BEAT_S):
+                await self.backend.probe()
+        except (AutopollError, TimeoutError) as error:
+            log.warning("instance broken", exc_info=error)
+            self.replace()
+
     def replace(self) -> None:
         """Throw the instance away and warm up a new one; requests wait for it meanwhile."""
         if self.warm.is_set():
@@ -176,9 +193,9 @@ class Worker:
             self.replacing = asyncio.get_running_loop().create_task(self._replace())
 
     async def _replace(self) -> None:
-        await self.backend.stop()
-        self.backend = open_backend(self.section.backend, self.setting)
         try:
+            await self.backend.stop()
+            self.backend = open_backend(self.section.backend, self.setting)
             await self.warm_up()
         except AutopollError as error:
             # supervisord starts a new worker, under its back-off; this one has nothing to offer.

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,9 @@ class Place:
             name: value for name, value in os.environ.items() if not name.startswith("AUTOPOLL_")
         }
         self.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # Where sockets of homes under long paths lie; pytest's own folders may be long as well.
+        self.state = tempfile.TemporaryDirectory(prefix="ap-")
+        self.environ["XDG_STATE_HOME"] = self.state.name
         root.mkdir(parents=True, exist_ok=True)
         (root / "autopoll.toml").write_text(config)
         self.run("init", str(root))
@@ -168,6 +172,7 @@ class Place:
         left = [process for process in self.processes() if process.is_running()]
         for process in left:
             process.kill()
+        self.state.cleanup()
         assert not left, f"left running: {left}"
 
 

@@ -24,6 +24,7 @@ from autopoll.backends.search import Hit, Index
 from autopoll.message import Answer
 from autopoll.request import Reply, Request
 
+LARGEST = 64 * 1024 * 1024  # bytes of text in all; indexing takes about 0.3 s a megabyte
 LOOK_AGAIN_S = 1.0  # between two looks at the files; a look costs a stat per file
 
 _T = TypeVar("_T")
@@ -91,6 +92,7 @@ class _Library:
         self._context, self._shard = context, shard
         self._index = Index()
         self._known: dict[Path, Stamp] = {}
+        self._sizes: dict[Path, int] = {}  # of what is indexed
         self._looked = float("-inf")
         self.closing = False  # set from outside to cut a long look short
 
@@ -126,7 +128,7 @@ class _Library:
             return
         files = self._context.files()
         for path in self._known.keys() - files.keys():
-            self._index.drop(path)
+            self._drop(path)
             del self._known[path]
         for path, stamp in files.items():
             if self.closing:
@@ -140,10 +142,20 @@ class _Library:
         try:
             self._put(self._context.read(str(path)))
         except Permanent as error:
-            self._index.drop(path)
+            self._drop(path)
             _log.info("shard %s: passed over: %s", self._shard, error.what)
 
+    def _drop(self, path: Path) -> None:
+        self._index.drop(path)
+        self._sizes.pop(path, None)
+
     def _put(self, source: Source) -> None:
+        self._sizes[source.path] = len(source.text)
+        if sum(self._sizes.values()) > LARGEST:
+            raise Broken(
+                f"the context of shard {self._shard} is over {LARGEST >> 20} MiB of text",
+                "Name narrower files and folders in its `context`.",
+            )
         title = self._context.name(source.path.with_suffix(""))
         self._index.put(source.path, title, cut(source.text, source.path.suffix))
         self._known[source.path] = source.stamp

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autopoll.backends import extract, open_backend
-from autopoll.backends.contract import Backend, Permanent, Setting
+from autopoll.backends.contract import Backend, Broken, Permanent, Setting
 from autopoll.message import Answer
 from autopoll.request import Request
 
@@ -191,3 +191,15 @@ def test_stopping_does_not_wait_for_a_long_look(docs: Path) -> None:
         return time.monotonic() - begun
 
     assert asyncio.run(main()) < 2.0
+
+
+def test_a_context_that_is_too_large_is_refused_at_the_start_with_the_limit(
+    docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "LARGEST", 60)
+
+    async def nothing(ask: Ask) -> None:
+        raise AssertionError("it started")
+
+    with pytest.raises(Broken, match="shard main is over"):
+        run(docs, nothing)

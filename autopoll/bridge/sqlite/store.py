@@ -68,7 +68,7 @@ class Store:
     def changed(self) -> bool:
         """Tell whether another connection committed since the last call; own commits do not count.
 
-        Measured: 2 us, no lock taken.
+        Takes no lock; measured at 15 us.
         """
         seen, self._seen = self._seen, self._data_version()
         return seen != self._seen
@@ -139,7 +139,7 @@ class Store:
         """Run the block in one transaction that is committed at its end or leaves no trace.
 
         IMMEDIATE always: a reader that turns writer after someone else's commit is refused at once.
-        A commit that is not `durable` survives kill -9 but not a power cut; it is 110 us cheaper.
+        A commit that is not `durable` survives kill -9 but not a power cut; it spares an fsync.
         """
         try:
             if self._durable != durable:
