@@ -194,13 +194,13 @@ class Poller:
 
     def outage_guard(self, step: Callable[[], None]) -> None:
         """Run a step on the store; when it is locked or full, the net tries again."""
+        outage = ""
         try:
             step()
-            if self.heart.note:
-                self.heart.note = ""
         except (BridgeBusy, BridgeFull) as error:
             log.warning("the bridge cannot be written, trying again: %s", error)
-            self.heart.note = error.what
+            outage = error.what
+        self.heart.note = outage or self.doorbell.trouble
 
     # --- out to the instances
 

@@ -14,6 +14,7 @@ from autopoll.bridge.contract import Bridge
 from autopoll.config import Config, load
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
 from autopoll.home import Home, socket_path
+from autopoll.lock import holder_of
 from autopoll.process.heartbeat import Beat, State, is_alive, read_all
 from autopoll.process.supervisor import Program, Supervisor
 from autopoll.process.vitals import vitals
@@ -121,6 +122,12 @@ def status(home: Home, config: Config) -> Status:
         supervisord = "hung" if error.hung else "down"
         if error.hung:
             problems.append(error.what)
+        elif holder := holder_of(home.locks / "supervisord.lock"):
+            supervisord = "hung"
+            problems.append(
+                f"process {holder} holds the home and cannot be reached: {error.what}; "
+                "unless it is just starting, run: autopoll restart"
+            )
     processes = _processes(home, config, programs)
     queue, in_flight, latency = None, {}, Latency(p50=None, p99=None)
     try:
