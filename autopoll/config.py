@@ -86,7 +86,7 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
         raw = tomllib.loads(home.config.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{home.config} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{home.config} is not valid TOML: {error}") from error
     origin = str(home.config)
     for name, value in sorted(environ.items()):

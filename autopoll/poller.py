@@ -88,6 +88,7 @@ class Poller:
         self.flights: dict[int, Flight] = {}
         self.outcomes: list[Outcome] = []
         self.last_request = 0
+        self.outages: dict[str, str] = {}  # step -> why the store refused it the last time
         self.stirred = False
         self.looking: asyncio.TimerHandle | None = None
         self.draining = False
@@ -194,13 +195,13 @@ class Poller:
 
     def outage_guard(self, step: Callable[[], None]) -> None:
         """Run a step on the store; when it is locked or full, the net tries again."""
-        outage = ""
         try:
             step()
+            self.outages.pop(step.__name__, None)
         except (BridgeBusy, BridgeFull) as error:
             log.warning("the bridge cannot be written, trying again: %s", error)
-            outage = error.what
-        self.heart.note = outage or self.doorbell.trouble
+            self.outages[step.__name__] = error.what
+        self.heart.note = next(iter(self.outages.values()), self.doorbell.trouble)
 
     # --- out to the instances
 

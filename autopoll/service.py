@@ -263,7 +263,7 @@ def nudge(home: Home) -> bool:
 def to_result(state: QueryState) -> Result:
     """Return the outcome that a query's state amounts to."""
     latency = (
-        state.settled_at - state.enrolled_at
+        max(0, state.settled_at - state.enrolled_at)  # the clock may have been set back
         if state.settled_at is not None and state.enrolled_at is not None
         else None
     )

@@ -17,13 +17,22 @@ from pathlib import Path
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.config import STOP_WAIT_S, Config, context_paths
-from autopoll.errors import AlreadyRunning, AutopollError, Down, Exit, SupervisorError, TimedOut
+from autopoll.errors import (
+    AlreadyRunning,
+    AutopollError,
+    ConfigError,
+    Down,
+    Exit,
+    SupervisorError,
+    TimedOut,
+)
 from autopoll.home import Home, socket_path
 from autopoll.lock import acquire, hold, holder_of
 from autopoll.prepare import prepare
 from autopoll.process import heartbeat, orphans
 from autopoll.process.heartbeat import State
 from autopoll.process.supervisor import Supervisor
+from autopoll.service import TOKEN_VARIABLE
 
 START_LIMIT_S = 90.0
 STEP_S = 0.05
@@ -149,6 +158,7 @@ def restart(home: Home, config: Config, name: str | None, report: Report) -> Non
 def check(home: Home, config: Config) -> None:
     """Raise ConfigError for whatever can be known to be wrong before anything is started."""
     socket_path(home)
+    worker_program(home)
     for shard, section in config.shards.items():
         open_backend(
             section.backend,
@@ -162,11 +172,11 @@ def check(home: Home, config: Config) -> None:
 
 
 def environment(inherited: dict[str, str]) -> dict[str, str]:
-    """Return the environment for supervisord: ours, less what breaks nested agents."""
+    """Return the environment for supervisord: ours, less a token and what breaks nested agents."""
     kept = {
         name: value
         for name, value in inherited.items()
-        if name in NESTING_KEPT or not name.startswith(NESTING)
+        if name in NESTING_KEPT or not name.startswith((*NESTING, TOKEN_VARIABLE))
     }
     # conf/supervisord.conf says `autopoll`: the one of this installation, activated or not.
     folders = [str(Path(sys.executable).parent)]
@@ -179,7 +189,7 @@ def environment(inherited: dict[str, str]) -> dict[str, str]:
 def write_shards(home: Home, config: Config) -> None:
     """Write a program file for each instance that conf/supervisord.conf does not name itself."""
     home.shards_d.mkdir(mode=0o700, exist_ok=True)
-    template = _section(home.supervisord_conf.read_text("utf-8"), "program:worker")
+    template = worker_program(home)
     wanted: dict[str, list[str]] = {}
     for name, shard in config.instances().items():
         if name == "worker":
@@ -272,11 +282,15 @@ def last_line(path: Path) -> str:
     return told[-1] if told else "it says nothing"
 
 
-def _section(text: str, name: str) -> str:
-    """Return one section of an ini text, with its header."""
-    start = text.find(f"[{name}]")
+def worker_program(home: Home) -> str:
+    """Return the section of the first worker, after which all others are made."""
+    text = home.supervisord_conf.read_text("utf-8")
+    start = text.find("[program:worker]")
     if start < 0:
-        raise AutopollError(f"conf/supervisord.conf has no section [{name}]", "Restore it.")
+        raise ConfigError(
+            f"{home.supervisord_conf} has no section [program:worker]",
+            f"Remove the file and make it anew with: autopoll init '{home.root}'",
+        )
     end = text.find("\n[", start)
     lines = text[start : end if end > 0 else len(text)].splitlines()
     return "\n".join(line for line in lines if not line.startswith(";")).strip() + "\n"

@@ -179,7 +179,7 @@ class Store:
                 )
             case apsw.FullError():
                 return self._full()
-            case apsw.IOError() if self._db.system_errno in _NO_ROOM:
+            case apsw.IOError() if self._errno in _NO_ROOM:
                 return self._full()
             case apsw.ReadOnlyError():
                 what = f"{self.path} or its folder is read-only"
@@ -197,11 +197,16 @@ class Store:
                     what, "Check that it is a file and that this user may use it and its folder."
                 )
             case apsw.IOError():
-                reason = os.strerror(self._db.system_errno) if self._db.system_errno else str(error)
+                reason = os.strerror(self._errno) if self._errno else str(error)
                 return BridgeError(f"cannot read or write {self.path}: {reason}", "Check the disk.")
             case apsw.ConnectionClosedError():
                 return BridgeError(f"{self.path} was closed")
         return BridgeError(f"{self.path}: {error}", "Was its schema changed by another program?")
+
+    @property
+    def _errno(self) -> int:
+        """The system's error behind the driver's; 0 when the file could not even be opened."""
+        return self._db.system_errno if "_db" in vars(self) else 0
 
     def _full(self) -> BridgeFull:
         what = f"no room to write {self.path}; nothing was changed"
