@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -45,7 +45,8 @@ from fifo.errors import FifoError
 NET_S = 1.0  # the poll under bell and inotify
 # inotify fires when a commit is written, before the fsync after which it can be seen: mostly within
 # 2 ms, but a busy disk was seen to take 50.
-BURST_S = (0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+BURST_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+TELL_S = 0.05  # an answer within this needs no word that work has begun
 ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
 GAP_S = 3.0  # a longer pause of our own says nothing about others
 CANCEL_GRACE_S = 5.0
@@ -62,7 +63,12 @@ class Flight:
     sent: float
     limit: float  # seconds an instance may take once it has begun
     begun: float | None = None
-    timer: asyncio.TimerHandle | None = None
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+
+    @property
+    def waiter(self) -> str | None:
+        """The bell of whoever asked."""
+        return read_envelope(self.delivery.metadata).waiter
 
     @property
     def lease_end(self) -> float:
@@ -173,10 +179,13 @@ class Poller:
         """
         if self.looking:
             self.looking.cancel()
+        self.looking = self.loop.call_later(burst[0], self.look_again, burst) if burst else None
+
+    def look_again(self, burst: tuple[float, ...]) -> None:
+        """Take the next look of a burst."""
         if self.bridge.changed():
             self.stir()
-        if burst:
-            self.looking = self.loop.call_later(burst[0], self.look, burst[1:])
+        self.look(burst[1:])
 
     def stir(self) -> None:
         """See to it that a cycle runs, once, after everything that is readable now was read."""
@@ -272,7 +281,7 @@ class Poller:
                         self.finish(_worker_died(flight, worker, reason))
             case _:
                 log.info("%s: %s", worker, event)
-        self.stir()
+                self.stir()
 
     def on_progress(self, request_id: int, payload: bytes) -> None:
         """Start the clock at the first sign of work, and let the asker know."""
@@ -281,9 +290,12 @@ class Poller:
             return
         if flight.begun is None:
             flight.begun = self.loop.time()
-            flight.timer = self.loop.call_later(flight.limit, self.cancel, request_id)
-        text = msgspec.msgpack.decode(payload, type=Progress).text
-        self.ring(read_envelope(flight.delivery.metadata).waiter, b"p" if text else b"s")
+            flight.timers = [
+                self.loop.call_later(flight.limit, self.cancel, request_id),
+                self.loop.call_later(TELL_S, self.ring, flight.waiter, b"s"),
+            ]
+        if msgspec.msgpack.decode(payload, type=Progress).text:
+            self.ring(flight.waiter, b"p")
 
     def cancel(self, request_id: int) -> None:
         """The deadline has passed: ask the worker to give up; the watchdog kills if it does not."""
@@ -294,8 +306,8 @@ class Poller:
     def land(self, request_id: int) -> Flight | None:
         """Take a flight out of the air; None when it was given up before."""
         flight = self.flights.pop(request_id, None)
-        if flight and flight.timer:
-            flight.timer.cancel()
+        for timer in flight.timers if flight else ():
+            timer.cancel()
         return flight
 
     def finish(self, outcome: Outcome) -> None:
