@@ -12,6 +12,8 @@ from autopoll.cli.front import DurationType, Front, command
 from autopoll.cli.render import Progress, print_json, shown
 from autopoll.errors import Exit, RateLimited, TimedOut, UsageError
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
     from autopoll.service import Asked, Result, Service, Waiter
@@ -73,20 +75,18 @@ def ask(
         service = Service(home, config, bridge)
         if no_wait:
             heard = True
-            for asked in _send(service, shards, questions, context_file, None):
+            for asked in _send(service, shards, questions, context_file, None, ids):
                 heard = asked.heard
                 for message_id in asked.ids:
                     _print_id(front, message_id)
-                ids += asked.ids
             if not heard:
                 click.echo(f"autopoll: {service.down(ids).what}", err=True)
             return Exit.OK
         with Waiter(home) as waiter, Progress(front.json) as progress:
             heard = True
             progress.say("sending")
-            for asked in _send(service, shards, questions, context_file, waiter):
+            for asked in _send(service, shards, questions, context_file, waiter, ids):
                 heard = asked.heard
-                ids += asked.ids
             if not heard:
                 for message_id in ids if front.json else []:
                     _print_id(front, message_id)
@@ -137,20 +137,30 @@ def _send(
     questions: list[str],
     context_file: str | None,
     waiter: "Waiter | None",
+    ids: list[int],
 ) -> Iterator["Asked"]:
-    """Store the questions batch by batch, at the pace that the session's budget allows."""
+    """Store the questions batch by batch, at the pace that the session's budget allows.
+
+    Their ids are added to `ids` before an interrupt is let in: whoever interrupts is told them.
+    """
     batch = min(BATCH, service.config.access.rate_burst)
     for start in range(0, len(questions), batch):
         for shard in shards:
             part = questions[start : start + batch]
             while True:
+                signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
                 try:
-                    yield service.ask(part, shard, context_file=context_file, waiter=waiter)
+                    asked = service.ask(part, shard, context_file=context_file, waiter=waiter)
+                    ids += asked.ids
                     break
                 except RateLimited as error:
                     if len(questions) == 1:
                         raise
-                    time.sleep(error.wait_ms / 1000)
+                    wait = error.wait_ms / 1000
+                finally:
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+                time.sleep(wait)
+            yield asked
 
 
 def _await(

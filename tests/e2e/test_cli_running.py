@@ -73,6 +73,7 @@ def waiters(place: Place) -> list[Path]:
 def test_an_interrupted_question_stays_and_its_answer_can_be_fetched(
     place: Place, number: signal.Signals
 ) -> None:
+    until(lambda: (beat := place.beat("worker-slow-1")) and beat.request_id is None)
     asking = place.start_ask("still there?", "--shard", "slow")
     place.busy("worker-slow-1")
     asking.send_signal(number)
