@@ -118,13 +118,14 @@ def ask_later(place: Place, *more: str) -> int:
 # --- the pair of a worker
 
 
-@pytest.mark.parametrize("way", FOREIGN, ids=named)
+@pytest.mark.parametrize(
+    "ways", [(by_a_file, by_a_symlink), (FOREIGN[-1], by_a_file)], ids=lambda ways: named(ways[0])
+)
 def test_a_pair_replaced_is_left_alone_named_and_made_anew_when_it_is_gone(
-    place, precious, way
+    place, precious, ways
 ) -> None:
-    folder = place.home.workers / "worker"
-    pipes = [folder / "requests.fifo", folder / "replies.fifo"]
-    for path in pipes:
+    pipes = pair(place)
+    for way, path in zip(ways, pipes, strict=True):
         way(path, precious)
     assert place.ask("over the pipes that are open?")["status"] == "answered"
 
@@ -141,22 +142,23 @@ def test_a_pair_replaced_is_left_alone_named_and_made_anew_when_it_is_gone(
     assert place.names() == TREE
 
 
-@pytest.mark.parametrize("way", OURS, ids=named)
-def test_a_pair_that_only_has_a_wrong_mode_or_is_gone_is_made_anew_at_once(
-    place, precious, way
-) -> None:
-    folder = place.home.workers / "worker"
-    for path in (folder / "requests.fifo", folder / "replies.fifo"):
-        way(path, precious)
+def test_a_pair_that_only_has_a_wrong_mode_or_is_gone_is_made_anew_at_once(place, precious) -> None:
+    requests, replies = pair(place)
+    by_a_pipe_with_a_wrong_mode(requests, precious)
+    by_nothing(replies, precious)
     assert place.ask("over the pipes that are open?")["status"] == "answered"
     place.kill("poller")
-    place.ready("poller")
     assert place.ask("over new ones?", "--timeout", "20s")["status"] == "answered"
-    for path in (folder / "requests.fifo", folder / "replies.fifo"):
-        assert path.stat().st_mode & 0o777 == 0o600
+    for path in (requests, replies):
+        assert path.is_fifo() and path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", [b"", b"[" * 4000, b"x" * 10_000])
+def pair(place: Place) -> list[Path]:
+    folder = place.home.workers / "worker"
+    return [folder / "requests.fifo", folder / "replies.fifo"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 4000])
 def test_a_garbled_endpoint_neither_ends_a_link_nor_keeps_the_next_from_coming_up(
     place, content
 ) -> None:
@@ -183,7 +185,7 @@ def test_a_garbled_endpoint_is_replaced_when_a_new_poller_comes(place) -> None:
 # --- bells
 
 
-@pytest.mark.parametrize("way", FOREIGN, ids=named)
+@pytest.mark.parametrize("way", [by_a_file, by_a_symlink, FOREIGN[-1]], ids=named)
 def test_without_its_bell_the_poller_answers_within_its_second_and_names_what_lies_there(
     place, precious, way
 ) -> None:
@@ -215,7 +217,7 @@ def test_a_bell_that_only_has_a_wrong_mode_or_is_gone_is_hung_up_anew(place, pre
     assert place.ask("can you hear me?")["status"] == "answered"
 
 
-@pytest.mark.parametrize("way", [*FOREIGN, *OURS], ids=named)
+@pytest.mark.parametrize("way", [by_a_file, by_a_symlink, FOREIGN[-1], by_nothing], ids=named)
 def test_an_asker_whose_bell_was_replaced_still_gets_its_answer(place, precious, way) -> None:
     poller = place.pid("poller")
     asking = place.start_ask("who rings?", "--shard", "slow")
@@ -235,22 +237,24 @@ def test_an_asker_whose_bell_was_replaced_still_gets_its_answer(place, precious,
 # --- heartbeats and everything
 
 
-@pytest.mark.parametrize("name", ["poller", "worker", "watchdog"])
 def test_a_garbled_or_replaced_heartbeat_comes_back_and_nobody_is_killed_for_it(
-    place, precious, name
+    place, precious
 ) -> None:
-    beat = place.home.beats / name
-    pid = place.pid(name)
-    beat.write_bytes(b"\xff" * 2048)
-    until(lambda: place.beat(name), 10, "a beat")
-    beat.unlink()
-    beat.symlink_to(precious)
+    names = ["poller", "worker", "watchdog"]
+    pids = [place.pid(name) for name in names]
+    beats = [place.home.beats / name for name in names]
+    for beat in beats:
+        beat.write_bytes(b"\xff" * 2048)
+    until(lambda: all(place.beat(name) for name in names), 10, "beats")
+    for beat in beats:
+        by_a_symlink(beat, precious)
     status = place.json("status", code=None)
-    assert name in {each["name"] for each in status["processes"]}
+    assert set(names) < {each["name"] for each in status["processes"]}
     assert place.ask("are you well?")["status"] == "answered"
-    beat.unlink()
-    until(lambda: place.beat(name), 10, "a beat")
-    assert place.pid(name) == pid
+    for beat in beats:
+        beat.unlink()
+    until(lambda: all(place.beat(name) for name in names), 10, "beats")
+    assert [place.pid(name) for name in names] == pids
 
 
 def test_beside_the_heartbeats_lies_whatever_likes_to(place, precious) -> None:
