@@ -11,11 +11,14 @@ import msgspec
 
 from autopoll.errors import ConfigError, UsageError
 from autopoll.home import Home, instance_name
+from autopoll.size import Size
 from autopoll.timing import Duration
 
 SHARD_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 OVERRIDE_PREFIX = "AUTOPOLL_"
 STOP_WAIT_S = 30  # stopwaitsecs of every program in conf/supervisord.conf
+LEAST_MEMORY = 64_000_000  # a worker with nothing in it has 45 MB
+LEAST_AGE_S = 5  # what exits within startsecs counts for supervisord as a failed start
 
 
 _T = TypeVar("_T", bound="_Section")
@@ -50,12 +53,16 @@ class AccessSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ShardSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A named answering role: its backend, context, and number of instances."""
+    """A named answering role: its backend, context, number of instances, and when to renew them."""
 
     backend: str
     context: list[str] = []
     instances: int = 1
     request_timeout: Duration = Duration(120)
+    progress_timeout: Duration | None = None
+    max_memory: Size | None = None
+    max_age: Duration | None = None
+    max_requests: int | None = None
     options: dict[str, Any] = {}
 
 
@@ -120,6 +127,18 @@ def _check(config: Config, origin: str) -> None:
             refuse(f"shards.{name}", "is no shard name", "Use a-z, 0-9, - and _, 32 at most.")
         if not 1 <= shard.instances <= 64:
             refuse(f"shards.{name}.instances", f"is {shard.instances}", "Allowed: 1 to 64.")
+        if shard.progress_timeout and not 1 <= shard.progress_timeout < shard.request_timeout:
+            refuse(
+                f"shards.{name}.progress_timeout",
+                "is out of range",
+                "Allowed: 1s or more, and below request_timeout.",
+            )
+        if shard.max_memory and shard.max_memory < LEAST_MEMORY:
+            refuse(f"shards.{name}.max_memory", "is too little", "Allowed: 64MB or more.")
+        if shard.max_age and shard.max_age < LEAST_AGE_S:
+            refuse(f"shards.{name}.max_age", "is too short", f"Allowed: {LEAST_AGE_S}s or more.")
+        if shard.max_requests is not None and shard.max_requests < 1:
+            refuse(f"shards.{name}.max_requests", f"is {shard.max_requests}", "Allowed: from 1.")
     delivery, access = config.delivery, config.access
     if not 1 <= delivery.max_attempts <= 100:
         refuse("delivery.max_attempts", f"is {delivery.max_attempts}", "Allowed: 1 to 100.")
@@ -151,9 +170,9 @@ def _override(raw: dict[str, Any], name: str, value: str) -> None:
 
 
 def _decode(kind: type, value: Any) -> Any:
-    if kind is Duration:
+    if kind is Duration or kind is Size:
         try:
-            return Duration.parse(value)
+            return kind.parse(value)
         except UsageError as error:
             raise ValueError(f"{error.what}; {error.mend}") from error
     raise NotImplementedError(kind)

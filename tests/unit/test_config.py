@@ -79,12 +79,34 @@ def test_what_is_no_duration_is_refused_with_the_way_to_write_one(
 
 
 @pytest.mark.parametrize(
+    "value", ['"512"', '"-1GB"', '"0MB"', '"1 mb"', '""', "1000000000", '"9999999999GB"']
+)
+def test_what_is_no_size_is_refused_with_the_way_to_write_one(tmp_path: Path, value: str) -> None:
+    told = error(tmp_path, MAIN + f"max_memory = {value}\n")
+    assert "shards.main.max_memory" in told
+    assert "512MB" in told
+
+
+def test_an_instance_is_renewed_for_no_reason_unless_one_is_given(tmp_path: Path) -> None:
+    plain = read(tmp_path, MAIN).shards["main"]
+    assert (plain.max_memory, plain.max_age, plain.max_requests) == (None, None, None)
+    told = MAIN + 'max_memory = "1.5 GiB"\nmax_age = "1d"\nmax_requests = 1000\n'
+    shard = read(tmp_path, told).shards["main"]
+    assert (shard.max_memory, shard.max_age, shard.max_requests) == (1536 * 2**20, 86400, 1000)
+
+
+@pytest.mark.parametrize(
     ("text", "key"),
     [
         (MAIN + "instances = 0\n", "shards.main.instances"),
         (MAIN + "instances = 65\n", "shards.main.instances"),
         (MAIN + "[delivery]\nmax_attempts = 0\n", "delivery.max_attempts"),
         (MAIN + "[delivery]\nmax_message = 10\n", "delivery.max_message"),
+        (MAIN + 'max_memory = "63MB"\n', "shards.main.max_memory"),
+        (MAIN + 'max_age = "4s"\n', "shards.main.max_age"),
+        (MAIN + "max_requests = 0\n", "shards.main.max_requests"),
+        (MAIN + 'progress_timeout = "500ms"\n', "shards.main.progress_timeout"),
+        (MAIN + 'progress_timeout = "120s"\n', "shards.main.progress_timeout"),
         (MAIN + '[delivery]\nvisibility_timeout = "2h"\n', "delivery.visibility_timeout"),
         (MAIN + '[delivery]\ndrain_timeout = "1m"\n', "delivery.drain_timeout"),
     ],
