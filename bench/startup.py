@@ -17,9 +17,8 @@ RUNS = 21
 def main() -> int:
     script = Path(sys.executable).parent / "autopoll"
     with tempfile.TemporaryDirectory() as folder:
-        for step in ("init", "up"):
-            subprocess.run([script, step, *([folder] if step == "init" else [])], cwd=folder, check=True,
-                           stdout=subprocess.DEVNULL)  # fmt: skip
+        for step in (["init", folder], ["up"]):
+            subprocess.run([script, *step], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         try:
             commands = {
                 "python -c pass": [sys.executable, "-c", "pass"],
