@@ -36,6 +36,12 @@ class State(StrEnum):
     DRAINING = "draining"  # takes nothing new
     HELD = "held"  # alive but kept from working; the note says why
     STOPPED = "stopped"  # ended of its own will
+    RETIRED = "retired"  # ended to be started anew; the note says why
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process meant to end."""
+        return self in (State.STOPPED, State.RETIRED)
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -60,6 +66,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     done: int = 0
     failed: int = 0
     note: str = ""
+    progressed_at: float = 0.0  # of all requests in flight, the last step, or the last begin
 
 
 class Heart:
@@ -107,6 +114,8 @@ class Heart:
         traceback: TracebackType | None,
     ) -> None:
         # An end by an error is not one that was meant: leave the state, and it counts as a crash.
+        if error is not None:
+            self.note = f"{type(error).__name__}: {error}"
         self.close(State.STOPPED if error is None else None)
 
     def close(self, state: State | None = State.STOPPED) -> None:
@@ -124,6 +133,11 @@ class Heart:
     def name(self) -> str:
         """The name of the process, as supervisord knows it."""
         return self._beat.name
+
+    @property
+    def crashed(self) -> int:
+        """The pid of the incarnation before this one, if it ended without saying so, or 0."""
+        return self._beat.crashed
 
     @property
     def epoch(self) -> int:
@@ -173,13 +187,14 @@ class Heart:
             self._put(
                 state=State.BUSY if idle else self._beat.state,
                 loop_beat=now,
+                progressed_at=now,
                 **self._due_first(),
             )
 
     def progressed(self) -> None:
         """Count a step of the work."""
         with self._lock:
-            self._put(progress=self._beat.progress + 1)
+            self._put(progress=self._beat.progress + 1, progressed_at=time.monotonic())
 
     def end(self, request_id: int, ok: bool) -> None:
         """Declare a request over, and count it."""
@@ -272,6 +287,6 @@ def _decode(record: bytes | None) -> Beat | None:
 
 def _crashed(before: Beat | None) -> int:
     """Return the pid of a predecessor that ended without saying so; a reboot ends everyone."""
-    if before is None or before.state is State.STOPPED or before.boot_id != boot_id():
+    if before is None or before.state.is_over or before.boot_id != boot_id():
         return 0
     return before.pid

@@ -34,6 +34,31 @@ def test_a_beat_shows_what_the_process_says_of_itself(tmp_path: Path) -> None:
     assert (tmp_path / "worker").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("state", [State.STOPPED, State.RETIRED])
+def test_an_end_that_was_meant_is_no_crash(tmp_path: Path, state: State) -> None:
+    Heart.open(tmp_path, "worker", "worker").close(state)
+    with Heart.open(tmp_path, "worker", "worker"):
+        beat = heartbeat.read(tmp_path / "worker")
+        assert beat and (beat.starts, beat.crashed) == (2, 0)
+
+
+def test_progress_is_dated_from_the_begin_of_the_work_and_every_step_of_it(tmp_path: Path) -> None:
+    def shown() -> float:
+        beat = heartbeat.read(tmp_path / "worker")
+        assert beat
+        return beat.progressed_at
+
+    with Heart.open(tmp_path, "worker", "worker") as heart:
+        before = time.monotonic()
+        heart.begin(1, before + 60)
+        begun = shown()
+        assert before <= begun <= time.monotonic()
+        heart.beat()
+        assert shown() == begun
+        heart.progressed()
+        assert begun < shown() <= time.monotonic()
+
+
 def test_of_several_requests_the_one_due_first_is_shown(tmp_path: Path) -> None:
     with Heart.open(tmp_path, "worker", "worker") as heart:
         heart.state = State.IDLE
