@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from autopoll import files
 from autopoll.errors import AlreadyRunning, ConfigError, NotFound
 from autopoll.home import Home
 from autopoll.lock import acquire
@@ -88,7 +89,7 @@ def edit(home: Home) -> Iterator[Credentials]:
         yield credentials
         after = msgspec.json.encode(credentials)
         if after != before:
-            _replace(home.credentials, after)
+            files.put(home.credentials, after, durable=True)
 
 
 def _check_private(path: Path, facts: os.stat_result) -> None:
@@ -122,23 +123,3 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put content there by rename, so that a reader or a power cut sees the old or the new."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        fresh.rename(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

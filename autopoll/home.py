@@ -105,6 +105,16 @@ class Home(msgspec.Struct, frozen=True):
         return self.run / "workers"
 
     @property
+    def gates(self) -> Path:
+        """What each worker remembers of its crashes, a file per worker that had one."""
+        return self.run / "gates"
+
+    @property
+    def pauses(self) -> Path:
+        """The shards that are paused, a file each; removing it ends the pause."""
+        return self.run / "pauses"
+
+    @property
     def waiters(self) -> Path:
         """The bells of askers that wait for an answer."""
         return self.run / "waiters"
@@ -118,7 +128,7 @@ class Home(msgspec.Struct, frozen=True):
         """Create the folders under var/ with mode 0700, whatever the umask."""
         for folder in (
             self.var, self.locks, self.log, self.evidence, self.run,
-            self.beats, self.workers, self.waiters,
+            self.beats, self.workers, self.gates, self.pauses, self.waiters,
         ):  # fmt: skip
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)

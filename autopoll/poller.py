@@ -10,8 +10,9 @@ import logging
 import secrets
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ from autopoll.errors import BadQuery, BridgeBusy, BridgeFull
 from autopoll.home import Home
 from autopoll.lock import hold
 from autopoll.message import Answer, Query, read_envelope, read_query
+from autopoll.pauses import Pauses
 from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
@@ -62,6 +64,7 @@ class Flight:
     worker: str
     sent: float
     limit: float  # seconds an instance may take once it has begun
+    canary: bool = False
     begun: float | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
@@ -91,6 +94,7 @@ class Poller:
             name: link.Client(home.workers / name, on_event=self._listener(name))
             for name in self.shards
         }
+        self.pauses = Pauses(home, list(config.shards))
         self.flights: dict[int, Flight] = {}
         self.outcomes: list[Outcome] = []
         self.last_request = 0
@@ -154,6 +158,7 @@ class Poller:
             self.awake_since = now  # we were stopped or suspended: nobody else is to blame
         self.last_tick = now
         self.guard.look(self.awake_since)
+        self.pauses.look()
         self.keep_house()
         for client in self.clients.values():
             client.poke()
@@ -215,10 +220,13 @@ class Poller:
     # --- out to the instances
 
     def dispatch(self) -> None:
-        """Claim as much as there are free credits, and send it."""
-        wanted: dict[str, int] = {}
+        """Claim as much as there are free credits, unless a shard is paused, and send it."""
+        free, flying = Counter[str](), Counter[str]()
         for name, client in self.clients.items():
-            wanted[self.shards[name]] = wanted.get(self.shards[name], 0) + client.free
+            free[self.shards[name]] += client.free
+        for flight in self.flights.values():
+            flying[flight.delivery.shard] += 1
+        wanted = {shard: self.pauses.room(shard, free[shard], flying[shard]) for shard in free}
         for delivery in self.bridge.take(self.owner, wanted, self.lease_ms):
             self.send(delivery)
 
@@ -243,7 +251,9 @@ class Poller:
             canary=query.canary,
         )
         self.last_request += 1
-        self.flights[self.last_request] = Flight(delivery, name, self.loop.time(), limit)
+        self.flights[self.last_request] = Flight(
+            delivery, name, self.loop.time(), limit, query.canary
+        )
         self.quiet.clear()
         self.clients[name].request(self.last_request, msgspec.msgpack.encode(request))
 
@@ -270,10 +280,10 @@ class Poller:
                 self.on_progress(request_id, payload)
             case link.ReplyReceived(request_id=request_id, payload=payload):
                 if flight := self.land(request_id):
-                    self.finish(_read_reply(flight.delivery, payload))
+                    self.on_reply(flight, payload)
             case link.FailureReceived(request_id=request_id, payload=payload):
                 if flight := self.land(request_id):
-                    self.finish(_read_failure(flight.delivery, payload))
+                    self.on_failure(flight, payload)
             case link.Disconnected(reason=reason, in_flight=in_flight):
                 log.warning("%s is gone: %s; %d in flight", worker, reason, len(in_flight))
                 for request_id in in_flight:
@@ -296,6 +306,22 @@ class Poller:
             ]
         if msgspec.msgpack.decode(payload, type=Progress).text:
             self.ring(flight.waiter, b"p")
+
+    def on_reply(self, flight: Flight, payload: bytes) -> None:
+        """Take an answer, by which a shard on trial shows that it works again."""
+        self.finish(_read_reply(flight.delivery, payload))
+        if not flight.canary:  # which asks the instance, and not the service behind it
+            self.pauses.answered(flight.delivery.shard)
+
+    def on_failure(self, flight: Flight, payload: bytes) -> None:
+        """Take a failure; pause the shard when nothing it is asked could be answered."""
+        try:
+            failure = msgspec.msgpack.decode(payload, type=Failure)
+        except msgspec.MsgspecError as error:
+            failure = Failure(kind="unreadable failure", message=str(error))
+        if failure.kind == "unavailable":
+            self.pauses.refused(flight.delivery.shard, failure)
+        self.finish(_outcome(flight.delivery, failure))
 
     def cancel(self, request_id: int) -> None:
         """The deadline has passed: ask the worker to give up; the watchdog kills if it does not."""
@@ -413,12 +439,8 @@ def _read_reply(delivery: Delivery, payload: bytes) -> Outcome:
         return _failed(delivery, f"unreadable reply: {error}")
 
 
-def _read_failure(delivery: Delivery, payload: bytes) -> Outcome:
+def _outcome(delivery: Delivery, failure: Failure) -> Outcome:
     """Turn a failure into what becomes of the delivery."""
-    try:
-        failure = msgspec.msgpack.decode(payload, type=Failure)
-    except msgspec.MsgspecError as error:
-        return _failed(delivery, f"unreadable failure: {error}")
     match failure.kind:
         case "permanent":
             return Failed(
@@ -428,7 +450,7 @@ def _read_failure(delivery: Delivery, payload: bytes) -> Outcome:
                 wait_ms=0,
                 permanent=True,
             )
-        case "draining":
+        case "draining" | "unavailable":
             return _released(delivery)
         case kind:
             return _failed(delivery, f"{kind}: {failure.message}", failure.retry_after_ms)
@@ -439,7 +461,7 @@ def run(home: Home, config: Config) -> None:
     logs.setup(home.log, "poller")
     with (
         hold(home.locks / "poller.lock", "poller"),
-        closing(Heart.open(home.beats, "poller", "poller")) as heart,
+        Heart.open(home.beats, "poller", "poller") as heart,
     ):
         bridge = connect(home, config)
         try:

@@ -3,11 +3,13 @@
 Not JSON, because JSON's escapes make a message up to six times larger than the bridge let in.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from autopoll.message import Answer
+
+Cause = Literal["quota", "overloaded", "credentials"]  # why a service works for nobody just now
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,9 +42,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no answer.
 
     `kind` is `retriable`, `permanent`, `broken` (the instance is replaced, the question tried
-    again), `timeout` or `draining`; `retry_after_ms` is how long the backend asks us to wait.
+    again), `timeout`, `draining` or `unavailable` (for `cause`: the shard is paused, the question
+    kept); `retry_after_ms` is how long the backend asks us to wait.
     """
 
     kind: str
     message: str
     retry_after_ms: int | None = None
+    cause: Cause | None = None

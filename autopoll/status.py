@@ -10,6 +10,7 @@ import time
 
 import msgspec
 
+from autopoll import pauses
 from autopoll.bridge.contract import Bridge
 from autopoll.config import Config, load
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
@@ -140,12 +141,14 @@ def status(home: Home, config: Config) -> Status:
     except AutopollError as error:
         problems.append(error.what)
     by_name = {process.name: process for process in processes}
-    shards = [_shard(config, shard, by_name, in_flight.get(shard, 0)) for shard in config.shards]
+    shards = [
+        _shard(home, config, shard, by_name, in_flight.get(shard, 0)) for shard in config.shards
+    ]
     ready = (
         supervisord == "running"
         and queue is not None
         and by_name["poller"].ready
-        and all(shard.ready for shard in shards)
+        and all(shard.ready and not shard.paused for shard in shards)
     )
     return Status(
         ready=ready,
@@ -173,11 +176,13 @@ def health(home: Home, *, deep: bool = False) -> Health:
     )
     checks.append(_check_database(now))
     checks += [_check_process(process) for process in now.processes]
+    checks += [_check_shard(shard) for shard in now.shards]
     down = now.supervisord == "down" or now.queue is None or not _can_answer(now)
     if deep and not down:
-        canaries = _canaries(home, config)
+        # What is paused would let its canary wait until the end of the pause.
+        canaries = _canaries(home, config, [each.name for each in now.shards if not each.paused])
         checks += canaries
-        down = not any(check.ok for check in canaries)
+        down = bool(canaries) and not any(check.ok for check in canaries)
     if down:
         return Health(verdict="down", checks=checks)
     return Health(verdict="ok" if all(check.ok for check in checks) else "degraded", checks=checks)
@@ -228,16 +233,20 @@ def _count_fds(pid: int) -> int | None:
         return None
 
 
-def _shard(config: Config, name: str, processes: dict[str, Process], in_flight: int) -> ShardStatus:
+def _shard(
+    home: Home, config: Config, name: str, processes: dict[str, Process], in_flight: int
+) -> ShardStatus:
     mine = [processes[worker] for worker, shard in config.instances().items() if shard == name]
-    held = [process for process in mine if process.state == State.HELD]
+    ready = sum(process.ready for process in mine)
+    held = [process.note or "held" for process in mine if process.state == State.HELD]
+    pause = pauses.read(home, name)
     return ShardStatus(
         name=name,
         backend=config.shards[name].backend,
         instances=len(mine),
-        ready=sum(process.ready for process in mine),
+        ready=ready,
         in_flight=in_flight,
-        paused=(held[0].note or "held") if held else None,
+        paused=pause.words if pause else held[0] if held and not ready else None,
     )
 
 
@@ -251,8 +260,9 @@ def _latency(bridge: Bridge) -> Latency:
 
 
 def _can_answer(now: Status) -> bool:
+    """Tell whether somebody works, or will without anybody's help."""
     poller = next(process for process in now.processes if process.name == "poller")
-    return poller.pid is not None and any(shard.ready for shard in now.shards)
+    return poller.pid is not None and any(shard.ready or shard.paused for shard in now.shards)
 
 
 def _check_home(home: Home) -> Check:
@@ -292,6 +302,14 @@ def _check_process(process: Process) -> Check:
     return Check(name=process.name, ok=process.ready and not stale, detail=detail)
 
 
+def _check_shard(shard: ShardStatus) -> Check:
+    name = f"shard {shard.name}"
+    if shard.paused:
+        return Check(name=name, ok=False, detail=f"paused: {shard.paused}")
+    ready = f"{shard.ready} of {shard.instances} ready"
+    return Check(name=name, ok=shard.ready > 0, detail=ready)
+
+
 def _supervisord_words(now: Status) -> str:
     match now.supervisord:
         case "hung":
@@ -302,8 +320,8 @@ def _supervisord_words(now: Status) -> str:
             return "is running"
 
 
-def _canaries(home: Home, config: Config) -> list[Check]:
-    """Send a sign-of-life question to every shard through the whole chain."""
+def _canaries(home: Home, config: Config, shards: list[str]) -> list[Check]:
+    """Send a sign-of-life question to these shards through the whole chain."""
     checks: list[Check] = []
     try:
         bridge = connect(home, config)
@@ -312,7 +330,7 @@ def _canaries(home: Home, config: Config) -> list[Check]:
     try:
         service = Service(home, config, bridge)
         with Waiter(home) as waiter:
-            for shard in config.shards:
+            for shard in shards:
                 checks.append(_canary(service, waiter, shard))
     finally:
         bridge.close()

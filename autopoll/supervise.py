@@ -29,8 +29,8 @@ from autopoll.errors import (
 from autopoll.home import Home, socket_path
 from autopoll.lock import acquire, hold, holder_of
 from autopoll.prepare import prepare
-from autopoll.process import heartbeat, orphans
-from autopoll.process.heartbeat import State
+from autopoll.process import gate, heartbeat, orphans
+from autopoll.process.heartbeat import Beat, State
 from autopoll.process.supervisor import Supervisor
 from autopoll.service import TOKEN_VARIABLE
 
@@ -133,7 +133,10 @@ def down(home: Home, config: Config, report: Report) -> bool:
 
 
 def restart(home: Home, config: Config, name: str | None, report: Report) -> None:
-    """Restart one program, or everything when no name is given."""
+    """Restart one program, or everything when no name is given.
+
+    Raises Down with the reason of a worker that does not start; it goes on trying.
+    """
     if name is None:
         down(home, config, report)
         up(home, config, report)
@@ -146,8 +149,11 @@ def restart(home: Home, config: Config, name: str | None, report: Report) -> Non
 
     def ready() -> bool:
         beat = heartbeat.read(home.beats / name)
-        new = beat is not None and (before is None or beat.pid != before.pid)
-        return new and beat is not None and beat.state in READY
+        if beat is None or (before and beat.pid == before.pid):
+            return False
+        if is_held(home, beat):
+            raise _does_not_start(name, beat.note)
+        return is_up(home, beat)
 
     if not _until(ready, START_LIMIT_S):
         raise TimedOut(
@@ -237,7 +243,7 @@ def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], st
             name
             for name in names
             if name not in beats
-            or beats[name].state not in READY
+            or not is_up(home, beats[name])
             or not heartbeat.is_alive(beats[name])
         ]
 
@@ -246,8 +252,7 @@ def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], st
         if why := gone():
             raise Down(f"supervisord did not start: {why}")
         if failed := given_up(home):
-            said = last_line(home.log / f"{failed}.stderr")
-            raise Down(f"{failed} does not start: {said}", f"More in: autopoll logs {failed}")
+            raise failed
         if time.monotonic() > end:
             raise TimedOut(
                 f"not ready after {START_LIMIT_S:.0f} s: {', '.join(waiting)}",
@@ -258,21 +263,37 @@ def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], st
         time.sleep(STEP_S)
 
 
-def given_up(home: Home) -> str | None:
-    """Return a program that supervisord does not try any more."""
+def given_up(home: Home) -> Down | None:
+    """Return what is to be said of a program that supervisord does not try any more, or of a worker
+    that holds back from trying."""
+    for beat in heartbeat.read_all(home.beats):
+        if is_held(home, beat):
+            return _does_not_start(beat.name, beat.note)
     try:
         programs = Supervisor(socket_path(home)).processes()
     except SupervisorError:
         return None  # not listening yet
-    return next(
-        (
-            program.name
-            for program in programs
-            if program.state == "FATAL"
-            or (program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG)
-        ),
-        None,
-    )
+    for program in programs:
+        refused = program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
+        if program.state == "FATAL" or refused:
+            return _does_not_start(program.name, last_line(home.log / f"{program.name}.stderr"))
+    return None
+
+
+def is_held(home: Home, beat: Beat) -> bool:
+    """Tell whether a worker holds back because it crashed too often."""
+    return beat.state is State.HELD and gate.is_failing(home.gates / beat.name)
+
+
+def is_up(home: Home, beat: Beat) -> bool:
+    """Tell whether a process is ready, or will be without help: a pause is no failure."""
+    if beat.state is State.HELD:
+        return not is_held(home, beat)
+    return beat.state in READY
+
+
+def _does_not_start(name: str, said: str) -> Down:
+    return Down(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
 
 
 def last_line(path: Path) -> str:

@@ -2,32 +2,46 @@
 
 starting: lock, sweep what a dead predecessor left, warm the backend up, publish the pipes
 serving:  a task per request; a broken instance is replaced here, not by a restart
+held:     kept from trying again, without pipes, so that questions wait in the bridge untouched
 draining: take nothing new, finish what is in flight, cancel the rest at the deadline
+
+An instance that does not start, one that breaks, and a worker that died are crashes of one budget
+(see process.gate). Through the first two the process stays up, so that supervisord never counts
+them: it would give up for good, or, after three seconds of life, restart without any pause.
 """
 
 import asyncio
 import logging
 import os
 import signal
-from contextlib import closing
 
 import msgspec
 
-from autopoll import logs
+from autopoll import logs, pauses
 from autopoll.backends import open_backend
-from autopoll.backends.contract import Backend, Broken, Permanent, Retriable, Setting
+from autopoll.backends.contract import (
+    Backend,
+    Broken,
+    Permanent,
+    Retriable,
+    Setting,
+    Unavailable,
+)
 from autopoll.config import Config, context_paths
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.home import Home, instance_name
 from autopoll.lock import hold
 from autopoll.message import Answer
-from autopoll.process.heartbeat import Heart, State
+from autopoll.pauses import Pause
+from autopoll.process import heartbeat
+from autopoll.process.gate import Gate
+from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
 from autopoll.request import Failure, Progress, Reply, Request
 from autopoll.service import nudge
 from fifo import link
-from fifo.errors import TooLarge
+from fifo.errors import FifoError, TooLarge
 
 START_LIMIT_S = 60.0
 BEAT_S = 1.0
@@ -52,52 +66,173 @@ class Worker:
         )
         self.backend: Backend = open_backend(self.section.backend, self.setting)
         self.slots = asyncio.Semaphore(self.backend.concurrency)
+        self.server = self.new_server()
+        self.published = False
+        self.gate = Gate(home.gates / self.name, home.incidents)
+        self.refusal: Pause | None = None  # of the last start, by the service behind the backend
         self.warm = asyncio.Event()
+        self.news = asyncio.Event()  # the loop need not wait for its next second
         self.stopping = asyncio.Event()
         self.tasks: dict[int, asyncio.Task[None]] = {}
-        self.failure: AutopollError | None = None
+        self.probed = 0.0
 
     async def run(self, heart: Heart) -> None:
-        """Serve until told to stop; raise Broken when the backend cannot be had."""
+        """Serve until told to stop, whatever becomes of the backend."""
         self.heart = heart
-        loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.set)
-        Lifeline().attach(loop, self.stopping.set)
-        self.server = link.Server(
-            self.home.workers / self.name,
-            credits=self.backend.concurrency,
-            on_event=self.on_event,
-        )
+            self.loop.add_signal_handler(number, self.stop)
+        Lifeline().attach(self.loop, self.stop)
         try:
-            await self.warm_up()
-            await self.server.start()
-            heart.state = State.IDLE
-            log.info("ready: shard %s, backend %s", self.setting.shard, self.section.backend)
-            probed = loop.time()
             while not self.stopping.is_set():
                 heart.beat()
-                if not self.tasks and loop.time() - probed > PROBE_S:
-                    await self.look_after()
-                    probed = loop.time()
-                await _wait(self.stopping, BEAT_S)
+                wait, why = self.obstacle()
+                if wait:
+                    await self.hold(wait, why)
+                elif not self.warm.is_set():
+                    await self.start()
+                else:
+                    await self.tend()
             await self.drain()
         finally:
             # The pipes go first, so that the poller sends nothing to a backend that is gone.
             await self.server.close()
             await self.backend.stop()
-        if self.failure:
-            raise self.failure
 
-    async def warm_up(self) -> None:
-        """Start the backend and see it answer a probe."""
+    def stop(self) -> None:
+        """End as soon as what is in flight is done."""
+        self.stopping.set()
+        self.news.set()
+
+    def new_server(self) -> link.Server:
+        """Return the worker's end of a pair that is not published yet."""
+        return link.Server(
+            self.home.workers / self.name,
+            credits=self.backend.concurrency,
+            on_event=self.on_event,
+        )
+
+    # --- the turns of the loop
+
+    def obstacle(self) -> tuple[float, str]:
+        """Return for how many seconds no instance may be started, and why; 0 when one may."""
+        if wait := self.gate.wait:
+            return wait, self.gate.words
+        if self.refusal and (wait := self.refusal.left_s):
+            return wait, self.refusal.words
+        return 0.0, ""
+
+    async def hold(self, wait: float, why: str) -> None:
+        """Wait for a second, or what is left of the time, with neither backend nor pipes."""
+        if self.heart.state is not State.HELD:
+            await self.withdraw()
+            if self.gate.wait:
+                self.gate.held()
+            self.heart.state = State.HELD
+            log.warning("%s", why)
+        self.heart.note = why
+        await self.pause(min(BEAT_S, wait))
+        if self.stopping.is_set():
+            self.gate.open()  # who stops a held worker and starts it again wants it to try
+
+    async def withdraw(self) -> None:
+        """Leave what waits here to the poller, which keeps it without a failed attempt."""
+        self.heart.state = State.DRAINING
+        await self.backend.stop()
+        await self.server.close()
+        await self.cancel_all()
+        self.server, self.published = self.new_server(), False
+
+    async def start(self) -> None:
+        """Warm an instance up and publish the pipes; give up when told to stop."""
+        self.heart.state = State.STARTING
+        warming = self.loop.create_task(self.warm_up())
+        stopping = self.loop.create_task(self.stopping.wait())
+        await asyncio.wait([warming, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in (warming, stopping):
+            task.cancel()
+        await asyncio.wait([warming, stopping])
+        if warming.cancelled() or not warming.result():
+            return
         try:
+            if not self.published:
+                await self.server.start()
+                self.published = True
+        except FifoError as error:
+            log.warning("the pipes cannot be made: %s", error)
+            self.crashed(error)
+            return
+        self.gate.passed()
+        if self.refusal:
+            pauses.end(self.home, self.refusal)
+            self.refusal = None
+        self.warm.set()
+        self.probed = self.loop.time()
+        self.heart.note = ""
+        self.heart.state = State.IDLE
+        log.info("ready: shard %s, backend %s", self.setting.shard, self.section.backend)
+
+    async def warm_up(self) -> bool:
+        """Put a new instance in the place of the old one and see it answer a probe."""
+        try:
+            await self.backend.stop()
+            self.backend = open_backend(self.section.backend, self.setting)
             async with asyncio.timeout(START_LIMIT_S):
                 await self.backend.start()
                 await self.backend.probe()
-        except TimeoutError as error:
-            raise Broken(f"backend not ready within {START_LIMIT_S:.0f} s") from error
-        self.warm.set()
+        except Unavailable as error:
+            self.refusal = pauses.begin(self.home, self.name, _failure(error), self.refusal)
+        except TimeoutError:
+            self.crashed(Broken(f"backend not ready within {START_LIMIT_S:.0f} s"))
+        except (Exception, SystemExit) as error:  # a backend is foreign code
+            log.warning("the instance does not start", exc_info=error)
+            self.crashed(error)
+        else:
+            return True
+        return False
+
+    async def tend(self) -> None:
+        """Look after the instance and wait for a second, or until something has happened."""
+        if not self.tasks and self.loop.time() - self.probed > PROBE_S:
+            await self.look_after()
+            self.probed = self.loop.time()
+        await self.pause(BEAT_S)
+
+    async def look_after(self) -> None:
+        """Have the instance replaced if it cannot answer."""
+        if not self.warm.is_set():
+            return
+        try:
+            async with asyncio.timeout(BEAT_S):
+                await self.backend.probe()
+        except Unavailable as error:
+            log.info("the next question will be told: %s", error)
+        except (Exception, SystemExit) as error:
+            log.warning("the instance does not answer", exc_info=error)
+            self.broke(error)
+
+    def broke(self, error: BaseException) -> None:
+        """Have the instance replaced as soon as it may be; requests wait for the new one."""
+        if self.warm.is_set():
+            self.warm.clear()
+            self.crashed(error)
+            self.news.set()
+
+    def crashed(self, error: BaseException) -> None:
+        """Count a crash of the instance, and say so until there is one that works."""
+        self.gate.crashed(_words(error))
+        self.heart.note = _words(error)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for so long, or until there is news."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.news.wait()
+        except TimeoutError:
+            return
+        self.news.clear()
+
+    # --- requests
 
     def on_event(self, event: link.ServerEvent) -> None:
         """Take what the pipe brings."""
@@ -106,8 +241,10 @@ class Worker:
                 self.heart.epoch = epoch
                 nudge(self.home)
             case link.RequestReceived(request_id=request_id, payload=payload):
-                loop = asyncio.get_running_loop()
-                self.tasks[request_id] = loop.create_task(self.serve(request_id, payload))
+                task = self.loop.create_task(self.serve(request_id, payload))
+                # Not in `serve`, which never runs when it is cancelled at once.
+                task.add_done_callback(lambda _: self.tasks.pop(request_id, None))
+                self.tasks[request_id] = task
             case link.CancelReceived(request_id=request_id):
                 if known := self.tasks.get(request_id):
                     known.cancel()
@@ -122,7 +259,6 @@ class Worker:
     async def serve(self, request_id: int, payload: bytes) -> None:
         """Answer one request: whatever happens becomes exactly one REPLY or FAILURE."""
         outcome = await self.outcome(request_id, payload)
-        del self.tasks[request_id]
         if isinstance(outcome, Reply):
             try:
                 self.server.reply(request_id, msgspec.msgpack.encode(outcome))
@@ -140,17 +276,16 @@ class Worker:
                 return await self.answer(request_id, request)
         except asyncio.CancelledError:
             await self.look_after()  # a cancelled instance may have ended itself
+            if self.stopping.is_set():
+                return Failure(kind="draining", message="cancelled when the worker had to end")
             return Failure(kind="timeout", message="cancelled at its deadline")
         except msgspec.MsgspecError as error:
             return Failure(kind="permanent", message=f"unreadable request: {error}")
-        except Retriable as error:
-            wait = error.retry_after_ms
-            return Failure(kind="retriable", message=str(error), retry_after_ms=wait)
-        except Permanent as error:
-            return Failure(kind="permanent", message=str(error))
-        except Exception as error:  # a backend is foreign code: whatever else it raises is Broken
-            log.warning("instance broken", exc_info=error)
-            self.replace()
+        except (Retriable, Permanent, Unavailable) as error:
+            return _failure(error)
+        except (Exception, SystemExit) as error:  # whatever else foreign code raises is Broken
+            log.warning("the instance broke", exc_info=error)
+            self.broke(error)
             return Failure(kind="broken", message=f"{type(error).__name__}: {error}")
 
     async def answer(self, request_id: int, request: Request) -> Reply:
@@ -160,7 +295,7 @@ class Worker:
             self.heart.progressed()
             self.server.progress(request_id, msgspec.msgpack.encode(Progress(text=text)))
 
-        deadline = asyncio.get_running_loop().time() + request.timeout_ms / 1000
+        deadline = self.loop.time() + request.timeout_ms / 1000
         self.heart.begin(request_id, deadline)
         done = False
         try:
@@ -175,43 +310,21 @@ class Worker:
         finally:
             self.heart.end(request_id, done)
 
-    async def look_after(self) -> None:
-        """Replace the instance if it cannot answer."""
-        if not self.warm.is_set():
-            return
-        try:
-            async with asyncio.timeout(BEAT_S):
-                await self.backend.probe()
-        except (AutopollError, TimeoutError) as error:
-            log.warning("instance broken", exc_info=error)
-            self.replace()
-
-    def replace(self) -> None:
-        """Throw the instance away and warm up a new one; requests wait for it meanwhile."""
-        if self.warm.is_set():
-            self.warm.clear()
-            self.replacing = asyncio.get_running_loop().create_task(self._replace())
-
-    async def _replace(self) -> None:
-        try:
-            await self.backend.stop()
-            self.backend = open_backend(self.section.backend, self.setting)
-            await self.warm_up()
-        except AutopollError as error:
-            # supervisord starts a new worker, under its back-off; this one has nothing to offer.
-            self.failure = error
-            self.stopping.set()
-
     async def drain(self) -> None:
         """Finish what is in flight; cancel what is not done at the deadline."""
         self.heart.state = State.DRAINING
         self.server.drain()
         running = list(self.tasks.values())
-        if running and not self.failure:
+        if running and self.warm.is_set():
             await asyncio.wait(running, timeout=self.drain_timeout)
-        for task in self.tasks.values():
+        await self.cancel_all()
+
+    async def cancel_all(self) -> None:
+        """Have every request come to its end now."""
+        running = list(self.tasks.values())
+        for task in running:
             task.cancel()
-        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def run(home: Home, config: Config, shard: str, number: int) -> None:
@@ -222,23 +335,44 @@ def run(home: Home, config: Config, shard: str, number: int) -> None:
         )
     name = instance_name(shard, number)
     logs.setup(home.log, name)
-    with (
-        hold(home.locks / f"{name}.lock", name),
-        closing(Heart.open(home.beats, name, "worker")) as heart,
-    ):
-        # Under the lock whatever carries our name was left by a dead predecessor.
-        sweep({"AUTOPOLL_SUPERVISED": str(home.supervisord_conf.parent), "AUTOPOLL_INSTANCE": name})
-        os.environ["AUTOPOLL_INSTANCE"] = name
-        asyncio.run(_run(home, config, shard, number, heart))
+    with hold(home.locks / f"{name}.lock", name):
+        worker = Worker(home, config, shard, number)
+        before = heartbeat.read(home.beats / name)
+        with Heart.open(home.beats, name, "worker") as heart:
+            # Under the lock whatever carries our name was left by a dead predecessor.
+            tree = str(home.supervisord_conf.parent)
+            sweep({"AUTOPOLL_SUPERVISED": tree, "AUTOPOLL_INSTANCE": name})
+            os.environ["AUTOPOLL_INSTANCE"] = name
+            if before:
+                _learn(worker, before, heart)
+            asyncio.run(worker.run(heart))
 
 
-async def _run(home: Home, config: Config, shard: str, number: int, heart: Heart) -> None:
-    await Worker(home, config, shard, number).run(heart)
+def _learn(worker: Worker, before: Beat, heart: Heart) -> None:
+    """Draw the conclusion from how the incarnation before ended."""
+    if heart.crashed and before.state is not State.HELD:  # then nothing had been tried
+        said = f": {before.note}" if before.note else ""
+        worker.gate.crashed(f"process {before.pid} ended while {before.state}{said}")
+    elif before.state is State.STOPPED:
+        pauses.remove(worker.home, worker.setting.shard)  # somebody wants it to try again
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
+def _failure(error: Retriable | Permanent | Unavailable) -> Failure:
+    match error:
+        case Retriable():
+            wait = error.retry_after_ms
+            return Failure(kind="retriable", message=str(error), retry_after_ms=wait)
+        case Unavailable():
+            return Failure(
+                kind="unavailable",
+                message=str(error),
+                retry_after_ms=error.resume_after_ms,
+                cause=error.kind,
+            )
+        case Permanent():
+            return Failure(kind="permanent", message=str(error))
+
+
+def _words(error: BaseException) -> str:
+    known = isinstance(error, AutopollError | FifoError)
+    return str(error) if known else f"{type(error).__name__}: {error}"

@@ -4,6 +4,7 @@ To it:    {"id":7,"question":…,"context":[…],"context_file":…,"conversatio
           {"cancel":7}
 From it:  {"id":7,"answer":…,"sources":[…],"usage":{…}}
           {"id":7,"error":…,"retriable":true,"retry_after_ms":…}
+          {"id":7,"error":…,"unavailable":"quota","resume_after_ms":…}
           {"id":7,"progress":…}
           {"ready":true}
 
@@ -23,13 +24,20 @@ import msgspec
 
 from autopoll.backends.child import Child
 from autopoll.backends.context import Context
-from autopoll.backends.contract import Broken, Permanent, Report, Retriable, Setting
+from autopoll.backends.contract import (
+    Broken,
+    Permanent,
+    Report,
+    Retriable,
+    Setting,
+    Unavailable,
+)
 from autopoll.backends.environment import child_environment
 from autopoll.backends.options import Options, read_options
 from autopoll.errors import ConfigError
 from autopoll.message import Answer
 from autopoll.redact import redact
-from autopoll.request import Reply, Request
+from autopoll.request import Cause, Reply, Request
 from autopoll.timing import Duration
 
 CANCEL_S = 1.0  # to let go of a cancelled question
@@ -62,6 +70,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     retriable: bool = False
     retry_after_ms: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    unavailable: Cause | None = None
+    resume_after_ms: Annotated[int, msgspec.Meta(ge=0)] | None = None
     progress: str | None = None
     ready: bool = False
 
@@ -239,6 +249,12 @@ def _reply(outcome: Line | Broken) -> Reply:
     if isinstance(outcome, Broken):
         raise outcome
     if outcome.error is not None:
+        if outcome.unavailable is not None:
+            raise Unavailable(
+                outcome.error,
+                kind=outcome.unavailable,
+                resume_after_ms=outcome.resume_after_ms,
+            )
         if outcome.retriable:
             raise Retriable(outcome.error, retry_after_ms=outcome.retry_after_ms)
         raise Permanent(outcome.error)

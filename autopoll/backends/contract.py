@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from autopoll.errors import AutopollError
-from autopoll.request import Reply, Request
+from autopoll.request import Cause, Reply, Request
 
 Report = Callable[[str], None]  # tells the asker how the work goes
 
@@ -38,6 +38,21 @@ class Permanent(AutopollError):
     """Asking again will not help: the text becomes the error answer."""
 
 
+class Unavailable(AutopollError):
+    """The service behind the backend works for nobody just now, and a new instance would not help.
+
+    The shard is paused and its questions are kept: until the time given, else ever longer; with
+    bad `credentials` it is tried every five minutes, whatever the time given.
+    """
+
+    def __init__(
+        self, what: str, mend: str = "", *, kind: Cause, resume_after_ms: int | None = None
+    ) -> None:
+        super().__init__(what, mend)
+        self.kind: Cause = kind
+        self.resume_after_ms = resume_after_ms
+
+
 class Broken(AutopollError):
     """The instance cannot go on; the worker replaces it, and the query is tried again."""
 
@@ -48,13 +63,13 @@ class Backend(Protocol):
     concurrency: int  # requests it takes at once; more wait in the bridge
 
     async def start(self) -> None:
-        """Load the context and warm up; raise Broken when it cannot."""
+        """Load the context and warm up; raise Broken or Unavailable when it cannot."""
         ...
 
     async def answer(self, request: Request, report: Report) -> Reply:
-        """Answer one question; raise Retriable, Permanent or Broken. Cancellation stops the work.
+        """Answer one question; raise Retriable, Permanent, Unavailable or Broken.
 
-        After a cancellation the next answer must not be the cancelled one's.
+        Cancellation stops the work, and the next answer must not be the cancelled one's.
         """
         ...
 

@@ -1,0 +1,45 @@
+"""Small files that are there whole or not at all, whoever is killed while writing them."""
+
+import os
+import stat
+from pathlib import Path
+
+_LARGEST = 1024 * 1024
+
+
+def get(path: Path) -> bytes | None:
+    """Return the content of a small regular file; None when there is none to be read."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe must not hold us
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, _LARGEST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    finally:
+        os.close(descriptor)
+
+
+def put(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Put content in a private file (0600) by rename, so that a reader sees the old or the new.
+
+    With `durable` it also outlives a power cut. Raises OSError with the old content in place.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+        fresh.rename(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
