@@ -39,6 +39,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "health": ("status:health", "Check that questions would be answered, for monitors."),
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),
         "dead": ("dead:dead", "Show, retry and drop dead letters."),
+        "faults": ("faults:faults", "Break a scratch home and show that nothing is lost."),
         "logs": ("logs:logs", "Show the logs, and follow them."),
     },
     "Processes, started by supervisord": {
