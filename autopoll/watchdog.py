@@ -13,45 +13,36 @@ import logging
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import msgspec
 
 from autopoll import logs
 from autopoll.home import Home, socket_path
 from autopoll.lock import hold
-from autopoll.process import evidence, heartbeat, orphans, signals
-from autopoll.process.casebook import CONTINUED, Casebook
+from autopoll.process import evidence, heartbeat, signals
+from autopoll.process.allowance import Allowances
+from autopoll.process.casebook import DRAINED, LEFT, Casebook
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
+from autopoll.process.parent import Parent
+from autopoll.process.patient import Patient
 from autopoll.process.reviver import Reviver
 from autopoll.process.supervisor import Supervisor
+from autopoll.process.treatment import Treatment
 from autopoll.process.verdict import Limits, Sample, Verdict, judge
 from autopoll.process.vitals import boot_id, vitals
+from autopoll.process.weighing import Weighing
 
 NAME = "watchdog"
 LOOP_S = 1.0
 GAP_S = 3.0  # a longer pause of our own makes every age meaningless
-DEATH_S = 5.0  # from KILL until a process is called undying
-CONTINUE_ONCE_IN_S = 60.0
-EVIDENCE_S = 3.0  # reading /proc can hang as the process itself does
 REAPED_S = 0.2  # the exit status is known once supervisord has waited for the process
+THREADS = 32  # that wait for evidence and for deaths; as many may hang in one storm
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Patient:
-    """One incarnation of one process."""
-
-    beat: Beat
-    pidfd: int
-    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=10))
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    continued_at: float | None = None
-    in_treatment: bool = False
-    doomed: bool = False  # killed by us: its death is no incident of its own
 
 
 class Watchdog:
@@ -62,7 +53,11 @@ class Watchdog:
         self.heart = heart
         self.limits = limits
         self.casebook = Casebook(home.incidents)
+        self.treatment = Treatment(home, self.casebook)
         self.reviver = Reviver(Supervisor(socket_path(home)), self.casebook)
+        self.parent = Parent(home.run / "supervisord.pid", self.casebook)
+        self.allowances = Allowances(home)
+        self.weighing = Weighing(home, self.allowances, self.treatment, self.casebook)
         self.patients: dict[str, Patient] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
@@ -71,6 +66,7 @@ class Watchdog:
     async def run(self) -> None:
         """Watch until told to stop, or until supervisord is gone."""
         self.loop = loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(THREADS))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         Lifeline().attach(loop, self.stopping.set)
@@ -88,6 +84,10 @@ class Watchdog:
                 self.examine(beat.name)
             living = [each for each in beats if self.is_living(each)]
             self.casebook.close_recovered(living)
+            self.parent.look(now, self.awake_since)
+            if self.weighing.is_due(now):
+                self.allowances.refresh()
+                self.begin(self.weighing.look(self.patients.values()))
             if self.reviver.is_due(now, {each.name for each in beats if each not in living}):
                 self.begin(self.reviver.look())
             await self.pause()
@@ -97,7 +97,7 @@ class Watchdog:
         """Forget all ages: we were stopped or suspended, and so may everyone have been."""
         self.awake_since = now
         for patient in self.patients.values():
-            patient.samples.clear()
+            patient.forget()
 
     def meet(self, beat: Beat) -> None:
         """Take on an incarnation that is new, and account for a death that nobody saw."""
@@ -109,7 +109,7 @@ class Watchdog:
             self.on_death(patient)
         if beat.crashed and not self.casebook.is_accounted(beat.name, beat.crashed):
             self.note_missed(beat.name, beat.crashed, f"{beat.name} runs again as {beat.pid}")
-        if beat.name != self.heart.name and beat.state is not State.STOPPED:
+        if beat.name != self.heart.name and not beat.state.is_over:
             self.admit(beat)
 
     def admit(self, beat: Beat) -> None:
@@ -122,13 +122,11 @@ class Watchdog:
         if pidfd is not None:
             os.close(pidfd)
         if not self.casebook.is_accounted(beat.name, beat.pid):
-            self.note_missed(beat.name, beat.pid, _last_words(beat))
+            self.note_missed(beat.name, beat.pid, evidence.last_words(beat))
 
     def note_missed(self, name: str, pid: int, seen: str) -> None:
         """Record a death that was found afterwards."""
-        self.casebook.note(
-            name, Verdict.DEAD, "left to supervisord", f"found dead; {seen}", pid=pid
-        )
+        self.casebook.note(name, Verdict.DEAD, LEFT, f"found dead; {seen}", pid=pid)
 
     def is_living(self, beat: Beat) -> bool:
         """Tell whether the process that beat is one we watch, or ourselves."""
@@ -142,20 +140,16 @@ class Watchdog:
         beat = patient.beat
         del self.patients[beat.name]
         patient.ended.set()
-        self.casebook.account(beat.name, beat.pid)
-        if patient.doomed or self.ended_well(beat):
+        latest = heartbeat.read(self.home.beats / beat.name)
+        if patient.doomed or (latest and _ended_well(latest, beat)):
             os.close(patient.pidfd)
+            self.casebook.account(beat.name, beat.pid)
         else:
             self.begin(self.account_for(patient, time.monotonic()))
-
-    def ended_well(self, beat: Beat) -> bool:
-        """Tell whether the process had said that it was ending."""
-        latest = heartbeat.read(self.home.beats / beat.name)
-        if latest is None:
-            return False
-        if _same(latest, beat):
-            return latest.state is State.STOPPED
-        return latest.crashed != beat.pid
+        if patient.draining_since is not None:
+            self.begin(self.treatment.clear_up(patient))
+        elif latest and _same(latest, beat) and latest.state is State.RETIRED:
+            self.casebook.note(beat.name, Verdict.RECYCLED, DRAINED, latest.note, pid=beat.pid)
 
     async def account_for(self, patient: Patient, clock: float) -> None:
         """Record a death together with what it died of."""
@@ -166,8 +160,8 @@ class Watchdog:
         self.casebook.note(
             beat.name,
             Verdict.DEAD,
-            "left to supervisord",
-            f"{cause}; {_last_words(beat)}",
+            LEFT,
+            f"{cause}; {evidence.last_words(beat)}",
             pid=beat.pid,
             clock=clock,
         )
@@ -177,88 +171,55 @@ class Watchdog:
     def examine(self, name: str) -> None:
         """Judge a process, and begin to treat it when something is wrong."""
         patient = self.patients.get(name)
-        if patient is None or patient.in_treatment:
+        if patient is None or patient.in_treatment or patient.doomed:
             return
         verdict = self.judge(patient)
         if verdict.is_bad:
-            patient.in_treatment = True
             self.begin(self.treat(patient, verdict))
+        elif patient.draining_since and patient.drained_for:
+            late = time.monotonic() - patient.draining_since
+            if late > self.limits.draining:
+                seen = f"told to end {late:.0f} s ago"
+                self.begin(self.treatment.kill(patient, patient.drained_for, seen))
 
     def judge(self, patient: Patient) -> Verdict:
         """Take a sample and return the verdict on all of them."""
         reading = vitals(patient.beat.pid)
         if reading is None or reading.started != patient.beat.started:
             return Verdict.HEALTHY  # dead: its pidfd is about to say so
+        if patient.reported and not reading.blocked:
+            patient.reported = False
+            self.casebook.close(patient.name, Verdict.UNINTERRUPTIBLE, time.monotonic())
         patient.samples.append(Sample(time.monotonic(), patient.beat, reading))
-        return judge(patient.samples, self.awake_since, self.limits)
+        limits = self.limits
+        if allowed := self.allowances.of(patient.name).progress_s:
+            limits = msgspec.structs.replace(limits, progress=allowed)
+        return judge(patient.samples, self.awake_since, limits)
 
     async def treat(self, patient: Patient, verdict: Verdict) -> None:
         """Save the evidence, look once more, and do what the verdict asks for."""
-        seen = await self.collect(patient, verdict)
-        patient.beat = self.latest(patient.beat)
-        if patient.ended.is_set() or self.judge(patient) is not verdict:
-            log.info("%s: %s no more; %s", patient.beat.name, verdict, seen)
-            patient.in_treatment = False
-        elif verdict is Verdict.STOPPED and self.may_continue(patient):
-            self.resume(patient, seen)
-            patient.in_treatment = False
-        else:
-            await self.kill(patient, verdict, seen)
-
-    async def collect(self, patient: Patient, verdict: Verdict) -> str:
-        """Collect evidence, but not for long: who hangs in the kernel hangs readers of /proc."""
+        patient.in_treatment = True
+        blocked = verdict is Verdict.UNINTERRUPTIBLE
         try:
-            async with asyncio.timeout(EVIDENCE_S):
-                return await asyncio.to_thread(
-                    evidence.collect, self.home, patient.beat, str(verdict)
-                )
-        except TimeoutError:
-            return f"{_last_words(patient.beat)}; /proc does not answer"
+            if blocked and patient.reported and not patient.is_overdue(self.limits.overdue):
+                return
+            seen = await evidence.collect(self.home, patient.beat, verdict)
+            patient.beat = self.latest(patient.beat)
+            if patient.ended.is_set() or self.judge(patient) is not verdict:
+                log.info("%s: %s no more; %s", patient.name, verdict, seen)
+            elif verdict is Verdict.STOPPED and self.treatment.may_resume(patient):
+                self.treatment.resume(patient, seen)
+            elif blocked and not patient.is_overdue(self.limits.overdue):
+                self.treatment.report(patient, verdict, seen)
+            else:
+                await self.treatment.kill(patient, verdict, seen)
+        finally:
+            patient.in_treatment = False
 
     def latest(self, beat: Beat) -> Beat:
         """Return what the same incarnation says now."""
         found = heartbeat.read(self.home.beats / beat.name)
         return found if found and _same(found, beat) else beat
-
-    def may_continue(self, patient: Patient) -> bool:
-        """Tell whether it has not been continued lately; who stops again at once is replaced."""
-        at = patient.continued_at
-        return at is None or time.monotonic() - at > CONTINUE_ONCE_IN_S
-
-    def resume(self, patient: Patient, seen: str) -> None:
-        """Let a stopped process go on, its backend's children with it."""
-        beat = patient.beat
-        patient.continued_at = time.monotonic()
-        patient.samples.clear()
-        self.casebook.note(beat.name, Verdict.STOPPED, CONTINUED, seen, pid=beat.pid)
-        signals.send_group(beat.pid, beat.started, signal.SIGCONT)
-
-    async def kill(self, patient: Patient, verdict: Verdict, seen: str) -> None:
-        """Kill the process group, see it dead, and end what it leaves behind.
-
-        No TERM before: who has let its deadline and CANCEL pass, or whose loop stands still, would
-        only make the asker wait longer. Its children are given one.
-        """
-        beat = patient.beat
-        children = await asyncio.to_thread(orphans.find, self.marks(beat), [beat.pid])
-        patient.doomed = True
-        self.casebook.note(beat.name, verdict, "killed", seen, pid=beat.pid)
-        signals.send_group(beat.pid, beat.started, signal.SIGKILL)
-        try:
-            async with asyncio.timeout(DEATH_S):
-                await patient.ended.wait()
-        except TimeoutError:
-            # In uninterruptible sleep the signal stays pending; a second one would add nothing.
-            log.error("%s: process %d does not die", beat.name, beat.pid)
-        for child in await asyncio.to_thread(orphans.end, children):
-            log.error("%s: child %d (%s) does not die", beat.name, child.pid, child.command)
-
-    def marks(self, beat: Beat) -> dict[str, str]:
-        """Return what every process that this one started carries in its environment."""
-        return {
-            "AUTOPOLL_SUPERVISED": str(self.home.supervisord_conf.parent),
-            "AUTOPOLL_INSTANCE": beat.name,
-        }
 
     # --- the loop
 
@@ -309,9 +270,11 @@ def _same(one: Beat, other: Beat) -> bool:
     return (one.pid, one.started) == (other.pid, other.started)
 
 
-def _last_words(beat: Beat) -> str:
-    working = f" with request {beat.request_id}" if beat.request_id is not None else ""
-    return f"last said to be {beat.state}{working}"
+def _ended_well(latest: Beat, beat: Beat) -> bool:
+    """Tell from the latest beat whether an incarnation that is dead had said that it was ending."""
+    if _same(latest, beat):
+        return latest.state.is_over
+    return latest.crashed != beat.pid
 
 
 def _cause(status: int | None) -> str:

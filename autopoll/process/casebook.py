@@ -12,7 +12,17 @@ from autopoll.process.heartbeat import Beat, State
 from autopoll.process.incidents import Incident
 from autopoll.process.vitals import boot_id
 
-CONTINUED = "continued"  # the one action that lets the process live
+# What is done; these let the process live …
+CONTINUED = "continued"
+TOLD = "told to reap"
+REPORTED = "reported"
+# … and these do not.
+DRAINED = "drained"
+KILLED = "killed"
+RESTARTED = "started again"
+LEFT = "left to supervisord"
+
+_LIVES_ON = (CONTINUED, TOLD, REPORTED)
 _AT_WORK = (State.IDLE, State.BUSY)
 
 log = logging.getLogger(__name__)
@@ -25,7 +35,7 @@ class Casebook:
         self._path = path
         known = [each for each in incidents.read(path) if each.boot_id == boot_id()]
         self._open = [each for each in known if each.recovered_ms is None]
-        self._accounted = {(each.process, each.pid) for each in known if each.action != CONTINUED}
+        self._accounted = {(each.process, each.pid) for each in known if _has_ended(each.action)}
 
     def note(
         self,
@@ -38,7 +48,7 @@ class Casebook:
         clock: float | None = None,
     ) -> None:
         """Record an incident; on a full disk it goes to nobody, and the watch goes on."""
-        if action != CONTINUED:
+        if _has_ended(action):
             self.account(process, pid)
         log.warning("%s: %s, %s; %s", process, verdict, action, evidence)
         try:
@@ -75,10 +85,11 @@ class Casebook:
             if moment is not None:
                 self._close(incident, moment)
 
-    def close(self, process: str, moment: float) -> None:
-        """Close the incidents of what has no heartbeat (CLOCK_MONOTONIC seconds)."""
+    def close(self, process: str, verdict: str, moment: float) -> None:
+        """Close the incidents of a process that lives on, for what was wrong with it is over."""
         for incident in list(self._open):
-            if incident.process == process:
+            mine = (incident.process, incident.verdict) == (process, verdict)
+            if mine and not _has_ended(incident.action):
                 self._close(incident, moment)
 
     def _close(self, incident: Incident, moment: float) -> None:
@@ -87,6 +98,11 @@ class Casebook:
         except OSError as error:
             log.error("recovery of %s could not be written: %s", incident.process, error)
         self._open.remove(incident)
+
+
+def _has_ended(action: str) -> bool:
+    """Tell whether the action is the end of the process, or follows it."""
+    return action not in _LIVES_ON
 
 
 def _worked_again(incident: Incident, beat: Beat) -> float | None:
@@ -98,4 +114,4 @@ def _worked_again(incident: Incident, beat: Beat) -> float | None:
         return max(beat.ready_at or 0.0, incident.clock)
     if incident.action == CONTINUED and beat.loop_beat > incident.clock:
         return beat.loop_beat
-    return None  # it is being killed
+    return None  # it is ending, or what is wrong with it is still to pass

@@ -4,6 +4,7 @@ The stacks come from faulthandler, which every role sets to SIGUSR1: it runs in 
 itself and so shows the line even of a process that holds its interpreter lock or is deadlocked.
 """
 
+import asyncio
 import shutil
 import signal
 import time
@@ -22,14 +23,29 @@ from autopoll.redact import redact
 
 _KEPT = 100  # folders
 _STACKS_WITHIN = 0.5
+_PROC_WITHIN = 3.0
 
 
-def collect(home: Home, beat: Beat, verdict: str) -> str:
+async def collect(home: Home, beat: Beat, verdict: str) -> str:
     """Save what can be seen of the process to a folder, and return the gist in a sentence.
 
-    Takes up to half a second. Whatever cannot be seen is missing, because a kill that is due must
-    not wait for it.
+    Takes up to half a second, or three when /proc does not answer: who hangs in the kernel can hang
+    its readers. Whatever cannot be seen is missing, because a kill that is due must not wait.
     """
+    try:
+        async with asyncio.timeout(_PROC_WITHIN):
+            return await asyncio.to_thread(_collect, home, beat, verdict)
+    except TimeoutError:
+        return f"{last_words(beat)}; /proc does not answer"
+
+
+def last_words(beat: Beat) -> str:
+    """Return what a process said of itself before it ended."""
+    working = f" with request {beat.request_id}" if beat.request_id is not None else ""
+    return f"last said to be {beat.state}{working}"
+
+
+def _collect(home: Home, beat: Beat, verdict: str) -> str:
     now = time.monotonic()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
     folder = home.evidence / f"{stamp}-{beat.name}"
@@ -98,8 +114,10 @@ def _waits_in(pid: int) -> str:
 def _stacks(path: Path, beat: Beat) -> str:
     """Ask the process for the stacks of all its threads and return them."""
     reading = vitals(beat.pid)
-    if reading is None or reading.stopped or not catches(beat.pid, signal.SIGUSR1):
-        return ""  # it could not answer, or would die of the question
+    if reading is None or reading.stopped or reading.blocked:
+        return ""  # it could not answer
+    if not catches(beat.pid, signal.SIGUSR1):
+        return ""  # it would die of the question
     before = _size(path)
     if not signals.send(beat.pid, beat.started, signal.SIGUSR1):
         return ""

@@ -40,17 +40,23 @@ def find(marks: Mapping[str, str], spare: Iterable[int] = ()) -> list[Marked]:
         if not entry.isdigit() or int(entry) in spared:
             continue
         try:
-            environment = Path(f"/proc/{entry}/environ").read_bytes()
-            if not wanted <= set(environment.split(b"\0")):
+            if not wanted <= _environment(entry):
+                continue
+            reading = vitals(int(entry))
+            # Again, for the number may have gone to a stranger before its start time was read.
+            if reading is None or not wanted <= _environment(entry):
                 continue
             command = Path(f"/proc/{entry}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-        reading = vitals(int(entry))
-        if reading is not None and reading.state not in "ZX":
-            words = command.replace(b"\0", b" ").decode("utf-8", "replace").strip()
-            found.append(Marked(reading.pid, reading.started, words))
+        words = command.replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        found.append(Marked(reading.pid, reading.started, words))
     return found
+
+
+def _environment(pid: str) -> set[bytes]:
+    """Return what the process was started with; nothing once it has ended."""
+    return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
 
 
 def sweep(

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 
 from autopoll.errors import AutopollError, Exit, SupervisorError
 from autopoll.process.budget import Budget
-from autopoll.process.casebook import Casebook
+from autopoll.process.casebook import REPORTED, RESTARTED, Casebook
 from autopoll.process.supervisor import Program, Supervisor
+from autopoll.process.verdict import Verdict
 
 SUPERVISORD = "supervisord"
 _LOOK_EVERY_S = 5.0
@@ -25,11 +26,12 @@ log = logging.getLogger(__name__)
 
 
 class Reviver:
-    """The watchdog's dealings with one supervisord."""
+    """The dealings with one supervisord, about all of its programs or about one."""
 
-    def __init__(self, supervisor: Supervisor, casebook: Casebook) -> None:
+    def __init__(self, supervisor: Supervisor, casebook: Casebook, only: str | None = None) -> None:
         self._supervisor = supervisor
         self._casebook = casebook
+        self._only = only
         self._budgets: dict[str, Budget] = {}
         self._down_by_intent: set[str] = set()
         self._next_look = 0.0
@@ -55,7 +57,8 @@ class Reviver:
             self._answered()
             self._down_by_intent = {each.name for each in programs if _is_down_by_intent(each)}
             for program in programs:
-                await self._tend(program)
+                if self._only in (None, program.name):
+                    await self._tend(program)
         except SupervisorError as error:
             self._failed(error)
         finally:
@@ -76,8 +79,8 @@ class Reviver:
         pause = max(0.0, budget.due - now)
         self._casebook.note(
             program.name,
-            "dead",
-            "started again",
+            Verdict.DEAD,
+            RESTARTED,
             f"supervisord had given it up ({program.state}: {why}); "
             f"not started again within {pause:.0f} s",
         )
@@ -91,9 +94,8 @@ class Reviver:
             log.warning("%s: %s", name, error.what)
 
     def _answered(self) -> None:
-        if self._timeouts >= _HUNG_AFTER:
-            self._casebook.close(SUPERVISORD, time.monotonic())
         self._timeouts = 0
+        self._casebook.close(SUPERVISORD, Verdict.SUPERVISOR_HUNG, time.monotonic())
 
     def _failed(self, error: SupervisorError) -> None:
         if not error.hung:
@@ -103,8 +105,8 @@ class Reviver:
         if self._timeouts == _HUNG_AFTER:
             self._casebook.note(
                 SUPERVISORD,
-                "supervisor-hung",
-                "reported",
+                Verdict.SUPERVISOR_HUNG,
+                REPORTED,
                 f"{error.what}, {_HUNG_AFTER} times in a row",
             )
 

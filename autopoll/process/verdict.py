@@ -4,20 +4,25 @@ psutil cannot tell hung from busy: a deadlock, a lost reply and a slow model are
 CPU, and a busy loop looks like an endless one. So a process declares the deadline of its work, and
 within it is *never* killed, whatever else it looks like. The rules, the first that fits:
 
-    stopped       job control has held it for over 2 s
-    hung-request  the earliest deadline has passed by over 2 s (the poller cancels at the deadline)
-    busy          a request is in flight within its deadline: leave it alone
-    hung-start    starting for over 75 s (a worker gives its backend 60 s and then fails by itself)
-    frozen        no sign of any thread for over 5 s, and next to no CPU used
-    hung-idle     no sign of its main loop for over 5 s; 40 s when draining, for it waits there
-    healthy       anything else
+    stopped          job control has held it for over 2 s
+    uninterruptible  in state D for over 10 s without CPU or a beat; before that it is left alone
+    hung-request     the earliest deadline has passed by over 2 s (the poller cancels at it)
+    no-progress      no step of the work for over the shard's own limit, if it has one, and 2 s
+    busy             a request is in flight within its deadline: leave it alone
+    hung-start       starting for over 75 s (a worker gives its backend 60 s, then fails by itself)
+    frozen           no sign of any thread for over 5 s, and next to no CPU used
+    hung-idle        no sign of its main loop for over 5 s; 40 s when draining, for it waits there
+    healthy          anything else
 
 A verdict counts when two samples in a row lead to it (`stopped` spans three as it is). Ages are
 counted from the judge's own waking at the earliest: after a suspend everything looks old, and
 nobody is to blame.
+
+The state is that of the thread-group leader. One that has ended while other threads live reads as a
+zombie, and is judged like any other: its beats tell.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -27,16 +32,23 @@ from autopoll.process.vitals import Vitals
 
 
 class Verdict(StrEnum):
-    """What a process is found to be; `dead` comes from its pidfd, not from a sample."""
+    """What a process is found to be."""
 
     HEALTHY = "healthy"
     BUSY = "busy"
-    DEAD = "dead"
     STOPPED = "stopped"
+    UNINTERRUPTIBLE = "uninterruptible"
     FROZEN = "frozen"
     HUNG_START = "hung-start"
     HUNG_REQUEST = "hung-request"
     HUNG_IDLE = "hung-idle"
+    NO_PROGRESS = "no-progress"
+    # Not from samples: from a pidfd, from what the process weighs, from its own word, from RPC.
+    DEAD = "dead"
+    LEAK = "leak"
+    ZOMBIE_CHILDREN = "zombie-children"
+    RECYCLED = "recycled"
+    SUPERVISOR_HUNG = "supervisor-hung"
 
     @property
     def is_bad(self) -> bool:
@@ -60,6 +72,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     overdue: float = 2.0
     starting: float = 75.0
     draining: float = 40.0
+    blocked: float = 10.0
+    progress: float | None = None
     # A share of a core: threads that wait for the interpreter lock look for it 200 times a second.
     asleep: float = 0.05
 
@@ -93,15 +107,21 @@ def _look(samples: Sequence[Sample], awake_since: float, limits: Limits) -> Verd
         return now.at - max(moment, awake_since)
 
     if now.vitals.stopped:
-        held_since = now.at
-        for sample in reversed(samples):
-            if not sample.vitals.stopped:
-                break
-            held_since = sample.at
-        return Verdict.STOPPED if now.at - held_since >= limits.stopped else Verdict.HEALTHY
+        held = _latest(samples, lambda vitals: vitals.stopped)
+        lasted = now.at - held[0].at >= limits.stopped
+        return Verdict.STOPPED if lasted else Verdict.HEALTHY
+    if now.vitals.blocked:
+        held = _latest(samples, lambda vitals: vitals.blocked)
+        silent = min(now.at - held[0].at, age(beat.loop_beat)) > limits.blocked
+        if silent and _cpu_share(held) <= limits.asleep:
+            return Verdict.UNINTERRUPTIBLE
+        return Verdict.HEALTHY if beat.request_deadline is None else Verdict.BUSY
     if beat.request_deadline is not None:
-        overdue = age(beat.request_deadline) > limits.overdue
-        return Verdict.HUNG_REQUEST if overdue else Verdict.BUSY
+        if age(beat.request_deadline) > limits.overdue:
+            return Verdict.HUNG_REQUEST
+        if limits.progress and age(beat.progressed_at) > limits.progress + limits.overdue:
+            return Verdict.NO_PROGRESS
+        return Verdict.BUSY
     if beat.state is State.STARTING:
         return Verdict.HUNG_START if age(beat.loop_beat) > limits.starting else Verdict.HEALTHY
     silence = [sample for sample in samples if sample.at > beat.thread_beat]
@@ -111,6 +131,14 @@ def _look(samples: Sequence[Sample], awake_since: float, limits: Limits) -> Verd
     if age(beat.loop_beat) > (limits.draining if draining else limits.silent):
         return Verdict.HUNG_IDLE
     return Verdict.HEALTHY
+
+
+def _latest(samples: Sequence[Sample], holds: Callable[[Vitals], bool]) -> Sequence[Sample]:
+    """Return the samples at the end, without a gap, of which something holds."""
+    first = len(samples)
+    while first and holds(samples[first - 1].vitals):
+        first -= 1
+    return samples[first:]
 
 
 def _cpu_share(samples: Sequence[Sample]) -> float:

@@ -15,6 +15,7 @@ class Vitals(msgspec.Struct, frozen=True):
     """One reading of /proc/<pid>/stat."""
 
     pid: int
+    name: str  # of the executable, 15 bytes at most
     state: str  # R S D T t Z X …, of the thread-group leader
     parent: int
     group: int
@@ -28,6 +29,16 @@ class Vitals(msgspec.Struct, frozen=True):
         """Whether job control holds it still; being traced ("t") is an operator's business."""
         return self.state == "T"
 
+    @property
+    def blocked(self) -> bool:
+        """Whether it is in uninterruptible sleep, where no signal reaches it, or only KILL."""
+        return self.state == "D"
+
+    @property
+    def zombie(self) -> bool:
+        """Whether it has ended and is not reaped; a leader whose other threads live has not."""
+        return self.state in "ZX" and self.threads <= 1
+
 
 def vitals(pid: int) -> Vitals | None:
     """Return a reading of the process, or None when there is no such process."""
@@ -36,9 +47,11 @@ def vitals(pid: int) -> Vitals | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The command stands in parentheses and may hold any byte, so the fields count from the last.
-    fields = line[line.rindex(b")") + 2 :].split()
+    end = line.rindex(b")")
+    fields = line[end + 2 :].split()
     return Vitals(
         pid=pid,
+        name=line[line.index(b"(") + 1 : end].decode("utf-8", "replace"),
         state=fields[0].decode(),
         parent=int(fields[1]),
         group=int(fields[2]),
@@ -47,6 +60,12 @@ def vitals(pid: int) -> Vitals | None:
         started=int(fields[19]),
         rss_bytes=int(fields[21]) * _PAGE,
     )
+
+
+def all_vitals() -> list[Vitals]:
+    """Return a reading of every process there is."""
+    names = os.listdir("/proc")  # noqa: PTH208 - thousands of Paths would cost more
+    return [each for name in names if name.isdigit() and (each := vitals(int(name))) is not None]
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from place import until
-from ward import PATIENT, WATCHDOG, Ward, stop
+from ward import PATIENT, WATCHDOG, Ward, is_stopped, stop
 
 from autopoll.errors import NotFound, SupervisorError
 from autopoll.process.supervisor import Program, Supervisor
@@ -161,8 +161,12 @@ def test_a_killed_program_is_back_by_itself_and_the_incident_closed(
     assert [each.verdict for each in home.incidents("worker")] == ["dead"]
 
 
-def test_a_supervisord_that_stands_still_is_reported_once_and_hangs_nobody(home: Ward) -> None:
+def test_a_stopped_supervisord_is_sent_on_its_way_once_and_then_reported(home: Ward) -> None:
     supervisord, worker = home.processes[0], home.beat("worker")
+    stop(supervisord)
+    until(lambda: not is_stopped(supervisord.pid), 6.0)
+    until(lambda: home.incidents("supervisord")[0].recovered_ms is not None)
+
     stop(supervisord)
     assert worker
     os.kill(worker.pid, signal.SIGKILL)  # so that it is asked at once
@@ -171,13 +175,15 @@ def test_a_supervisord_that_stands_still_is_reported_once_and_hangs_nobody(home:
         Supervisor(home.home.run / "s.sock", timeout=0.3).processes()
     assert hung.value.hung
     assert time.monotonic() - begun < 2
-    incident = home.incident("supervisord", "supervisor-hung", 30)
-    assert incident.action == "reported"
+    home.incident("supervisord", "supervisor-hung", 30)
     home.turns("watchdog", 2)
+    assert is_stopped(supervisord.pid)
+
     supervisord.send_signal(signal.SIGCONT)
     until(lambda: home.incidents("worker")[-1].recovered_ms)
-    until(lambda: home.incidents("supervisord")[0].recovered_ms is not None, 30)
-    assert len(home.incidents("supervisord")) == 1
+    until(lambda: all(i.recovered_ms is not None for i in home.incidents("supervisord")), 30)
+    seen = [(each.verdict, each.action) for each in home.incidents("supervisord")]
+    assert seen == [("stopped", "continued"), ("supervisor-hung", "reported")]
 
 
 # --- what is no supervisord

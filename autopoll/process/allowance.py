@@ -1,0 +1,65 @@
+"""What the shards' settings allow their workers, as far as the settings can be read.
+
+The watchdog must not depend on them: a mistake in autopoll.toml leaves the home as watched as it
+was before. A correct file takes effect within a few seconds.
+"""
+
+import logging
+
+import msgspec
+
+from autopoll.config import load
+from autopoll.errors import ConfigError
+from autopoll.home import Home
+
+log = logging.getLogger(__name__)
+
+
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one worker; None is no limit."""
+
+    progress_s: float | None = None
+    rss_bytes: int | None = None
+
+
+NOTHING_SET = Allowance()
+
+
+class Allowances:
+    """The limits of all workers, kept up to date."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._seen: tuple[int, int, int] | None = None
+        self._of: dict[str, Allowance] = {}
+
+    def of(self, name: str) -> Allowance:
+        """Return what is allowed to a process; those that are no workers have no settings."""
+        return self._of.get(name, NOTHING_SET)
+
+    def refresh(self) -> None:
+        """Read the settings again if the file is another one; a mistake in it is logged once."""
+        seen = self._look()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            config = load(self._home)
+        except ConfigError as error:
+            log.warning("the limits stay as they are: %s", error)
+            return
+        self._of = {
+            name: Allowance(
+                progress_s=config.shards[shard].progress_timeout,
+                rss_bytes=config.shards[shard].max_memory,
+            )
+            for name, shard in config.instances().items()
+        }
+
+    def _look(self) -> tuple[int, int, int]:
+        """Return what changes when the file does; zeros when there is none."""
+        try:
+            facts = self._home.config.stat()
+        except OSError:
+            return (0, 0, 0)
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size

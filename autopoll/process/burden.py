@@ -1,0 +1,132 @@
+"""What a process weighs together with everything it has started, and which of it is dead.
+
+A reading goes through all of /proc once, for every process that is watched at the same time. What
+outlived its parent no longer hangs on the tree: it was adopted by supervisord, which is a
+subreaper, or by init, and is known by the marks it inherited.
+"""
+
+import os
+import resource
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from autopoll.process.orphans import Marked
+from autopoll.process.vitals import Vitals, all_vitals
+
+INIT = 1
+_INSTANCE = b"AUTOPOLL_INSTANCE="
+
+
+class Zombie(msgspec.Struct, frozen=True):
+    """A process that has ended and was not waited for."""
+
+    pid: int
+    started: int
+    parent: int
+    name: str
+
+
+class Burden(msgspec.Struct, frozen=True, kw_only=True):
+    """A reading of a process and its brood: its descendants, and the strays that bear its mark."""
+
+    at: float  # CLOCK_MONOTONIC
+    rss_bytes: int  # of all that live; shared pages count in each
+    brood: tuple[Marked, ...] = ()  # all that live, less the process itself
+    zombies: frozenset[Zombie] = frozenset()
+    # Descriptors of that process among them which is nearest to its limit.
+    fds: int = 0
+    fd_limit: int = 1
+    fd_holder: int = 0
+
+
+class Scales:
+    """Weighs the processes of one home; remembers only whose strays are whose."""
+
+    def __init__(self, supervised: str, adopters: Iterable[int]) -> None:
+        """Take the home's mark, the value of AUTOPOLL_SUPERVISED, and who adopts its strays."""
+        self._supervised = f"AUTOPOLL_SUPERVISED={supervised}".encode()
+        self._adopters = frozenset(adopters)
+        self._owners: dict[tuple[int, int], str | None] = {}
+
+    def weigh(self, names: Mapping[int, str], now: float) -> dict[int, Burden]:
+        """Return the burden of each of these processes (pid -> name) that there is."""
+        everyone = all_vitals()
+        children: dict[int, list[Vitals]] = defaultdict(list)
+        for each in everyone:
+            children[each.parent].append(each)
+        strays = self._strays(children, names)
+        return {
+            each.pid: _weigh(each, _family(each.pid, children, strays[names[each.pid]]), now)
+            for each in everyone
+            if each.pid in names
+        }
+
+    def _strays(
+        self, children: Mapping[int, list[Vitals]], names: Mapping[int, str]
+    ) -> defaultdict[str, list[Vitals]]:
+        """Return name -> what it had started and supervisord has adopted."""
+        found: defaultdict[str, list[Vitals]] = defaultdict(list)
+        owners = {}
+        for adopter in self._adopters:
+            for each in children.get(adopter, ()):
+                if each.pid in names or each.pid == os.getpid():
+                    continue
+                key = (each.pid, each.started)
+                owner = self._owners[key] if key in self._owners else self._owner(each.pid)
+                owners[key] = owner  # read once: the environment is that of the start
+                if owner is not None:
+                    found[owner].append(each)
+        self._owners = owners
+        return found
+
+    def _owner(self, pid: int) -> str | None:
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:  # gone, or another user's
+            return None
+        if self._supervised not in variables:
+            return None
+        marks = [each for each in variables if each.startswith(_INSTANCE)]
+        return marks[0].removeprefix(_INSTANCE).decode("utf-8", "replace") if marks else None
+
+
+def _family(pid: int, children: Mapping[int, list[Vitals]], strays: list[Vitals]) -> list[Vitals]:
+    """Return all below a process, and below its strays."""
+    family = list(strays)
+    to_visit = [pid, *(each.pid for each in strays)]
+    while to_visit:
+        born = children.get(to_visit.pop(), [])
+        family += born
+        to_visit += [each.pid for each in born]
+    return family
+
+
+def _weigh(head: Vitals, family: list[Vitals], now: float) -> Burden:
+    living = [each for each in family if not each.zombie]
+    fullest = max((_descriptors(each.pid) for each in (head, *living)), key=lambda d: d[0] / d[1])
+    return Burden(
+        at=now,
+        rss_bytes=sum(each.rss_bytes for each in (head, *living)),
+        brood=tuple(Marked(each.pid, each.started, each.name) for each in living),
+        zombies=frozenset(
+            Zombie(each.pid, each.started, each.parent, each.name) for each in family if each.zombie
+        ),
+        fds=fullest[0],
+        fd_limit=fullest[1],
+        fd_holder=fullest[2],
+    )
+
+
+def _descriptors(pid: int) -> tuple[int, int, int]:
+    """Return how many descriptors are open, how many may be, and whose they are."""
+    try:
+        limit, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        folder = f"/proc/{pid}/fd"
+        # The size of this folder is the count; before Linux 6.2 it is 0.
+        count = os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208
+    except OSError:  # gone meanwhile, or another user's
+        return 0, 1, pid
+    return count, limit if limit > 0 else 2**63, pid

@@ -1,0 +1,54 @@
+"""supervisord, seen from its child the watchdog: when it is stopped, it is sent on its way, once.
+
+While it is stopped nothing is restarted, and it still looks alive to all who ask the kernel. It is
+never killed: its children would take that for their own end.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from autopoll.process import signals
+from autopoll.process.casebook import CONTINUED, Casebook
+from autopoll.process.reviver import SUPERVISORD
+from autopoll.process.verdict import Verdict
+from autopoll.process.vitals import vitals
+
+_STOPPED_S = 2.0
+_ONCE_IN_S = 60.0
+
+
+class Parent:
+    """The watch over the process that started us."""
+
+    def __init__(self, pidfile: Path, casebook: Casebook) -> None:
+        self._pidfile = pidfile
+        self._casebook = casebook
+        self._stopped_since: float | None = None
+        self._continued_at = -_ONCE_IN_S
+
+    def look(self, now: float, awake_since: float) -> None:
+        """Take a sample and act on it; to be called about once a second (CLOCK_MONOTONIC)."""
+        pid = os.getppid()
+        reading = vitals(pid)
+        if reading is None or not reading.stopped:
+            if self._stopped_since is not None:
+                self._stopped_since = None
+                self._casebook.close(SUPERVISORD, Verdict.STOPPED, now)
+            return
+        if self._stopped_since is None:
+            self._stopped_since = now
+        held = now - max(self._stopped_since, awake_since)
+        may = now - self._continued_at > _ONCE_IN_S
+        if held >= _STOPPED_S and may and self._is_supervisord(pid):
+            self._continued_at = now
+            seen = f"process {pid} has been stopped for {held:.1f} s"
+            self._casebook.note(SUPERVISORD, Verdict.STOPPED, CONTINUED, seen, pid=pid)
+            signals.send(pid, reading.started, signal.SIGCONT)
+
+    def _is_supervisord(self, pid: int) -> bool:
+        """Tell whether our parent is not just the shell of someone who runs us by hand."""
+        try:
+            return self._pidfile.read_text(encoding="ascii").strip() == str(pid)
+        except (OSError, UnicodeDecodeError):
+            return False
