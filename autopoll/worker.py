@@ -5,6 +5,8 @@ serving:  a task per request; a broken instance is replaced here, not by a resta
 held:     kept from trying again, without pipes, so that questions wait in the bridge untouched
 draining: take nothing new, finish what is in flight, cancel the rest at the deadline
 
+An instance that is too old or has answered enough drains by itself, without a deadline, and ends.
+
 An instance that does not start, one that breaks, and a worker that died are crashes of one budget
 (see process.gate). Through the first two the process stays up, so that supervisord never counts
 them: it would give up for good, or, after three seconds of life, restart without any pause.
@@ -33,7 +35,7 @@ from autopoll.home import Home, instance_name
 from autopoll.lock import hold
 from autopoll.message import Answer
 from autopoll.pauses import Pause
-from autopoll.process import heartbeat
+from autopoll.process import heartbeat, reaper
 from autopoll.process.gate import Gate
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
@@ -45,6 +47,7 @@ from fifo.errors import FifoError, TooLarge
 
 START_LIMIT_S = 60.0
 BEAT_S = 1.0
+SETTLED_S = 5.0  # what ends within startsecs counts for supervisord as a failed start
 PROBE_S = 10.0  # how long an idle instance may be broken before it is noticed and replaced
 
 log = logging.getLogger(__name__)
@@ -75,6 +78,8 @@ class Worker:
         self.stopping = asyncio.Event()
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.probed = 0.0
+        self.answered = 0
+        self.worn = ""  # why it is time for a new incarnation
 
     async def run(self, heart: Heart) -> None:
         """Serve until told to stop, whatever becomes of the backend."""
@@ -83,6 +88,8 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop)
         Lifeline().attach(self.loop, self.stop)
+        reaper.attach(self.loop)
+        self.born = self.loop.time()
         try:
             while not self.stopping.is_set():
                 heart.beat()
@@ -98,6 +105,9 @@ class Worker:
             # The pipes go first, so that the poller sends nothing to a backend that is gone.
             await self.server.close()
             await self.backend.stop()
+        if self.worn:
+            heart.note = self.worn
+            heart.close(State.RETIRED)
 
     def stop(self) -> None:
         """End as soon as what is in flight is done."""
@@ -196,7 +206,31 @@ class Worker:
         if not self.tasks and self.loop.time() - self.probed > PROBE_S:
             await self.look_after()
             self.probed = self.loop.time()
+        self.retire_if_due()
         await self.pause(BEAT_S)
+
+    def retire_if_due(self) -> None:
+        """Take nothing new once it is worn, and end when nothing is left in hand."""
+        if self.stopping.is_set():
+            return
+        if not self.worn and (worn := self.wear()):
+            self.worn = worn
+            log.info("%s", worn)
+            self.heart.state = State.DRAINING
+            self.server.drain()  # without a deadline: each request in flight has its own
+        if self.worn and not self.tasks:
+            self.stop()
+
+    def wear(self) -> str:
+        """Return why there should be a new incarnation; empty while there should not."""
+        age, section = self.loop.time() - self.born, self.section
+        if age < SETTLED_S:
+            return ""
+        if section.max_requests and self.answered >= section.max_requests:
+            return f"after {self.answered} answers, max_requests is {section.max_requests}"
+        if section.max_age and age > section.max_age:
+            return f"after {age:.0f} s, max_age is {section.max_age:g} s"
+        return ""
 
     async def look_after(self) -> None:
         """Have the instance replaced if it cannot answer."""
@@ -243,7 +277,7 @@ class Worker:
             case link.RequestReceived(request_id=request_id, payload=payload):
                 task = self.loop.create_task(self.serve(request_id, payload))
                 # Not in `serve`, which never runs when it is cancelled at once.
-                task.add_done_callback(lambda _: self.tasks.pop(request_id, None))
+                task.add_done_callback(lambda _: self.land(request_id))
                 self.tasks[request_id] = task
             case link.CancelReceived(request_id=request_id):
                 if known := self.tasks.get(request_id):
@@ -255,6 +289,11 @@ class Worker:
                     running.cancel()
             case _:
                 log.info("link: %s", event)
+
+    def land(self, request_id: int) -> None:
+        """Let go of a request that is settled."""
+        self.tasks.pop(request_id, None)
+        self.retire_if_due()
 
     async def serve(self, request_id: int, payload: bytes) -> None:
         """Answer one request: whatever happens becomes exactly one REPLY or FAILURE."""
@@ -306,6 +345,7 @@ class Worker:
             else:
                 reply = await self.backend.answer(request, report)
             done = True
+            self.answered += 1
             return reply
         finally:
             self.heart.end(request_id, done)
@@ -341,7 +381,8 @@ def run(home: Home, config: Config, shard: str, number: int) -> None:
         with Heart.open(home.beats, name, "worker") as heart:
             # Under the lock whatever carries our name was left by a dead predecessor.
             tree = str(home.supervisord_conf.parent)
-            sweep({"AUTOPOLL_SUPERVISED": tree, "AUTOPOLL_INSTANCE": name})
+            marks = {"AUTOPOLL_SUPERVISED": tree, "AUTOPOLL_INSTANCE": name}
+            sweep(marks, spare=[os.getppid()])  # a shell in the command of the program
             os.environ["AUTOPOLL_INSTANCE"] = name
             if before:
                 _learn(worker, before, heart)

@@ -35,7 +35,15 @@ def beat(
 
 def vitals(state: str = "S", cpu: float = 1.0) -> Vitals:
     return Vitals(
-        pid=4711, name="python", state=state, parent=1, group=4711, threads=3, cpu_s=cpu, started=1, rss_bytes=1
+        pid=4711,
+        name="python",
+        state=state,
+        parent=1,
+        group=4711,
+        threads=3,
+        cpu_s=cpu,
+        started=1,
+        rss_bytes=1,
     )
 
 
