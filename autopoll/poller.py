@@ -106,7 +106,7 @@ class Poller:
         self.stopping = asyncio.Event()
         self.quiet = asyncio.Event()  # nothing in flight, nothing to settle
         self.next_lease_check = self.next_announcement = 0.0
-        self.guard = Guard(home.beats / "watchdog", home.incidents)
+        self.guard = Guard(home)
         self.last_tick = self.awake_since = 0.0
 
     async def run(self) -> None:

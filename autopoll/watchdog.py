@@ -22,7 +22,7 @@ import msgspec
 from autopoll import logs
 from autopoll.home import Home, socket_path
 from autopoll.lock import hold
-from autopoll.process import evidence, heartbeat, signals
+from autopoll.process import evidence, heartbeat, incidents, signals
 from autopoll.process.allowance import Allowances
 from autopoll.process.casebook import DRAINED, LEFT, Casebook
 from autopoll.process.heartbeat import Beat, Heart, State
@@ -52,7 +52,7 @@ class Watchdog:
         self.home = home
         self.heart = heart
         self.limits = limits
-        self.casebook = Casebook(home.incidents)
+        self.casebook = Casebook(home.incidents, incidents.read(home.incidents))
         self.treatment = Treatment(home, self.casebook)
         self.reviver = Reviver(Supervisor(socket_path(home)), self.casebook)
         self.parent = Parent(home.run / "supervisord.pid", self.casebook)

@@ -1,6 +1,7 @@
 """The incidents of a home as the watchdog keeps them: none missed, none twice, each closed.
 
-What matters is in the file, so that a restarted watchdog goes on where the one before ended.
+What matters is in the file, so that a restarted watchdog goes on where the one before ended. Of two
+that write to one file, each closes only what it has opened or was given.
 """
 
 import logging
@@ -31,9 +32,10 @@ log = logging.getLogger(__name__)
 class Casebook:
     """Open incidents, and the deaths that are accounted for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before: Iterable[Incident] = ()) -> None:
+        """Write to this file; go on from the incidents that were `before`."""
         self._path = path
-        known = [each for each in incidents.read(path) if each.boot_id == boot_id()]
+        known = [each for each in before if each.boot_id == boot_id()]
         self._open = [each for each in known if each.recovered_ms is None]
         self._accounted = {(each.process, each.pid) for each in known if _has_ended(each.action)}
 

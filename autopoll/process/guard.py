@@ -1,48 +1,62 @@
 """Who watches the watchdog: the poller, with the same judgement and fewer means.
 
 A stopped watchdog is sent on its way once; when that does not help, or its loop stands still, it is
-killed, and supervisord starts another. Its death alone needs no guard: supervisord sees that.
+killed, and supervisord starts another. Its death needs no guard, for supervisord sees that, until
+supervisord has given it up: then it is started again under the budget of all programs.
 """
 
+import asyncio
 import logging
 import signal
 import time
 from collections import deque
-from pathlib import Path
 
-from autopoll.process import heartbeat, incidents, signals
+from autopoll.errors import ConfigError
+from autopoll.home import Home, socket_path
+from autopoll.process import heartbeat, signals
+from autopoll.process.casebook import CONTINUED, KILLED, Casebook
 from autopoll.process.heartbeat import Beat
+from autopoll.process.reviver import Reviver
+from autopoll.process.supervisor import Supervisor
 from autopoll.process.verdict import DEFAULT_LIMITS, Limits, Sample, Verdict, judge
 from autopoll.process.vitals import vitals
 
+NAME = "watchdog"
 CONTINUE_ONCE_IN_S = 60.0
+MISSED_AFTER_S = 5.0  # supervisord starts what has died within a second, if it will
 
 log = logging.getLogger(__name__)
 
 
 class Guard:
-    """The watch over one process, by its heartbeat file."""
+    """The watch over the watchdog of a home; used inside a running event loop."""
 
-    def __init__(self, beat: Path, record: Path, limits: Limits = DEFAULT_LIMITS) -> None:
-        self._path = beat
-        self._record = record
+    def __init__(self, home: Home, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._home = home
         self._limits = limits
-        self._samples: deque[Sample] = deque(maxlen=10)
+        self._casebook = Casebook(home.incidents)
+        self._samples: deque[Sample] = deque(maxlen=15)
         self._continued_at = -CONTINUE_ONCE_IN_S
+        self._killed: Beat | None = None
+        self._missed_since: float | None = None
+        self._reviver: Reviver | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def look(self, awake_since: float) -> None:
         """Take a sample and act on what it shows; to be called about once a second.
 
         `awake_since` is when the caller itself began to look without a gap (CLOCK_MONOTONIC).
         """
-        beat = heartbeat.read(self._path)
+        now = time.monotonic()
+        beat = heartbeat.read(self._home.beats / NAME)
         reading = vitals(beat.pid) if beat else None
-        if beat is None or reading is None or reading.started != beat.started:
+        if beat is None or reading is None or reading.zombie or reading.started != beat.started:
             self._samples.clear()
+            self._miss(now, awake_since)
             return
+        self._missed_since = None
         if self._samples and self._samples[-1].beat.pid != beat.pid:
             self._samples.clear()
-        now = time.monotonic()
         self._samples.append(Sample(now, beat, reading))
         verdict = judge(self._samples, awake_since, self._limits)
         if verdict.is_bad:
@@ -50,22 +64,30 @@ class Guard:
             self._act(beat, verdict, now)
 
     def _act(self, beat: Beat, verdict: Verdict, now: float) -> None:
+        if self._killed and (self._killed.pid, self._killed.started) == (beat.pid, beat.started):
+            return  # it is in uninterruptible sleep: a second signal would add nothing
         if verdict is Verdict.STOPPED and now - self._continued_at > CONTINUE_ONCE_IN_S:
             self._continued_at = now
-            action, number = "continued", signal.SIGCONT
+            action, number = CONTINUED, signal.SIGCONT
         else:
-            action, number = "killed", signal.SIGKILL
+            self._killed = beat
+            action, number = KILLED, signal.SIGKILL
         seen = f"{beat.state}, loop beat {now - beat.loop_beat:.1f} s ago; seen by the poller"
-        log.warning("%s is %s, %s", beat.name, verdict, action)
-        try:
-            incidents.record(
-                self._record,
-                process=beat.name,
-                verdict=verdict,
-                action=action,
-                evidence=seen,
-                pid=beat.pid,
-            )
-        except OSError as error:  # a full disk must not keep a hung watchdog alive
-            log.warning("the incident could not be kept: %s", error)
+        self._casebook.note(NAME, verdict, action, seen, pid=beat.pid)
         signals.send_group(beat.pid, beat.started, number)
+
+    def _miss(self, now: float, awake_since: float) -> None:
+        """Look at what supervisord makes of a watchdog that is not there."""
+        if self._missed_since is None:
+            self._missed_since = now
+        if now - max(self._missed_since, awake_since) < MISSED_AFTER_S:
+            return
+        if self._reviver is None:
+            try:
+                supervisor = Supervisor(socket_path(self._home))
+            except ConfigError as error:
+                log.warning("the watchdog cannot be started again: %s", error)
+                return
+            self._reviver = Reviver(supervisor, self._casebook, only=NAME)
+        if self._reviver.is_due(now, ()):
+            self._task = asyncio.get_running_loop().create_task(self._reviver.look())

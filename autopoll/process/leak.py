@@ -11,8 +11,9 @@ A limit counts when two readings in a row are over it. Growth is no leak while i
 or a large question, so it is seen in the *floor*, the least of each span of time: a question raises
 the peak and leaves the floor, a warm-up ends and the floor stays. It has to rise in each of five
 spans and more, not counting the first, to twice of what it was and by at least 256 MB (16
-processes). The spans grow with the life of the process, and so the rule sees a leak of a gigabyte
-an hour after minutes, and one of a gigabyte a month after days.
+processes). A span is two minutes, and doubles with the life of the process: a leak of ten gigabytes
+an hour is seen after a quarter of an hour, one of a gigabyte a day after a day. A cache that fills
+for longer and is then emptied is taken for a leak; its worker loses a warm start, and no question.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ import msgspec
 
 from autopoll.process.burden import Burden, Zombie
 
-_FIRST_SPAN_S = 60.0
+_FIRST_SPAN_S = 120.0
 _SPANS = 12  # before each two become one
 
 

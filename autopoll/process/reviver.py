@@ -19,7 +19,6 @@ from autopoll.process.verdict import Verdict
 SUPERVISORD = "supervisord"
 _LOOK_EVERY_S = 5.0
 _HUNG_AFTER = 3  # time-outs in a row
-_HEALTHY_AFTER_S = 600
 _SETTLED_AFTER_S = 5  # supervisord passes through EXITED on its way to a restart of its own
 
 log = logging.getLogger(__name__)
@@ -67,8 +66,6 @@ class Reviver:
 
     async def _tend(self, program: Program) -> None:
         name, now = program.full_name, time.monotonic()
-        if program.state == "RUNNING" and program.now - program.start > _HEALTHY_AFTER_S:
-            self._budgets.pop(name, None)
         if not _is_given_up(program):
             return
         budget = self._budgets.setdefault(name, Budget())

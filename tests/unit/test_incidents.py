@@ -86,6 +86,32 @@ def test_an_incident_of_a_process_let_live_closes_at_its_next_beat(tmp_path: Pat
     assert incidents.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 250
 
 
+def test_what_waits_for_the_process_itself_closes_when_it_is_over_and_not_at_a_beat(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "incidents.jsonl"
+    book = Casebook(path)
+    book.note("worker", "zombie-children", "told to reap", "seen", pid=7, clock=50.0)
+    assert not book.is_accounted("worker", 7)  # it lives on
+    book.close_recovered([beat(pid=7, state=State.IDLE, ready_at=10.0, loop_beat=51.0)])
+    book.close("worker", "uninterruptible", 52.0)
+    book.close("poller", "zombie-children", 52.0)
+    assert incidents.read(path)[0].recovered_ms is None
+    book.close("worker", "zombie-children", 53.0)
+    assert incidents.read(path)[0].recovered_ms == 3000
+
+
+def test_what_ends_a_process_closes_with_the_next_one_only(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    book = Casebook(path)
+    book.note("worker", "zombie-children", "drained", "seen", pid=7, clock=50.0)
+    book.close("worker", "zombie-children", 51.0)
+    book.close_recovered([beat(pid=7, state=State.IDLE, ready_at=10.0, loop_beat=51.0)])
+    assert incidents.read(path)[0].recovered_ms is None
+    book.close_recovered([beat(pid=8, state=State.IDLE, ready_at=54.0)])
+    assert incidents.read(path)[0].recovered_ms == 4000
+
+
 def test_a_death_found_after_its_successor_was_ready_took_no_time(tmp_path: Path) -> None:
     book = Casebook(tmp_path / "incidents.jsonl")
     book.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
@@ -98,7 +124,7 @@ def test_a_new_casebook_knows_what_the_old_one_did(tmp_path: Path) -> None:
     old = Casebook(path)
     old.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
     old.note("gateway", "stopped", "continued", "seen", pid=9, clock=50.0)
-    book = Casebook(path)
+    book = Casebook(path, incidents.read(path))
     assert not book.is_accounted("gateway", 9)  # it lives, and its death is still to come
     assert book.is_accounted("worker", 7)
     assert not book.is_accounted("worker", 8)

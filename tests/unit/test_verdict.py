@@ -3,7 +3,7 @@
 import pytest
 
 from autopoll.process.heartbeat import Beat, State
-from autopoll.process.verdict import Sample, Verdict, judge
+from autopoll.process.verdict import Limits, Sample, Verdict, judge
 from autopoll.process.vitals import Vitals
 
 NOW = 1000.0
@@ -15,9 +15,9 @@ def beat(
     loop: float = 0.0,
     thread: float = 0.0,
     due: float | None = None,
-    at: float = NOW,
+    still: float = 0.0,
 ) -> Beat:
-    """A beat as read at `at`; ages in seconds, `due` the seconds until its deadline."""
+    """A beat as read NOW; ages in seconds, `due` the seconds until its deadline."""
     return Beat(
         name="worker",
         role="worker",
@@ -30,6 +30,7 @@ def beat(
         request_id=None if due is None else 7,
         request_start=None if due is None else NOW - 100,
         request_deadline=None if due is None else NOW + due,
+        progressed_at=NOW - still,
     )
 
 
@@ -99,11 +100,54 @@ def series(seen: Beat, states: str = "SSS", cpu_per_s: float = 0.0) -> list[Samp
         pytest.param(series(beat(due=30), "TTTT"), Verdict.STOPPED, id="stopped while busy"),
         pytest.param(series(beat(due=-30), "TTTT"), Verdict.STOPPED, id="stopped and overdue"),
         pytest.param(series(beat(), "TTST"), Verdict.HEALTHY, id="stopped on and off"),
+        pytest.param(
+            series(beat(loop=9), "D" * 9), Verdict.HEALTHY, id="short uninterruptible sleep"
+        ),
+        pytest.param(series(beat(loop=20), "D" * 13), Verdict.UNINTERRUPTIBLE, id="a long one"),
+        pytest.param(
+            series(beat(loop=20, due=30), "D" * 13),
+            Verdict.UNINTERRUPTIBLE,
+            id="a long one at work",
+        ),
+        pytest.param(
+            series(beat(loop=20, due=30), "D" * 9), Verdict.BUSY, id="a short one at work"
+        ),
+        pytest.param(
+            series(beat(loop=20, due=-30), "D" * 9), Verdict.BUSY, id="overdue in a short one"
+        ),
+        pytest.param(series(beat(loop=1), "D" * 13), Verdict.HEALTHY, id="but its loop beats"),
+        pytest.param(
+            series(beat(loop=20), "D" * 13, cpu_per_s=0.1),
+            Verdict.HEALTHY,
+            id="much reading and work",
+        ),
+        pytest.param(
+            series(beat(loop=20, due=30), "D" * 8 + "S" + "D" * 8), Verdict.BUSY, id="on and off"
+        ),
+        pytest.param(series(beat(loop=9), "ZZZ"), Verdict.HUNG_IDLE, id="leader ended, loop too"),
+        pytest.param(series(beat(), "ZZZ"), Verdict.HEALTHY, id="leader ended, loop elsewhere"),
         pytest.param(series(beat(), "tttt"), Verdict.HEALTHY, id="traced by an operator"),
     ],
 )
 def test_the_verdict_on(samples: list[Sample], verdict: Verdict) -> None:
     assert judge(samples) is verdict
+
+
+@pytest.mark.parametrize(
+    ("seen", "limit", "verdict"),
+    [
+        (beat(State.BUSY, due=60, still=90), None, Verdict.BUSY),
+        (beat(State.BUSY, due=60, still=29), 30.0, Verdict.BUSY),
+        (beat(State.BUSY, due=60, still=31), 30.0, Verdict.BUSY),  # the grace of a hung request
+        (beat(State.BUSY, due=60, still=34), 30.0, Verdict.NO_PROGRESS),
+        (beat(State.BUSY, due=-60, still=90), 30.0, Verdict.HUNG_REQUEST),
+        (beat(State.IDLE, still=900), 30.0, Verdict.HEALTHY),
+    ],
+)
+def test_progress_is_asked_for_only_where_the_shard_says_so(
+    seen: Beat, limit: float | None, verdict: Verdict
+) -> None:
+    assert judge(series(seen), limits=Limits(progress=limit)) is verdict
 
 
 @pytest.mark.parametrize(
