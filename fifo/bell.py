@@ -49,7 +49,7 @@ class Bell:
             self._ends.close()
 
 
-def ring(path: Path, kind: bytes = b"!") -> bool:
+def ring(path: Path | str, kind: bytes = b"!") -> bool:
     """Ring, and tell whether someone listens; a full pipe counts, for its listener wakes anyway.
 
     Raises UnsafePipe when what lies at the path is not a bell.

@@ -62,7 +62,7 @@ def make(path: Path) -> None:
     path.chmod(_MODE)  # the umask cuts the mode that mkfifo is given
 
 
-def open_end(path: Path, end: int, inode: int | None = None) -> int:
+def open_end(path: Path | str, end: int, inode: int | None = None) -> int:
     """Open one end of a pipe and return the descriptor.
 
     Raises FileNotFoundError, OSError (ENXIO: a write end without a reader), or UnsafePipe when
@@ -74,7 +74,7 @@ def open_end(path: Path, end: int, inode: int | None = None) -> int:
         raise
     except OSError as error:
         # A symlink, a folder, a socket or a closed mode cannot even be opened: say what it is.
-        _check(path, path.lstat(), inode)
+        _check(path, os.lstat(path), inode)
         raise error
     try:
         _check(path, os.fstat(descriptor), inode)
@@ -132,7 +132,7 @@ def explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _check(path: Path, found: os.stat_result, inode: int | None) -> None:
+def _check(path: Path | str, found: os.stat_result, inode: int | None) -> None:
     safe = (
         stat.S_ISFIFO(found.st_mode)
         and found.st_uid == os.geteuid()
@@ -143,7 +143,7 @@ def _check(path: Path, found: os.stat_result, inode: int | None) -> None:
         raise _unsafe(path, found)
 
 
-def _unsafe(path: Path, found: os.stat_result) -> UnsafePipe:
+def _unsafe(path: Path | str, found: os.stat_result) -> UnsafePipe:
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISFIFO(found.st_mode):
         wrong = f"is {_KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a named pipe"
