@@ -11,12 +11,12 @@ A limit counts when two readings in a row are over it. Growth is no leak while i
 or a large question, so it is seen in the *floor*, the least of each span of time: a question raises
 the peak and leaves the floor, a warm-up ends and the floor stays. It has to rise in each of five
 spans and more, not counting the first, to twice of what it was and by at least 256 MB (16
-processes). A span is two minutes, and doubles with the life of the process: a leak of ten gigabytes
-an hour is seen after a quarter of an hour, one of a gigabyte a day after a day. A cache that fills
-for longer and is then emptied is taken for a leak; its worker loses a warm start, and no question.
+processes). A span is two minutes, and doubles with the life of the process: ten gigabytes an hour
+are seen after a quarter of an hour, a gigabyte a day after half a day. A cache that fills for so
+long and is then emptied is taken for a leak; its worker is warmed up anew, and loses no question.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -68,11 +68,12 @@ class Trend:
         return rise if rise >= max(least, floors[0]) else 0
 
 
-def find_leak(readings: Sequence[Burden], memory: Trend, brood: Trend, allowed: Allowed) -> str:
+def find_leak(readings: Iterable[Burden], memory: Trend, brood: Trend, allowed: Allowed) -> str:
     """Return what leaks, in words, given the readings of one incarnation; empty if nothing does."""
-    if len(readings) < 2:
+    last_two = tuple(readings)[-2:]
+    if len(last_two) < 2:
         return ""
-    last_two, now = readings[-2:], readings[-1]
+    now = last_two[-1]
     weight = f"{now.rss_bytes / 1e6:.0f} MB in {1 + len(now.brood)} processes"
     if all(each.fds > allowed.fd_share * each.fd_limit for each in last_two):
         return f"process {now.fd_holder} has {now.fds} of {now.fd_limit} descriptors open"

@@ -2,6 +2,10 @@
 
 import asyncio
 import ctypes
+import os
+import resource
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -10,6 +14,7 @@ from pathlib import Path
 
 from autopoll import logs
 from autopoll.home import Home
+from autopoll.process import reaper
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 
@@ -47,6 +52,52 @@ def spin() -> None:
         pass
 
 
+def end_the_main_thread() -> None:
+    """What is left reads "zombie" and lives."""
+    numbers = {"x86_64": 60, "aarch64": 93}
+    ctypes.CDLL(None).syscall(numbers[os.uname().machine], 0)
+
+
+def sleep_uninterruptibly(spell: Path) -> None:
+    """Be in state D, which only KILL ends, or the end of `spell`."""
+    vfork = 0x4000 | signal.SIGCHLD  # without CLONE_VM: the child has a copy, and we wait for it
+    numbers = {"x86_64": 56, "aarch64": 220}
+    if ctypes.CDLL(None).syscall(numbers[os.uname().machine], vfork, 0, 0, 0, 0) == 0:
+        while spell.exists():
+            time.sleep(0.01)
+        os._exit(0)
+
+
+async def turn_and_reap(heart: Heart, spell: Path) -> None:
+    reaper.attach(asyncio.get_running_loop())
+    await turn(heart, spell)
+
+
+def forget_a_child() -> None:
+    os.posix_spawn("/bin/true", ["true"], {})
+
+
+def start_a_forgetful_child() -> None:
+    subprocess.Popen([sys.executable, "-c", "import os, time; os.posix_spawn('/bin/true', ['true'],"
+                      " {}); time.sleep(3600)"])  # fmt: skip
+
+
+def start_children() -> None:
+    """One that is polite, one that ignores TERM, and one whose parent and session are gone."""
+    sleep = "import time; time.sleep(3600)"
+    deaf = f"import signal; signal.signal(15, signal.SIG_IGN); {sleep}"
+    stray = f"import os; os.fork() and os._exit(0); os.setsid(); {deaf}"
+    for code in (sleep, deaf, stray):
+        subprocess.Popen([sys.executable, "-c", code], process_group=0)
+    os.wait()  # the first to end is the parent of the stray
+
+
+def use_up_descriptors() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    for _ in range(80):
+        os.dup(2)
+
+
 def behave(heart: Heart, behaviour: str, spell: Path) -> None:
     now = time.monotonic()
 
@@ -73,6 +124,39 @@ def behave(heart: Heart, behaviour: str, spell: Path) -> None:
             busy(FOR_EVER, spin)
         case "busy-holding":
             busy(FOR_EVER, hold_the_interpreter)
+        case "headless":
+            end_the_main_thread()
+        case "headless-busy":
+            busy(FOR_EVER, end_the_main_thread)
+        case "blocked":
+            sleep_uninterruptibly(spell)
+        case "blocked-busy":
+            busy(FOR_EVER, lambda: sleep_uninterruptibly(spell))
+            asyncio.run(turn(heart, spell))
+        case "forgets-a-child":
+            forget_a_child()
+            asyncio.run(turn_and_reap(heart, spell))
+        case "forgets-a-child-for-good":
+            forget_a_child()
+            asyncio.run(turn(heart, spell))
+        case "has-a-forgetful-child":
+            start_a_forgetful_child()
+            asyncio.run(turn_and_reap(heart, spell))
+        case "leaks-descriptors":
+            start_children()
+            use_up_descriptors()
+            asyncio.run(turn(heart, spell))
+        case "leaks-and-stays":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            start_children()
+            use_up_descriptors()
+            while True:
+                heart.beat()
+                time.sleep(0.1)
+        case "large":
+            memory = bytearray(os.urandom(2**20) * 100)
+            asyncio.run(turn(heart, spell))
+            del memory
         case "crash":
             while not spell.exists():
                 heart.beat()
@@ -88,4 +172,7 @@ if __name__ == "__main__":
     logs.setup(home.log, name)
     with Heart.open(home.beats, name, "worker") as heart:
         heart.state = State.IDLE
-        behave(heart, behaviour, home.run / f"{name}.spell")
+        spell = home.run / f"{name}.spell"
+        if behaviour.startswith("blocked"):
+            spell.touch()
+        behave(heart, behaviour, spell)

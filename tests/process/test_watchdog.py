@@ -190,15 +190,9 @@ def test_a_new_watchdog_misses_no_death_and_records_none_twice(tmp_path: Path) -
 
 def test_what_a_killed_worker_leaves_behind_is_ended(tmp_path: Path) -> None:
     with Ward(tmp_path) as ward:
-        marks = {
-            "AUTOPOLL_SUPERVISED": str(ward.home.supervisord_conf.parent),
-            "AUTOPOLL_INSTANCE": "overdue",
-        }
         ward.watch()
-        child = ward.start("-c", "import time; time.sleep(3600)", env=marks)
-        other = ward.start(
-            "-c", "import time; time.sleep(3600)", env={**marks, "AUTOPOLL_INSTANCE": "healthy"}
-        )
+        child = ward.start("-c", "import time; time.sleep(3600)", env=ward.marks("overdue"))
+        other = ward.start("-c", "import time; time.sleep(3600)", env=ward.marks("healthy"))
         ward.patient("overdue", "overdue")
         ward.incident("overdue", "hung-request")
         until(lambda: child.poll() is not None)

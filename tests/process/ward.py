@@ -12,9 +12,10 @@ import msgspec
 from place import until
 
 from autopoll.home import Home
-from autopoll.process import heartbeat, incidents
+from autopoll.process import heartbeat, incidents, orphans
 from autopoll.process.heartbeat import Beat, is_alive
 from autopoll.process.incidents import Incident
+from autopoll.process.orphans import Marked
 from autopoll.process.slots import Slots
 
 PATIENT = str(Path(__file__).parent / "patient.py")
@@ -48,6 +49,7 @@ class Ward:
             process.wait()
             if process.stdin:
                 process.stdin.close()
+        orphans.sweep({"AUTOPOLL_SUPERVISED": str(self.home.supervisord_conf.parent)}, grace=0.1)
 
     def start(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
@@ -59,9 +61,9 @@ class Ward:
         self.processes.append(process)
         return process
 
-    def watch(self) -> subprocess.Popen[bytes]:
+    def watch(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start the watchdog and wait until it is at work."""
-        self.watchdog = self.start(WATCHDOG, str(self.home.root))
+        self.watchdog = self.start(WATCHDOG, str(self.home.root), *arguments)
         self.is_at_work(self.watchdog, "watchdog")
         return self.watchdog
 
@@ -74,7 +76,7 @@ class Ward:
     def admit(self, **behaviours: str) -> list[subprocess.Popen[bytes]]:
         """Start patients (name=behaviour) and wait until the watchdog listens for their deaths."""
         started = {
-            name: self.start(PATIENT, str(self.home.root), name, behaviour)
+            name: self.start(PATIENT, str(self.home.root), name, behaviour, env=self.marks(name))
             for name, behaviour in behaviours.items()
         }
         for name, process in started.items():
@@ -82,6 +84,15 @@ class Ward:
         for process in started.values():
             until(lambda process=process: process.pid in self.watched())
         return list(started.values())
+
+    def marks(self, name: str) -> dict[str, str]:
+        """What a worker's environment holds, and all that it starts inherits."""
+        tree = str(self.home.supervisord_conf.parent)
+        return {"AUTOPOLL_SUPERVISED": tree, "AUTOPOLL_INSTANCE": name}
+
+    def left(self, name: str) -> list[Marked]:
+        """What bears the marks of a worker."""
+        return orphans.find(self.marks(name))
 
     def is_at_work(self, process: subprocess.Popen[bytes], name: str) -> None:
         until(lambda: (b := self.beat(name)) and b.pid == process.pid and b.ready_at)

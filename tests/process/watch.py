@@ -1,9 +1,16 @@
-"""A watchdog: `watch.py HOME`."""
+"""A watchdog: `watch.py HOME`; one in a hurry: `watch.py HOME fast`."""
 
 import sys
 from pathlib import Path
 
 from autopoll.home import Home
+from autopoll.process import weighing
+from autopoll.process.verdict import Limits
 from autopoll.watchdog import run
 
-run(Home(Path(sys.argv[1]).resolve()))
+root, *speed = sys.argv[1:]
+limits = Limits()
+if speed == ["fast"]:
+    weighing.EVERY_S = 1.0
+    limits = Limits(draining=2.0)
+run(Home(Path(root).resolve()), limits)
