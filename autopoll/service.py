@@ -168,6 +168,15 @@ class Service:
                 if alone >= DOWN_AFTER:
                     raise self.down(ids[number:])
 
+    def paused(self, shard: str) -> str | None:
+        """Return why a shard answers nothing for now, and until when; None when it does."""
+        if not (self.home.pauses / shard).exists():
+            return None
+        from autopoll import pauses  # loads more than an asker mostly needs
+
+        pause = pauses.read(self.home, shard)
+        return pause.words if pause else None
+
     def wake(self) -> None:
         """Tell the poller to look; when it is down it will look by itself later."""
         nudge(self.home)

@@ -194,18 +194,21 @@ def _processes(home: Home, config: Config, programs: dict[str, Program]) -> list
     expected |= dict.fromkeys(config.instances(), "worker")
     expected |= {name: beat.role for name, beat in beats.items() if is_alive(beat)}
     return [
-        _process(name, role, beats.get(name), programs.get(name)) for name, role in expected.items()
+        _process(home, name, role, beats.get(name), programs.get(name))
+        for name, role in expected.items()
     ]
 
 
-def _process(name: str, role: str, beat: Beat | None, program: Program | None) -> Process:
+def _process(
+    home: Home, name: str, role: str, beat: Beat | None, program: Program | None
+) -> Process:
     """Return what is known of a process: by itself while it lives, else by supervisord."""
     restarts = max(0, beat.starts - 1) if beat else 0
     reading = vitals(beat.pid) if beat and is_alive(beat) else None
     if beat is None or reading is None:
         words = program.state.lower() if program else "down"
         state = "starting" if words in ("running", "starting") else words
-        note = program.spawnerr if program else ""
+        note = _why_down(home, program) if program else ""
         return Process(name=name, role=role, state=state, restarts=restarts, note=note)
     now = time.monotonic()
     return Process(
@@ -220,6 +223,20 @@ def _process(name: str, role: str, beat: Beat | None, program: Program | None) -
         note=beat.note,
         loop_age_s=round(now - beat.loop_beat, 1),
     )
+
+
+def _why_down(home: Home, program: Program) -> str:
+    if program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG:
+        return last_error(home, program.name)
+    return program.spawnerr
+
+
+def last_error(home: Home, name: str) -> str:
+    """Return the last error that a program told on its stderr."""
+    path = home.log / f"{name}.stderr"
+    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+    told = [line.removeprefix("autopoll: ") for line in lines if line.startswith("autopoll: ")]
+    return told[-1] if told else "it says nothing"
 
 
 def _since_boot() -> float:

@@ -33,6 +33,7 @@ from autopoll.process import gate, heartbeat, orphans
 from autopoll.process.heartbeat import Beat, State
 from autopoll.process.supervisor import Supervisor
 from autopoll.service import TOKEN_VARIABLE
+from autopoll.status import last_error
 
 START_LIMIT_S = 90.0
 STEP_S = 0.05
@@ -276,7 +277,7 @@ def given_up(home: Home) -> Down | None:
     for program in programs:
         refused = program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
         if program.state == "FATAL" or refused:
-            return _does_not_start(program.name, last_line(home.log / f"{program.name}.stderr"))
+            return _does_not_start(program.name, last_error(home, program.name))
     return None
 
 
@@ -294,13 +295,6 @@ def is_up(home: Home, beat: Beat) -> bool:
 
 def _does_not_start(name: str, said: str) -> Down:
     return Down(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
-
-
-def last_line(path: Path) -> str:
-    """Return the last error that a program told on its stderr."""
-    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
-    told = [line.removeprefix("autopoll: ") for line in lines if line.startswith("autopoll: ")]
-    return told[-1] if told else "it says nothing"
 
 
 def worker_program(home: Home) -> str:

@@ -178,7 +178,8 @@ def _await(
 
     def tell(state: "QueryState") -> None:
         of = f" ({settled + 1} of {len(ids)})" if several else ""
-        progress.say(_progress_text(state) + of)
+        paused = service.paused(state.shard) if state.shard else None
+        progress.say(_progress_text(state, paused) + of)
 
     try:
         for result in service.wait(ids, waiter, timeout=timeout, on_news=tell):
@@ -192,12 +193,14 @@ def _await(
     return code
 
 
-def _progress_text(state: "QueryState") -> str:
+def _progress_text(state: "QueryState", paused: str | None) -> str:
     who = f"shard {state.shard}" if state.shard else "the shard"
     again = f", attempt {state.attempts}" if state.attempts > 1 else ""
     match state.state:
         case "leased":
             return f"{who} is working on question {state.message_id}{again}"
+        case _ if paused:
+            return f"question {state.message_id} is kept: {who} is paused, {paused}"
         case "ready" if state.last_error:
             return f"question {state.message_id} will be tried again: {state.last_error}"
         case _:

@@ -6,15 +6,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 import pytest
 
 from autopoll.backends import open_backend
-from autopoll.backends.contract import Backend, Broken, Setting
+from autopoll.backends.contract import Backend, Broken, Setting, Unavailable
 from autopoll.errors import ConfigError
-from autopoll.request import Reply, Request
+from autopoll.request import Cause, Reply, Request
 
 ANSWERER = Path(__file__).parent.parent / "data" / "answerer.py"
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -22,6 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "echo": {"delay": "20ms", "concurrency": 4},
     "command": {"command": [sys.executable, str(ANSWERER)], "ready": True, "concurrency": 4},
 }
+SERVED = ["command"]  # those with a service behind them, that refuses what begins with `refused`
 Build = Callable[[], Backend]
 
 
@@ -153,6 +154,26 @@ def test_thirty_lives_leave_no_child_and_no_descriptor(build: Build) -> None:
             await life()
         assert len(os.listdir("/proc/self/fd")) == before
         assert not psutil.Process().children(recursive=True)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("name", SERVED, indirect=True)
+def test_a_service_that_refuses_everybody_is_unavailable_and_the_instance_stays_whole(
+    build: Build,
+) -> None:
+    async def scene() -> None:
+        backend = build()
+        await backend.start()
+        with pytest.raises(Unavailable) as refusal:
+            await backend.answer(ask("refused alpha?"), quiet)
+        assert refusal.value.kind in get_args(Cause)
+        assert refusal.value.what
+        wait = refusal.value.resume_after_ms
+        assert wait is None or wait > 0
+        await backend.probe()
+        await answered(backend, "alpha")
+        await backend.stop()
 
     asyncio.run(scene())
 

@@ -1,6 +1,7 @@
 """A well-behaved program for the backend `command`; questions are answered side by side.
 
-`slow …` is answered after a while, with progress, and can be cancelled.
+`slow …` is answered after a while, with progress, and can be cancelled; `refused …` gets the word
+that the quota is used up.
 """
 
 import json
@@ -22,6 +23,9 @@ def work(number: int, question: str) -> None:
         if cancelled[number].wait(0.3):
             say(id=number, error="cancelled")
             return
+    if question.startswith("refused"):
+        say(id=number, error="no quota left", unavailable="quota", resume_after_ms=60_000)
+        return
     say(id=number, answer=f"you asked: {question}", sources=["a.md:1-2"], usage={"words": 3})
 
 

@@ -129,6 +129,11 @@ match way:
         say(id=number, answer="the first answer")
     case "retriable":
         say(id=number, error="overloaded", retriable=True, retry_after_ms=1500)
+    case "unavailable":
+        say(id=number, error="quota used up", unavailable="quota", resume_after_ms=1500)
+        say(id=ask()["id"], error="no such key", unavailable="credentials", retriable=True)
+    case "unavailable for no cause":
+        say(id=number, error="never mind", unavailable="mood")
     case "permanent":
         say(id=number, error="no such model")
     case "empty answer":

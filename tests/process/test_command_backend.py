@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from autopoll.backends.command import Command
-from autopoll.backends.contract import Broken, Permanent, Retriable, Setting
+from autopoll.backends.contract import Broken, Permanent, Retriable, Setting, Unavailable
 from autopoll.errors import ConfigError
 from autopoll.request import Request
 
@@ -354,6 +354,21 @@ def test_failures_the_program_reports_keep_their_kind_and_their_wait(tmp_path: P
         with pytest.raises(Retriable, match=r"empty answer"):
             await backend.answer(ask(), quiet)
 
+    async def unavailable(backend: Command) -> None:
+        with pytest.raises(Unavailable, match=r"quota used up") as failure:
+            await backend.answer(ask(), quiet)
+        assert (failure.value.kind, failure.value.resume_after_ms) == ("quota", 1500)
+        with pytest.raises(Unavailable, match=r"no such key") as failure:
+            await backend.answer(ask(), quiet)
+        assert (failure.value.kind, failure.value.resume_after_ms) == ("credentials", None)
+        await backend.probe()
+
+    async def for_no_cause(backend: Command) -> None:
+        with pytest.raises(Broken, match=r"JSON of the wrong form .*'mood'"):
+            await backend.answer(ask(), quiet)
+
+    with_started(command(tmp_path, "unavailable"), unavailable)
+    with_started(command(tmp_path, "unavailable for no cause"), for_no_cause)
     with_started(command(tmp_path, "retriable"), retriable)
     with_started(command(tmp_path, "permanent"), permanent)
     with_started(command(tmp_path, "empty answer"), empty)

@@ -18,3 +18,17 @@ def test_starts_that_lie_far_apart_never_pause() -> None:
     for minute in range(50):
         budget.spend(minute * 60.0)
         assert budget.due <= minute * 60.0
+
+
+def test_ten_minutes_of_health_make_everything_forgotten_and_a_pause_is_no_health() -> None:
+    budget, now = Budget(), 0.0
+    for _ in range(20):
+        now = max(now, budget.due)
+        budget.spend(now)
+    assert budget.due - now >= 30
+    now = budget.due + 599
+    budget.spend(now)
+    assert budget.due - now >= 30
+    now = budget.due + 601
+    budget.spend(now)
+    assert budget.due <= now
