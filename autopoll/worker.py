@@ -40,6 +40,7 @@ from autopoll.process.gate import Gate
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
+from autopoll.redact import redact
 from autopoll.request import Failure, Progress, Reply, Request
 from autopoll.service import nudge
 from fifo import link
@@ -254,8 +255,8 @@ class Worker:
 
     def crashed(self, error: BaseException) -> None:
         """Count a crash of the instance, and say so until there is one that works."""
-        self.gate.crashed(_words(error))
-        self.heart.note = _words(error)
+        self.heart.note = redact(_words(error))
+        self.gate.crashed(self.heart.note)
 
     async def pause(self, seconds: float) -> None:
         """Wait for so long, or until there is news."""
