@@ -57,6 +57,11 @@ class Scratch:
 
         supervise.wait_ready(self.home, self.config, report, gone)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether supervisord lives."""
+        return self._supervisord is not None and self._supervisord.poll() is None
+
     def signal(self, number: signal.Signals) -> None:
         """Signal supervisord, and when it was killed, see it dead."""
         if self._supervisord is not None:
