@@ -9,7 +9,6 @@ import asyncio
 import logging
 import secrets
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,14 +17,12 @@ from typing import Any
 
 import msgspec
 
-from autopoll import logs
+from autopoll import logs, outcomes
 from autopoll.bridge.contract import (
-    Answered,
     Bridge,
     Delivery,
     Failed,
     Outcome,
-    Released,
     Settled,
 )
 from autopoll.config import Config
@@ -38,9 +35,8 @@ from autopoll.pauses import Pauses
 from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
-from autopoll.request import Failure, Progress, Reply, Request
+from autopoll.request import Failure, Progress, Request
 from autopoll.service import connect
-from autopoll.timing import backoff_ms
 from fifo import bell, link
 from fifo.errors import FifoError
 
@@ -266,7 +262,7 @@ class Poller:
                 raise BadQuery(f"the message is larger than {limit} bytes", "Send it in parts.")
             return read_query(delivery.text, delivery.metadata)
         except BadQuery as error:
-            self.finish(_answered(delivery, Answer(text=str(error), error=True)))
+            self.finish(outcomes.answered(delivery, Answer(text=str(error), error=True)))
             return None
 
     # --- back from the instances
@@ -289,7 +285,9 @@ class Poller:
                 log.warning("%s is gone: %s; %d in flight", worker, reason, len(in_flight))
                 for request_id in in_flight:
                     if flight := self.land(request_id):
-                        self.finish(_worker_died(flight, worker, reason))
+                        begun = flight.begun is not None
+                        died = f"{worker} {reason}"
+                        self.finish(outcomes.worker_died(flight.delivery, died, begun=begun))
             case _:
                 log.info("%s: %s", worker, event)
                 self.stir()
@@ -310,7 +308,7 @@ class Poller:
 
     def on_reply(self, flight: Flight, payload: bytes) -> None:
         """Take an answer, by which a shard on trial shows that it works again."""
-        self.finish(_read_reply(flight.delivery, payload))
+        self.finish(outcomes.of_reply(flight.delivery, payload))
         if not flight.canary:  # which asks the instance, and not the service behind it
             self.pauses.answered(flight.delivery.shard)
 
@@ -322,7 +320,7 @@ class Poller:
             failure = Failure(kind="unreadable failure", message=str(error))
         if failure.kind == "unavailable":
             self.pauses.refused(flight.delivery.shard, failure)
-        self.finish(_outcome(flight.delivery, failure))
+        self.finish(outcomes.of_failure(flight.delivery, failure))
 
     def cancel(self, request_id: int) -> None:
         """The deadline has passed: ask the worker to give up; the watchdog kills if it does not."""
@@ -403,60 +401,8 @@ class Poller:
             await _wait(self.quiet, NET_S)
         for request_id in list(self.flights):
             if flight := self.land(request_id):
-                self.outcomes.append(_released(flight.delivery))
+                self.outcomes.append(outcomes.released(flight.delivery))
         self.outage_guard(self.settle)
-
-
-def _answered(delivery: Delivery, answer: Answer) -> Answered:
-    return Answered(
-        message_id=delivery.message_id,
-        fence=delivery.fence,
-        answer=answer,
-        seconds=max(0.0, time.time() - delivery.enrolled_at / 1000),
-    )
-
-
-def _failed(delivery: Delivery, error: str, wait_ms: int | None = None) -> Failed:
-    return Failed(
-        message_id=delivery.message_id,
-        fence=delivery.fence,
-        error=error,
-        wait_ms=backoff_ms(delivery.attempt) if wait_ms is None else wait_ms,
-    )
-
-
-def _released(delivery: Delivery) -> Released:
-    return Released(message_id=delivery.message_id, fence=delivery.fence)
-
-
-def _worker_died(flight: Flight, worker: str, reason: str) -> Outcome:
-    if flight.begun is None:
-        return _released(flight.delivery)
-    return _failed(flight.delivery, f"worker-died: {worker} {reason}")
-
-
-def _read_reply(delivery: Delivery, payload: bytes) -> Outcome:
-    try:
-        return _answered(delivery, msgspec.msgpack.decode(payload, type=Reply).answer)
-    except msgspec.MsgspecError as error:
-        return _failed(delivery, f"unreadable reply: {error}")
-
-
-def _outcome(delivery: Delivery, failure: Failure) -> Outcome:
-    """Turn a failure into what becomes of the delivery."""
-    match failure.kind:
-        case "permanent":
-            return Failed(
-                message_id=delivery.message_id,
-                fence=delivery.fence,
-                error=failure.message,
-                wait_ms=0,
-                permanent=True,
-            )
-        case "draining" | "unavailable":
-            return _released(delivery)
-        case kind:
-            return _failed(delivery, f"{kind}: {failure.message}", failure.retry_after_ms)
 
 
 def run(home: Home, config: Config) -> None:

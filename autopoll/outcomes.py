@@ -1,0 +1,64 @@
+"""What becomes of a delivery: replies, failures and deaths made outcomes, here and only here."""
+
+import time
+
+import msgspec
+
+from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released
+from autopoll.message import Answer
+from autopoll.request import Failure, Reply
+from autopoll.timing import backoff_ms
+
+
+def answered(delivery: Delivery, answer: Answer) -> Answered:
+    """Return the outcome that writes an answer, which may say why there is none."""
+    return Answered(
+        message_id=delivery.message_id,
+        fence=delivery.fence,
+        answer=answer,
+        seconds=max(0.0, time.time() - delivery.enrolled_at / 1000),
+    )
+
+
+def released(delivery: Delivery) -> Released:
+    """Return the outcome of what was never begun: it is ready again, with no attempt used."""
+    return Released(message_id=delivery.message_id, fence=delivery.fence)
+
+
+def worker_died(delivery: Delivery, reason: str, *, begun: bool) -> Outcome:
+    """Return the outcome for a worker that is gone; only what it had begun costs an attempt."""
+    return _failed(delivery, f"worker-died: {reason}") if begun else released(delivery)
+
+
+def of_reply(delivery: Delivery, payload: bytes) -> Outcome:
+    """Return the outcome of a REPLY's payload."""
+    try:
+        return answered(delivery, msgspec.msgpack.decode(payload, type=Reply).answer)
+    except msgspec.MsgspecError as error:
+        return _failed(delivery, f"unreadable reply: {error}")
+
+
+def of_failure(delivery: Delivery, failure: Failure) -> Outcome:
+    """Return the outcome of a failure by its kind."""
+    match failure.kind:
+        case "permanent":
+            return Failed(
+                message_id=delivery.message_id,
+                fence=delivery.fence,
+                error=failure.message,
+                wait_ms=0,
+                permanent=True,
+            )
+        case "draining" | "unavailable":
+            return released(delivery)
+        case kind:
+            return _failed(delivery, f"{kind}: {failure.message}", failure.retry_after_ms)
+
+
+def _failed(delivery: Delivery, error: str, wait_ms: int | None = None) -> Failed:
+    return Failed(
+        message_id=delivery.message_id,
+        fence=delivery.fence,
+        error=error,
+        wait_ms=backoff_ms(delivery.attempt) if wait_ms is None else wait_ms,
+    )
