@@ -14,6 +14,8 @@ import pytest
 from place import Place, until
 
 from autopoll.cli.logs import Tail
+from autopoll.home import socket_path
+from autopoll.process.supervisor import Supervisor
 
 SLOW = """
 [access]
@@ -200,6 +202,8 @@ def test_no_token_is_in_any_command_line_log_or_heartbeat(place: Place) -> None:
 
 
 def test_a_hung_supervisord_is_told_from_one_that_is_down(place: Place) -> None:
+    supervisor = Supervisor(socket_path(place.home))
+    supervisor.stop("watchdog", wait=True)  # it would send supervisord on its way again
     os.kill(place.supervisord(), signal.SIGSTOP)
     try:
         for command in ("health", "status"):
@@ -208,6 +212,8 @@ def test_a_hung_supervisord_is_told_from_one_that_is_down(place: Place) -> None:
         assert place.ask("and yet?")["answer"] == "and yet?"
     finally:
         os.kill(place.supervisord(), signal.SIGCONT)
+        supervisor.start("watchdog")
+    place.ready("watchdog")
 
 
 def test_who_waits_while_everything_is_taken_down_is_told_that_the_question_is_kept(
