@@ -238,11 +238,6 @@ def taken(trial: Trial) -> float | None:
     return time.monotonic() if trial.is_taken() else None
 
 
-def go_on(trial: Trial) -> None:
-    """Continue supervisord, which nobody does of its own accord."""
-    trial.scratch.signal(signal.SIGCONT)
-
-
 def start(trial: Trial) -> None:
     """Bring the home up again."""
     trial.scratch.up(lambda _: None)
@@ -257,20 +252,14 @@ WAVES: tuple[tuple[Fault, ...], ...] = (
         Fault("worker stopped, idle", verdict("stopped"), "idle", signal=STOP),
         Fault("backend deadlocked", verdict("hung-request"), "stuck", questions=("deadlock",)),
         Fault("children outlive the worker", swept, "bereft", questions=("brood",)),
+        Fault("zombie child", verdict("zombie-children"), "zombie", questions=("zombie",)),
+        Fault("descriptors leak", verdict("leak"), "leaking", questions=("leak",)),
     ),
     (Fault("poller stopped, busy", verdict("stopped"), "held", "poller", NAP, STOP),),
     (Fault("poller stopped, idle", verdict("stopped"), process="poller", signal=STOP),),
     (Fault("watchdog killed", verdict("dead"), process="watchdog", signal=KILL),),
     (Fault("watchdog stopped", verdict("stopped"), process="watchdog", signal=STOP),),
-    (
-        Fault(
-            "supervisord stopped",
-            verdict("supervisor-hung"),
-            process=SUPERVISORD,
-            signal=STOP,
-            mend=go_on,
-        ),
-    ),
+    (Fault("supervisord stopped", verdict("stopped"), process=SUPERVISORD, signal=STOP),),
     (Fault("supervisord killed", down, process=SUPERVISORD, signal=KILL, mend=start),),
     (Fault(f"{FLOOD} questions at once", taken, questions=("why?",) * FLOOD),),
 )
@@ -284,7 +273,10 @@ options.concurrency = 4
 [shards.stuck]
 backend = "faulty"
 request_timeout = "1s"
-""" + "".join(f'[shards.{name}]\nbackend = "faulty"\n' for name in ("held", "idle", "bereft"))
+""" + "".join(
+    f'[shards.{name}]\nbackend = "faulty"\n'
+    for name in ("held", "idle", "bereft", "zombie", "leaking")
+)
 
 
 def run(report: Callable[[str], None], show: Callable[[Outcome], None]) -> list[Outcome]:

@@ -18,6 +18,8 @@ FAULTS = {
     "worker stopped, idle",
     "backend deadlocked",
     "children outlive the worker",
+    "zombie child",
+    "descriptors leak",
     "poller stopped, busy",
     "poller stopped, idle",
     "watchdog killed",
@@ -79,8 +81,8 @@ def test_every_fault_is_noticed_and_no_question_is_lost_or_answered_twice(
         assert (outcome["lost"], outcome["twice"]) == (0, 0), fault
         assert outcome["noticed_ms"] >= 0, fault
         assert outcome["answered_ms"] > 0, fault
-    for fault in ("worker stopped, busy", "worker stopped, idle"):
-        assert outcomes[fault]["noticed_ms"] < 4000
+    for fault in FAULTS:
+        assert "stopped" not in fault or outcomes[fault]["noticed_ms"] < 8000, fault
     assert list(tmp_path.iterdir()) == []
 
 
