@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 import msgspec
+from adoption import adopting
 from place import until
 
 from autopoll.home import Home
@@ -35,6 +36,8 @@ class Ward:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "Ward":
+        self.adoption = adopting()
+        self.adoption.__enter__()
         return self
 
     def __exit__(
@@ -50,6 +53,7 @@ class Ward:
             if process.stdin:
                 process.stdin.close()
         orphans.sweep({"AUTOPOLL_SUPERVISED": str(self.home.supervisord_conf.parent)}, grace=0.1)
+        self.adoption.__exit__(None, None, None)
 
     def start(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(

@@ -1,0 +1,112 @@
+"""Real processes on the scales."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from adoption import adopting
+from place import until
+
+from autopoll.process import burden, orphans
+from autopoll.process.burden import Burden, Scales
+
+SLEEP = "import time; print(flush=True); time.sleep(3600)"
+# Starts a child, which starts another, which leaves a zombie and has 200 MB.
+FAMILY = """
+import os, sys, time
+for _ in range(2):
+    if os.fork():
+        time.sleep(3600)
+os.posix_spawn("/bin/true", ["true"], {})
+memory = os.urandom(2**20) * 200
+print(flush=True)
+time.sleep(3600)
+"""
+GREEDY = f"""
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))
+if os.fork() == 0:
+    for _ in range(30): os.dup(1)
+    {SLEEP}
+import time; time.sleep(3600)
+"""
+# Leaves a daemon, an orphan, in a session of its own; the daemon has a child too.
+DAEMON = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.fork()
+    print(flush=True)
+    time.sleep(3600)
+os.wait()
+time.sleep(3600)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[str]:
+    """The mark of a home of its own, whose orphans this process adopts."""
+    home = str(tmp_path / "conf")
+    with adopting():
+        yield home
+        orphans.sweep({"AUTOPOLL_SUPERVISED": home}, grace=0.0)
+
+
+def start(home: str, code: str, name: str = "worker") -> int:
+    """Start a process and wait until it has printed a line."""
+    marks = {"AUTOPOLL_SUPERVISED": home, "AUTOPOLL_INSTANCE": name}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=marks)
+    assert process.stdout
+    with process.stdout:
+        process.stdout.readline()
+    return process.pid
+
+
+def weighed(home: str, pid: int, name: str = "worker") -> Burden:
+    return Scales(home, [os.getpid()]).weigh({pid: name}, time.monotonic())[pid]
+
+
+def test_a_process_weighs_as_much_as_all_it_has_started(home: str) -> None:
+    alone, head = start(home, SLEEP), start(home, FAMILY, "father")
+    assert weighed(home, alone).brood == ()
+    seen = weighed(home, head, "father")
+    assert 200e6 < seen.rss_bytes < 300e6
+    assert len(seen.brood) == 2
+    until(lambda: weighed(home, head, "father").zombies)
+    [zombie] = weighed(home, head, "father").zombies
+    assert zombie.name == "true"
+    assert zombie.parent in {each.pid for each in seen.brood}
+
+
+def test_what_has_left_the_tree_is_known_by_its_mark(home: str) -> None:
+    head = start(home, DAEMON)
+    until(lambda: len(weighed(home, head).brood) == 2)
+    assert weighed(home, head, "another").brood == ()
+    assert weighed(f"{home}/other", head).brood == ()
+
+
+def test_the_environment_of_a_stray_is_read_once(
+    home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales, head = Scales(home, [os.getpid()]), start(home, DAEMON)
+    until(lambda: len(weighed(home, head).brood) == 2)
+    assert len(scales.weigh({head: "worker"}, 0.0)[head].brood) == 2
+    monkeypatch.setattr(burden, "Path", None)
+    assert len(scales.weigh({head: "worker"}, 0.0)[head].brood) == 2
+
+
+def test_the_descriptors_are_those_of_whoever_is_nearest_to_its_own_limit(home: str) -> None:
+    head = start(home, GREEDY)
+    seen = weighed(home, head)
+    assert (seen.fds, seen.fd_limit) == (33, 50)
+    assert [seen.fd_holder] == [each.pid for each in seen.brood]
+
+
+def test_who_is_gone_weighs_nothing(home: str) -> None:
+    assert Scales(home, [os.getpid()]).weigh({2**22 + 1: "worker"}, 0.0) == {}

@@ -1,0 +1,129 @@
+"""The poller's watch over the watchdog."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from place import until
+from ward import Ward, is_stopped, stop
+
+from autopoll.errors import SupervisorError
+from autopoll.process import guard, signals
+from autopoll.process.guard import Guard
+from autopoll.process.supervisor import Supervisor
+from autopoll.process.verdict import Limits
+from autopoll.process.vitals import Vitals, vitals
+
+CONF = """
+[unix_http_server]
+file = %(here)s/../var/run/s.sock
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[supervisord]
+pidfile = %(here)s/../var/run/supervisord.pid
+logfile = %(here)s/../var/log/supervisord.log
+[program:watchdog]
+command = /bin/sh -c "date >>starts; test -e mended && exec sleep 600"
+directory = %(here)s/..
+startsecs = 1
+startretries = 0
+"""
+HURRIED = Limits(stopped=0.3, silent=0.5, blocked=0.3)
+
+
+def look(ward: Ward, *done: Callable[[], object]) -> None:
+    """Look after the watchdog until one thing after the other is so; never hold up the loop."""
+
+    async def main() -> None:
+        watch = Guard(ward.home, HURRIED)
+        async with asyncio.timeout(30):
+            for condition in done:
+                while not condition():
+                    watch.look(0.0)
+                    before = time.monotonic()
+                    await asyncio.sleep(0.05)
+                    assert time.monotonic() - before < 1.0
+
+    asyncio.run(main())
+
+
+def seen(ward: Ward) -> list[tuple[str, str]]:
+    return [(each.verdict, each.action) for each in ward.incidents("watchdog")]
+
+
+def test_a_stopped_watchdog_is_sent_on_its_way_once_and_then_killed(tmp_path: Path) -> None:
+    with Ward(tmp_path) as ward:
+        watchdog = ward.patient("watchdog", "turn")
+        stop(watchdog)
+
+        def goes_on() -> bool:
+            if is_stopped(watchdog.pid):
+                return False
+            stop(watchdog)
+            return True
+
+        look(ward, goes_on, lambda: watchdog.poll() is not None)
+        assert watchdog.returncode == -signal.SIGKILL
+        assert seen(ward) == [("stopped", "continued"), ("stopped", "killed")]
+
+
+def test_a_watchdog_that_cannot_be_interrupted_is_killed_at_most_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_state_d(pid: int) -> Vitals | None:
+        reading = vitals(pid)
+        return reading and msgspec.structs.replace(reading, state="D")
+
+    def undying(_pid: int, _started: int, number: signal.Signals) -> None:
+        sent.append(number)
+
+    sent: list[signal.Signals] = []
+    monkeypatch.setattr(signals, "send_group", undying)
+    monkeypatch.setattr(guard, "vitals", in_state_d)
+    with Ward(tmp_path) as ward:
+        ward.patient("watchdog", "deadlocked")
+        begun = time.monotonic()
+        look(ward, lambda: sent, lambda: time.monotonic() - begun > 3.0)
+        assert sent == [signal.SIGKILL]
+        assert seen(ward) == [("uninterruptible", "killed")]
+
+
+@pytest.fixture
+def given_up(tmp_path: Path) -> Iterator[Ward]:
+    """A home whose watchdog did not start for a reason that is mended by now."""
+    with Ward(tmp_path, CONF) as ward:
+        supervisord = ward.start(
+            "-m", "supervisor.supervisord", "-n", "-s", "-c", str(ward.home.supervisord_conf)
+        )
+        until(lambda: state(ward) == "FATAL")
+        (tmp_path / "mended").touch()
+        yield ward
+        supervisord.terminate()
+        supervisord.wait(20)
+
+
+def state(ward: Ward) -> str:
+    try:
+        return Supervisor(ward.home.run / "s.sock").process("watchdog").state
+    except SupervisorError:
+        return "not listening yet"
+
+
+def test_a_watchdog_that_supervisord_has_given_up_is_started_again(given_up: Ward) -> None:
+    look(given_up, lambda: state(given_up) == "RUNNING")
+    assert seen(given_up) == [("dead", "started again")]
+
+
+def test_a_watchdog_that_an_operator_has_stopped_stays_stopped(given_up: Ward) -> None:
+    supervisor = Supervisor(given_up.home.run / "s.sock")
+    supervisor.start("watchdog")
+    until(lambda: state(given_up) == "RUNNING")
+    supervisor.stop("watchdog", wait=True)
+    stopped = time.monotonic()
+    look(given_up, lambda: time.monotonic() - stopped > guard.MISSED_AFTER_S + 2)
+    assert state(given_up) == "STOPPED"
+    assert seen(given_up) == []
