@@ -27,14 +27,14 @@ class Doorbell:
 
     def look(self) -> None:
         """See that it can be rung; cheap enough for once a second."""
-        if self._bell and self._bell.is_in_place():
-            return
-        self.close()
         try:
+            if self._bell and self._bell.is_in_place():
+                return
+            self.close()
             self._bell = made = bell.Bell(self._path)
-        except FifoError as error:
-            if self.trouble != error.what:
-                self.trouble = error.what
+        except (FifoError, OSError) as error:
+            if self.trouble != (trouble := str(error).splitlines()[0]):
+                self.trouble = trouble
                 log.warning("nobody can ring: %s", error)
             return
         self.trouble = ""

@@ -1,6 +1,7 @@
 """A one-byte wake-up: whoever has work for a process rings its bell, a pipe with a known path."""
 
 import os
+from contextlib import suppress
 from errno import ENXIO
 from pathlib import Path
 
@@ -45,7 +46,8 @@ class Bell:
         """Close, and remove the pipe unless another listener has replaced it."""
         if not self._closed:
             self._closed = True
-            pipe.remove(self.path, self._inode)
+            with suppress(OSError):  # a folder gone read-only; the next listener replaces the pipe
+                pipe.remove(self.path, self._inode)
             self._ends.close()
 
 
