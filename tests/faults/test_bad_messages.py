@@ -32,6 +32,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     try:
         place.run("up")
         yield place
+        said = [path.read_text("utf-8", "replace") for path in place.home.log.glob("*.*")]
+        assert not [text for text in said if "Traceback" in text]
     finally:
         place.close()
 
