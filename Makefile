@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 RUN = .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench faults soak up down status health docs build clean
+.PHONY: help setup demo test check bench figures busy faults soak up down status health docs build clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -34,6 +34,12 @@ check: setup ## ruff, mypy, and the direction of imports
 bench: setup ## measure start-up, and what an idle home costs; two minutes
 	@.venv/bin/python bench/startup.py
 	@.venv/bin/python bench/idle.py
+
+figures: setup ## time each fault until it is noticed and answered, 20 times; TIMES=…
+	@.venv/bin/python bench/figures.py $(if $(TIMES),--times $(TIMES))
+
+busy: setup ## keep every core busy for half an hour and count false kills; MINUTES=…
+	@.venv/bin/python bench/busy.py $(if $(MINUTES),--minutes $(MINUTES))
 
 faults: setup ## strike a home at random for ten minutes; SEED=… repeats, OUT=… draws a plot
 	@.venv/bin/python bench/campaign $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)")

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 
 from autopoll.backends.contract import Report, Setting
@@ -18,6 +19,7 @@ from autopoll.message import Answer
 from autopoll.request import Reply, Request
 
 NAP_S = 1.0
+TOIL_S = 8.0  # longer than a loop that stands still is tolerated, were no request in hand
 MARK = "AUTOPOLL_FAULT"  # in the environment of children that outlive us
 _FILES = 256  # what the leaking process may have open at most
 _LEAKED = 215
@@ -39,6 +41,8 @@ class Faulty:
         """Do what the question names, unless that was done before, and give it back."""
         if request.question == "nap":
             await asyncio.sleep(NAP_S)
+        elif request.question == "toil":
+            work_hard()
         misbehave = FAULTS.get(request.question)
         if misbehave and self._is_new(request.question):
             misbehave()
@@ -56,6 +60,13 @@ class Faulty:
         except FileExistsError:
             return False
         return True
+
+
+def work_hard() -> None:
+    """Compute in the main loop itself, which is slow and no fault."""
+    end = time.monotonic() + TOIL_S
+    while time.monotonic() < end:
+        pass
 
 
 def wait_for_itself() -> None:

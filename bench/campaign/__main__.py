@@ -10,15 +10,17 @@ when any of it does not hold. Prints how long it took until everybody was answer
 
 import argparse
 import json
+import os
 import random
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -76,7 +78,8 @@ def main() -> int:
     given = parser.parse_args()
     if not given.inside and may_mount():
         # In a name space of its own the mount ends with us, however we end.
-        return subprocess.run([*UNSHARED, sys.executable, *sys.argv, "--inside"]).returncode
+        os.execvp(UNSHARED[0], [*UNSHARED, sys.executable, *sys.argv, "--inside"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seed = random.randrange(2**32) if given.seed is None else given.seed
     with tempfile.TemporaryDirectory(prefix="autopoll-campaign-") as name:
         if given.inside:
@@ -88,6 +91,9 @@ def main() -> int:
             with scratch_home(CONFIG.format(command=json.dumps(TOOL)), {}) as scratch:
                 disk = SmallDisk(scratch.home.root) if given.inside else NoRoom(scratch)
                 return campaign(Storm(scratch, seed, disk), seed, given.seconds, given.out)
+        except KeyboardInterrupt:
+            print("interrupted, everything is taken down")
+            return 130
         finally:
             if given.inside:
                 subprocess.run(["umount", name], check=True)
@@ -109,8 +115,7 @@ def campaign(storm: Storm, seed: int, seconds: float, out: Path | None) -> int:
     print(f"seed {seed}, {seconds:.0f} s, full disk by {storm.disk.what}", flush=True)
     scratch.up(lambda _: None)
     before = steady_tree(scratch)
-    with closing(connect(scratch.home, scratch.config)) as bridge:
-        askers = start_askers(scratch)
+    with closing(connect(scratch.home, scratch.config)) as bridge, asking(scratch) as askers:
         until(lambda: len(questions(bridge)) > len(ASKERS), "the first questions")
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -135,9 +140,10 @@ def campaign(storm: Storm, seed: int, seconds: float, out: Path | None) -> int:
     return 0 if good else 1
 
 
-def start_askers(scratch: Scratch) -> dict[str, subprocess.Popen[str]]:
-    """Start a process for each asker."""
-    return {
+@contextmanager
+def asking(scratch: Scratch) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Have a process for each asker, and none that outlives us."""
+    askers = {
         name: subprocess.Popen(
             [sys.executable, HERE / "asker.py", scratch.home.root, name, *way],
             stdin=subprocess.DEVNULL,
@@ -147,6 +153,12 @@ def start_askers(scratch: Scratch) -> dict[str, subprocess.Popen[str]]:
         )
         for name, way in ASKERS.items()
     }
+    try:
+        yield askers
+    finally:
+        for asker in askers.values():
+            asker.kill()
+            asker.wait()
 
 
 # --- what is looked at
