@@ -17,7 +17,7 @@ from autopoll.timing import Duration
 SHARD_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 OVERRIDE_PREFIX = "AUTOPOLL_"
 STOP_WAIT_S = 30  # stopwaitsecs of every program in conf/supervisord.conf
-LEAST_MEMORY = 64_000_000  # a worker with nothing in it has 45 MB
+LEAST_MEMORY = 64_000_000  # a worker with nothing in it has 31 MB
 LEAST_AGE_S = 5  # what exits within startsecs counts for supervisord as a failed start
 
 
