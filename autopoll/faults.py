@@ -111,11 +111,10 @@ class Trial:
             for number, state in self._settled.items()
         ]
         answers = self._count_answers()
+        noticed = None if self._noticed is None else round(1000 * (self._noticed - self.struck))
         return Outcome(
             fault=self.fault.name,
-            noticed_ms=None
-            if self._noticed is None
-            else round(1000 * (self._noticed - self.struck)),
+            noticed_ms=noticed,
             answered_ms=max(waited, default=None),
             lost=sum(not self._is_answered(number) for number in self._asked),
             twice=sum(answers[number] > 1 for number in self._asked),
@@ -168,10 +167,9 @@ class Trial:
     def _all_settled(self) -> bool:
         for number in self._asked.keys() - self._settled.keys():
             state = self._bridge.query(number)
-            if state.answer is None:
-                return False
-            self._settled[number] = state
-        return True
+            if state.answer is not None:
+                self._settled[number] = state
+        return self._settled.keys() == self._asked.keys()
 
     # --- the questions
 
