@@ -100,10 +100,10 @@ def test_a_backend_that_ends_the_process_at_its_start_is_held_in_the_same_proces
     set_mood(place, "quits")
     place.kill("worker")
     assert "SystemExit: 1" in hold(place)
-    worker = place.pid("worker")
     set_mood(place, "")
     answered(place, kept(place, "still there?"))
-    assert place.pid("worker") == worker
+    beat = place.beat("worker")
+    assert beat and beat.starts == 2, "the one that was killed, and the one that tried again"
 
 
 def test_a_held_worker_is_named_with_its_reason_and_obeys(new_place) -> None:
@@ -127,7 +127,8 @@ def test_a_held_worker_is_named_with_its_reason_and_obeys(new_place) -> None:
     assert hold(place) == note, "to die while held is no failed trial"
 
     refused = place.run("restart", "worker", code=2)
-    assert "worker does not start" in refused.stderr and "no licence" in refused.stderr
+    assert "worker does not start: held for 1 s" in refused.stderr, "tried at once, and anew"
+    assert "no licence" in refused.stderr
     set_mood(place, "")
     hold(place)
     began = time.monotonic()
