@@ -39,10 +39,13 @@ DAEMON = """
 import os, time
 if os.fork() == 0:
     os.setsid()
+    parent = os.getpid()
     if os.fork():
         os._exit(0)
-    os.fork()
-    print(flush=True)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    if os.fork():
+        print(flush=True)
     time.sleep(3600)
 os.wait()
 time.sleep(3600)
@@ -86,7 +89,7 @@ def test_a_process_weighs_as_much_as_all_it_has_started(home: str) -> None:
 
 def test_what_has_left_the_tree_is_known_by_its_mark(home: str) -> None:
     head = start(home, DAEMON)
-    until(lambda: len(weighed(home, head).brood) == 2)
+    assert len(weighed(home, head).brood) == 2
     assert weighed(home, head, "another").brood == ()
     assert weighed(f"{home}/other", head).brood == ()
 
@@ -95,7 +98,6 @@ def test_the_environment_of_a_stray_is_read_once(
     home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scales, head = Scales(home, [os.getpid()]), start(home, DAEMON)
-    until(lambda: len(weighed(home, head).brood) == 2)
     assert len(scales.weigh({head: "worker"}, 0.0)[head].brood) == 2
     monkeypatch.setattr(burden, "Path", None)
     assert len(scales.weigh({head: "worker"}, 0.0)[head].brood) == 2
