@@ -13,6 +13,7 @@ from place import until
 
 from autopoll.process import burden, orphans
 from autopoll.process.burden import Burden, Scales
+from autopoll.process.vitals import vitals
 
 SLEEP = "import time; print(flush=True); time.sleep(3600)"
 # Starts a child, which starts another, which leaves a zombie and has 200 MB.
@@ -33,6 +34,14 @@ if os.fork() == 0:
     for _ in range(30): os.dup(1)
     {SLEEP}
 import time; time.sleep(3600)
+"""
+# Has a child whose first thread has ended while another lives on: it reads as a zombie.
+HEADLESS = """
+import ctypes, os, threading, time
+if os.fork() == 0:
+    threading.Thread(target=lambda: print(flush=True) or time.sleep(3600)).start()
+    ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+time.sleep(3600)
 """
 # Leaves a daemon, an orphan, in a session of its own; the daemon has a child too.
 DAEMON = """
@@ -85,6 +94,14 @@ def test_a_process_weighs_as_much_as_all_it_has_started(home: str) -> None:
     [zombie] = weighed(home, head, "father").zombies
     assert zombie.name == "true"
     assert zombie.parent in {each.pid for each in seen.brood}
+
+
+def test_a_child_that_lives_in_other_threads_than_its_first_is_no_zombie(home: str) -> None:
+    head = start(home, HEADLESS)
+    [child] = weighed(home, head).brood
+    until(lambda: (reading := vitals(child.pid)) and reading.state == "Z")
+    assert [each.pid for each in weighed(home, head).brood] == [child.pid]
+    assert weighed(home, head).zombies == frozenset()
 
 
 def test_what_has_left_the_tree_is_known_by_its_mark(home: str) -> None:

@@ -195,6 +195,18 @@ def test_who_ignores_term_or_is_stopped_is_ended_all_the_same(spawn: Spawn, tmp_
     assert stopped.wait(1) == 7  # it was given the time to say goodbye
 
 
+def test_a_number_that_goes_to_a_stranger_while_it_is_looked_at_is_not_found(
+    spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = {"AUTOPOLL_SUPERVISED": str(tmp_path)}
+    orphan = spawn(SLEEP, env=marks)
+    until(lambda: orphans.find(marks))
+    environments = iter([{f"AUTOPOLL_SUPERVISED={tmp_path}".encode()}, {b"HOME=/"}])
+    monkeypatch.setattr(os, "listdir", lambda _: [str(orphan.pid)])
+    monkeypatch.setattr(orphans, "_environment", lambda _: next(environments))
+    assert orphans.find(marks) == []
+
+
 def test_a_stranger_under_a_dead_orphans_number_is_spared(spawn: Spawn) -> None:
     stranger = spawn(SLEEP)
     gone = Marked(stranger.pid, started(stranger.pid) - 1, "")
