@@ -9,10 +9,10 @@ import os
 import resource
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import msgspec
 
+from autopoll.process import orphans
 from autopoll.process.orphans import Marked
 from autopoll.process.vitals import Vitals, all_vitals
 
@@ -84,7 +84,7 @@ class Scales:
 
     def _owner(self, pid: int) -> str | None:
         try:
-            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            variables = orphans.environment(pid)
         except OSError:  # gone, or another user's
             return None
         if self._supervised not in variables:

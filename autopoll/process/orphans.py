@@ -4,6 +4,7 @@ A process group does not hold a child that called setsid, and a parent link ends
 The environment a process was started with stays readable in /proc until it ends.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -40,23 +41,31 @@ def find(marks: Mapping[str, str], spare: Iterable[int] = ()) -> list[Marked]:
         if not entry.isdigit() or int(entry) in spared:
             continue
         try:
-            if not wanted <= _environment(entry):
+            if not wanted <= environment(int(entry)):
                 continue
             reading = vitals(int(entry))
             # Again, for the number may have gone to a stranger before its start time was read.
-            if reading is None or not wanted <= _environment(entry):
+            if reading is None or not wanted <= environment(int(entry)):
                 continue
             command = Path(f"/proc/{entry}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         words = command.replace(b"\0", b" ").decode("utf-8", "replace").strip()
-        found.append(Marked(reading.pid, reading.started, words))
+        found.append(Marked(reading.pid, reading.started, words or reading.name))
     return found
 
 
-def _environment(pid: str) -> set[bytes]:
-    """Return what the process was started with; nothing once it has ended."""
-    return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+def environment(pid: int) -> set[bytes]:
+    """Return what the process was started with, NAME=value each; nothing once it has ended.
+
+    Raises OSError when it is gone meanwhile, or another user's.
+    """
+    # Of any thread, for a first thread that has ended has none, though others may live on.
+    for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - as above
+        with contextlib.suppress(ProcessLookupError):
+            if text := Path(f"/proc/{pid}/task/{thread}/environ").read_bytes():
+                return set(text.split(b"\0"))
+    return set()
 
 
 def sweep(

@@ -11,7 +11,7 @@ import pytest
 from adoption import adopting
 from place import until
 
-from autopoll.process import burden, orphans
+from autopoll.process import orphans
 from autopoll.process.burden import Burden, Scales
 from autopoll.process.vitals import vitals
 
@@ -116,7 +116,7 @@ def test_the_environment_of_a_stray_is_read_once(
 ) -> None:
     scales, head = Scales(home, [os.getpid()]), start(home, DAEMON)
     assert len(scales.weigh({head: "worker"}, 0.0)[head].brood) == 2
-    monkeypatch.setattr(burden, "Path", None)
+    monkeypatch.setattr(orphans, "environment", None)
     assert len(scales.weigh({head: "worker"}, 0.0)[head].brood) == 2
 
 

@@ -195,6 +195,19 @@ def test_who_ignores_term_or_is_stopped_is_ended_all_the_same(spawn: Spawn, tmp_
     assert stopped.wait(1) == 7  # it was given the time to say goodbye
 
 
+def test_an_orphan_that_lives_in_other_threads_than_its_first_is_found_and_ended(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    marks = {"AUTOPOLL_SUPERVISED": str(tmp_path)}
+    orphan = spawn(HEADLESS, env=marks)
+    until(lambda: (reading := vitals(orphan.pid)) and reading.state == "Z")
+    [found] = orphans.find(marks)
+    assert found.pid == orphan.pid
+    assert orphans.end([found], grace=1.0) == []
+    assert orphan.poll() is not None
+    assert orphans.find(marks) == []
+
+
 def test_a_number_that_goes_to_a_stranger_while_it_is_looked_at_is_not_found(
     spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +216,7 @@ def test_a_number_that_goes_to_a_stranger_while_it_is_looked_at_is_not_found(
     until(lambda: orphans.find(marks))
     environments = iter([{f"AUTOPOLL_SUPERVISED={tmp_path}".encode()}, {b"HOME=/"}])
     monkeypatch.setattr(os, "listdir", lambda _: [str(orphan.pid)])
-    monkeypatch.setattr(orphans, "_environment", lambda _: next(environments))
+    monkeypatch.setattr(orphans, "environment", lambda _: next(environments))
     assert orphans.find(marks) == []
 
 
