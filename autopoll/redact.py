@@ -19,7 +19,7 @@ _PATTERNS = [
             "private-key",
             ("PRIVATE KEY",),
             r"()-----BEGIN [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----"
-            r"(?:[A-Za-z0-9+/=\s:,.]|\\[nr]|-(?!-))*+"
+            r"(?:[A-Za-z0-9+/=\s:,.]++|\\[nr]|-(?!-))*"
             r"(?:-----END [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----)?",
         ),
         ("aws-key", ("AKIA", "ASIA"), r"()(?<![A-Za-z0-9])A[KS]IA[A-Z2-7]{16}(?![A-Za-z0-9])"),

@@ -101,6 +101,8 @@ class Worker:
                     await self.start()
                 else:
                     await self.tend()
+            if not self.warm.is_set():  # held, or on trial after that
+                self.gate.open()  # who stops it and starts it again wants it to try
             await self.drain()
         finally:
             # The pipes go first, so that the poller sends nothing to a backend that is gone.
@@ -143,8 +145,6 @@ class Worker:
             log.warning("%s", why)
         self.heart.note = why
         await self.pause(min(BEAT_S, wait))
-        if self.stopping.is_set():
-            self.gate.open()  # who stops a held worker and starts it again wants it to try
 
     async def withdraw(self) -> None:
         """Leave what waits here to the poller, which keeps it without a failed attempt."""

@@ -1,10 +1,14 @@
 """Fixtures for all tests that need a whole home."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from place import ECHO, Place
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 
@@ -25,6 +26,9 @@ def say(**fields: object) -> None:
 match mood():
     case ["dies", "at", "start"]:
         sys.exit("no licence")
+    case ["takes", "long", "to", "start"]:
+        Path("mood").unlink()  # so that the test knows
+        time.sleep(30)
     case ["kills", "its", "worker", "after", seconds]:
         worker = os.getppid()
         threading.Timer(float(seconds), os.kill, (worker, signal.SIGKILL)).start()

@@ -143,6 +143,19 @@ def test_a_held_worker_is_named_with_its_reason_and_obeys(new_place) -> None:
     until(lambda: not place.processes(), 10, "everything to end")
 
 
+def test_who_is_restarted_in_the_middle_of_a_trial_begins_anew(new_place) -> None:
+    place: Place = new_place(CONFIG)
+    place.run("up")
+    set_mood(place, "dies at start")
+    place.kill("worker")
+    until(lambda: any(f"held for {n} s" in hold(place) for n in range(3, 9)), 60)
+    set_mood(place, "takes long to start")
+    until(lambda: not (place.root / "mood").exists())
+    set_mood(place, "dies at start")
+    refused = place.run("restart", "worker", code=2)
+    assert "worker does not start: held for 1 s" in refused.stderr
+
+
 def test_a_history_that_cannot_be_read_keeps_nobody_from_starting(new_place) -> None:
     place: Place = new_place()
     place.run("up")
