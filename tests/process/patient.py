@@ -68,6 +68,13 @@ def sleep_uninterruptibly(spell: Path) -> None:
         os._exit(0)
 
 
+def read_a_hung_disk() -> None:
+    """Be in state D, which nothing ends before the disk $DISK answers."""
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)  # FUSE waits interruptibly, but only once
+    os.open(f"{os.environ['DISK']}/file", os.O_RDONLY)
+
+
 async def turn_and_reap(heart: Heart, spell: Path) -> None:
     reaper.attach(asyncio.get_running_loop())
     await turn(heart, spell)
@@ -113,7 +120,7 @@ def behave(heart: Heart, behaviour: str, spell: Path) -> None:
         case "overdue":
             busy(0.5, lambda: asyncio.run(turn(heart, spell)))
         case "overdue-deadlocked":
-            busy(0.5, wait_for_ever_in_a_deadlock)
+            busy(1.5, wait_for_ever_in_a_deadlock)
         case "deadlocked":
             wait_for_ever_in_a_deadlock()
         case "frozen":
@@ -133,6 +140,10 @@ def behave(heart: Heart, behaviour: str, spell: Path) -> None:
         case "blocked-busy":
             busy(FOR_EVER, lambda: sleep_uninterruptibly(spell))
             asyncio.run(turn(heart, spell))
+        case "reads-a-hung-disk":
+            read_a_hung_disk()
+        case "overdue-reads-a-hung-disk":
+            busy(1.5, read_a_hung_disk)
         case "forgets-a-child":
             forget_a_child()
             asyncio.run(turn_and_reap(heart, spell))

@@ -1,15 +1,18 @@
-"""A process in uninterruptible sleep that not even KILL ends; the state is faked.
+"""A process in uninterruptible sleep, which not even KILL ends: reported, and killed at most once.
 
-A real one needs a file system that hangs, and root to make it.
+On a disk that really hangs where the machine lets us make one, and everywhere by a faked reading.
 """
 
 import asyncio
 import os
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from hung_file_system import can_be_made, hung_file_system
+from place import until
 from ward import Ward
 
 from autopoll import watchdog
@@ -19,10 +22,50 @@ from autopoll.process.verdict import Limits
 from autopoll.process.vitals import Vitals, vitals
 from autopoll.watchdog import Watchdog
 
+AFTERWARDS_S = 1.0  # in which a second signal would be sent, twenty times over
+HURRIED = Limits(blocked=0.3, silent=0.2, overdue=0.1)
 
-def in_state_d(pid: int) -> Vitals | None:
-    reading = vitals(pid)
-    return reading and msgspec.structs.replace(reading, state="D")
+
+@pytest.fixture
+def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ward]:
+    monkeypatch.setattr(treatment, "DEATH_S", 0.1)
+    monkeypatch.setattr(watchdog, "LOOP_S", 0.05)
+    with Ward(tmp_path) as ward:
+        yield ward
+
+
+def signals_sent(monkeypatch: pytest.MonkeyPatch, send: Callable[..., None]) -> list[str]:
+    """Return a list that grows with every signal that is sent through `send`."""
+    sent: list[str] = []
+
+    def note(pid: int, started: int, number: signal.Signals) -> None:
+        sent.append(number.name)
+        send(pid, started, number)
+
+    monkeypatch.setattr(signals, "send_group", note)
+    return sent
+
+
+def watch(ward: Ward, *actions: str) -> None:
+    """Watch until all this was done to the worker, and on for a while."""
+
+    async def main() -> None:
+        with Heart.open(ward.home.beats, "watchdog", "watchdog") as heart:
+            watching = Watchdog(ward.home, heart, HURRIED)
+            task = asyncio.create_task(watching.run())
+            async with asyncio.timeout(20):
+                while len(ward.incidents("worker")) < len(actions):
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(AFTERWARDS_S)
+            watching.stopping.set()
+            await task
+
+    asyncio.run(main())
+    seen = ward.incidents("worker")
+    assert {each.verdict for each in seen} == {"uninterruptible"}
+    assert [each.action for each in seen] == list(actions)
+    assert "does not die" in seen[-1].evidence
+    assert os.listdir(ward.home.evidence) != []
 
 
 @pytest.mark.parametrize(
@@ -33,30 +76,37 @@ def in_state_d(pid: int) -> Vitals | None:
     ],
 )
 def test_who_does_not_die_of_a_kill_is_reported_and_gets_no_second_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, actions: list[str]
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, behaviour: str, actions: list[str]
 ) -> None:
-    def undying(_pid: int, _started: int, number: signal.Signals) -> None:
-        sent.append(number)
+    def in_state_d(pid: int) -> Vitals | None:
+        reading = vitals(pid)
+        return reading and msgspec.structs.replace(reading, state="D")
 
-    sent: list[signal.Signals] = []
-    monkeypatch.setattr(signals, "send_group", undying)
-    monkeypatch.setattr(treatment, "DEATH_S", 0.1)
-    monkeypatch.setattr(watchdog, "LOOP_S", 0.05)
+    sent = signals_sent(monkeypatch, lambda *_: None)
     monkeypatch.setattr(watchdog, "vitals", in_state_d)
+    ward.patient("worker", behaviour)
+    watch(ward, *actions)
+    assert sent == ["SIGKILL"]
 
-    async def main() -> None:
-        with Heart.open(ward.home.beats, "watchdog", "watchdog") as heart:
-            watch = Watchdog(ward.home, heart, Limits(blocked=0.3, silent=0.2, overdue=0.1))
-            loop = asyncio.get_running_loop()
-            loop.call_later(3.0, watch.stopping.set)
-            await watch.run()
 
-    with Ward(tmp_path) as ward:
-        ward.patient("worker", behaviour)
-        asyncio.run(main())
-        assert sent == [signal.SIGKILL]
-        seen = ward.incidents("worker")
-        assert {each.verdict for each in seen} == {"uninterruptible"}
-        assert [each.action for each in seen] == actions
-        assert "does not die" in seen[-1].evidence
-        assert os.listdir(ward.home.evidence) != []
+@pytest.mark.skipif(not can_be_made(), reason="only root may mount a file system, and with FUSE")
+@pytest.mark.parametrize(
+    ("behaviour", "actions"),
+    [
+        ("reads-a-hung-disk", ["killed", "reported"]),
+        ("overdue-reads-a-hung-disk", ["reported", "killed", "reported"]),
+    ],
+)
+def test_who_waits_for_a_hung_disk_is_killed_once_and_dies_when_the_disk_lets_go(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, behaviour: str, actions: list[str]
+) -> None:
+    sent = signals_sent(monkeypatch, signals.send_group)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with hung_file_system(disk):
+        worker = ward.patient("worker", behaviour, DISK=str(disk))
+        until(lambda: (reading := vitals(worker.pid)) and reading.state == "D")
+        watch(ward, *actions)
+        assert sent == ["SIGKILL"]
+        assert worker.poll() is None, "KILL is pending"
+    assert worker.wait(10) == -signal.SIGKILL
