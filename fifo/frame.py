@@ -60,13 +60,15 @@ class Frame(NamedTuple):
     payload: bytes = b""
 
 
+def header(kind: Type, epoch: int, request_id: int, payload: bytes) -> bytes:
+    """Return what goes into the pipe before the payload; raise struct.error on a number too big."""
+    sealed = _SEALED.pack(MAGIC, VERSION, kind, 0, epoch, request_id, len(payload))
+    return sealed + _CRC.pack(crc32(payload, crc32(sealed)))
+
+
 def encode(frame: Frame) -> bytes:
-    """Return the frame as it goes into the pipe; raise struct.error on a number out of range."""
-    sealed = _SEALED.pack(
-        MAGIC, VERSION, frame.type, 0, frame.epoch, frame.request_id, len(frame.payload)
-    )
-    crc = crc32(frame.payload, crc32(sealed))
-    return b"".join((sealed, _CRC.pack(crc), frame.payload))
+    """Return the whole frame as it goes into the pipe; raise struct.error on a number too big."""
+    return header(*frame) + frame.payload
 
 
 class Decoder:
@@ -78,57 +80,58 @@ class Decoder:
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
         self.max_payload = max_payload
-        self._buffer = bytearray()
-
-    @property
-    def pending(self) -> int:
-        """How many bytes of an unfinished frame are held."""
-        return len(self._buffer)
+        self.pending = 0  # bytes of an unfinished frame that are held
+        self._wanted = HEADER_SIZE  # with fewer pending there is nothing to do
+        self._buffer = b""
+        self._start = 0  # of the unfinished frame in the buffer
+        self._more: list[bytes] = []  # of it, joined to the buffer once all that is wanted is there
 
     def feed(self, data: bytes) -> None:
         """Add what was read."""
-        self._buffer += data
+        if self.pending:
+            self._more.append(data)
+        else:
+            self._buffer = data
+            self._start = 0
+        self.pending += len(data)
 
     def frames(self) -> Iterator[Frame]:
         """Yield every whole frame; raise RemoteFault at the first bad one."""
-        start = 0
-        try:
-            while (end := self._end(start)) is not None:
-                frame = self._open(start, end)
-                start = end
+        while self.pending >= self._wanted:
+            if frame := self._next():
                 yield frame
-        finally:
-            # Once for all frames of a piece: cutting off each one would move the rest each time.
-            del self._buffer[:start]
 
-    def _end(self, start: int) -> int | None:
-        """Return where the frame at `start` ends, or None while it is not whole."""
-        available = len(self._buffer) - start
-        if available < HEADER_SIZE:
-            return None
-        magic, version, kind, _, _, _, length, _ = _HEADER.unpack_from(self._buffer, start)
+    def _next(self) -> Frame | None:
+        """Return the next frame, or None when its header says that more is wanted."""
+        if self._more:
+            self._buffer = b"".join((self._buffer[self._start :], *self._more))
+            self._start = 0
+            self._more.clear()
+        buffer, start = self._buffer, self._start
+        magic, version, kind, _, epoch, request_id, length, crc = _HEADER.unpack_from(buffer, start)
         if magic != MAGIC:
-            raise self._fault(start, "it does not begin with the magic")
+            raise self._fault("it does not begin with the magic")
         if version != VERSION:
-            raise self._fault(start, f"its layout is version {version}, not {VERSION}")
+            raise self._fault(f"its layout is version {version}, not {VERSION}")
         if kind not in _TYPES:
-            raise self._fault(start, f"there is no type {kind}")
+            raise self._fault(f"there is no type {kind}")
         if length > self.max_payload:
-            raise self._fault(start, f"its payload of {length} bytes is over {self.max_payload}")
-        return start + HEADER_SIZE + length if available >= HEADER_SIZE + length else None
-
-    def _open(self, start: int, end: int) -> Frame:
-        _, _, kind, _, epoch, request_id, _, crc = _HEADER.unpack_from(self._buffer, start)
-        with memoryview(self._buffer) as view:
-            payload = bytes(view[start + HEADER_SIZE : end])
-            sealed = crc32(view[start : start + _SEALED.size])
-        if crc32(payload, sealed) != crc:
-            raise self._fault(start, "its crc32 is wrong")
+            raise self._fault(f"its payload of {length} bytes is over {self.max_payload}")
+        size = HEADER_SIZE + length
+        if self.pending < size:
+            self._wanted = size
+            return None
+        payload = buffer[start + HEADER_SIZE : start + size]
+        if crc32(payload, crc32(buffer[start : start + _SEALED.size])) != crc:
+            raise self._fault("its crc32 is wrong")
+        self._start += size
+        self.pending -= size
+        self._wanted = HEADER_SIZE
         return Frame(_TYPES[kind], epoch, request_id, payload)
 
-    def _fault(self, start: int, why: str) -> RemoteFault:
+    def _fault(self, why: str) -> RemoteFault:
         # The header and no more: what people ask and answer does not belong in logs.
-        first = self._buffer[start : start + HEADER_SIZE].hex(" ", -4)
+        first = self._buffer[self._start : self._start + HEADER_SIZE].hex(" ", -4)
         return RemoteFault(
             f"bad frame: {why}; it begins {first}",
             "Both ends must run the same version, and nothing else may write to the pipe.",

@@ -12,8 +12,8 @@ from itertools import islice
 
 from fifo.pipe import CAPACITY, Ends
 
-CHUNK = 64 * 1024
-_AT_ONCE = 64  # buffers in one writev; the kernel's limit is 1024
+CHUNK = 96 * 1024  # 64 KiB of payload come in one read; over 128 KiB are mapped anew each time
+_AT_ONCE = 256  # buffers in one writev, two for each frame; the kernel takes up to 1024
 
 
 class Wire:
@@ -31,33 +31,37 @@ class Wire:
         self._ends = ends
         self._on_data = on_data
         self._on_lost = on_lost
-        self._queue: deque[memoryview] = deque()
-        self._turn_taken = False  # something was written in this turn of the loop
+        self._queue: deque[bytes | memoryview] = deque()
+        self._spoke_last = False  # something was written since the peer was last heard
+        self._pushing = False  # what is queued goes out at the end of this turn of the loop
         self._blocked = False  # the pipe is full, and the loop tells us when it is not
         self._broken = False  # the peer reads no more
         self._emptied = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(ends.reader, self._readable)
 
-    def send(self, data: bytes) -> None:
+    def send(self, head: bytes, payload: bytes) -> None:
         """Write now, or as soon as there is room; never blocks, never raises for a dead peer.
 
-        The first frame in a turn of the loop goes out at once, because the peer waits for it. What
-        else is sent in the same turn goes out together at the end of it.
+        A frame that is the next word after the peer's goes out at once, because the peer waits for
+        it. What follows before the peer is heard again goes out together at the end of the turn.
         """
         if self.closed or self._broken:
             return
-        self._queue.append(memoryview(data))
-        self.buffered += len(data)
-        if self._blocked or self._turn_taken:
+        self.buffered += len(head) + len(payload)
+        self._queue += (head, payload)
+        if self._blocked or self._pushing:
             return
-        self._turn_taken = True
-        self._loop.call_soon(self.push)
-        self._write()
+        if self._spoke_last:
+            self._pushing = True
+            self._loop.call_soon(self.push)
+        else:
+            self._spoke_last = True
+            self._write()
 
     def push(self) -> None:
         """Write what waits for the end of the turn."""
-        self._turn_taken = False
+        self._pushing = self._spoke_last = False
         if self._queue and not self._blocked:
             self._write()
 
@@ -96,6 +100,7 @@ class Wire:
     def _readable(self) -> None:
         data = self._read()
         if data:
+            self._spoke_last = False
             self._on_data(data)
         elif data is not None:
             # Hang-up stays readable for ever (281,000 wake-ups in 0.2 s): stop listening at once.
@@ -115,7 +120,7 @@ class Wire:
 
     def _write(self) -> None:
         try:
-            written = os.writev(self._ends.writer, list(islice(self._queue, _AT_ONCE)))
+            written = os.writev(self._ends.writer, [*islice(self._queue, _AT_ONCE)])
         except BlockingIOError:
             written = 0
         except BrokenPipeError:
@@ -126,18 +131,16 @@ class Wire:
             self._loop.call_soon(self.finish, "it stopped reading")
             return
         self.buffered -= written
-        while written:
-            head = self._queue.popleft()
-            if written < len(head):
-                self._queue.appendleft(head[written:])
-                break
-            written -= len(head)
-        if self._queue and not self._blocked:
+        if not self.buffered:
+            self._unblock()
+            self._forget()
+            return
+        while written >= len(self._queue[0]):
+            written -= len(self._queue.popleft())
+        self._queue[0] = memoryview(self._queue[0])[written:]
+        if not self._blocked:
             self._blocked = True
             self._loop.add_writer(self._ends.writer, self._write)
-        elif not self._queue:
-            self._unblock()
-            self._emptied.set()
 
     def _unblock(self) -> None:
         if self._blocked:

@@ -33,7 +33,7 @@ class Joined:
         self.to_client, self.to_server = bytearray(), bytearray()
         self.server = ServerSession(
             EPOCH,
-            self.to_client.extend,
+            lambda head, payload: self.to_client.extend(head + payload),
             max_payload=server_max,
             counts=Counts(),
             pid=11,
@@ -41,7 +41,10 @@ class Joined:
             numbers=numbers or count(1),
         )
         self.client = ClientSession(
-            EPOCH, self.to_server.extend, max_payload=client_max, counts=Counts()
+            EPOCH,
+            lambda head, payload: self.to_server.extend(head + payload),
+            max_payload=client_max,
+            counts=Counts(),
         )
 
     def at_server(self, size=None):

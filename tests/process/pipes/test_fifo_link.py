@@ -114,9 +114,9 @@ async def test_frames_of_one_turn_go_out_in_two_writes_the_first_at_once(folder,
     monkeypatch.setattr(wire.os, "writev", counting)
     for request_id in range(1, 9):
         asker.client.request(request_id, b"x")
-        assert writes == [1]
+        assert writes == [2]  # the header and the payload
     await until(lambda: len(answerer.told(link.RequestReceived)) == 8)
-    assert writes == [1, 7]
+    assert writes == [2, 14]
     asker.client.close()
     await answerer.server.close()
 
