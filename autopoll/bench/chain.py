@@ -30,13 +30,13 @@ rate_per_second = 1000000.0
 rate_burst = 1000000
 [shards.main]
 backend = "echo"
-options.concurrency = 8
+options.concurrency = 64
 """
 _SHARD = """
 [shards.by{0}]
 backend = "echo"
 instances = {0}
-options.concurrency = 8
+options.concurrency = 64
 """
 
 
