@@ -57,8 +57,9 @@ def read(home: Home) -> Credentials:
             f"{path} cannot be read: {error.strerror}", "Run as the owner of the home."
         ) from error
     try:
-        _check_private(path, os.fstat(descriptor))
-        content = os.read(descriptor, _LARGEST)
+        facts = os.fstat(descriptor)
+        _check_private(path, facts)
+        content = os.read(descriptor, min(facts.st_size, _LARGEST))  # it asks for as much memory
     finally:
         os.close(descriptor)
     try:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ CONFIG_NAME = "autopoll.toml"
 SOCKET_LIMIT = 95  # bytes of path; supervisord adds its pid before it binds
 
 
-class Home(msgspec.Struct, frozen=True):
+class Home(msgspec.Struct, frozen=True, dict=True):
     """One home; every path that two parts of autopoll share is named here and nowhere else."""
 
     root: Path
@@ -44,82 +45,82 @@ class Home(msgspec.Struct, frozen=True):
             "Make one here with: autopoll init .",
         )
 
-    @property
+    @cached_property
     def config(self) -> Path:
         """The one file of settings, written by people."""
         return self.root / CONFIG_NAME
 
-    @property
+    @cached_property
     def supervisord_conf(self) -> Path:
         """The process tree, as supervisord and supervisorctl read it."""
         return self.root / "conf" / "supervisord.conf"
 
-    @property
+    @cached_property
     def shards_d(self) -> Path:
         """Program files of the instances beyond the first of shard main, written by us."""
         return self.root / "conf" / "shards.d"
 
-    @property
+    @cached_property
     def var(self) -> Path:
         """Everything that changes, private to the owner (0700)."""
         return self.root / "var"
 
-    @property
+    @cached_property
     def credentials(self) -> Path:
         """The tokens of this home's own sessions (0600)."""
         return self.var / "credentials"
 
-    @property
+    @cached_property
     def locks(self) -> Path:
         """Lock files; never deleted, because deleting a lock that someone holds splits it."""
         return self.var / "lock"
 
-    @property
+    @cached_property
     def log(self) -> Path:
         """Rotating logs of every role."""
         return self.var / "log"
 
-    @property
+    @cached_property
     def incidents(self) -> Path:
         """Every kill and restart with its reason, one JSON object a line."""
         return self.log / "incidents.jsonl"
 
-    @property
+    @cached_property
     def evidence(self) -> Path:
         """What was seen before each kill, a folder per incident."""
         return self.log / "incidents"
 
-    @property
+    @cached_property
     def run(self) -> Path:
         """What only means something while processes live; empty when the home is down."""
         return self.var / "run"
 
-    @property
+    @cached_property
     def beats(self) -> Path:
         """Heartbeat files, one per process, named as supervisord names it."""
         return self.run / "beats"
 
-    @property
+    @cached_property
     def workers(self) -> Path:
         """The pipe pairs, a folder per worker."""
         return self.run / "workers"
 
-    @property
+    @cached_property
     def gates(self) -> Path:
         """What each worker remembers of its crashes, a file per worker that had one."""
         return self.run / "gates"
 
-    @property
+    @cached_property
     def pauses(self) -> Path:
         """The shards that are paused, a file each; removing it ends the pause."""
         return self.run / "pauses"
 
-    @property
+    @cached_property
     def waiters(self) -> Path:
         """The bells of askers that wait for an answer."""
         return self.run / "waiters"
 
-    @property
+    @cached_property
     def bell(self) -> Path:
         """The poller's bell, rung after a commit."""
         return self.run / "bell.fifo"

@@ -83,9 +83,14 @@ class Scratch:
 
 
 @contextmanager
-def scratch_home(config: str, backends: dict[str, str]) -> Iterator[Scratch]:
-    """Make a home with backends of its own (name -> "module:Class") and remove it at the end."""
-    root = Path(tempfile.mkdtemp(prefix="autopoll-scratch-")).resolve()
+def scratch_home(
+    config: str, backends: dict[str, str], folder: Path | None = None
+) -> Iterator[Scratch]:
+    """Make a home with backends of its own (name -> "module:Class") and remove it at the end.
+
+    It lies in `folder`, or where temporary files do.
+    """
+    root = Path(tempfile.mkdtemp(prefix="autopoll-scratch-", dir=folder)).resolve()
     try:
         scratch = Scratch(root, config, backends)
         try:

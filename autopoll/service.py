@@ -121,7 +121,6 @@ class Service:
             _check_question(question)
         conversation, token = self._own_session(shard)
         session = self.bridge.authenticate(conversation, token)
-        self.bridge.spend(conversation, session, len(questions))
         envelope = {"lane": "own", **({"waiter": waiter.name} if waiter else {})}
         metadata = msgspec.json.encode(envelope | ({"canary": True} if canary else {})).decode()
         texts = [
@@ -212,11 +211,11 @@ class Service:
     def send(self, conversation: str, session: str, text: str, metadata: str | None = None) -> int:
         """Store a message from a proven session to its partner and wake the poller.
 
-        Raises UsageError for one that is empty, too large, or whose metadata is no JSON object.
+        Raises RateLimited, and UsageError for one that is empty, too large, or whose metadata is no
+        JSON object.
         """
         if not text.strip():
             raise UsageError("the message is empty", "Give a text, or - to read it from stdin.")
-        self.bridge.spend(conversation, session)
         [message_id] = self.bridge.send(conversation, session, [text], [metadata])
         self.wake()
         return message_id

@@ -200,13 +200,6 @@ class Bridge(Protocol):
         """
         ...
 
-    def spend(self, conversation: str, session: str, count: int = 1) -> None:
-        """Take from the session's rate budget (GCRA, shared by all processes).
-
-        Raises RateLimited, and UsageError when `count` is more than the budget ever holds.
-        """
-        ...
-
     def audit(
         self, conversation: str | None, session: str | None, action: str, details: str
     ) -> None:
@@ -220,7 +213,9 @@ class Bridge(Protocol):
     ) -> list[int]:
         """Store messages from a session to its partner in one commit and return their ids.
 
-        Raises NotFound, UsageError (too large, or metadata that is not a JSON object).
+        They are taken from the session's rate budget (GCRA), which all processes share. Raises
+        NotFound, RateLimited, UsageError (too large, more at once than the budget ever holds, or
+        metadata that is not a JSON object).
         """
         ...
 

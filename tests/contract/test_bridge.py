@@ -48,8 +48,9 @@ class SqliteStore:
         self.path = folder / "bridge.db"
         self.bridges: list[Bridge] = []
 
-    def open(self, **limits: Any) -> Bridge:
-        bridge = SqliteBridge(self.path, Limits(**limits), create=True, clock=self.clock)
+    def open(self, **given: Any) -> Bridge:
+        limits = Limits(**{"rate_per_s": 1e6, "rate_burst": 10**6, **given})
+        bridge = SqliteBridge(self.path, limits, create=True, clock=self.clock)
         self.bridges.append(bridge)
         return bridge
 
@@ -822,22 +823,27 @@ def test_the_rate_budget_is_shared_and_refills(store: SqliteStore) -> None:
     one = store.open(rate_per_s=10.0, rate_burst=5)
     two = store.open(rate_per_s=10.0, rate_burst=5)
     conversation = talk(one)
-    one.spend(conversation, "a", 3)
-    two.spend(conversation, "a", 2)
+
+    def send(bridge: Bridge, session: str, count: int) -> None:
+        bridge.send(conversation, session, ["x"] * count, [None] * count)
+
+    send(one, "a", 3)
+    send(two, "a", 2)
     with pytest.raises(RateLimited) as limited:
-        one.spend(conversation, "a")
+        send(one, "a", 1)
     assert 100 <= limited.value.wait_ms <= 101
-    one.spend(conversation, "b", 5)
+    send(one, "b", 5)
     store.clock.now += limited.value.wait_ms
-    two.spend(conversation, "a")
+    send(two, "a", 1)
     with pytest.raises(RateLimited):
-        one.spend(conversation, "a")
+        send(one, "a", 1)
     store.clock.now -= 3_600_000
-    one.spend(conversation, "a", 5)
+    send(one, "a", 5)
     with pytest.raises(RateLimited):
-        one.spend(conversation, "a")
+        send(one, "a", 1)
     with pytest.raises(UsageError):
-        one.spend(conversation, "a", 6)
+        send(one, "a", 6)
+    assert len(one.messages()) == 3 + 2 + 5 + 1 + 5, "what is refused is not stored"
 
 
 def test_conversations_are_listed_without_tokens(bridge: Bridge, store: SqliteStore) -> None:

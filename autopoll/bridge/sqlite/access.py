@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from autopoll.bridge.contract import Conversation, Tokens
 from autopoll.bridge.sqlite.tables import Tables, other_session, readable, storable
-from autopoll.errors import AccessDenied, NotFound, RateLimited, UsageError
+from autopoll.errors import AccessDenied, NotFound
 from autopoll.redact import redact_message
 
 # sha256 and no slow hash: the token is 256 random bits, which nobody searches through.
@@ -19,6 +19,7 @@ _HASHED = "sha256$"
 # itself for the token.
 _REVOKED = "revoked$"
 _TOKEN = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_CLEAR = re.compile(rb"[0-9a-f]{64}")  # a token as a legacy program keeps it
 # Wrong tokens beyond this many a minute and conversation write nothing, so that a stranger can
 # neither fill the disk nor keep the write lock busy.
 _DENIALS = 10
@@ -26,7 +27,7 @@ _DENIAL_SPAN_MS = 60_000
 
 
 class Access(Tables):
-    """Tokens, their life, and the budget of who holds one."""
+    """Tokens and their life."""
 
     def create_conversation(self, role_a: str, role_b: str) -> Tokens:
         """Create a conversation of two sessions."""
@@ -106,43 +107,6 @@ class Access(Tables):
         if left is not None and left < self._lifetime_ms / 2:
             self._renew_expiry(conversation)
         return session
-
-    def spend(self, conversation: str, session: str, count: int = 1) -> None:
-        """Take from the session's rate budget (GCRA, shared by all processes).
-
-        Raises RateLimited, and UsageError when `count` is more than the budget ever holds.
-        """
-        if count > self.limits.rate_burst:
-            raise UsageError(
-                f"{count} at once are too many, the limit is {self.limits.rate_burst}",
-                "Send fewer at a time.",
-            )
-        now = self.clock()
-        window = self.limits.rate_burst * 1000 / self.limits.rate_per_s
-        values = {
-            "c": conversation, "s": session, "now": now, "window": window,
-            "cost": count * 1000 / self.limits.rate_per_s,
-        }  # fmt: skip
-        # A budget can be overdrawn by one window at most; beyond that the clock was set back.
-        with self._writing(durable=False):
-            spent = self._rows(
-                "INSERT INTO budgets VALUES(:c,:s,:now+:cost) ON CONFLICT DO UPDATE SET"
-                " spent_until=:cost+CASE WHEN spent_until>:now+:window THEN :now"
-                " ELSE max(spent_until,:now) END"
-                " WHERE spent_until+:cost<=:now+:window OR spent_until>:now+:window RETURNING 1",
-                values,
-            )
-            if spent:
-                return
-            (until,) = self._rows(
-                "SELECT spent_until FROM budgets WHERE conversation_id=:c AND session=:s", values
-            )
-        wait = int(until[0] + values["cost"] - window - now) + 1
-        raise RateLimited(
-            f"session {session} of {conversation} sends too fast",
-            f"Try again in {wait} ms.",
-            wait_ms=wait,
-        )
 
     def audit(
         self, conversation: str | None, session: str | None, action: str, details: str
@@ -246,9 +210,9 @@ def _proves(token: str, stored: bytes | None) -> bool:
     """Compare in constant time, as bytes, because a str that is not ASCII raises."""
     if stored is None or not _TOKEN.fullmatch(token):
         return False
-    # A legacy program keeps the token itself; what is neither form opens nothing.
-    clear = re.fullmatch(rb"[0-9a-f]{64}", stored) is not None
-    return hmac.compare_digest((token if clear else _hashed(token)).encode(), stored)
+    # What is neither form opens nothing.
+    expected = token if _CLEAR.fullmatch(stored) else _hashed(token)
+    return hmac.compare_digest(expected.encode(), stored)
 
 
 def _iso(ms: int) -> str:

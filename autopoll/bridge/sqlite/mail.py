@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from autopoll.bridge.contract import Message, QueryState
-from autopoll.bridge.sqlite.tables import Tables, other_session, readable, storable
+from autopoll.bridge.sqlite.budget import Budget
+from autopoll.bridge.sqlite.tables import other_session, readable, storable
 from autopoll.errors import NotFound, UsageError
 from autopoll.redact import redact_message
 
@@ -21,7 +22,7 @@ _KIND = """coalesce(
   'text')"""
 
 
-class Mail(Tables):
+class Mail(Budget):
     """What both sides may do with messages."""
 
     def send(
@@ -29,13 +30,15 @@ class Mail(Tables):
     ) -> list[int]:
         """Store messages from a session to its partner in one commit and return their ids.
 
-        Raises NotFound, UsageError (too large, or metadata that is not a JSON object).
+        Raises NotFound, RateLimited, UsageError (too large, too many, or metadata that is not a
+        JSON object).
         """
         pairs = list(zip(texts, metadata, strict=True))
         rows = [(self._checked(text), self._checked_metadata(data)) for text, data in pairs]
         partner = other_session(session)
         with self._writing():
             self._require(conversation)
+            self._spend(conversation, session, len(rows))
             return [self._insert(conversation, session, partner, *row) for row in rows]
 
     def inbox(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
