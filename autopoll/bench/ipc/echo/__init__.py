@@ -1,0 +1,1 @@
+"""The echo servers, each a script of its own."""
