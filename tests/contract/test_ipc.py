@@ -102,6 +102,7 @@ def test_nothing_is_left_after_close_whatever_happened_before(
     use(lose=False)
     use(lose=True)
     assert held() == before
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
 
 @pytest.mark.parametrize("kind", STAYING, ids=lambda kind: kind.name)

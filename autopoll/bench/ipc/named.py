@@ -3,6 +3,7 @@
 import asyncio
 import os
 import select
+import shutil
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Named(Turning):
         self._turn()
         self._folder = folder / "pair"
         self._number = 0
+        self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self.server = start(self._stack, "named", self._folder, AHEAD)
         self._client = link.Client(self._folder, on_event=self._on_event)
         self._stack.callback(lambda: self._run(self._close()))

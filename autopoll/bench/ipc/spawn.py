@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from autopoll.bench.ipc.blocking import PIECE, loss
 from autopoll.bench.ipc.contract import FRAME, Channel, Loss, Wrong, stopped
 from autopoll.bench.ipc.server import end
@@ -26,7 +28,6 @@ class Spawn(Channel):
 
     def _join(self, folder: Path) -> None:
         self._living: set[subprocess.Popen[bytes]] = set()
-        self._largest = 0
         self._stack.callback(self._end)
 
     def exchange(self, payload: bytes) -> bytes:
@@ -59,20 +60,23 @@ class Spawn(Channel):
         """Kill the process when the first bytes of its reply are there, and read to the end."""
         process = self._start()
         self._give(process, bytes(FRAME))
-        reader = process.stdout.fileno() if process.stdout else -1
+        reader = _stdout(process)
         got = len(os.read(reader, 1))
         killed = time.perf_counter()
         process.kill()
         while piece := os.read(reader, PIECE):
             got += len(piece)
-        self._reap(process)
-        return loss(killed, f"end of file, exit {process.returncode}", got)
+        return loss(killed, "end of file", got)
 
     def memory(self) -> int:
-        """Return the most that a process had resident."""
-        if not self._largest:
-            self.exchange(b"?")
-        return self._largest
+        """Return what a process has resident while its reply waits for room in the pipe."""
+        # While it lives: what the kernel tells at its end counts us too, from before the exec.
+        process = self._start()
+        self._give(process, bytes(PIECE * 2))
+        os.read(_stdout(process), 1)
+        resident = int(psutil.Process(process.pid).memory_info().rss)
+        self._take(process)
+        return resident
 
     def descriptors(self) -> int:
         """Return 0: no process stays."""
@@ -97,19 +101,18 @@ class Spawn(Channel):
 
     def _take(self, process: subprocess.Popen[bytes]) -> bytes:
         echo = process.stdout.read() if process.stdout else b""
-        self._reap(process)
-        return echo
-
-    def _reap(self, process: subprocess.Popen[bytes]) -> None:
-        # Not Popen.wait, which does not tell what the process used.
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        self._largest = max(self._largest, used.ru_maxrss * 1024)
+        process.wait()
+        end(process)
         self._living.discard(process)
-        if process.stdout:
-            process.stdout.close()
+        return echo
 
     def _end(self) -> None:
         for process in self._living:
             end(process)
         self._living.clear()
+
+
+def _stdout(process: subprocess.Popen[bytes]) -> int:
+    if process.stdout is None:
+        raise ValueError("the process has no stdout of ours")
+    return process.stdout.fileno()
