@@ -18,6 +18,7 @@ from autopoll.bench.ipc.page import BEGIN, END, fill, tables
 SCALE = 0.01
 WHATS = [
     *(f"round trip {size}" for size in SIZES),
+    "round trip 200 B, placed by the kernel",
     *(f"throughput {size}" for size in STREAMS),
     "caller held",
     "exact exchanges",
@@ -33,9 +34,10 @@ WHATS = [
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Figure]:
-    children = psutil.Process().children(recursive=True)
+    children, cores = psutil.Process().children(recursive=True), os.sched_getaffinity(0)
     found = measure(SCALE, tmp_path_factory.mktemp("ipc"), lambda _: None)
     assert psutil.Process().children(recursive=True) == children
+    assert os.sched_getaffinity(0) == cores
     names = [figure.name for figure in found]
     assert len(set(names)) == len(names)
     return {figure.name: figure for figure in found}

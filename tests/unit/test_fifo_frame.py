@@ -62,6 +62,20 @@ def test_garbage_raises_a_protocol_error_or_waits_for_more(pieces):
         assert error.mend
 
 
+def test_what_is_fed_while_frames_are_taken_comes_after_them_and_nothing_twice():
+    frames = [Frame(Type.REPLY, 7, number, b"x" * number) for number in range(1, 6)]
+    data = b"".join(map(encode, frames))
+    decoder = Decoder()
+    decoder.feed(data[:150])
+    taking = decoder.frames()
+    found = [next(taking)]
+    decoder.feed(data[150:])  # as when the owner of a link pokes it out of an event
+    found.extend(decoder.frames())
+    found.extend(taking)
+    assert found == frames
+    assert decoder.pending == 0
+
+
 def test_every_cut_of_a_frame_gives_nothing_until_its_last_byte():
     frame = Frame(Type.REPLY, 7, 9, b"payload")
     data = encode(frame)

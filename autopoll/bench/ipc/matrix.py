@@ -21,6 +21,7 @@ from autopoll.bench.ipc.held import Held
 from autopoll.bench.ipc.memory import GIVE_UP_S
 from autopoll.bench.ipc.named import Named
 from autopoll.bench.ipc.pipes import Pipes
+from autopoll.bench.ipc.placement import one_core
 from autopoll.bench.ipc.spawn import Spawn
 from autopoll.bench.ipc.tcp import Tcp
 
@@ -44,6 +45,8 @@ BESIDE: dict[str, dict[str, float | None]] = {
     "64 KiB": {Tcp.name: 1.0, Framed.name: 1.0, Bare.name: None},
 }
 
+PLACED = "200 B"
+
 Channels = Mapping[str, Channel]
 
 
@@ -66,17 +69,25 @@ def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
 
 def _round_trips(channels: Channels, scale: float, rounds: int, say: Say) -> Iterator[Figure]:
     for title, size in SIZES.items():
-        payload = bytes(size)
         laps: dict[str, Lap] = {
-            name: partial(channel.round_trips, payload, _count(channel, LAPS[title], scale))
+            name: partial(channel.round_trips, bytes(size), _count(channel, LAPS[title], scale))
             for name, channel in channels.items()
         }
-        times = interleave(laps, rounds, _prefixed(say, f"round trip {title}"))
+        what = f"round trip {title}"
+        # One end works while the other waits, so they take one core; left to itself the kernel now
+        # places them on one and now on two, and two cost ten times as much as a small round trip.
+        with one_core(channels.values()):
+            times = interleave(laps, rounds, _prefixed(say, what))
         for name, spread in times.items():
-            yield _time(f"{name}: round trip {title}", spread, (FLOOR, times[FLOOR]))
+            yield _time(f"{name}: {what}", spread, (FLOOR, times[FLOOR]))
         for beside, target in BESIDE.get(title, {}).items():
-            what = f"{Named.name}: round trip {title} beside {beside}"
-            yield _time(what, times[Named.name], (beside, times[beside]), target)
+            beyond = f"{Named.name}: {what} beside {beside}"
+            yield _time(beyond, times[Named.name], (beside, times[beside]), target)
+        if title == PLACED:
+            what = f"{what}, placed by the kernel"
+            times = interleave(laps, rounds, _prefixed(say, what))
+            for name, spread in times.items():
+                yield _time(f"{name}: {what}", spread, (FLOOR, times[FLOOR]))
 
 
 def _throughput(channels: Channels, scale: float, rounds: int, say: Say) -> Iterator[Figure]:

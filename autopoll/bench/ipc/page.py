@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from autopoll.bench.figures import Figure
-from autopoll.bench.ipc.matrix import MS, SECTION, SIZES, STREAMS
+from autopoll.bench.ipc.matrix import MS, PLACED, SECTION, SIZES, STREAMS
 from autopoll.bench.ipc.memory import GIVE_UP_S
 
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 _BESIDE = " beside "
+_TIMES = """\
+Round trips with both ends on one core, p50 and how many times that of `pipes`; then what goes
+through with many in flight:"""
 
 
 def fill(page: Path, figures: Iterable[Figure]) -> None:
@@ -30,7 +33,7 @@ def tables(figures: Iterable[Figure]) -> str:
     channels = list(found["caller held"])
     parts = [
         _table(["", *channels], _answers(found, channels)),
-        "Round trips, p50 (and how many times that of `pipes`), and what goes through at once:",
+        _TIMES,
         _table(["", *channels], _sizes(found, channels)),
         "Ours beside others, in the same run:",
         _table(["round trip", "beside", "ratio", "target"], _ratios(ours)),
@@ -81,7 +84,9 @@ def _sizes(found: dict[str, dict[str, Figure]], channels: list[str]) -> list[lis
     def rate(figure: Figure) -> str:
         return f"{_short(figure.value)}{' MB' if figure.unit == 'MB_per_s' else ''}"
 
-    rows = {f"round trip {size}": (f"{size}", cell) for size in SIZES}
+    rows = {f"round trip {size}": (size, cell) for size in SIZES}
+    placed = f"{PLACED}, placed by the kernel"
+    rows |= {f"round trip {placed}": (placed, cell)}
     rows |= {f"throughput {size}": (f"{size}, a second", rate) for size in STREAMS}
     return [
         [title, *(show(found[what][channel]) for channel in channels)]
