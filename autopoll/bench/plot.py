@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from autopoll.bench.figures import Figure
-from autopoll.bench.table import sections
+from autopoll.bench.table import digits, sections
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def _bars(axes: Axes, figures: Sequence[Figure]) -> None:
         assert figure.ratio is not None
         axes.barh(place, figure.ratio - 1, left=1, height=0.7, color=_COLOURS[figure.met])
         axes.annotate(
-            f"{figure.ratio:.3g}",
+            digits(figure.ratio),
             (max(1.0, figure.ratio), place),
             xytext=(3, 0),
             textcoords="offset points",
@@ -111,7 +111,8 @@ def _curves(axes: Axes, figures: Sequence[Figure], axis: str, unit: str) -> None
     for name, points in curves.items():
         xs, ys = zip(*sorted(points), strict=True)
         axes.plot(xs, ys, marker="o", ms=3, lw=1.2, label=name)
-    _make_logarithmic(axes, "x", places)
+    if _make_logarithmic(axes, "x", places):
+        axes.set_xticks(sorted(set(places)))  # its own would crowd beside the nothing
     _make_logarithmic(axes, "y", values)
     axes.set_xlabel(axis)
     axes.set_ylabel(_NAMES.get(unit, unit))
@@ -119,11 +120,12 @@ def _curves(axes: Axes, figures: Sequence[Figure], axis: str, unit: str) -> None
     axes.legend(frameon=False, fontsize=7)
 
 
-def _make_logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:
-    """Make an axis logarithmic, with a place for nothing at all where that was measured."""
+def _make_logarithmic(axes: Axes, which: str, values: Sequence[float]) -> bool:
+    """Make an axis logarithmic, and tell whether it needed a place for nothing at all."""
     scale = axes.set_xscale if which == "x" else axes.set_yscale
     above = [value for value in values if value > 0]
     if len(above) == len(values):
         scale("log")
     elif above:
         scale("symlog", linthresh=min(above))
+    return len(above) < len(values)

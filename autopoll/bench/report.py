@@ -12,7 +12,9 @@ from autopoll.errors import UsageError
 
 FORMAT = 1
 NAME = "figures.json"
-_MEND = f"Give the {NAME} of an earlier run; this makes one: autopoll bench"
+_MEND = (
+    f"Give the {NAME} of an earlier run; this makes one: autopoll bench (in a checkout: make bench)"
+)
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -8,15 +8,13 @@ import importlib
 import math
 import os
 import shutil
-import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from autopoll import __version__
+from autopoll.bench.disk import scratch_folder
 from autopoll.bench.figures import Figure, Say
 from autopoll.bench.machine import Machine, this_machine
 from autopoll.bench.report import Failure, Report
@@ -30,8 +28,6 @@ SECTIONS = {
     "idle": "autopoll.bench.idle",
     "old-way": "autopoll.bench.old_way",
 }
-_ON_DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many machines, where a commit is free
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Measure = Callable[[float, Path, Say], list[Figure]]
 
@@ -49,7 +45,7 @@ def run(names: Sequence[str], scale: float, say: Say) -> Report:
     began = time.monotonic()
     figures: list[Figure] = []
     failures: list[Failure] = []
-    with _scratch() as folder:
+    with scratch_folder() as folder:
         machine = this_machine(folder)
         for name in names:
             outcome = _measure(name, scale, folder / name, lambda text: say(f"{name}: {text}"))  # noqa: B023
@@ -71,7 +67,7 @@ def run(names: Sequence[str], scale: float, say: Say) -> Report:
 
 def here() -> Machine:
     """Describe the machine as a run on it would."""
-    with _scratch() as folder:
+    with scratch_folder() as folder:
         return this_machine(folder)
 
 
@@ -87,7 +83,9 @@ def _measure(name: str, scale: float, folder: Path, say: Say) -> list[Figure] | 
             raise
         return Failure(name, _reason(error))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # disk for the next; _scratch sees what is left
+        shutil.rmtree(
+            folder, ignore_errors=True
+        )  # disk for the next; scratch_folder sees what is left
     return figures
 
 
@@ -112,23 +110,3 @@ def _reason(error: Exception) -> str:
     code = place.tb_frame.f_code
     where = f"{Path(code.co_filename).name}, line {place.tb_lineno}"
     return f"{type(error).__name__}: {error} ({where})"
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Make the folder that everything is measured in, TMPDIR if that is set, and remove it.
-
-    Whatever is made by tempfile meanwhile, homes too, lies in there and so on the same disk.
-    """
-    chosen = "TMPDIR" in os.environ or not os.access(_ON_DISK, os.W_OK | os.X_OK)
-    before = tempfile.tempdir
-    folder = Path(tempfile.mkdtemp(prefix="autopoll-bench-", dir=None if chosen else _ON_DISK))
-    try:
-        tempfile.tempdir = str(folder)
-        yield folder
-    finally:
-        tempfile.tempdir = before
-        # A second Ctrl-C must not leave half of it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-        shutil.rmtree(folder)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)

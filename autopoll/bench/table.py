@@ -21,7 +21,7 @@ def shown(value: float, unit: str) -> str:
         return _scaled(value * _TIMES[unit], "time")
     if unit == "bytes":
         return _scaled(value, "bytes")
-    return f"{_digits(value)} {_SUFFIXES.get(unit, unit)}".rstrip()
+    return f"{digits(value)} {_SUFFIXES.get(unit, unit)}".rstrip()
 
 
 def cells(figure: Figure) -> tuple[str, ...]:
@@ -78,8 +78,8 @@ def _escaped(text: str) -> str:
 def _ratios(figure: Figure) -> str:
     if figure.ratio is None:
         return ""
-    tail = "" if figure.p99_ratio is None else f", p99 {_digits(figure.p99_ratio)}"
-    return f"{_digits(figure.ratio)}{tail}"
+    tail = "" if figure.p99_ratio is None else f", p99 {digits(figure.p99_ratio)}"
+    return f"{digits(figure.ratio)}{tail}"
 
 
 def _target(figure: Figure) -> str:
@@ -88,18 +88,19 @@ def _target(figure: Figure) -> str:
     bound = "≥" if figure.at_least else "≤"
     if figure.ratio is None:
         return f"{bound} {shown(figure.target, figure.unit)}"
-    tail = "" if figure.p99_target is None else f", p99 ≤ {_digits(figure.p99_target)}"
-    return f"{bound} {_digits(figure.target)}{tail}"
+    tail = "" if figure.p99_target is None else f", p99 ≤ {digits(figure.p99_target)}"
+    return f"{bound} {digits(figure.target)}{tail}"
 
 
 def _scaled(value: float, kind: str) -> str:
     scales = _SCALES[kind]
     fitting = [each for each in scales if abs(value) >= each[0]] or [scales[0]]
     factor, name = fitting[-1]
-    return f"{_digits(value / factor)} {name}"
+    return f"{digits(value / factor)} {name}"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
+    """Return a number with three significant digits, or all before the point."""
     if abs(value) >= 100 or value == 0:
         return f"{value:,.0f}"
     if abs(value) < 0.001:
