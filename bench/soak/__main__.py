@@ -5,8 +5,8 @@
 Sampled as it goes. Promised: memory, descriptors, the write-ahead log and the 99th percentile of
 latency grow by less than 1 % per 100,000 questions, by least squares after a warm-up; no question
 is lost, answered wrong or answered twice; and after 100,000 questions each process holds what it
-held after 1,000. Writes soak.json and soak.svg; exit 1 when a promise does not hold. With --seconds it
-ends after that time, however many questions that were.
+held after 1,000. Writes soak.json and soak.svg; exit 1 when a promise does not hold. With --seconds
+it ends after that time, however many questions that were.
 """
 
 import argparse
