@@ -98,20 +98,20 @@ def test_nothing_at_all_is_flat(flatness) -> None:
 
 
 def soaked(sample, leaking: bool = False) -> list:
-    """Return a hundred windows with a restart of the worker in the middle."""
+    """Return a hundred windows with a restart of the worker towards the end."""
     return [
         sample.Sample(
             asked=10_000 * n,
             seconds=15.0 * n,
             p50_ms=1.0,
-            p99_ms=4000.0 if 50 <= n < 53 else 2.0,
+            p99_ms=4000.0 if 85 <= n < 95 else 2.0,
             log=4_000_000,
             database=20_000_000 * n,
-            restarting=50 <= n < 53,
+            restarting=85 <= n < 95,
             held={
                 "poller": sample.Held(10, 30_000_000, 12 + (n // 10 if leaking else 0)),
-                "worker": sample.Held(11 if n < 50 else 12, 20_000_000, 9),
-                "supervisord": sample.Held(9, 20_000_000, 19 if 50 <= n < 53 else 18),
+                "worker": sample.Held(11 if n < 85 else 12, 20_000_000, 9),
+                "supervisord": sample.Held(9, 20_000_000, 30 if 85 <= n < 95 else 18),
             },
         )
         for n in range(1, 101)
