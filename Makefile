@@ -31,9 +31,8 @@ check: setup ## ruff, mypy, and the direction of imports
 	@$(RUN) mypy
 	@.venv/bin/lint-imports
 
-bench: setup ## measure start-up, and what an idle home costs; two minutes
-	@.venv/bin/python bench/startup.py
-	@.venv/bin/python bench/idle.py
+bench: setup ## measure what autopoll costs beyond the model; many minutes on a quiet machine
+	@$(RUN) autopoll bench
 
 figures: setup ## time each fault until it is noticed and answered, 20 times; TIMES=…
 	@.venv/bin/python bench/figures.py $(if $(TIMES),--times $(TIMES))

@@ -73,8 +73,9 @@ _QUEUED = {
 
 
 def open_store(path: Path, *, create: bool = False) -> Bridge:
-    """Open the bridge at that path, under limits that no measurement meets."""
-    return open_bridge(f"sqlite:///{path}", path.parent, Limits(), create=create)
+    """Open the bridge at that path, with room for as many questions as anybody measures."""
+    limits = Limits(rate_per_s=1e6, rate_burst=10**6)
+    return open_bridge(f"sqlite:///{path}", path.parent, limits, create=create)
 
 
 def answered(path: Path, messages: int) -> list[str]:
@@ -135,7 +136,6 @@ def _converse(bridge: Bridge) -> str:
     tokens = bridge.create_conversation("asker", "memory")
     bridge.serve(tokens.conversation, "b", SHARD)
     bridge.authenticate(tokens.conversation, tokens.a)
-    bridge.spend(tokens.conversation, "a")
     bridge.announce()
     return tokens.conversation
 
