@@ -11,11 +11,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 RUN = .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench figures busy faults soak up down status health docs build clean
+.PHONY: help setup demo test check bench bench-check figures busy faults soak up down status health docs build clean
 
 help: ## show this help
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 setup: .venv/installed ## make .venv with everything the other targets need
 
@@ -31,9 +31,11 @@ check: setup ## ruff, mypy, and the direction of imports
 	@$(RUN) mypy
 	@.venv/bin/lint-imports
 
-bench: setup ## measure start-up, and what an idle home costs; two minutes
-	@.venv/bin/python bench/startup.py
-	@.venv/bin/python bench/idle.py
+bench: setup ## measure what a question costs beside the floor, and record it in bench/results
+	@$(RUN) autopoll bench --out bench/results
+
+bench-check: setup ## measure, and fail where a ratio is over 25 % worse than the recorded one
+	@$(RUN) autopoll bench --out build/bench --compare bench/results/figures.json
 
 figures: setup ## time each fault until it is noticed and answered, 20 times; TIMES=…
 	@.venv/bin/python bench/figures.py $(if $(TIMES),--times $(TIMES))
@@ -44,8 +46,8 @@ busy: setup ## keep every core busy for half an hour and count false kills; MINU
 faults: setup ## strike a home at random for ten minutes; SEED=… repeats, OUT=… draws a plot
 	@.venv/bin/python bench/campaign $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)")
 
-soak: setup ## ask 100,000 questions and compare memory and descriptors; three minutes
-	@.venv/bin/python bench/soak.py
+soak: setup ## ask a million questions and see that nothing grows; half an hour; QUESTIONS=…
+	@.venv/bin/python bench/soak $(if $(QUESTIONS),--questions $(QUESTIONS))
 
 up: setup ## start this checkout as a home
 	@$(RUN) autopoll up

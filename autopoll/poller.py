@@ -374,19 +374,26 @@ class Poller:
         self.tell(reaped)
 
     def tell(self, settled: list[Settled]) -> None:
-        """Wake the askers."""
-        for one in settled:
-            if one.state != "lost":
-                self.heart.end(one.message_id, one.state == "done")
-            self.ring(one.waiter, b"a" if one.state in ("done", "dead") else b"p")
+        """Wake the askers, each once."""
+        kept = [one for one in settled if one.state != "lost"]
+        if not kept:
+            return
+        done = sum(one.state == "done" for one in kept)
+        self.heart.count(done=done, failed=len(kept) - done)
+        news: dict[str | None, bytes] = {}
+        for one in kept:
+            kind = b"a" if one.state in ("done", "dead") else b"p"
+            news[one.waiter] = news.get(one.waiter, b"") + kind
+        for waiter, kinds in news.items():
+            self.ring(waiter, kinds)
 
-    def ring(self, waiter: str | None, kind: bytes) -> None:
+    def ring(self, waiter: str | None, kinds: bytes) -> None:
         """Ring an asker's bell, if it has one and still listens; it also looks by itself."""
         if waiter:
             try:
                 # No Path: it interns each name, and in 100,000 answers that table, a single
                 # block of memory, was copied often enough to cost two megabytes.
-                bell.ring(f"{self.waiters}/{waiter}.fifo", kind)
+                bell.ring(f"{self.waiters}/{waiter}.fifo", kinds)
             except (FifoError, OSError) as error:
                 log.warning("cannot ring an asker: %s", error)
 

@@ -43,7 +43,7 @@ class Scratch:
             started = self._supervisord = subprocess.Popen(
                 [sys.executable, "-m", "autopoll", "up", "--foreground"],
                 cwd=self.home.root,
-                env=_environment(self.home.root / _PLUGINS),
+                env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -56,6 +56,13 @@ class Scratch:
             return output.read_text("utf-8", "replace").strip() or f"exit {started.returncode}"
 
         supervise.wait_ready(self.home, self.config, report, gone)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a command in this home is run with: our environment, less what is for another."""
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("AUTOPOLL_")}
+        path = [str(self.home.root / _PLUGINS), *filter(None, [kept.get("PYTHONPATH")])]
+        return {**kept, "PYTHONPATH": os.pathsep.join(path)}
 
     @property
     def is_up(self) -> bool:
@@ -111,10 +118,3 @@ def _register(folder: Path, backends: dict[str, str]) -> None:
     lines = [f"{name} = {place}" for name, place in backends.items()]
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: autopoll-scratch\nVersion: 1\n")
     (info / "entry_points.txt").write_text("\n".join(["[autopoll.backends]", *lines, ""]))
-
-
-def _environment(plugins: Path) -> dict[str, str]:
-    """Return our environment less all that is meant for another home."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("AUTOPOLL_")}
-    path = [str(plugins), *filter(None, [kept.get("PYTHONPATH")])]
-    return {**kept, "PYTHONPATH": os.pathsep.join(path)}

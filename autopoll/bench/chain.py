@@ -13,7 +13,7 @@ from pathlib import Path
 
 from autopoll.bench.figures import Figure, Lap, Say, interleave
 from autopoll.bench.floor import Floor, floor
-from autopoll.scratch import scratch_home
+from autopoll.scratch import Scratch, scratch_home
 from autopoll.service import Service, Waiter, connect
 
 SECTION = "chain"
@@ -24,7 +24,7 @@ AFTER_IDLE = f"after {IDLE_S:.0f} s idle"
 SPREADS = (1, 20, 1000)  # over how many conversations
 INSTANCES = (2, 4, 16)
 TEXT = "what is the floor?"
-_CONFIG = """
+CONFIG = """
 [access]
 rate_per_second = 1000000.0
 rate_burst = 1000000
@@ -43,8 +43,8 @@ options.concurrency = 64
 class Asker:
     """Asks a home the way a connected program does; returns when all answers are there."""
 
-    def __init__(self, service: Service, waiter: Waiter) -> None:
-        self.service, self.waiter = service, waiter
+    def __init__(self, scratch: Scratch, service: Service, waiter: Waiter) -> None:
+        self.scratch, self.service, self.waiter = scratch, service, waiter
         self._metadata = json.dumps({"waiter": waiter.name})
 
     def together(self, count: int, shard: str = "main") -> None:
@@ -91,7 +91,7 @@ def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
     below_at.mkdir()
     with ExitStack() as stack:
         below = stack.enter_context(floor(below_at))
-        asker = stack.enter_context(home(folder, _CONFIG))
+        asker = stack.enter_context(home(folder, CONFIG))
         for _ in range(max(1, round(100 * scale))):  # neither is measured cold
             below.ask([TEXT])
             asker.together(1)
@@ -99,7 +99,7 @@ def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
             *_latency(below, asker, scale, rounds, say),
             *_throughput(below, asker, scale, rounds, say),
         ]
-    with home(folder, _CONFIG + "".join(_SHARD.format(count) for count in INSTANCES)) as asker:
+    with home(folder, CONFIG + "".join(_SHARD.format(count) for count in INSTANCES)) as asker:
         return [*figures, *_instances(asker, scale, rounds, say)]
 
 
@@ -111,7 +111,7 @@ def home(folder: Path, config: str) -> Iterator[Asker]:
         scratch.up(lambda _: None)
         bridge = stack.enter_context(closing(connect(scratch.home, scratch.config)))
         waiter = stack.enter_context(Waiter(scratch.home))
-        yield Asker(Service(scratch.home, scratch.config, bridge), waiter)
+        yield Asker(scratch, Service(scratch.home, scratch.config, bridge), waiter)
 
 
 def _latency(below: Floor, asker: Asker, scale: float, rounds: int, say: Say) -> Iterator[Figure]:

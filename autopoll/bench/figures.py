@@ -9,6 +9,14 @@ Say = Callable[[str], None]
 Lap = Callable[[], Sequence[float]]
 
 
+class Point(msgspec.Struct, frozen=True):
+    """Where a figure stands in a plot: on which curve, and at which place of the axis below."""
+
+    curve: str
+    x: float
+    axis: str  # what x counts, in words: "bytes of a message"
+
+
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """One measured value.
 
@@ -28,6 +36,12 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     p99_target: float | None = None
     at_least: bool = False
     note: str = ""
+    point: Point | None = None
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether the figure ought to be large: a rate, or what has a target from below."""
+        return self.at_least or self.unit == "per_s"
 
     @property
     def met(self) -> bool | None:

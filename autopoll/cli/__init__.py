@@ -40,6 +40,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),
         "dead": ("dead:dead", "Show, retry and drop dead letters."),
         "faults": ("faults:faults", "Break a scratch home and show that nothing is lost."),
+        "bench": ("bench:bench", "Measure what a question costs beyond the model."),
         "logs": ("logs:logs", "Show the logs, and follow them."),
     },
     "Processes, started by supervisord": {

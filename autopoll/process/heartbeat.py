@@ -209,10 +209,13 @@ class Heart:
                 **self._due_first(),
             )
 
-    def count(self, ok: bool) -> None:
-        """Count a piece of work that had no deadline of its own."""
-        with self._lock:
-            self._put(done=self._beat.done + ok, failed=self._beat.failed + (not ok))
+    def count(self, *, done: int, failed: int) -> None:
+        """Count pieces of work that had no deadline of their own."""
+        self._change(
+            loop_beat=time.monotonic(),
+            done=self._beat.done + done,
+            failed=self._beat.failed + failed,
+        )
 
     def _due_first(self) -> dict[str, int | float | None]:
         """Return the fields that show the request with the earliest deadline."""

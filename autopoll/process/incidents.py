@@ -7,7 +7,6 @@ the two. Appending never rewrites a line, so a writer that is killed cannot dama
 import contextlib
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -67,7 +66,7 @@ def record(
         action=action,
         evidence=redact(evidence),
         pid=pid,
-        id=secrets.token_hex(6),
+        id=os.urandom(6).hex(),
         clock=time.monotonic() if clock is None else clock,
         boot_id=boot_id(),
     )

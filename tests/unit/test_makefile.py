@@ -48,7 +48,7 @@ def test_every_make_command_in_the_documents_exists() -> None:
     used = {
         name: document.name
         for document in DOCUMENTS
-        for name in re.findall(r"(?:^|`)make ([a-z]+)", document.read_text(), re.M)
+        for name in re.findall(r"(?:^|`)make ([a-z]+(?:-[a-z]+)*)", document.read_text(), re.M)
     }
     assert used
     assert not {name: where for name, where in used.items() if name not in targets()}

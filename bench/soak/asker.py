@@ -1,0 +1,39 @@
+"""Asks a home batch after batch and misses no answer, whatever is restarted meanwhile."""
+
+import time
+from contextlib import suppress
+
+from autopoll.bridge.contract import Bridge
+from autopoll.config import Config
+from autopoll.errors import Down
+from autopoll.home import Home
+from autopoll.service import Service, Waiter
+
+BATCH = 100
+PATIENCE_S = 180.0  # for a batch; a restart of everything takes some seconds
+
+
+class Asker:
+    """Somebody who always has a batch of questions out; counts what is asked and answered wrong."""
+
+    def __init__(self, home: Home, config: Config, bridge: Bridge) -> None:
+        self.asked = 0
+        self.wrong = 0
+        self._home = home
+        self._service = Service(home, config, bridge)
+
+    def batch(self, size: int) -> list[float]:
+        """Ask a batch and return how long each answer took (ms); raise TimedOut for a lost one."""
+        questions = [f"question {self.asked + number}" for number in range(size)]
+        took: list[float] = []
+        # A new one each time: when everything is restarted, bells in var/run go with the rest.
+        with Waiter(self._home) as waiter:
+            began = time.perf_counter()
+            ids = self._service.ask(questions, "main", waiter=waiter).ids
+            while len(took) < size:
+                with suppress(Down):  # it is only away: the question is kept, and the wait goes on
+                    for result in self._service.wait(ids[len(took) :], waiter, timeout=PATIENCE_S):
+                        self.wrong += result.answer != questions[len(took)]
+                        took.append(1000 * (time.perf_counter() - began))
+        self.asked += size
+        return took

@@ -1,0 +1,148 @@
+"""Where the time of a question goes, from `ask` to the answer, as one bar.
+
+    python bench/trace [--count 2000] [--out bar.svg]
+
+Asks one question after the other of a home whose processes note when it passes (see
+sitecustomize.py), and prints the median length of each stretch of the way in microseconds. The
+marks themselves cost about 2 us each. The floor, asked in the same run, stands beside it.
+"""
+
+import argparse
+import os
+import signal
+import statistics
+import tempfile
+import time
+from bisect import bisect
+from pathlib import Path
+from typing import Any
+
+from autopoll.bench import chain
+from autopoll.bench.floor import floor
+
+HERE = Path(__file__).parent
+# The marks in the order in which a question passes them, and what is done up to each.
+WAY = (
+    ("commit<", "the asker: credentials, token, redaction"),
+    ("commit>", "send: rate budget, message, durable commit"),
+    ("asked", "ring the poller"),
+    ("on_bell<", "the poller wakes"),
+    ("send<", "take: find, enrol, claim, commit"),
+    ("send>", "read the question, write it into the pipe"),
+    ("request<", "the worker wakes"),
+    ("reply<", "decode, beat, report progress, echo"),
+    ("on_reply<", "the poller reads the reply"),
+    ("settle<", "and ends the cycle"),
+    ("ring<", "settle: answer, audit, durable commit"),
+    ("woken", "ring the asker, who wakes"),
+    ("read", "read the answer"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--out", type=Path, help="where to draw the bar, as SVG")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lowest = ask_floor(folder, given.count)
+        spans = trace(folder, given.count)
+    whole = sum(spans.values())
+    for text, span in spans.items():
+        print(f"{text:45} {span:6.0f} us  {span / whole:4.0%}  {'#' * round(60 * span / whole)}")
+    print(f"{'together':45} {whole:6.0f} us  {whole / lowest:.2f} x the floor ({lowest:.0f} us)")
+    if given.out:
+        draw(spans, lowest, given.out)
+
+
+def ask_floor(folder: Path, count: int) -> float:
+    """Return the median time of a question to the floor in microseconds."""
+    (below := folder / "floor").mkdir()
+    with floor(below) as asker:
+        times = []
+        for _ in range(count):
+            began = time.monotonic_ns()
+            asker.ask([chain.TEXT])
+            times.append((time.monotonic_ns() - began) / 1000)
+    return statistics.median(times)
+
+
+def trace(folder: Path, count: int) -> dict[str, float]:
+    """Return the median length of each stretch in microseconds."""
+    marks = folder / "marks"
+    marks.mkdir()
+    os.environ.update(PYTHONPATH=str(HERE), BENCH_TRACE_TO=str(marks))
+    with chain.home(folder, chain.CONFIG) as asker:
+        for each in ("PYTHONPATH", "BENCH_TRACE_TO"):
+            del os.environ[each]
+        service, waiter = asker.service, asker.waiter
+        asked: list[dict[str, int]] = []
+        send = service.bridge.send
+
+        def marked(*args: Any, **more: Any) -> Any:
+            asked[-1]["commit<"] = time.monotonic_ns()
+            result = send(*args, **more)
+            asked[-1]["commit>"] = time.monotonic_ns()
+            return result
+
+        service.bridge.send = marked  # type: ignore[method-assign]
+        for _ in range(count):
+            asked.append({"ask": time.monotonic_ns()})
+            ids = service.ask([chain.TEXT], "main", waiter=waiter).ids
+            asked[-1]["asked"] = time.monotonic_ns()
+            while not waiter.wait(1.0):
+                pass
+            asked[-1]["woken"] = time.monotonic_ns()
+            [result] = service.wait(ids, waiter)
+            asked[-1]["read"] = time.monotonic_ns()
+            assert result.answer == chain.TEXT
+        asker.scratch.signal(signal.SIGTERM)  # they write their marks when they end
+        while asker.scratch.processes():
+            time.sleep(0.05)
+    seen = sorted(
+        (int(moment), name)
+        for file in marks.iterdir()
+        for name, moment in (line.split() for line in file.read_text().splitlines())
+    )
+    return spans(asked[count // 10 :], seen)
+
+
+def spans(asked: list[dict[str, int]], seen: list[tuple[int, str]]) -> dict[str, float]:
+    """Return the stretches of questions of which every mark was found."""
+    moments = [moment for moment, _ in seen]
+    ways = []
+    for own in asked:
+        passed = dict(own)
+        for moment, name in seen[bisect(moments, own["ask"]) : bisect(moments, own["read"])]:
+            # Cycles with nothing to settle come before; the one that counts follows the reply.
+            if name != "settle<" or "on_reply<" in passed:
+                passed.setdefault(name, moment)
+        if all(name in passed for name, _ in WAY):
+            ways.append(passed)
+    names = ["ask", *(name for name, _ in WAY)]
+    return {
+        text: statistics.median(way[end] - way[start] for way in ways) / 1000
+        for start, (end, text) in zip(names, WAY, strict=False)
+    }
+
+
+def draw(spans: dict[str, float], lowest: float, out: Path) -> None:
+    """Draw both as bars, one below the other."""
+    from matplotlib import pyplot
+
+    pyplot.rcParams["svg.hashsalt"] = "autopoll"
+    figure, axes = pyplot.subplots(figsize=(10, 3.6), layout="constrained")
+    left = 0.0
+    colours = pyplot.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    for colour, (text, span) in zip(colours, spans.items(), strict=False):
+        axes.barh("autopoll", span, left=left, color=colour, label=f"{text}, {span:.0f} µs")
+        left += span
+    axes.barh("floor", lowest, color="grey", label=f"the floor, {lowest:.0f} µs")
+    axes.set_xlabel("microseconds from asking to the answer, one question at a time, medians")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+    figure.savefig(out, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""A slice of `make soak`: every process is restarted while it is asked, and nothing is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from place import until
+
+SOAK = Path(__file__).parents[2] / "bench" / "soak"
+SECONDS = int(os.environ.get("AUTOPOLL_TEST_SOAK_SECONDS", "60"))
+PROCESSES = {"supervisord", "poller", "worker", "watchdog"}
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Where the soak makes its home; in the end nothing may be left there, nor run there."""
+    with tempfile.TemporaryDirectory(prefix="ap-") as name:
+        folder = Path(name).resolve()
+        yield folder
+        left = [process for process in psutil.process_iter() if is_in(process, folder)]
+        for process in left:
+            process.kill()
+        assert left == []
+        assert list(folder.iterdir()) == []
+
+
+def is_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return False
+
+
+def start(temporary: Path, out: Path, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, SOAK, "--out", out, "--window", "300", *args],
+        env={**os.environ, "TMPDIR": str(temporary), "AUTOPOLL_SHARDS__MAIN__BACKEND": "not ours"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.timeout(SECONDS + 240)
+def test_a_home_stays_as_it_is_and_loses_nothing_while_every_process_is_restarted(
+    temporary, tmp_path
+) -> None:
+    soaking = start(temporary, tmp_path / "out", "--seconds", str(SECONDS))
+    out, err = soaking.communicate(timeout=SECONDS + 220)
+    assert "Traceback" not in err, err
+    found = json.loads((tmp_path / "out" / "soak.json").read_text())
+    # Other tests run beside this one, and latency is theirs as much as ours.
+    faults = [fault for fault in found["faults"] if not fault.startswith("p99: ")]
+    assert faults == [], f"{out}\n{err}"
+    assert soaking.returncode == bool(found["faults"])
+    assert [each["name"] for each in found["restarts"]] == [
+        "poller", "worker", "watchdog", "everything",
+    ]  # fmt: skip
+    first, last = found["samples"][0], found["samples"][-1]
+    assert set(first["held"]) == set(last["held"]) == PROCESSES
+    assert all(first["held"][name]["pid"] != last["held"][name]["pid"] for name in PROCESSES)
+    assert found["asked"] == last["asked"] > 1000
+    assert (tmp_path / "out" / "soak.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_a_soak_that_is_interrupted_leaves_nothing(temporary, tmp_path) -> None:
+    soaking = start(temporary, tmp_path / "out")
+    assert soaking.stdout
+    until(lambda: "p99" in soaking.stdout.readline(), 60, "the first window")
+    soaking.send_signal(signal.SIGINT)
+    _, err = soaking.communicate(timeout=60)
+    assert soaking.returncode == 130, err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
