@@ -20,8 +20,8 @@ STAYING = [kind for kind in CHANNELS if kind.stays]
 SIZES = [0, 1, 200, 4096, 65_536, 65_537, 1_048_576]
 
 
-def held() -> tuple[int, list[psutil.Process], set[str], int]:
-    """Return what a channel could leave behind: descriptors, children, named memory, mappings."""
+def held() -> tuple[int, list[psutil.Process], int]:
+    """Return what a channel could leave behind: descriptors, children, shared memory."""
     maps = Path("/proc/self/maps").read_text()
     children = psutil.Process().children(recursive=True)
     return (
