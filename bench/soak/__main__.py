@@ -225,6 +225,7 @@ def tell(record: Record, out: Path) -> int:
         {**msgspec.structs.asdict(each), "word": each.word, "good": each.is_good}
         for each in verdicts
     ]
+    record.faults += [f"{each.name}: {each.word}" for each in verdicts if not each.is_good]
     for each in record.restarts:
         print(f"{each.name} restarted after {each.asked:,} questions, in {each.seconds:.1f} s")
     print(f"\n{table(verdicts)}\n")
@@ -235,7 +236,6 @@ def tell(record: Record, out: Path) -> int:
         from chart import chart
 
         put(out / "soak.svg", chart(record.samples))
-    record.faults += [f"{each.name}: {each.word}" for each in verdicts if not each.is_good]
     for fault in record.faults:
         print(f"FAIL  {fault}")
     return 1 if record.faults else 0
