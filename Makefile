@@ -33,6 +33,8 @@ check: setup ## ruff, mypy, and the direction of imports
 
 bench: setup ## measure what a question costs beside the floor, and record it in bench/results
 	@$(RUN) autopoll bench --out bench/results
+	@.venv/bin/python bench/trace --out bench/results/way.svg --page docs/performance.md
+	@.venv/bin/python docs/generate.py
 
 bench-check: setup ## measure, and fail where a ratio is over 25 % worse than the recorded one
 	@$(RUN) autopoll bench --out build/bench --compare bench/results/figures.json
@@ -61,7 +63,7 @@ status: setup ## show processes, shards and queue
 health: setup ## ask a canary question through the whole chain
 	@$(RUN) autopoll health --deep
 
-docs: setup ## write docs/cli.md from the help of the commands
+docs: setup ## write docs/cli.md and the tables of docs/ipc.md
 	@.venv/bin/python docs/generate.py
 
 build: setup ## make the sdist and the wheel in dist/

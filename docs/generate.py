@@ -1,13 +1,20 @@
-"""Writes docs/cli.md from the commands' own help: `python docs/generate.py`."""
+"""Writes what is not typed by hand: `python docs/generate.py`.
+
+docs/cli.md comes from the commands' own help, the tables of docs/ipc.md from the figures in
+bench/results.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from autopoll.bench import report
+from autopoll.bench.ipc import page
 from autopoll.cli import COMMANDS, commands
 
-PATH = Path(__file__).with_name("cli.md")
+HERE = Path(__file__).parent
+FIGURES = HERE.parent / "bench" / "results" / report.NAME
 HEAD = """\
 # Command line
 
@@ -64,4 +71,5 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(text(), encoding="utf-8")
+    (HERE / "cli.md").write_text(text(), encoding="utf-8")
+    page.fill(HERE / "ipc.md", report.read(FIGURES).figures)

@@ -12,7 +12,7 @@ _SCALES = {
     "bytes": ((1.0, "B"), (2.0**10, "KiB"), (2.0**20, "MiB"), (2.0**30, "GiB")),
 }
 _TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_SUFFIXES = {"per_s": "/s", "percent": "%", "count": ""}
+_SUFFIXES = {"per_s": "/s", "MB_per_s": "MB/s", "percent": "%", "count": ""}
 
 
 def shown(value: float, unit: str) -> str:

@@ -1,6 +1,6 @@
 """Where the time of a question goes, from `ask` to the answer, as one bar.
 
-    python bench/trace [--count 2000] [--out bar.svg]
+    python bench/trace [--count 2000] [--out bar.svg] [--page page.md]
 
 Asks one question after the other of a home whose processes note when it passes (see
 sitecustomize.py), and prints the median length of each stretch of the way in microseconds. The
@@ -17,10 +17,11 @@ from bisect import bisect
 from pathlib import Path
 from typing import Any
 
-from autopoll.bench import chain
+from autopoll.bench import chain, plot
 from autopoll.bench.floor import floor
 
 HERE = Path(__file__).parent
+BEGIN, END = "<!-- way:begin -->", "<!-- way:end -->"
 # The marks in the order in which a question passes them, and what is done up to each.
 WAY = (
     ("commit<", "the asker: credentials, token, redaction"),
@@ -43,17 +44,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--out", type=Path, help="where to draw the bar, as SVG")
+    parser.add_argument("--page", type=Path, help="a page whose table is to be made anew")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lowest = ask_floor(folder, given.count)
         spans = trace(folder, given.count)
-    whole = sum(spans.values())
-    for text, span in spans.items():
-        print(f"{text:45} {span:6.0f} us  {span / whole:4.0%}  {'#' * round(60 * span / whole)}")
-    print(f"{'together':45} {whole:6.0f} us  {whole / lowest:.2f} x the floor ({lowest:.0f} us)")
+    rows = table(spans, lowest)
+    print("\n".join(f"{text:45} {time:>8} {share:>7}" for text, time, share in rows))
     if given.out:
         draw(spans, lowest, given.out)
+    if given.page:
+        fill(given.page, rows)
+
+
+def table(spans: dict[str, float], lowest: float) -> list[tuple[str, str, str]]:
+    """Return what is done, how long it takes, and its share of the whole."""
+    whole = sum(spans.values())
+    return [
+        *((text, f"{span:.0f} µs", f"{span / whole:.0%}") for text, span in spans.items()),
+        ("together", f"{whole:.0f} µs", "100%"),
+        ("the floor", f"{lowest:.0f} µs", f"{lowest / whole:.0%}"),
+    ]
+
+
+def fill(page: Path, rows: list[tuple[str, str, str]]) -> None:
+    """Replace the table between the markers of the page."""
+    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{page} has no {BEGIN} … {END}")
+    lines = ["| what | time | share |", "| --- | ---: | ---: |"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    page.write_text("\n".join([f"{before}{begin}", *lines, f"{end}{after}"]), "utf-8")
 
 
 def ask_floor(folder: Path, count: int) -> float:
@@ -105,10 +128,10 @@ def trace(folder: Path, count: int) -> dict[str, float]:
         for file in marks.iterdir()
         for name, moment in (line.split() for line in file.read_text().splitlines())
     )
-    return spans(asked[count // 10 :], seen)
+    return stretches(asked[count // 10 :], seen)
 
 
-def spans(asked: list[dict[str, int]], seen: list[tuple[int, str]]) -> dict[str, float]:
+def stretches(asked: list[dict[str, int]], seen: list[tuple[int, str]]) -> dict[str, float]:
     """Return the stretches of questions of which every mark was found."""
     moments = [moment for moment, _ in seen]
     ways = []
@@ -129,19 +152,20 @@ def spans(asked: list[dict[str, int]], seen: list[tuple[int, str]]) -> dict[str,
 
 def draw(spans: dict[str, float], lowest: float, out: Path) -> None:
     """Draw both as bars, one below the other."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "autopoll"
-    figure, axes = pyplot.subplots(figsize=(10, 3.6), layout="constrained")
-    left = 0.0
-    colours = pyplot.get_cmap("tab20").colors  # type: ignore[attr-defined]
-    for colour, (text, span) in zip(colours, spans.items(), strict=False):
-        axes.barh("autopoll", span, left=left, color=colour, label=f"{text}, {span:.0f} µs")
-        left += span
-    axes.barh("floor", lowest, color="grey", label=f"the floor, {lowest:.0f} µs")
-    axes.set_xlabel("microseconds from asking to the answer, one question at a time, medians")
-    figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
-    figure.savefig(out, metadata={"Date": None})
+    with plot.drawing(8.0, 3.6) as picture:
+        axes = picture.add_subplot()
+        left = 0.0
+        for number, (text, span) in enumerate(spans.items()):
+            colour = f"C{number % 10}"
+            hatch = "//" if number >= 10 else None
+            axes.barh(
+                "autopoll", span, left=left, color=colour, hatch=hatch, label=f"{text}: {span:.0f}"
+            )
+            left += span
+        axes.barh("floor", lowest, color=plot.NO_TARGET, label=f"the floor: {lowest:.0f}")
+        axes.set_xlabel("microseconds from asking to the answer, one question at a time, medians")
+        picture.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+        out.write_bytes(plot.svg(picture))
 
 
 if __name__ == "__main__":
