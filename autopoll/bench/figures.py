@@ -27,7 +27,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     section: str
     name: str
     value: float
-    unit: str  # us, ms, s, per_s, bytes, percent, count
+    unit: str  # us, ms, s, per_s, MB_per_s, bytes, percent, count
     p99: float | None = None
     ratio: float | None = None
     p99_ratio: float | None = None
@@ -41,7 +41,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def more_is_better(self) -> bool:
         """Whether the figure ought to be large: a rate, or what has a target from below."""
-        return self.at_least or self.unit == "per_s"
+        return self.at_least or self.unit.endswith("per_s")
 
     @property
     def met(self) -> bool | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LEFT_OUT = "plots are left out: matplotlib is not installed (pip install matplotlib)"
 NO_TARGET, MET, MISSED = "#8899aa", "#44aa77", "#cc5544"
 _COLOURS = {None: NO_TARGET, True: MET, False: MISSED}
-_NAMES = {"us": "µs", "per_s": "per second", "percent": "%"}
+_NAMES = {"us": "µs", "per_s": "per second", "MB_per_s": "MB/s", "percent": "%"}
 
 
 def is_possible() -> bool:
