@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from autopoll.bench import history, reading
-from autopoll.bench.figures import Figure, Say, interleave
+from autopoll.bench.figures import Figure, Point, Say, interleave
 from autopoll.bridge.contract import Bridge
 
 SECTION = "growth"
@@ -19,6 +19,7 @@ CHAINS = 20  # questions a lap
 STEPS = ("send", "claim", "settle", "first look")
 CLAIM_TARGET = 1.5  # with a million messages, over none
 US = 1e6
+AXIS = "messages in the bridge"
 
 
 def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
@@ -29,12 +30,14 @@ def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
 def _bridge(scale: float, folder: Path, say: Say) -> list[Figure]:
     with ExitStack() as stack:
         desks = {}
+        counts = {}
         for count in sorted({2 * round(each * scale / 2) for each in MESSAGES}):
             say(f"filling a bridge with {count:,} messages")
             path = folder / f"answered-{count}.db"
             names = history.answered(path, count)
             desk = Desk(path, names, history.OWN_LANE)
             desks[f"{count:,} messages"] = stack.enter_context(closing(desk))
+            counts[f"{count:,} messages"] = count
         fullest = list(desks)[-1]
         count = max(2, round(QUEUED * scale))
         say(f"queueing {count:,} questions in one conversation")
@@ -72,6 +75,7 @@ def _bridge(scale: float, folder: Path, say: Say) -> list[Figure]:
                     floor=None if name == empty else f"{step}, {empty}",
                     target=CLAIM_TARGET if (step, name) == ("claim", fullest) else None,
                     note=NOTES.get(step, ""),
+                    point=Point(step, counts[name], AXIS) if name in counts else None,
                 )
             )
     return [*times, *sizes]

@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from autopoll.backends.extract import LARGEST
-from autopoll.bench.figures import Figure, Say, interleave
+from autopoll.bench.figures import Figure, Point, Say, interleave
 from autopoll.bench.prose import Prose
 from autopoll.bench.reader import Built
 
@@ -29,11 +29,13 @@ def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
     A context beyond the limit of `extract` is cut down to it, and its figures say so.
     """
     notes: dict[str, str] = {}
+    sizes: dict[str, int] = {}
     readers: dict[str, Reader] = {}
     with ExitStack() as stack:
         for megabytes in MEGABYTES:
             size = round(min(megabytes * scale * MB, LARGEST))
             name = f"{size / MB:.3g} MB of context"
+            sizes[name] = size
             if size < megabytes * scale * MB:
                 notes[name] = (
                     f"in place of {megabytes * scale:g} MB: extract takes {LARGEST >> 20} MiB"
@@ -60,6 +62,7 @@ def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
                 value=readers[name].built.memory_bytes,
                 unit="bytes",
                 note=note,
+                point=Point("memory of the index", sizes[name] / MB, "MB of context"),
             ),
             Figure(
                 section=SECTION,
@@ -78,6 +81,7 @@ def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
                 p99_ratio=None if name == floor else found.p99 / spreads[floor].p99,
                 floor=None if name == floor else f"question to {floor}",
                 note=note,
+                point=Point("question", sizes[name] / MB, "MB of context"),
             ),
         ]
     return figures

@@ -9,7 +9,7 @@ HEADINGS = ("figure", "value", "p99", "ratio to the floor", "target", "met")
 # unit -> (factor, name) from the smallest; each is used up to the next.
 _SCALES = {
     "time": ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s")),
-    "bytes": ((1.0, "B"), (2.0**10, "KiB"), (2.0**20, "MiB"), (2.0**30, "GiB")),
+    "bytes": ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB")),
 }
 _TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _SUFFIXES = {"per_s": "/s", "MB_per_s": "MB/s", "percent": "%", "count": ""}

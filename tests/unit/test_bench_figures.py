@@ -28,8 +28,9 @@ from autopoll.errors import UsageError
         (90.0, "s", "90.0 s"),
         (0.0, "us", "0 ns"),
         (700.0, "bytes", "700 B"),
-        (38.5 * 2**20, "bytes", "38.5 MiB"),
-        (-2048.0, "bytes", "-2.00 KiB"),
+        (38.5e6, "bytes", "38.5 MB"),
+        (-2048.0, "bytes", "-2.05 kB"),
+        (210.0, "MB_per_s", "210 MB/s"),
         (12345.6, "per_s", "12,346 /s"),
         (0.31, "percent", "0.310 %"),
         (17.0, "count", "17.0"),
@@ -185,6 +186,8 @@ def test_a_quarter_is_allowed_and_more_is_a_loss() -> None:
     changes = compare(before, worse)
     assert [change.verdict for change in changes] == ["worse", "worse"]
     assert row(changes[0]) == ("product", "cost", "1.00", "1.26", "+26%", "worse")
+    stream = [report(figure(unit="MB_per_s", ratio=ratio)) for ratio in (1.0, 0.7)]
+    assert [change.verdict for change in compare(*stream)] == ["worse"]
     gained = report(figure("cost", ratio=0.5), figure("rate", unit="per_s", ratio=1.6))
     assert [change.loss for change in compare(before, gained)] == [-0.5, -1.0]
 
