@@ -1,5 +1,7 @@
 """`autopoll bench` over sections that measure nothing: what it writes, says and refuses."""
 
+import importlib
+import inspect
 import json
 import os
 import sys
@@ -239,6 +241,12 @@ def test_a_folder_that_may_not_be_written_is_refused(run, monkeypatch) -> None:
 def test_the_help_names_every_section() -> None:
     [only] = [param for param in bench.params if param.name == "only"]
     assert f": {', '.join(sections.SECTIONS)}." in (only.help or "")
+
+
+@pytest.mark.parametrize("name", sections.SECTIONS)
+def test_each_section_is_there_and_can_be_measured(name: str) -> None:
+    module = importlib.import_module(sections.SECTIONS[name])
+    assert list(inspect.signature(module.measure).parameters) == ["scale", "folder", "say"]
 
 
 def test_homes_of_the_user_are_not_looked_for(run, monkeypatch) -> None:

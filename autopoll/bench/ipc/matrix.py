@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from autopoll.bench.figures import Figure, Lap, Say, Spread, interleave
+import msgspec
+
+from autopoll.bench.figures import Figure, Lap, Point, Say, Spread, interleave
 from autopoll.bench.ipc import CHANNELS
 from autopoll.bench.ipc.bare import Bare
 from autopoll.bench.ipc.contract import Channel, Loss
@@ -79,7 +81,9 @@ def _round_trips(channels: Channels, scale: float, rounds: int, say: Say) -> Ite
         with one_core(channels.values()):
             times = interleave(laps, rounds, _prefixed(say, what))
         for name, spread in times.items():
-            yield _time(f"{name}: {what}", spread, (FLOOR, times[FLOOR]))
+            figure = _time(f"{name}: {what}", spread, (FLOOR, times[FLOOR]))
+            point = Point(name, size, "bytes of a message")
+            yield msgspec.structs.replace(figure, point=point)
         for beside, target in BESIDE.get(title, {}).items():
             beyond = f"{Named.name}: {what} beside {beside}"
             yield _time(beyond, times[Named.name], (beside, times[beside]), target)
