@@ -301,10 +301,10 @@ class Poller:
             flight.begun = self.loop.time()
             flight.timers = [
                 self.loop.call_later(flight.limit, self.cancel, request_id),
-                self.loop.call_later(TELL_S, self.ring, flight.waiter, b"s"),
+                self.loop.call_later(TELL_S, self.ring, flight.waiter),
             ]
         if msgspec.msgpack.decode(payload, type=Progress).text:
-            self.ring(flight.waiter, b"p")
+            self.ring(flight.waiter)
 
     def on_reply(self, flight: Flight, payload: bytes) -> None:
         """Take an answer, by which a shard on trial shows that it works again."""
@@ -376,24 +376,19 @@ class Poller:
     def tell(self, settled: list[Settled]) -> None:
         """Wake the askers, each once."""
         kept = [one for one in settled if one.state != "lost"]
-        if not kept:
-            return
-        done = sum(one.state == "done" for one in kept)
-        self.heart.count(done=done, failed=len(kept) - done)
-        news: dict[str | None, bytes] = {}
-        for one in kept:
-            kind = b"a" if one.state in ("done", "dead") else b"p"
-            news[one.waiter] = news.get(one.waiter, b"") + kind
-        for waiter, kinds in news.items():
-            self.ring(waiter, kinds)
+        if kept:
+            done = sum(one.state == "done" for one in kept)
+            self.heart.count(done=done, failed=len(kept) - done)
+        for waiter in {one.waiter for one in kept}:
+            self.ring(waiter)
 
-    def ring(self, waiter: str | None, kinds: bytes) -> None:
+    def ring(self, waiter: str | None) -> None:
         """Ring an asker's bell, if it has one and still listens; it also looks by itself."""
         if waiter:
             try:
                 # No Path: it interns each name, and in 100,000 answers that table, a single
                 # block of memory, was copied often enough to cost two megabytes.
-                bell.ring(f"{self.waiters}/{waiter}.fifo", kinds)
+                bell.ring(f"{self.waiters}/{waiter}.fifo")
             except (FifoError, OSError) as error:
                 log.warning("cannot ring an asker: %s", error)
 

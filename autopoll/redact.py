@@ -3,7 +3,8 @@
 Each pattern hangs on a literal that a text without secrets hardly holds; the literal is looked for
 first, so that an ordinary message costs microseconds. No pattern begins twice within one run of
 characters (the look-behinds) or gives back what it took (the possessive `++`), so that the time
-grows with the length of the text, whatever the text.
+grows with the length of the text, whatever the text. The repeat in a private key could, and keeps
+the memory for it, so its turns are bounded: a possessive one is wrong in Python before 3.11.4.
 """
 
 import json
@@ -19,7 +20,7 @@ _PATTERNS = [
             "private-key",
             ("PRIVATE KEY",),
             r"()-----BEGIN [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----"
-            r"(?:[A-Za-z0-9+/=\s:,.]++|\\[nr]|-(?!-))*"
+            r"(?:[A-Za-z0-9+/=\s:,.]++|\\[nr]|-(?!-)){0,20000}"
             r"(?:-----END [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----)?",
         ),
         ("aws-key", ("AKIA", "ASIA"), r"()(?<![A-Za-z0-9])A[KS]IA[A-Z2-7]{16}(?![A-Za-z0-9])"),

@@ -101,7 +101,7 @@ class Worker:
                     await self.start()
                 else:
                     await self.tend()
-            if not self.warm.is_set():  # held, or on trial after that
+            if not self.warm.is_set() and not self.worn:  # held, or on trial after that
                 self.gate.open()  # who stops it and starts it again wants it to try
             await self.drain()
         finally:

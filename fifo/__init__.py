@@ -8,8 +8,9 @@ have no link; `fifo.errors` is what can go wrong. docs/protocol.md specifies the
 Theory of operation
 -------------------
 
-Pipes are as fast as anything that tells when its other end is dead (docs/ipc.md), and keep nothing
-when both ends are gone. They have three weaknesses, and this library exists for them.
+Pipes tell at once when the other end is dead, are as private as the folder they lie in, and keep
+nothing when both ends are gone; sockets are no faster where it counts (docs/ipc.md). They have
+three weaknesses, and this library exists for them.
 
 *A pipe does not know its writer.* Whoever is killed in mid-write leaves half a frame. If a new
 writer opens the pipe before the reader has looked, there is no end of file in between, and its

@@ -51,11 +51,10 @@ class Bell:
             self._ends.close()
 
 
-def ring(path: Path | str, kinds: bytes = b"!") -> bool:
-    """Ring, a byte for each piece of news, and tell whether someone listens.
+def ring(path: Path | str, kind: bytes = b"!") -> bool:
+    """Ring, and tell whether someone listens; a full pipe counts, for its listener wakes anyway.
 
-    A full pipe counts as one that is listened to, for its listener wakes anyway. Raises
-    UnsafePipe when what lies at the path is not a bell.
+    Raises UnsafePipe when what lies at the path is not a bell.
     """
     try:
         descriptor = pipe.open_end(path, pipe.WRITE_END)
@@ -66,7 +65,7 @@ def ring(path: Path | str, kinds: bytes = b"!") -> bool:
             return False
         raise
     try:
-        os.write(descriptor, kinds)
+        os.write(descriptor, kind)
     except BlockingIOError:
         return True
     except BrokenPipeError:

@@ -127,6 +127,9 @@ class Decoder:
         self._start += size
         self.pending -= size
         self._wanted = HEADER_SIZE
+        if not self.pending:  # else a large frame would be held until the next one comes
+            self._buffer = b""
+            self._start = 0
         return Frame(_TYPES[kind], epoch, request_id, payload)
 
     def _fault(self, why: str) -> RemoteFault:

@@ -61,7 +61,7 @@ class Wire:
 
     def push(self) -> None:
         """Write what waits for the end of the turn."""
-        self._pushing = self._spoke_last = False
+        self._pushing = False
         if self._queue and not self._blocked:
             self._write()
 

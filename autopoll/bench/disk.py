@@ -1,5 +1,6 @@
 """Where measurements keep their files: on a disk, for as long as they take."""
 
+import logging
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ from pathlib import Path
 
 _ON_DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many machines, where a commit is free
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -29,5 +32,9 @@ def scratch_folder() -> Iterator[Path]:
         tempfile.tempdir = before
         # A second Ctrl-C must not leave half of it.
         signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-        shutil.rmtree(folder)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:  # which is no reason to lose what was measured
+            log.warning("%s could not be removed: %s", folder, error)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import apsw
 _HEAD = struct.Struct("=IQ")  # length of the text, number of the question
 _ROOM = 1 << 16
 _BATCH = 256
+_ASKER = 0  # stdin of the chain's processes: a pipe from the asker
 _PIPES = ("bell", "answered", "requests", "replies")
 _SCHEMA = """
 CREATE TABLE questions (id INTEGER PRIMARY KEY, text TEXT NOT NULL, state INTEGER NOT NULL);
@@ -35,7 +36,8 @@ CREATE TABLE answers (id INTEGER PRIMARY KEY, text TEXT NOT NULL);
 class Floor:
     """The asker of a chain that runs; one at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, chain: Sequence[subprocess.Popen[bytes]]) -> None:
+        self._chain = chain
         self._db = _open(folder)
         self._bell = _end(folder, "bell")
         self._answered = _end(folder, "answered")
@@ -56,16 +58,25 @@ class Floor:
         answers: list[str] = []
         for number in ids:
             while not (found := self._answer(number)):
-                os.read(self._answered, _ROOM)
+                self._wait()
             answers.append(found)
         return answers
+
+    def _wait(self) -> None:
+        """Wait until rung; raise RuntimeError when there is nobody to ring."""
+        poll = select.poll()
+        poll.register(self._answered, select.POLLIN)
+        while not poll.poll(1000):
+            if any(process.poll() is not None for process in self._chain):
+                raise RuntimeError("a process of the floor has ended")
+        os.read(self._answered, _ROOM)
 
     def _answer(self, number: int) -> str | None:
         row = self._db.execute("SELECT text FROM answers WHERE id=?", (number,)).fetchone()
         return row[0] if row else None
 
     def close(self) -> None:
-        """Let go of the chain, which its processes notice."""
+        """Let go of the chain."""
         os.close(self._bell)
         os.close(self._answered)
         self._db.close()
@@ -78,29 +89,35 @@ def floor(folder: Path) -> Iterator[Floor]:
         db.execute(_SCHEMA)
     for name in _PIPES:
         os.mkfifo(folder / name)
-    chain = [
-        subprocess.Popen([sys.executable, "-m", __name__, role, str(folder)])
-        for role in ("poller", "worker")
-    ]
-    try:
-        with closing(Floor(folder)) as asker:
-            yield asker
-    finally:
-        for process in chain:
-            process.kill()
-            process.wait()
+    with ExitStack() as stack:
+        chain = [_start(stack, role, folder) for role in ("poller", "worker")]
+        yield stack.enter_context(closing(Floor(folder, chain)))
+
+
+def _start(stack: ExitStack, role: str, folder: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, role, str(folder)],
+        stdin=subprocess.PIPE,  # whose end is our death
+        start_new_session=True,  # Ctrl-C is for us alone
+    )
+    stack.enter_context(process)
+    stack.callback(process.kill)
+    return process
 
 
 def poller(folder: Path) -> None:
-    """Claim, hand out and settle until killed."""
+    """Claim, hand out and settle until the asker is gone."""
     db = _open(folder)
     bell, answered, requests, replies = (_end(folder, name) for name in _PIPES)
     poll = select.poll()
     poll.register(bell, select.POLLIN)
     poll.register(replies, select.POLLIN)
+    poll.register(_ASKER, 0)  # a hang-up is told unasked
     read = _reader(replies)
     while True:
         ready = {descriptor for descriptor, _ in poll.poll()}
+        if _ASKER in ready:
+            return
         if replies in ready:
             db.execute("PRAGMA synchronous=FULL")
             db.execute("BEGIN IMMEDIATE")
@@ -128,10 +145,13 @@ def _claim(db: apsw.Connection) -> list[tuple[int, str]]:
 
 
 def worker(folder: Path) -> None:
-    """Give back every question as its answer until killed."""
+    """Give back every question as its answer until the asker is gone."""
     requests, replies = _end(folder, "requests"), _end(folder, "replies")
+    poll = select.poll()
+    poll.register(requests, select.POLLIN)
+    poll.register(_ASKER, 0)
     read = _reader(requests)
-    while True:
+    while _ASKER not in {descriptor for descriptor, _ in poll.poll()}:
         os.write(replies, b"".join(_frame(number, text.decode()) for number, text in read()))
 
 

@@ -24,12 +24,13 @@ COMMANDS = {
 def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
     """Return how long a query waits to be seen, and what the process for it takes to start."""
     found = {name: shutil.which(line[0]) for name, line in COMMANDS.items()}
-    absent = [COMMANDS[name][0] for name, path in found.items() if path is None]
     laps = {
         name: partial(_seconds, [path, *COMMANDS[name][1:]], folder)
         for name, path in found.items()
-        if path is not None
+        if path is not None and _works([path, *COMMANDS[name][1:]], folder)
     }
+    absent = [COMMANDS[name][0] for name in COMMANDS if name not in laps]
+    note = f"not installed here, or broken: {', '.join(absent)}" if absent else ""
     spreads = interleave(laps, max(1, round(ROUNDS * min(scale, 1))), say)
     bare = spreads[PYTHON].p50
     waits = [
@@ -50,10 +51,18 @@ def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
             unit="ms",
             ratio=None if name == PYTHON else each.p50 / bare,
             floor=None if name == PYTHON else f"process per query: {PYTHON}",
-            note=f"not installed here: {', '.join(absent)}" if absent and name == PYTHON else "",
+            note=note if name == PYTHON else "",
         )
         for name, each in spreads.items()
     ]
+
+
+def _works(line: list[str], folder: Path) -> bool:
+    try:
+        _seconds(line, folder)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 def _seconds(line: list[str], folder: Path) -> list[float]:

@@ -15,8 +15,6 @@ PAGE = "figures.md"
 # All that a run may write: what is not written anew would belie the figures beside it.
 _PICTURES = (
     "ratios.svg",
-    "floor.svg",
-    "product.svg",
     *(f"{name}.svg" for name in sections.SECTIONS),
 )
 

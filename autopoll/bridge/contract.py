@@ -213,7 +213,8 @@ class Bridge(Protocol):
     ) -> list[int]:
         """Store messages from a session to its partner in one commit and return their ids.
 
-        They are taken from the session's rate budget (GCRA), which all processes share. Raises
+        They are taken from the session's rate budget (GCRA), which all processes share; what is
+        refused costs nothing. Raises
         NotFound, RateLimited, UsageError (too large, more at once than the budget ever holds, or
         metadata that is not a JSON object).
         """

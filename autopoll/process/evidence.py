@@ -88,7 +88,7 @@ def _facts(beat: Beat) -> dict[str, Any]:
     try:
         # Only now, because a watchdog that has nothing to kill does without: it saves a megabyte.
         import psutil
-    except ImportError:  # the environment was taken away below a running home
+    except (ImportError, OSError):  # the environment was taken away below a running home
         return {}
     try:
         process = psutil.Process(beat.pid)
@@ -150,7 +150,8 @@ def _size(path: Path) -> int:
 
 def _forget_oldest(folder: Path) -> None:
     """Remove what is beyond the newest; a folder of evidence holds files and no folders."""
-    kept = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    entries = folder.iterdir()
+    kept = sorted(each for each in entries if each.is_dir() and not each.is_symlink())
     for old in kept[:-_KEPT]:
         with contextlib.suppress(OSError):
             for file in old.iterdir():

@@ -89,8 +89,9 @@ class Gate:
 
     def open(self) -> None:
         """Forget everything, so that the next start tries at once: a person stands behind it."""
-        self._history.budget = Budget()
-        self._keep()
+        if self._history.budget.times:
+            self._history.budget = Budget()
+            self._keep()
 
     def _keep(self) -> None:
         with self._unless_full():

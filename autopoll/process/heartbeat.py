@@ -211,11 +211,12 @@ class Heart:
 
     def count(self, *, done: int, failed: int) -> None:
         """Count pieces of work that had no deadline of their own."""
-        self._change(
-            loop_beat=time.monotonic(),
-            done=self._beat.done + done,
-            failed=self._beat.failed + failed,
-        )
+        with self._lock:
+            self._put(
+                loop_beat=time.monotonic(),
+                done=self._beat.done + done,
+                failed=self._beat.failed + failed,
+            )
 
     def _due_first(self) -> dict[str, int | float | None]:
         """Return the fields that show the request with the earliest deadline."""

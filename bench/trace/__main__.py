@@ -11,13 +11,13 @@ import argparse
 import os
 import signal
 import statistics
-import tempfile
 import time
 from bisect import bisect
 from pathlib import Path
 from typing import Any
 
 from autopoll.bench import chain, plot
+from autopoll.bench.disk import scratch_folder
 from autopoll.bench.floor import floor
 
 HERE = Path(__file__).parent
@@ -46,8 +46,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to draw the bar, as SVG")
     parser.add_argument("--page", type=Path, help="a page whose table is to be made anew")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with scratch_folder() as folder:
         lowest = ask_floor(folder, given.count)
         spans = trace(folder, given.count)
     rows = table(spans, lowest)
@@ -95,10 +96,9 @@ def trace(folder: Path, count: int) -> dict[str, float]:
     """Return the median length of each stretch in microseconds."""
     marks = folder / "marks"
     marks.mkdir()
-    os.environ.update(PYTHONPATH=str(HERE), BENCH_TRACE_TO=str(marks))
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    os.environ.update(PYTHONPATH=path, BENCH_TRACE_TO=str(marks))  # for the home that is started
     with chain.home(folder, chain.CONFIG) as asker:
-        for each in ("PYTHONPATH", "BENCH_TRACE_TO"):
-            del os.environ[each]
         service, waiter = asker.service, asker.waiter
         asked: list[dict[str, int]] = []
         send = service.bridge.send
@@ -114,14 +114,15 @@ def trace(folder: Path, count: int) -> dict[str, float]:
             asked.append({"ask": time.monotonic_ns()})
             ids = service.ask([chain.TEXT], "main", waiter=waiter).ids
             asked[-1]["asked"] = time.monotonic_ns()
-            while not waiter.wait(1.0):
-                pass
+            assert waiter.wait(10.0), "no answer"
             asked[-1]["woken"] = time.monotonic_ns()
             [result] = service.wait(ids, waiter)
             asked[-1]["read"] = time.monotonic_ns()
             assert result.answer == chain.TEXT
         asker.scratch.signal(signal.SIGTERM)  # they write their marks when they end
+        end = time.monotonic() + 30
         while asker.scratch.processes():
+            assert time.monotonic() < end, "the home does not end"
             time.sleep(0.05)
     seen = sorted(
         (int(moment), name)

@@ -1,10 +1,13 @@
 """The benchmark of the chain, shortened: real processes, and none left over."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
+from place import until
 
 from autopoll.bench import chain
 from autopoll.bench.floor import floor
@@ -31,6 +34,31 @@ def test_a_floor_that_is_interrupted_leaves_no_process(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert children() == before
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("role", ["poller", "worker"])
+def test_a_floor_that_has_lost_a_process_says_so(tmp_path: Path, role: str) -> None:
+    with pytest.raises(RuntimeError, match="has ended"), floor(tmp_path) as asker:
+        [victim] = [each for each in children() if each.cmdline()[-2:] == [role, str(tmp_path)]]
+        victim.kill()
+        asker.ask(["anybody there?"])
+
+
+def test_the_floor_ends_when_its_asker_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from autopoll.bench.floor import floor\n"
+        "with floor(Path(sys.argv[1])) as asker:\n"
+        "    print(*asker.ask(['?']), flush=True), time.sleep(60)"
+    )
+    asker = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert asker.stdout and asker.stdout.readline() == "?\n"
+    chain = psutil.Process(asker.pid).children()
+    assert len(chain) == 2
+    asker.kill()
+    asker.communicate()
+    until(lambda: not any(each.is_running() for each in chain))
 
 
 def test_the_chain_is_measured_beside_its_floor(tmp_path: Path) -> None:

@@ -86,11 +86,14 @@ def test_what_the_old_way_would_start_is_named_when_it_is_not_installed(
     monkeypatch.setenv("PATH", str(empty))
     figures = {each.name: each for each in old_way.measure(0.1, tmp_path, lambda _: None)}
     bare = figures["process per query: python -c pass"]
-    assert bare.note == "not installed here: node, claude"
+    assert bare.note == "not installed here, or broken: node, claude"
     assert len(figures) == 3
     (empty / "node").write_text("#!/bin/sh\n")
     (empty / "node").chmod(0o755)
     figures = {each.name: each for each in old_way.measure(0.1, tmp_path, lambda _: None)}
     assert figures["process per query: node -e 0"].floor == bare.name
+    (empty / "node").write_text("#!/bin/sh\nexit 1\n")
+    figures = {each.name: each for each in old_way.measure(0.1, tmp_path, lambda _: None)}
+    assert figures[bare.name].note == bare.note
     assert figures["mean wait for the next poll"].value == 2500
     assert figures["longest wait for the next poll"].value == 5000

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from autopoll.bench import report
+from autopoll.bench.ipc import page
 from autopoll.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -75,3 +77,8 @@ def test_every_command_that_is_named_exists(document) -> None:
     known = {name for section in COMMANDS.values() for name in section}
     blocks = "\n".join(FENCE.findall(document.read_text()))
     assert {*IN_PROSE.findall(prose(document)), *IN_A_BLOCK.findall(blocks)} <= known
+
+
+def test_the_tables_of_the_ipc_page_are_made_of_the_figures_that_were_kept() -> None:
+    kept = report.read(ROOT / "bench" / "results" / report.NAME)
+    assert page.tables(kept.figures) in (ROOT / "docs" / "ipc.md").read_text(), "run: make docs"

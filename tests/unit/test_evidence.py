@@ -36,10 +36,17 @@ def test_evidence_tells_what_is_known_of_the_process(home: Home) -> None:
     assert "fds; details in var/" in collect(home)
 
 
+@pytest.mark.parametrize("error", [ModuleNotFoundError, OSError])
 def test_evidence_is_collected_after_the_environment_was_taken_away(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "psutil", None)  # importing it fails
+    class Broken:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "psutil":
+                raise error(name)
+
+    monkeypatch.delitem(sys.modules, "psutil", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     words = collect(home)
     assert "starting, loop beat" in words
     assert "details in" in words
@@ -53,6 +60,16 @@ def test_only_the_newest_hundred_are_kept(home: Home) -> None:
     kept = sorted(entry.name for entry in home.evidence.iterdir())
     assert len(kept) == 100
     assert kept[0] == "006-me"
+
+
+def test_what_a_link_among_the_evidence_leads_to_is_left_alone(home: Home, tmp_path: Path) -> None:
+    (archive := tmp_path / "archive").mkdir()
+    (archive / "kept").touch()
+    (home.evidence / "000-me").symlink_to(archive)
+    for number in range(1, 105):
+        (home.evidence / f"{number:03}-me").mkdir()
+    collect(home)
+    assert (archive / "kept").exists()
 
 
 def test_a_watchdog_with_nothing_to_kill_has_not_loaded_what_only_a_kill_needs() -> None:

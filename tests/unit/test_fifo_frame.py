@@ -151,3 +151,18 @@ def test_the_largest_payload_in_small_pieces_takes_linear_time_and_bounded_memor
         assert tracemalloc.get_traced_memory()[1] < 2.5 * MAX_PAYLOAD
     finally:
         tracemalloc.stop()
+
+
+def test_what_has_been_taken_is_held_no_longer():
+    payload = b"x" * MAX_PAYLOAD
+    data = encode(Frame(Type.REPLY, 7, 1, payload))
+    decoder = Decoder()
+    tracemalloc.start()
+    try:
+        for start in range(0, len(data), 1 << 20):
+            decoder.feed(data[start : start + (1 << 20)])
+            assert len([len(frame.payload) for frame in decoder.frames()]) <= 1
+        assert decoder.pending == 0
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()

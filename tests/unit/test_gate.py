@@ -38,6 +38,11 @@ def test_opening_it_forgets_the_crashes_and_a_new_budget_begins(new_gate) -> Non
     assert new_gate().wait == 0
 
 
+def test_opening_what_was_never_shut_leaves_no_file(new_gate, tmp_path) -> None:
+    new_gate().open()
+    assert not (tmp_path / "worker").exists()
+
+
 def test_each_hold_is_one_incident_that_ends_when_the_worker_works_again(
     new_gate, tmp_path
 ) -> None:

@@ -1,6 +1,8 @@
 """Secrets are taken out, ordinary text is left alone, JSON stays JSON, and time stays linear."""
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -79,6 +81,18 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 def test_a_private_key_without_its_end_is_taken_out_too() -> None:
     assert redact(KEY[:45]) == "[redacted:private-key]"
     assert redact(KEY + "\nHello") == "[redacted:private-key]\nHello"
+
+
+def test_what_looks_like_an_endless_key_takes_no_memory_to_redact() -> None:
+    """In a process of its own, as the regular expressions' memory is not Python's."""
+    code = (
+        "import resource; from autopoll.redact import redact;"
+        "text = '-----BEGIN PRIVATE KEY-----' + 'a-' * 500_000;"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "before = peak(); redact(text); print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30_000, "kilobytes; unbounded it takes 145,000"
 
 
 @pytest.mark.parametrize("secret", [*SECRETS, *KEPT])

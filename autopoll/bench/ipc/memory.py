@@ -40,7 +40,7 @@ class Memory(Channel):
         """Put one payload into the ring and return what was put into the other."""
         self._asked.put(payload)
         os.eventfd_write(self._bell, 1)
-        os.eventfd_read(self._heard)
+        self._listen()
         return self._replied.take()
 
     def converse(self, payloads: Sequence[bytes]) -> None:
@@ -51,8 +51,15 @@ class Memory(Channel):
                 for payload in batch:
                     self._asked.put(payload)
                 os.eventfd_write(self._bell, len(batch))
-            for _ in range(os.eventfd_read(self._heard)):
+            for _ in range(self._listen()):
                 window.take(self._replied.take())
+
+    def _listen(self) -> int:
+        """Return how many replies there are; raise EOFError when nobody is left to make one."""
+        while not select.select([self._heard], [], [], 1.0)[0]:
+            if self._served().poll() is not None:
+                raise EOFError("the server has ended")
+        return os.eventfd_read(self._heard)
 
     def lose(self) -> Loss:
         """Kill the server while it has a request to answer, and wait for a sign of it."""

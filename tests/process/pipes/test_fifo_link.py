@@ -117,6 +117,10 @@ async def test_frames_of_one_turn_go_out_in_two_writes_the_first_at_once(folder,
         assert writes == [2]  # the header and the payload
     await until(lambda: len(answerer.told(link.RequestReceived)) == 8)
     assert writes == [2, 14]
+    asker.client.request(9, b"x")
+    assert writes == [2, 14]  # the server has not said a word since: this may wait for the turn
+    await until(lambda: len(answerer.told(link.RequestReceived)) == 9)
+    assert writes == [2, 14, 2]
     asker.client.close()
     await answerer.server.close()
 
