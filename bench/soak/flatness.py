@@ -14,6 +14,7 @@ from sample import Sample
 
 PER = 100_000  # questions
 LIMIT = 0.01  # of the mean, for each PER questions
+EARLY = 0.03  # of the mean, for all of less than PER: caches and heaps still fill
 WARM_UP = 0.10  # of an incarnation
 FEWEST = 5  # points more than levels and slope need
 
@@ -23,7 +24,7 @@ Point = tuple[float, float]  # questions asked, value
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """How one thing went: slope and its standard error as shares of the mean for PER questions.
 
-    `allowed` is LIMIT, or more for less than PER questions: growth of LIMIT in all of them.
+    `allowed` is LIMIT, or for less than PER questions what is growth of EARLY in all of them.
     """
 
     name: str
@@ -75,7 +76,7 @@ def judge(name: str, runs: Sequence[Sequence[Point]]) -> Verdict:
         mean=mean,
         slope=slope * share,
         error=error * share,
-        allowed=LIMIT * max(1.0, PER / span) if span else LIMIT,
+        allowed=EARLY * PER / span if 0 < span < PER else LIMIT,
         points=max(0, len(values) - len(warm) - 1),
     )
 

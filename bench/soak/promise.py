@@ -1,6 +1,6 @@
 """The promise of the watchdog: what a process holds after 100,000 questions and held after 1,000.
 
-Resident memory within 3 %, and not one descriptor more. Measured when nothing has been in flight
+Resident memory within 3 %, and as many descriptors. Measured when nothing has been in flight
 for a while, as the least of several readings: what the allocator is about to hand back is no leak.
 """
 
@@ -35,7 +35,7 @@ def compare(before: dict[str, Held], after: dict[str, Held]) -> tuple[bool, str]
     for name in before.keys() & after.keys():
         then, now = before[name], after[name]
         growth = now.rss / then.rss - 1
-        good = now.rss <= (1 + ALLOWED) * then.rss and now.fds <= then.fds and now.pid == then.pid
+        good = now.rss <= (1 + ALLOWED) * then.rss and now.fds == then.fds and now.pid == then.pid
         kept &= good
         lines.append(
             f"{name:12} {then.rss / 1e6:7.2f} to {now.rss / 1e6:7.2f} MB  {growth:+7.2%}"
