@@ -141,9 +141,9 @@ class Worker:
             await self.withdraw()
             if self.gate.wait:
                 self.gate.held()
-            self.heart.state = State.HELD
             log.warning("%s", why)
-        self.heart.note = why
+        self.heart.note = why  # before the state: whoever sees it held shall see why
+        self.heart.state = State.HELD
         await self.pause(min(BEAT_S, wait))
 
     async def withdraw(self) -> None:
