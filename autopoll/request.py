@@ -3,13 +3,31 @@
 Not JSON, because JSON's escapes make a message up to six times larger than the bridge let in.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from autopoll.message import Answer
 
-Cause = Literal["quota", "overloaded", "credentials"]  # why a service works for nobody just now
+# Why a service works for nobody just now, as its backend says, …
+Refusal = Literal["quota", "overloaded", "credentials", "rate-limit"]
+Cause = Literal[Refusal, "budget"]  # … and why a shard is paused: the budget is the poller's own
+
+# Bounded, so that no sum of them is beyond what a database can add up.
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+Dollars = Annotated[float, msgspec.Meta(ge=0, le=10**6)]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a try has cost: tokens, and US dollars where the service tells them.
+
+    `cached_tokens` is input that was read from a cache; `input_tokens` is all the other input.
+    """
+
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    cached_tokens: Tokens = 0
+    cost_usd: Dollars | None = None
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,16 +44,20 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """A sign of life: the first one, without text, says that work has begun."""
+    """A sign of life: the first one, with nothing in it, says that work has begun.
+
+    `text` tells in words how the work goes; `piece` is the next part of the answer's text.
+    """
 
     text: str = ""
+    piece: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The instance's answer and what it cost."""
 
     answer: Answer
-    usage: dict[str, Any] = {}
+    usage: Usage | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +65,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind` is `retriable`, `permanent`, `broken` (the instance is replaced, the question tried
     again), `timeout`, `draining` or `unavailable` (for `cause`: the shard is paused, the question
-    kept); `retry_after_ms` is how long the backend asks us to wait.
+    kept); `retry_after_ms` is how long the backend asks us to wait; `usage` is what the try has
+    cost all the same.
     """
 
     kind: str
     message: str
     retry_after_ms: int | None = None
-    cause: Cause | None = None
+    cause: Refusal | None = None
+    usage: Usage | None = None

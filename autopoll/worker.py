@@ -41,7 +41,8 @@ from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
 from autopoll.redact import redact
-from autopoll.request import Failure, Progress, Reply, Request
+from autopoll.report import Reporter
+from autopoll.request import Failure, Reply, Request
 from autopoll.service import nudge
 from fifo import link
 from fifo.errors import FifoError, TooLarge
@@ -326,15 +327,12 @@ class Worker:
         except (Exception, SystemExit) as error:  # whatever else foreign code raises is Broken
             log.warning("the instance broke", exc_info=error)
             self.broke(error)
-            return Failure(kind="broken", message=f"{type(error).__name__}: {error}")
+            usage = error.usage if isinstance(error, Broken) else None
+            return Failure(kind="broken", message=f"{type(error).__name__}: {error}", usage=usage)
 
     async def answer(self, request_id: int, request: Request) -> Reply:
         """Ask the backend, beating and reporting progress."""
-
-        def report(text: str) -> None:
-            self.heart.progressed()
-            self.server.progress(request_id, msgspec.msgpack.encode(Progress(text=text)))
-
+        report = Reporter(self.heart, self.server, request_id)
         deadline = self.loop.time() + request.timeout_ms / 1000
         self.heart.begin(request_id, deadline)
         done = False
@@ -402,17 +400,22 @@ def _learn(worker: Worker, before: Beat, heart: Heart) -> None:
 def _failure(error: Retriable | Permanent | Unavailable) -> Failure:
     match error:
         case Retriable():
-            wait = error.retry_after_ms
-            return Failure(kind="retriable", message=str(error), retry_after_ms=wait)
+            return Failure(
+                kind="retriable",
+                message=str(error),
+                retry_after_ms=error.retry_after_ms,
+                usage=error.usage,
+            )
         case Unavailable():
             return Failure(
                 kind="unavailable",
                 message=str(error),
                 retry_after_ms=error.resume_after_ms,
                 cause=error.kind,
+                usage=error.usage,
             )
         case Permanent():
-            return Failure(kind="permanent", message=str(error))
+            return Failure(kind="permanent", message=str(error), usage=error.usage)
 
 
 def _words(error: BaseException) -> str:

@@ -18,7 +18,7 @@ import os
 import shutil
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -37,7 +37,7 @@ from autopoll.backends.options import Options, read_options
 from autopoll.errors import ConfigError
 from autopoll.message import Answer
 from autopoll.redact import redact
-from autopoll.request import Cause, Reply, Request
+from autopoll.request import Refusal, Reply, Request, Usage
 from autopoll.timing import Duration
 
 CANCEL_S = 1.0  # to let go of a cancelled question
@@ -66,11 +66,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     id: int | None = None
     answer: str | None = None
     sources: list[str] = []
-    usage: dict[str, Any] = {}
+    usage: Usage | None = None
     error: str | None = None
     retriable: bool = False
     retry_after_ms: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    unavailable: Cause | None = None
+    unavailable: Refusal | None = None
     resume_after_ms: Annotated[int, msgspec.Meta(ge=0)] | None = None
     progress: str | None = None
     ready: bool = False
@@ -254,12 +254,14 @@ def _reply(outcome: Line | Broken) -> Reply:
                 outcome.error,
                 kind=outcome.unavailable,
                 resume_after_ms=outcome.resume_after_ms,
+                usage=outcome.usage,
             )
         if outcome.retriable:
-            raise Retriable(outcome.error, retry_after_ms=outcome.retry_after_ms)
-        raise Permanent(outcome.error)
+            wait = outcome.retry_after_ms
+            raise Retriable(outcome.error, retry_after_ms=wait, usage=outcome.usage)
+        raise Permanent(outcome.error, usage=outcome.usage)
     if not outcome.answer:
-        raise Retriable("the program gave an empty answer")
+        raise Retriable("the program gave an empty answer", usage=outcome.usage)
     return Reply(answer=Answer(text=outcome.answer, sources=outcome.sources), usage=outcome.usage)
 
 

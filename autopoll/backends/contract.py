@@ -5,16 +5,38 @@ and is stopped once. It runs on the worker's event loop: what takes long and is 
 in a child process, because a loop that stands still cannot be told to cancel.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from autopoll.errors import AutopollError
-from autopoll.request import Cause, Reply, Request
+from autopoll.request import Refusal, Reply, Request, Usage
 
-Report = Callable[[str], None]  # tells the asker how the work goes
+
+class Report(Protocol):
+    """Tells how the work on one request goes; each call is a sign of progress.
+
+    No call waits or fails, and none is too often: what comes fast is told together.
+    """
+
+    def __call__(self, note: str) -> None:
+        """Tell in a few words what is being done; an empty note only shows that it goes on."""
+        ...
+
+    def piece(self, text: str) -> None:
+        """Tell the next piece of the answer's text; what counts in the end is the Reply."""
+        ...
+
+
+class Unheard:
+    """The `Report` of who asks a backend outside of a worker and wants no word on the way."""
+
+    def __call__(self, note: str) -> None:
+        """Take the note and forget it."""
+
+    def piece(self, text: str) -> None:
+        """Take the piece and forget it."""
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,19 +48,34 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
 
 
-class Retriable(AutopollError):
+class Unanswered(AutopollError):
+    """The root of the ways not to answer; `usage` is what the try has cost all the same."""
+
+    def __init__(self, what: str, mend: str = "", *, usage: Usage | None = None) -> None:
+        super().__init__(what, mend)
+        self.usage = usage
+
+
+class Retriable(Unanswered):
     """No answer this time; `retry_after_ms` is how long the backend asks us to wait, if known."""
 
-    def __init__(self, what: str, mend: str = "", *, retry_after_ms: int | None = None) -> None:
-        super().__init__(what, mend)
+    def __init__(
+        self,
+        what: str,
+        mend: str = "",
+        *,
+        retry_after_ms: int | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(what, mend, usage=usage)
         self.retry_after_ms = retry_after_ms
 
 
-class Permanent(AutopollError):
+class Permanent(Unanswered):
     """Asking again will not help: the text becomes the error answer."""
 
 
-class Unavailable(AutopollError):
+class Unavailable(Unanswered):
     """The service behind the backend works for nobody just now, and a new instance would not help.
 
     The shard is paused and its questions are kept: until the time given, else ever longer; with
@@ -46,14 +83,20 @@ class Unavailable(AutopollError):
     """
 
     def __init__(
-        self, what: str, mend: str = "", *, kind: Cause, resume_after_ms: int | None = None
+        self,
+        what: str,
+        mend: str = "",
+        *,
+        kind: Refusal,
+        resume_after_ms: int | None = None,
+        usage: Usage | None = None,
     ) -> None:
-        super().__init__(what, mend)
-        self.kind: Cause = kind
+        super().__init__(what, mend, usage=usage)
+        self.kind: Refusal = kind
         self.resume_after_ms = resume_after_ms
 
 
-class Broken(AutopollError):
+class Broken(Unanswered):
     """The instance cannot go on; the worker replaces it, and the query is tried again."""
 
 

@@ -10,11 +10,12 @@ from typing import Any, get_args
 
 import psutil
 import pytest
+from listener import Listener
 
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Backend, Broken, Setting, Unavailable
 from autopoll.errors import ConfigError
-from autopoll.request import Cause, Reply, Request
+from autopoll.request import Refusal, Reply, Request
 
 ANSWERER = Path(__file__).parent.parent / "data" / "answerer.py"
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -46,12 +47,8 @@ def ask(question: str) -> Request:
     )
 
 
-def quiet(_: str) -> None:
-    """Take a progress report and do nothing with it."""
-
-
 async def answered(backend: Backend, word: str) -> None:
-    reply = await backend.answer(ask(f"slow {word}?"), quiet)
+    reply = await backend.answer(ask(f"slow {word}?"), Listener())
     assert isinstance(reply, Reply)
     assert word in reply.answer.text
     assert not reply.answer.error
@@ -87,7 +84,7 @@ def test_it_is_broken_before_start_and_after_stop(build: Build) -> None:
             with pytest.raises(Broken):
                 await backend.probe()
             with pytest.raises(Broken):
-                await backend.answer(ask("alpha?"), quiet)
+                await backend.answer(ask("alpha?"), Listener())
             await backend.start()
             await backend.stop()
 
@@ -99,11 +96,11 @@ def test_after_a_cancellation_the_next_answer_is_its_own(build: Build) -> None:
         backend = build()
         await backend.start()
         for pause in (0, 0.001, 0.01):
-            task = asyncio.create_task(backend.answer(ask("slow alpha?"), quiet))
+            task = asyncio.create_task(backend.answer(ask("slow alpha?"), Listener()))
             await asyncio.sleep(pause)
             task.cancel()
             await asyncio.wait([task])
-            reply = await backend.answer(ask("bravo?"), quiet)
+            reply = await backend.answer(ask("bravo?"), Listener())
             assert "bravo" in reply.answer.text
             assert "alpha" not in reply.answer.text
         await backend.stop()
@@ -131,7 +128,7 @@ def test_stopping_ends_what_is_in_flight(build: Build) -> None:
     async def scene() -> None:
         backend = build()
         await backend.start()
-        task = asyncio.create_task(backend.answer(ask("slow alpha?"), quiet))
+        task = asyncio.create_task(backend.answer(ask("slow alpha?"), Listener()))
         await asyncio.sleep(0)
         await backend.stop()
         done, _ = await asyncio.wait([task], timeout=2)
@@ -166,8 +163,8 @@ def test_a_service_that_refuses_everybody_is_unavailable_and_the_instance_stays_
         backend = build()
         await backend.start()
         with pytest.raises(Unavailable) as refusal:
-            await backend.answer(ask("refused alpha?"), quiet)
-        assert refusal.value.kind in get_args(Cause)
+            await backend.answer(ask("refused alpha?"), Listener())
+        assert refusal.value.kind in get_args(Refusal)
         assert refusal.value.what
         wait = refusal.value.resume_after_ms
         assert wait is None or wait > 0
@@ -182,7 +179,7 @@ def test_a_question_of_a_megabyte_is_taken(build: Build) -> None:
     async def scene() -> None:
         backend = build()
         await backend.start()
-        reply = await backend.answer(ask("alpha? " * 150_000), quiet)
+        reply = await backend.answer(ask("alpha? " * 150_000), Listener())
         assert "alpha" in reply.answer.text
         await backend.stop()
 

@@ -26,7 +26,12 @@ def work(number: int, question: str) -> None:
     if question.startswith("refused"):
         say(id=number, error="no quota left", unavailable="quota", resume_after_ms=60_000)
         return
-    say(id=number, answer=f"you asked: {question}", sources=["a.md:1-2"], usage={"words": 3})
+    say(
+        id=number,
+        answer=f"you asked: {question}",
+        sources=["a.md:1-2"],
+        usage={"output_tokens": 3, "words": 3},
+    )
 
 
 say(ready=True)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+USAGE = {"input_tokens": 350, "cached_tokens": 9, "cost_usd": 0.25, "thinking": "a lot"}
+
 way = sys.argv[1]
 
 
@@ -128,16 +130,21 @@ match way:
         time.sleep(1.3)
         say(id=number, answer="the first answer")
     case "retriable":
-        say(id=number, error="overloaded", retriable=True, retry_after_ms=1500)
+        say(id=number, error="overloaded", retriable=True, retry_after_ms=1500, usage=USAGE)
     case "unavailable":
-        say(id=number, error="quota used up", unavailable="quota", resume_after_ms=1500)
+        say(
+            id=number, error="quota used up", unavailable="quota", resume_after_ms=1500, usage=USAGE
+        )
         say(id=ask()["id"], error="no such key", unavailable="credentials", retriable=True)
     case "unavailable for no cause":
         say(id=number, error="never mind", unavailable="mood")
     case "permanent":
-        say(id=number, error="no such model")
+        say(id=number, error="no such model", usage=USAGE)
     case "empty answer":
-        say(id=number, answer="")
+        say(id=number, answer="", usage=USAGE)
+    case "costly":
+        say(id=number, answer="done", usage=USAGE)
+        say(id=ask()["id"], answer="done", usage={"input_tokens": -1})
     case "environment":
         say(id=number, answer=json.dumps(dict(os.environ)))
     case "group":

@@ -11,14 +11,16 @@ from typing import Any
 
 import psutil
 import pytest
+from listener import Listener
 from place import until
 
 from autopoll.backends.command import Command
 from autopoll.backends.contract import Broken, Permanent, Retriable, Setting, Unavailable
 from autopoll.errors import ConfigError
-from autopoll.request import Request
+from autopoll.request import Request, Usage
 
 UNRULY = Path(__file__).parent.parent / "data" / "unruly.py"
+USAGE = Usage(input_tokens=350, cached_tokens=9, cost_usd=0.25)  # what unruly.py says
 Scene = Callable[[Command], Awaitable[None]]
 
 
@@ -34,10 +36,6 @@ def ask(question: str = "?", context_file: str | None = None) -> Request:
         delivery=1, fence=1, attempt=1, timeout_ms=5000, conversation="c",
         question=question, context_file=context_file,
     )  # fmt: skip
-
-
-def quiet(_: str) -> None:
-    """Take a progress report and do nothing with it."""
 
 
 def with_started(backend: Command, scene: Scene) -> None:
@@ -62,7 +60,7 @@ def breaks(root: Path, way: str, **options: Any) -> str:
 
     async def scene(backend: Command) -> None:
         with pytest.raises(Broken) as broken:
-            await asyncio.wait_for(backend.answer(ask(), quiet), 10)
+            await asyncio.wait_for(backend.answer(ask(), Listener()), 10)
         words.append(broken.value.what)
         with pytest.raises(Broken):
             await backend.probe()
@@ -110,7 +108,7 @@ def test_what_a_program_has_detached_from_itself_is_ended_too(tmp_path: Path) ->
     before = running("sleep 600")
 
     async def scene(backend: Command) -> None:
-        await backend.answer(ask(), quiet)
+        await backend.answer(ask(), Listener())
         until(lambda: running("sleep 600") - before)  # it may answer before its daemon has begun
 
     with_started(command(tmp_path, "daemon"), scene)
@@ -131,7 +129,7 @@ def line(process: psutil.Process) -> str:
 
 def test_an_answer_given_just_before_the_end_counts(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
-        reply = await backend.answer(ask(), quiet)
+        reply = await backend.answer(ask(), Listener())
         assert reply.answer.text == "last words"
         with pytest.raises(Broken, match=r"exited with code 0"):
             await until_broken(backend)
@@ -141,7 +139,7 @@ def test_an_answer_given_just_before_the_end_counts(tmp_path: Path) -> None:
 
 def test_a_long_answer_still_in_the_pipe_at_its_end_counts_too(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
-        asked = asyncio.create_task(backend.answer(ask(), quiet))
+        asked = asyncio.create_task(backend.answer(ask(), Listener()))
         await asyncio.sleep(0)
         child = psutil.Process().children()[0]
         deadline = time.monotonic() + 5
@@ -188,13 +186,13 @@ def test_a_breach_of_the_protocol_is_named_and_ends_the_program(
 
 def test_a_program_that_closes_its_input_is_found_out_at_the_next_question(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
-        first = asyncio.create_task(backend.answer(ask(), quiet))
+        first = asyncio.create_task(backend.answer(ask(), Listener()))
         child = psutil.Process().children()[0]
         deadline = time.monotonic() + 5
         while os.path.exists(f"/proc/{child.pid}/fd/0") and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         with pytest.raises(Broken, match=r"closed its input while it was running"):
-            await backend.answer(ask(), quiet)
+            await backend.answer(ask(), Listener())
         with pytest.raises(Broken):
             await first
 
@@ -202,14 +200,14 @@ def test_a_program_that_closes_its_input_is_found_out_at_the_next_question(tmp_p
 
 
 def test_a_million_progress_lines_neither_stall_the_loop_nor_grow_memory(tmp_path: Path) -> None:
-    reports: list[str] = []
+    report = Listener()
     longest = 0.0
 
     async def scene(backend: Command) -> None:
         nonlocal longest
         process = psutil.Process()
         before = process.memory_info().rss
-        asked = asyncio.create_task(backend.answer(ask(), reports.append))
+        asked = asyncio.create_task(backend.answer(ask(), report))
         last = time.monotonic()
         while not asked.done():
             await asyncio.sleep(0.001)
@@ -219,14 +217,14 @@ def test_a_million_progress_lines_neither_stall_the_loop_nor_grow_memory(tmp_pat
 
     with_started(command(tmp_path, "tiny lines"), scene)
     assert longest < 0.5
-    assert 1 <= len(reports) < 200  # ten a second
+    assert 1 <= len(report.notes) < 200  # ten a second
 
 
 def test_a_flood_of_errors_is_drained_and_only_its_end_is_kept(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
-        assert (await backend.answer(ask(), quiet)).answer.text == "done"
+        assert (await backend.answer(ask(), Listener())).answer.text == "done"
         with pytest.raises(Broken) as broken:
-            await backend.answer(ask(), quiet)
+            await backend.answer(ask(), Listener())
         assert broken.value.what.endswith("the last line")
         assert 8000 < len(broken.value.what) < 8400
 
@@ -235,7 +233,7 @@ def test_a_flood_of_errors_is_drained_and_only_its_end_is_kept(tmp_path: Path) -
 
 def test_lines_about_other_questions_are_dropped_and_counted(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
-        assert (await backend.answer(ask(), quiet)).answer.text == "yours"
+        assert (await backend.answer(ask(), Listener())).answer.text == "yours"
         deadline = time.monotonic() + 5
         while backend.strays < 9 and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
@@ -253,7 +251,7 @@ def test_a_program_that_is_silent_is_ended_one_second_after_the_cancellation(
 ) -> None:
     async def scene(backend: Command) -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(backend.answer(ask(), quiet), 0.1)
+            await asyncio.wait_for(backend.answer(ask(), Listener()), 0.1)
         with pytest.raises(Broken, match=r"did not let go of a cancelled question within 1 s"):
             await backend.probe()
 
@@ -267,8 +265,8 @@ def test_an_answer_within_a_second_of_the_cancellation_is_dropped_and_life_goes_
 ) -> None:
     async def scene(backend: Command) -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(backend.answer(ask(), quiet), 0.05)
-        assert (await backend.answer(ask(), quiet)).answer.text == "the second answer"
+            await asyncio.wait_for(backend.answer(ask(), Listener()), 0.05)
+        assert (await backend.answer(ask(), Listener())).answer.text == "the second answer"
 
     with_started(command(tmp_path, "answers late"), scene)
 
@@ -276,9 +274,9 @@ def test_an_answer_within_a_second_of_the_cancellation_is_dropped_and_life_goes_
 def test_an_answer_later_than_that_is_never_taken_for_the_next(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(backend.answer(ask(), quiet), 0.05)
+            await asyncio.wait_for(backend.answer(ask(), Listener()), 0.05)
         with pytest.raises(Broken):
-            await backend.answer(ask(), quiet)
+            await backend.answer(ask(), Listener())
 
     with_started(command(tmp_path, "answers too late"), scene)
 
@@ -286,7 +284,7 @@ def test_an_answer_later_than_that_is_never_taken_for_the_next(tmp_path: Path) -
 def test_a_large_question_to_a_program_that_does_not_read_holds_up_nothing(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(backend.answer(ask("x" * 8_000_000), quiet), 0.1)
+            await asyncio.wait_for(backend.answer(ask("x" * 8_000_000), Listener()), 0.1)
         with pytest.raises(Broken, match=r"did not let go"):
             await backend.probe()
 
@@ -343,36 +341,51 @@ def test_a_stop_that_is_cut_short_kills_at_once(tmp_path: Path) -> None:
 def test_failures_the_program_reports_keep_their_kind_and_their_wait(tmp_path: Path) -> None:
     async def retriable(backend: Command) -> None:
         with pytest.raises(Retriable, match=r"overloaded") as failure:
-            await backend.answer(ask(), quiet)
+            await backend.answer(ask(), Listener())
         assert failure.value.retry_after_ms == 1500
+        assert failure.value.usage == USAGE
         await backend.probe()
 
     async def permanent(backend: Command) -> None:
-        with pytest.raises(Permanent, match=r"no such model"):
-            await backend.answer(ask(), quiet)
+        with pytest.raises(Permanent, match=r"no such model") as failure:
+            await backend.answer(ask(), Listener())
+        assert failure.value.usage == USAGE
 
     async def empty(backend: Command) -> None:
-        with pytest.raises(Retriable, match=r"empty answer"):
-            await backend.answer(ask(), quiet)
+        with pytest.raises(Retriable, match=r"empty answer") as failure:
+            await backend.answer(ask(), Listener())
+        assert failure.value.usage == USAGE
 
     async def unavailable(backend: Command) -> None:
         with pytest.raises(Unavailable, match=r"quota used up") as failure:
-            await backend.answer(ask(), quiet)
+            await backend.answer(ask(), Listener())
         assert (failure.value.kind, failure.value.resume_after_ms) == ("quota", 1500)
+        assert failure.value.usage == USAGE
         with pytest.raises(Unavailable, match=r"no such key") as failure:
-            await backend.answer(ask(), quiet)
+            await backend.answer(ask(), Listener())
         assert (failure.value.kind, failure.value.resume_after_ms) == ("credentials", None)
         await backend.probe()
 
     async def for_no_cause(backend: Command) -> None:
         with pytest.raises(Broken, match=r"JSON of the wrong form .*'mood'"):
-            await backend.answer(ask(), quiet)
+            await backend.answer(ask(), Listener())
 
     with_started(command(tmp_path, "unavailable"), unavailable)
     with_started(command(tmp_path, "unavailable for no cause"), for_no_cause)
     with_started(command(tmp_path, "retriable"), retriable)
     with_started(command(tmp_path, "permanent"), permanent)
     with_started(command(tmp_path, "empty answer"), empty)
+
+
+def test_what_an_answer_costs_is_taken_from_it_and_nonsense_there_is_a_breach(
+    tmp_path: Path,
+) -> None:
+    async def scene(backend: Command) -> None:
+        assert (await backend.answer(ask(), Listener())).usage == USAGE
+        with pytest.raises(Broken, match=r"JSON of the wrong form .*usage.input_tokens"):
+            await backend.answer(ask(), Listener())
+
+    with_started(command(tmp_path, "costly"), scene)
 
 
 def test_the_program_is_told_question_context_and_time(tmp_path: Path) -> None:
@@ -387,7 +400,7 @@ def test_the_program_is_told_question_context_and_time(tmp_path: Path) -> None:
     backend = Command(Setting(shard="main", root=tmp_path, context=[tmp_path], options=options))
 
     async def scene(backend: Command) -> None:
-        reply = await backend.answer(ask("wörter?\n", "notes.md"), quiet)
+        reply = await backend.answer(ask("wörter?\n", "notes.md"), Listener())
         assert json.loads(reply.answer.text) == {
             "question": "wörter?\n",
             "context": [str(tmp_path)],
@@ -402,7 +415,7 @@ def test_the_program_is_told_question_context_and_time(tmp_path: Path) -> None:
 def test_a_context_file_from_outside_never_reaches_the_program(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
         with pytest.raises(Permanent, match=r"not among"):
-            await backend.answer(ask("?", "/etc/passwd"), quiet)
+            await backend.answer(ask("?", "/etc/passwd"), Listener())
         await backend.probe()
 
     with_started(command(tmp_path, "silent"), scene)
@@ -419,7 +432,7 @@ def test_the_program_sees_only_allowed_variables(
     seen: dict[str, str] = {}
 
     async def scene(backend: Command) -> None:
-        seen.update(json.loads((await backend.answer(ask(), quiet)).answer.text))
+        seen.update(json.loads((await backend.answer(ask(), Listener())).answer.text))
 
     with_started(command(tmp_path, "environment", env=["MODEL_KEY", "NOT_SET"]), scene)
     assert seen["PATH"] == os.environ["PATH"]
@@ -431,11 +444,11 @@ def test_the_program_sees_only_allowed_variables(
 
 def test_the_program_is_in_our_process_group_and_inherits_no_descriptor(tmp_path: Path) -> None:
     async def group(backend: Command) -> None:
-        assert (await backend.answer(ask(), quiet)).answer.text == str(os.getpgrp())
+        assert (await backend.answer(ask(), Listener())).answer.text == str(os.getpgrp())
 
     async def descriptors(backend: Command) -> None:
         # 3 is the folder being listed.
-        assert (await backend.answer(ask(), quiet)).answer.text == "0,1,2,3"
+        assert (await backend.answer(ask(), Listener())).answer.text == "0,1,2,3"
 
     with_started(command(tmp_path, "group"), group)
     leaky = os.open(tmp_path, os.O_RDONLY)
@@ -479,7 +492,7 @@ def test_a_program_named_with_a_slash_is_meant_from_the_home(tmp_path: Path) -> 
     backend = Command(Setting(shard="main", root=tmp_path, context=[], options=options))
 
     async def scene(backend: Command) -> None:
-        assert (await backend.answer(ask(), quiet)).answer.text == "from home"
+        assert (await backend.answer(ask(), Listener())).answer.text == "from home"
 
     with_started(backend, scene)
 
