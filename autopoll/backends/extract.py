@@ -5,8 +5,6 @@ the file, shortened to what matters, or an honest "nothing found".
 """
 
 import asyncio
-import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -16,19 +14,16 @@ from typing import Annotated, TypeVar
 import apsw
 import msgspec
 
-from autopoll.backends.context import Context, Source, Stamp
-from autopoll.backends.contract import Broken, Permanent, Report, Setting
+from autopoll.backends.context import Context, Source
+from autopoll.backends.contract import Broken, Report, Setting
+from autopoll.backends.library import Library
 from autopoll.backends.options import Options, read_options
 from autopoll.backends.passages import cut
 from autopoll.backends.search import Hit, Index
 from autopoll.message import Answer
 from autopoll.request import Reply, Request
 
-LARGEST = 64 * 1024 * 1024  # bytes of text in all; indexing takes about 0.3 s a megabyte
-LOOK_AGAIN_S = 1.0  # between two looks at the files; a look costs a stat per file
-
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 
 class ExtractOptions(Options, frozen=True, kw_only=True):
@@ -71,7 +66,7 @@ class Extract:
         library, self._library = self._library, None
         thread, self._thread = self._thread, None
         if library is not None and thread is not None:
-            library.closing = True
+            library.close_soon()
             thread.submit(library.close)
             thread.shutdown(wait=False)
 
@@ -89,28 +84,27 @@ class _Library:
     """The indexed context files; used in one thread, but for `closing`."""
 
     def __init__(self, context: Context, shard: str) -> None:
-        self._context, self._shard = context, shard
+        self._context = context
         self._index = Index()
-        self._known: dict[Path, Stamp] = {}
-        self._sizes: dict[Path, int] = {}  # of what is indexed
-        self._looked = float("-inf")
-        self.closing = False  # set from outside to cut a long look short
+        self._files = Library(context, shard, self)
 
     def close(self) -> None:
         self._index.close()
 
+    def close_soon(self) -> None:
+        """Cut a long look short; called from another thread."""
+        self._files.closing = True
+
     def check(self) -> None:
         self._index.check()
+
+    def look(self) -> None:
+        self._files.look()
 
     def answer(self, question: str, name: str | None, limit: int) -> Reply:
         """Search all files, or the named one; raise Permanent when that cannot be read."""
         self.look()
-        only = None
-        if name is not None:
-            source = self._context.read(name)
-            only = source.path
-            if self._known.get(only) != source.stamp:  # newer than the last look
-                self._put(source)
+        only = None if name is None else self._files.read(name).path
         hits = self._index.search(question, limit, only)
         if not hits:
             where = "the context files" if only is None else self._context.name(only)
@@ -122,43 +116,14 @@ class _Library:
             )
         )
 
-    def look(self) -> None:
-        """Bring the index up to date with the files, at most once a second."""
-        if time.monotonic() - self._looked < LOOK_AGAIN_S:
-            return
-        files = self._context.files()
-        for path in self._known.keys() - files.keys():
-            self._drop(path)
-            del self._known[path]
-        for path, stamp in files.items():
-            if self.closing:
-                return
-            if self._known.get(path) != stamp:
-                self._read(path)
-                self._known[path] = stamp
-        self._looked = time.monotonic()
-
-    def _read(self, path: Path) -> None:
-        try:
-            self._put(self._context.read(str(path)))
-        except Permanent as error:
-            self._drop(path)
-            _log.info("shard %s: passed over: %s", self._shard, error.what)
-
-    def _drop(self, path: Path) -> None:
-        self._index.drop(path)
-        self._sizes.pop(path, None)
-
-    def _put(self, source: Source) -> None:
-        self._sizes[source.path] = len(source.text)
-        if sum(self._sizes.values()) > LARGEST:
-            raise Broken(
-                f"the context of shard {self._shard} is over {LARGEST >> 20} MiB of text",
-                "Name narrower files and folders in its `context`.",
-            )
+    def put(self, source: Source) -> None:
+        """Index a file."""
         title = self._context.name(source.path.with_suffix(""))
         self._index.put(source.path, title, cut(source.text, source.path.suffix))
-        self._known[source.path] = source.stamp
+
+    def drop(self, path: Path) -> None:
+        """Take a file out of the index."""
+        self._index.drop(path)
 
     def _cite(self, hit: Hit) -> str:
         return self._context.cite(hit.path, hit.paragraphs[0].first, hit.paragraphs[-1].last)

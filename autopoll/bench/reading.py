@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from autopoll.backends.extract import LARGEST
+from autopoll.backends.library import LARGEST
 from autopoll.bench.figures import Figure, Point, Say, interleave
 from autopoll.bench.prose import Prose
 from autopoll.bench.reader import Built

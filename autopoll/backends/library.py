@@ -1,0 +1,82 @@
+"""The context files as they are now: what has changed is read again, at most once a second."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Protocol
+
+from autopoll.backends.context import Context, Source, Stamp
+from autopoll.backends.contract import Broken, Permanent
+
+LARGEST = 64 * 1024 * 1024  # bytes of text in all; indexing takes about 0.3 s a megabyte
+LOOK_AGAIN_S = 1.0  # between two looks at the files; a look costs a stat per file
+
+_log = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """What is done with the files: indexing them, or making a prompt of them."""
+
+    def put(self, source: Source) -> None:
+        """Take a file that is new, or newer than before."""
+        ...
+
+    def drop(self, path: Path) -> None:
+        """Forget a file that is gone or cannot be read; tolerated when it is not known."""
+        ...
+
+
+class Library:
+    """Keeps a reader up to date with a shard's files; used in one thread, but for `closing`."""
+
+    def __init__(self, context: Context, shard: str, reader: Reader) -> None:
+        self.context = context
+        self.closing = False  # set from outside to cut a long look short
+        self._shard, self._reader = shard, reader
+        self._known: dict[Path, Stamp] = {}
+        self._sizes: dict[Path, int] = {}  # of what the reader holds
+        self._looked = float("-inf")
+
+    def look(self) -> None:
+        """Bring the reader up to date with the files; raise Broken when they are too large."""
+        if time.monotonic() - self._looked < LOOK_AGAIN_S:
+            return
+        files = self.context.files()
+        for path in self._known.keys() - files.keys():
+            self._drop(path)
+            del self._known[path]
+        for path, stamp in files.items():
+            if self.closing:
+                return
+            if self._known.get(path) != stamp:
+                self._read(path)
+                self._known[path] = stamp
+        self._looked = time.monotonic()
+
+    def read(self, name: str) -> Source:
+        """Return the context file of that name, as it is this moment; raise Permanent."""
+        source = self.context.read(name)
+        if self._known.get(source.path) != source.stamp:  # newer than the last look
+            self._put(source)
+        return source
+
+    def _read(self, path: Path) -> None:
+        try:
+            self._put(self.context.read(str(path)))
+        except Permanent as error:
+            self._drop(path)
+            _log.info("shard %s: passed over: %s", self._shard, error.what)
+
+    def _drop(self, path: Path) -> None:
+        self._reader.drop(path)
+        self._sizes.pop(path, None)
+
+    def _put(self, source: Source) -> None:
+        self._sizes[source.path] = len(source.text)
+        if sum(self._sizes.values()) > LARGEST:
+            raise Broken(
+                f"the context of shard {self._shard} is over {LARGEST >> 20} MiB of text",
+                "Name narrower files and folders in its `context`.",
+            )
+        self._reader.put(source)
+        self._known[source.path] = source.stamp
