@@ -16,7 +16,7 @@ import msgspec
 
 from autopoll import credentials
 from autopoll.bridge import open_bridge
-from autopoll.bridge.contract import Bridge, Limits, Message, QueryState
+from autopoll.bridge.contract import Bridge, Limits, Message, Presence, QueryState
 from autopoll.config import Config
 from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import Home, socket_path
@@ -233,6 +233,16 @@ class Service:
                 f"{conversation}; or end it: autopoll serve --stop {conversation}",
             )
         return self.bridge.inbox(conversation, session, limit)
+
+    def set_status(self, conversation: str, session: str, status: str) -> None:
+        """Let the partner of a proven session see what it is doing, and that it is alive."""
+        if not status.strip():
+            raise UsageError("the status is empty", "Say in a word what you are doing.")
+        self.bridge.set_status(conversation, session, status)
+
+    def partner(self, conversation: str, session: str) -> Presence:
+        """Return what the partner of a proven session last said of itself."""
+        return self.bridge.presence(conversation, "b" if session == "a" else "a")
 
     def keep_token(self, conversation: str, session: str, token: str) -> bool:
         """Keep a new token if the home kept the one before it; tell whether it does."""

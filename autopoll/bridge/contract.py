@@ -109,6 +109,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     read: bool
 
 
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session last said of itself; `alive` as legacy partners see it (for 120 s)."""
+
+    session: str
+    status: str  # "unknown" when it never gave one
+    at: str | None
+    age_s: float | None
+    alive: bool
+
+
 class QueryState(msgspec.Struct, frozen=True, kw_only=True):
     """All that one asker may see of a query, read without consuming anything."""
 
@@ -241,6 +251,14 @@ class Bridge(Protocol):
 
     def query(self, message_id: int) -> QueryState:
         """Return the state of one query; raise NotFound."""
+        ...
+
+    def set_status(self, conversation: str, session: str, status: str) -> None:
+        """Note what a session is doing, which is a sign of life too; raise NotFound."""
+        ...
+
+    def presence(self, conversation: str, session: str) -> Presence:
+        """Return what a session last said of itself; raise NotFound for the conversation."""
         ...
 
     # --- the answering side

@@ -19,6 +19,7 @@ from autopoll.bridge.contract import (
     Failed,
     Limits,
     Outcome,
+    Presence,
     Released,
     Settled,
 )
@@ -982,3 +983,39 @@ def test_a_served_session_is_announced_as_alive_to_legacy_partners(store: Sqlite
     )
     assert (session, status) == ("b", "active")
     assert datetime.fromisoformat(at).tzinfo is None
+
+
+def test_a_status_is_seen_by_the_partner_and_by_legacy_programs(store: SqliteStore) -> None:
+    bridge = store.open()
+    conversation = bridge.create_conversation("asker", "reviewer").conversation
+    assert bridge.presence(conversation, "a") == Presence(
+        session="a", status="unknown", at=None, age_s=None, alive=False
+    )
+    for status in ("working", "blocked"):
+        bridge.set_status(conversation, "a", status)
+    seen = bridge.presence(conversation, "a")
+    assert (seen.status, seen.alive) == ("blocked", True)
+    assert store.foreign("SELECT session_id, status, last_heartbeat FROM session_status") == [
+        ("a", "blocked", seen.at)
+    ]
+    assert seen.at is not None
+    assert datetime.fromisoformat(seen.at).tzinfo is None
+
+
+@pytest.mark.parametrize(
+    ("at", "alive"),
+    [("2020-01-01T00:00:00", False), ("never", False), ("2999-01-01T00:00:00", True)],
+)
+def test_only_a_fresh_sign_of_life_counts(store: SqliteStore, at: str, alive: bool) -> None:
+    bridge = store.open()
+    conversation = bridge.create_conversation("asker", "reviewer").conversation
+    store.foreign("INSERT INTO session_status VALUES (?, 'b', 'waiting', ?)", conversation, at)
+    assert bridge.presence(conversation, "b").alive == alive
+
+
+def test_there_is_no_status_without_a_conversation(store: SqliteStore) -> None:
+    bridge = store.open()
+    with pytest.raises(NotFound):
+        bridge.set_status("conv_0000000000000000", "a", "working")
+    with pytest.raises(NotFound):
+        bridge.presence("conv_0000000000000000", "a")

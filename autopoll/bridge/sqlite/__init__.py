@@ -5,9 +5,10 @@ from autopoll.bridge.sqlite.access import Access
 from autopoll.bridge.sqlite.deliveries import Deliveries
 from autopoll.bridge.sqlite.ledger import Ledger
 from autopoll.bridge.sqlite.mail import Mail
+from autopoll.bridge.sqlite.presence import Presences
 
 
-class SqliteBridge(Access, Mail, Deliveries, Ledger):
+class SqliteBridge(Access, Mail, Presences, Deliveries, Ledger):
     """The whole contract; each part knows the store below it and no other part."""
 
     def watch(self) -> Watch:
