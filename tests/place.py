@@ -85,6 +85,12 @@ class Place:
         """Run a command with --json and return what it printed."""
         return json.loads(self.run(*args, "--json", code=code, **more).stdout)
 
+    def json_lines(self, *args: str, **more: Any) -> list[Any]:
+        """Run a command that prints an object a line, and return them."""
+        return [
+            json.loads(line) for line in self.run(*args, "--json", **more).stdout.splitlines()
+        ]
+
     def ask(self, question: str, *args: str, **more: Any) -> dict[str, Any]:
         return self.json("ask", question, *args, **more)
 

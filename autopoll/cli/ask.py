@@ -1,21 +1,23 @@
 """Asking, and fetching the answer later."""
 
 import signal
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from autopoll.cli.front import DurationType, Front, command
+from autopoll.cli.questions import read_lines, read_question
 from autopoll.cli.render import Progress, print_json, shown
-from autopoll.errors import Exit, RateLimited, TimedOut, UsageError
+from autopoll.errors import Exit, NotFound, RateLimited, TimedOut, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
+    from autopoll.config import Config
     from autopoll.service import Asked, Result, Service, Waiter
 
 FIELDS = '{"id","status","answer","sources","shard","attempts","latency_ms"}'
@@ -28,11 +30,12 @@ INTERRUPTED = 130
     fields=f"{FIELDS} a line\nstatus: answered, error (answer holds the reason), pending",
     example="autopoll ask 'How do I run the tests?'\n"
     "git diff | autopoll ask - --shard reviewer --timeout 10m\n"
+    "autopoll ask 'Why is it so?' --shard history,code   # --all asks every shard\n"
     "autopoll ask --lines --json < questions.txt",
 )
 @click.argument("question", required=False)
-@click.option("--shard", metavar="NAME", help="Whom to ask; else main.")
-@click.option("--all", "to_all", is_flag=True, help="Ask every shard and print every answer.")
+@click.option("--shard", metavar="NAMES", help="Whom to ask, as in history,code; else main.")
+@click.option("--all", "to_all", is_flag=True, help="Ask every shard, as if all were named.")
 @click.option("--lines", is_flag=True, help="Read a question a line from stdin; skip empty lines.")
 @click.option("--context-file", metavar="FILE", help="A file of the shard's context to look into.")
 @click.option(
@@ -51,6 +54,9 @@ def ask(
 ) -> int:
     """Ask QUESTION (- reads it from stdin) and print the answer with its sources.
 
+    The answers of several shards come side by side, on a narrow terminal one below another. A shard
+    that is paused or down shows its reason beside the others' answers; the exit code is the worst.
+
     The question is kept once it is sent: Ctrl-C, a time-out or a stopped autopoll only end the
     waiting, and `autopoll answer ID` takes it up again.
     """
@@ -64,8 +70,8 @@ def ask(
         raise UsageError("there is no question", "Give one: autopoll ask 'How …?'")
     home, config = front.home, front.config
     limit = config.delivery.max_message
-    questions = _read_lines(limit) if lines else [read_question(question or "", limit)]
-    shards = list(config.shards) if to_all else ["main" if shard is None else shard]
+    questions = read_lines(limit) if lines else [read_question(question or "", limit)]
+    shards = list(config.shards) if to_all else _named(shard, config)
     bridge = connect(home, config)
     ids: list[int] = []
     # Whoever ends us by a signal wants the same as with Ctrl-C: no bell left behind.
@@ -83,6 +89,15 @@ def ask(
                 click.echo(f"autopoll: {service.down(ids).what}", err=True)
             return Exit.OK
         with Waiter(home) as waiter, Progress(front.json) as progress:
+            if len(shards) > 1 and not lines:
+                from autopoll.cli import beside
+                from autopoll.panel import Panel
+
+                panel = Panel(service, waiter)
+                for each in shards:
+                    with _undisturbed():
+                        ids += panel.ask(questions[0], each, context_file)
+                return beside.show(front, panel, shards, timeout, progress, _progress_text)
             heard = True
             progress.say("sending")
             for asked in _send(service, shards, questions, context_file, waiter, ids):
@@ -148,19 +163,40 @@ def _send(
         for shard in shards:
             part = questions[start : start + batch]
             while True:
-                signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
                 try:
-                    asked = service.ask(part, shard, context_file=context_file, waiter=waiter)
-                    ids += asked.ids
+                    with _undisturbed():
+                        asked = service.ask(part, shard, context_file=context_file, waiter=waiter)
+                        ids += asked.ids
                     break
                 except RateLimited as error:
                     if len(questions) == 1:
                         raise
                     wait = error.wait_ms / 1000
-                finally:
-                    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
                 time.sleep(wait)
             yield asked
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let an interrupt in only when the block has ended."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+
+
+def _named(names: str | None, config: "Config") -> list[str]:
+    """Return the shards named, each once; raise NotFound before anything is sent to the others."""
+    if names is None:
+        return ["main"]
+    shards = list(dict.fromkeys(name.strip() for name in names.split(",")))
+    if unknown := [name for name in shards if name not in config.shards]:
+        raise NotFound(
+            f"there is no shard {', '.join(map(repr, unknown))}",
+            f"There are: {', '.join(config.shards)}.",
+        )
+    return shards
 
 
 def _await(
@@ -244,39 +280,3 @@ def _interrupted(ids: list[int]) -> int:
     else:
         click.echo("\nautopoll: interrupted; nothing was sent", err=True)
     return INTERRUPTED
-
-
-def read_question(text: str, limit: int) -> str:
-    """Return the text, or for `-` what stdin holds; raise UsageError when that is too much."""
-    if text != "-":
-        return text
-    return _decode(_bounded(sys.stdin.buffer.read(limit + 1), limit))
-
-
-def _read_lines(limit: int) -> list[str]:
-    questions = []
-    while line := sys.stdin.buffer.readline(limit + 1):
-        text = _decode(_bounded(line, limit)).strip()
-        if text:
-            questions.append(text)
-    if not questions:
-        raise UsageError("stdin holds no question", "Give one a line.")
-    return questions
-
-
-def _bounded(data: bytes, limit: int) -> bytes:
-    if len(data) > limit:
-        raise UsageError(
-            f"the question is longer than {limit:,} bytes",
-            "Shorten it, or raise delivery.max_message in autopoll.toml.",
-        )
-    return data
-
-
-def _decode(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"stdin is not UTF-8 (byte {error.start})", "Convert it first, with iconv say."
-        ) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.ask import read_question
+from autopoll.cli.questions import read_question
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.front import Front, command
 from autopoll.cli.render import print_json, print_table, shortened, shown

@@ -1,0 +1,102 @@
+"""Shows what several shards answer to one question: side by side where there is room."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from autopoll.cli.front import Front
+from autopoll.cli.render import Progress, print_json, shown
+from autopoll.errors import Exit
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from autopoll.bridge.contract import QueryState
+    from autopoll.panel import Panel, Voice
+
+    Words = Callable[[QueryState, str | None], str]
+
+NARROWEST = 36  # characters that a column needs to be read
+
+
+def show(
+    front: Front,
+    panel: "Panel",
+    shards: list[str],
+    timeout: float,
+    progress: Progress,
+    words: "Words",
+) -> Exit:
+    """Print the voice of every shard as it comes; return the worst exit code.
+
+    `words` says how a pending question stands.
+    """
+    columns = shutil.get_terminal_size().columns
+    if not front.json and sys.stdout.isatty() and columns >= NARROWEST * len(shards):
+        return _show_columns(panel, shards, timeout, words)
+    code = Exit.OK
+    for voice in panel.voices(timeout, lambda state: progress.say(words(state, None))):
+        code = max(code, voice.code)
+        with progress.aside():
+            if front.json:
+                _print_json(voice)
+            else:
+                number = f", question {voice.result.id}" if voice.result else ""
+                click.echo(f"--- shard {voice.shard}{number}\n{shown(_text(voice))}\n")
+    return code
+
+
+def _print_json(voice: "Voice") -> None:
+    if voice.result:
+        print_json(voice.result)
+    if voice.result is None or voice.result.status == "pending":
+        said = {"error": f"shard {voice.shard}: {voice.reason}", "mend": voice.mend}
+        click.echo(json.dumps(said), err=True)
+
+
+def _show_columns(panel: "Panel", shards: list[str], timeout: float, words: "Words") -> Exit:
+    """Fill one column a shard as the voices come, and leave the whole table."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    cells = dict.fromkeys(shards, "…")
+    code = Exit.OK
+    # What is taller than the terminal cannot be written over, so the whole comes at the end.
+    with Live(_table(cells), console=console, transient=True) as live:
+
+        def news(state: "QueryState") -> None:
+            assert state.shard is not None
+            cells[state.shard] = f"({words(state, None)})"
+            live.update(_table(cells))
+
+        for voice in panel.voices(timeout, news):
+            code = max(code, voice.code)
+            cells[voice.shard] = _text(voice)
+            live.update(_table(cells), refresh=True)
+    console.print(_table(cells))
+    return code
+
+
+def _table(cells: dict[str, str]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(expand=True, header_style="bold")
+    for shard in cells:
+        table.add_column(Text(shard), ratio=1, overflow="fold")
+    table.add_row(*(Text(shown(text)) for text in cells.values()))
+    return table
+
+
+def _text(voice: "Voice") -> str:
+    """Return what a person reads of a voice."""
+    if voice.reason:
+        return f"({voice.reason})" + (f"\n{voice.mend}" if voice.mend else "")
+    assert voice.result is not None
+    sources = ", ".join(voice.result.sources)
+    return (voice.result.answer or "") + (f"\n\nSources: {sources}" if sources else "")

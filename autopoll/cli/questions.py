@@ -1,0 +1,42 @@
+"""Questions as they are given: in the command line, or on stdin."""
+
+import sys
+
+from autopoll.errors import UsageError
+
+
+def read_question(text: str, limit: int) -> str:
+    """Return the text, or for `-` what stdin holds; raise UsageError when that is too much."""
+    if text != "-":
+        return text
+    return _decode(_bounded(sys.stdin.buffer.read(limit + 1), limit))
+
+
+def read_lines(limit: int) -> list[str]:
+    """Return the questions on stdin, one a line; raise UsageError when there is none."""
+    questions = []
+    while line := sys.stdin.buffer.readline(limit + 1):
+        text = _decode(_bounded(line, limit)).strip()
+        if text:
+            questions.append(text)
+    if not questions:
+        raise UsageError("stdin holds no question", "Give one a line.")
+    return questions
+
+
+def _bounded(data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise UsageError(
+            f"the question is longer than {limit:,} bytes",
+            "Shorten it, or raise delivery.max_message in autopoll.toml.",
+        )
+    return data
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"stdin is not UTF-8 (byte {error.start})", "Convert it first, with iconv say."
+        ) from None

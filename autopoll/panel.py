@@ -1,0 +1,133 @@
+"""One question to several shards at once: each outcome as it comes, a reason where none comes.
+
+Whoever compares answers does not want to wait for the one shard that cannot answer. So a shard that
+is paused for longer than the asker waits, or of which no instance is able to work, is given up with
+its reason. Its question is kept all the same, and is answered when the shard works again.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from autopoll import pauses
+from autopoll.bridge.contract import QueryState
+from autopoll.errors import AutopollError, Exit, UsageError
+from autopoll.home import instance_name
+from autopoll.process import heartbeat
+from autopoll.process.heartbeat import State
+from autopoll.service import DOWN_AFTER, NET_S, Result, Service, Waiter, to_result
+
+LOST_S = 5.0  # without any instance able to work; a restart takes less
+
+
+class Voice(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of asking one shard: its outcome, or why there is none, and what to do."""
+
+    shard: str
+    result: Result | None = None  # None when the question could not even be stored
+    reason: str = ""  # of an outcome that is missing or an error
+    mend: str = ""
+    code: Exit = Exit.OK
+
+
+class Panel:
+    """The shards that are asked one question."""
+
+    def __init__(self, service: Service, waiter: Waiter) -> None:
+        self._service = service
+        self._waiter = waiter
+        self._pending: dict[int, str] = {}  # question -> shard
+        self._refused: list[Voice] = []
+        self._able: dict[str, float] = {}  # shard -> when an instance was last seen able
+
+    def ask(self, question: str, shard: str, context_file: str | None) -> list[int]:
+        """Store the question for one shard and return its id in a list.
+
+        Raises UsageError for what is no question; what else keeps it from being stored concerns
+        this shard alone, and is its voice.
+        """
+        try:
+            asked = self._service.ask(
+                [question], shard, context_file=context_file, waiter=self._waiter
+            )
+        except UsageError:
+            raise
+        except AutopollError as error:
+            refused = Voice(shard=shard, reason=error.what, mend=error.mend, code=error.exit_code)
+            self._refused.append(refused)
+            return []
+        self._pending[asked.ids[0]] = shard
+        return asked.ids
+
+    def voices(self, timeout: float, on_news: Callable[[QueryState], None]) -> Iterator[Voice]:
+        """Yield one voice for each shard asked, in the order in which they come.
+
+        `on_news` is told how each pending question stands, whenever there was a look.
+        """
+        yield from self._refused
+        began = time.monotonic()
+        self._able = dict.fromkeys(self._pending.values(), began)
+        alone = 0
+        while self._pending:
+            for message_id, shard in list(self._pending.items()):
+                state = self._service.bridge.query(message_id)
+                state = msgspec.structs.replace(state, shard=shard)  # not known while unenrolled
+                left = began + timeout - time.monotonic()
+                if voice := self._heard(state, shard) or self._given_up(state, shard, left, alone):
+                    del self._pending[message_id]
+                    yield voice
+                else:
+                    on_news(state)
+            if self._pending:
+                wait = min(NET_S, max(0.0, began + timeout - time.monotonic()))
+                heard = self._waiter.wait(wait) or self._service.is_listening()
+                alone = 0 if heard else alone + 1
+
+    def _heard(self, state: QueryState, shard: str) -> Voice | None:
+        result = to_result(state)
+        if result.status == "pending":
+            return None
+        if result.status == "error":
+            return Voice(
+                shard=shard, result=result, reason=result.answer or "error", code=Exit.FAILED
+            )
+        return Voice(shard=shard, result=result)
+
+    def _given_up(self, state: QueryState, shard: str, left: float, alone: int) -> Voice | None:
+        """Return the voice of a shard that is not worth waiting for any longer."""
+        pause = pauses.read(self._service.home, shard)
+        if pause and pause.left_s > left:
+            return self._missing(state, shard, f"paused: {pause.words}", Exit.FAILED)
+        if alone >= DOWN_AFTER:
+            return self._missing(state, shard, "autopoll is down", Exit.DOWN)
+        why = None if pause else self._disabled(shard)
+        if why and time.monotonic() - self._able[shard] > LOST_S:
+            return self._missing(state, shard, why, Exit.DOWN)
+        if left <= 0:
+            return self._missing(state, shard, why or "no answer in time", Exit.TIMED_OUT)
+        return None
+
+    def _disabled(self, shard: str) -> str:
+        """Return why no instance of a shard is able to work; empty, and noted, when one is."""
+        home, section = self._service.home, self._service.config.shards[shard]
+        names = [instance_name(shard, number) for number in range(1, section.instances + 1)]
+        why = "none of its instances runs"
+        for name in names:
+            beat = heartbeat.read(home.beats / name)
+            if beat is None or not heartbeat.is_alive(beat):
+                continue
+            if beat.state is not State.HELD:
+                self._able[shard] = time.monotonic()
+                return ""
+            why = f"{name} is held: {beat.note}"
+        return why
+
+    def _missing(self, state: QueryState, shard: str, reason: str, code: Exit) -> Voice:
+        return Voice(
+            shard=shard,
+            result=to_result(state),
+            reason=reason,
+            mend=f"The question is kept; fetch it with: autopoll answer {state.message_id}",
+            code=code,
+        )

@@ -1,0 +1,168 @@
+"""One question to several shards: answers side by side, and a reason where there is none."""
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from place import Place
+
+from autopoll.home import socket_path
+from autopoll.process.supervisor import Supervisor
+
+MOODY = Path(__file__).parents[1] / "data" / "moody.py"
+CONFIG = f"""
+[shards.main]
+backend = "echo"
+[shards.late]
+backend = "echo"
+[shards.late.options]
+delay = "700ms"
+[shards.gone]
+backend = "echo"
+[shards.tired]
+backend = "command"
+[shards.tired.options]
+command = ["{sys.executable}", "{MOODY}"]
+"""
+ALL = "main,late,gone,tired"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A home in which shard gone was stopped by hand and shard tired has no quota left."""
+    place = Place(tmp_path_factory.mktemp("several") / "home", CONFIG)
+    try:
+        place.run("up")
+        Supervisor(socket_path(place.home)).stop("worker-gone-1", wait=True)
+        (place.root / "mood").write_text("quota 600000")
+        place.run("ask", "once", "--shard", "tired", "--timeout", "1s", code=5)
+        yield place
+    finally:
+        place.close()
+
+
+def on_terminal(place: Place, *args: str, columns: int) -> tuple[str, int]:
+    """Run a command on a terminal of so many columns; return what is on it, and the exit code."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, columns, 0, 0))
+    environ = {name: each for name, each in place.environ.items() if name != "COLUMNS"}
+    process = subprocess.Popen(
+        [*place.command, *args],
+        cwd=place.root,
+        env={**environ, "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    return shown.decode(), process.wait(30)
+
+
+def test_each_answer_comes_under_its_heading_when_it_is_there(place: Place) -> None:
+    done = place.run("ask", "you?", "--shard", "late,main")
+    assert [line.split(",")[0] for line in done.stdout.splitlines() if line.startswith("---")] == [
+        "--- shard main",
+        "--- shard late",
+    ]
+    assert done.stdout.count("you?") == 2
+
+
+def test_the_answers_stand_side_by_side_on_a_wide_terminal(place: Place) -> None:
+    shown, code = on_terminal(place, "ask", "you?", "--shard", "main,late", columns=100)
+    assert code == 0
+    final = shown.rpartition("\x1b[2K")[2]
+    [heads] = [line for line in final.splitlines() if "main" in line]
+    assert "late" in heads
+    [row] = [line for line in final.splitlines() if "you?" in line]
+    assert row.count("you?") == 2
+
+
+def test_the_answers_stand_one_below_another_on_a_narrow_terminal(place: Place) -> None:
+    shown, code = on_terminal(place, "ask", "you?", "--shard", "main,late", columns=60)
+    assert code == 0
+    assert "--- shard main" in shown and "--- shard late" in shown
+
+
+def test_what_a_shard_says_cannot_move_the_cursor(place: Place) -> None:
+    shown, _ = on_terminal(place, "ask", "a\x1b[31mb", "--shard", "main,late", columns=100)
+    assert "\x1b[31m" not in shown
+
+
+def test_a_shard_that_cannot_answer_says_why_beside_the_others(place: Place) -> None:
+    done = place.run("ask", "you?", "--shard", ALL, "--timeout", "60s", code=2)
+    said = dict(part.split("\n", 1) for part in done.stdout.split("--- shard ")[1:])
+    of = {heading.split(",")[0]: text for heading, text in said.items()}
+    assert of["main"].strip() == of["late"].strip() == "you?"
+    assert "none of its instances runs" in of["gone"]
+    assert "paused: quota until" in of["tired"]
+    assert "autopoll answer" in of["gone"]
+
+
+def test_one_object_a_line_is_printed_for_each_shard_and_what_is_missing_is_said(place) -> None:
+    done = place.run("ask", "you?", "--shard", ALL, "--timeout", "60s", "--json", code=2)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["shard"]: line["status"] for line in lines} == {
+        "main": "answered",
+        "late": "answered",
+        "gone": "pending",
+        "tired": "pending",
+    }
+    errors = [json.loads(line) for line in done.stderr.splitlines()]
+    assert sorted(error["error"].split(":")[0] for error in errors) == ["shard gone", "shard tired"]
+
+
+def test_an_unknown_name_is_refused_before_anything_is_sent(place: Place) -> None:
+    before = len(place.json_lines("messages", "--limit", "1000"))
+    for names in ("main,mian", "main,,late", "", "../main", "ä,MAIN"):
+        told = place.run("ask", "x", "--shard", names, code=2)
+        assert "there is no shard" in told.stderr and "There are: main, late" in told.stderr
+    assert len(place.json_lines("messages", "--limit", "1000")) == before
+
+
+def test_a_shard_named_twice_is_asked_once(place: Place) -> None:
+    assert len(place.json_lines("ask", "x", "--shard", "late, main,late")) == 2
+
+
+def test_a_time_out_exits_5_and_shows_what_came(place: Place) -> None:
+    told = place.run("ask", "x", "--shard", "main,late", "--timeout", "200ms", "--json", code=5)
+    states = {line["shard"]: line["status"] for line in map(json.loads, told.stdout.splitlines())}
+    assert states == {"main": "answered", "late": "pending"}
+
+
+def test_a_shard_whose_token_was_revoked_says_so_beside_the_others(place: Place) -> None:
+    kept = json.loads(place.home.credentials.read_text())["shards"]["late"]
+    place.run("conversations", "revoke", kept, "a")
+    try:
+        told = place.run("ask", "x", "--shard", "main,late", code=4)
+        assert "--- shard late\n(" in told.stdout and "rotating" in told.stdout
+        assert "--- shard main" in told.stdout
+    finally:
+        place.run("conversations", "rotate", kept, "a")
+
+
+def test_an_interrupt_says_how_to_fetch_every_answer(place: Place) -> None:
+    asking = place.start_ask("still?", "--shard", "main,late")
+    place.busy("worker-late-1")
+    asking.send_signal(signal.SIGINT)
+    out, err = asking.communicate(timeout=10)
+    assert asking.returncode == 130
+    assert len(err.rpartition("autopoll answer ")[2].split()) == 2
