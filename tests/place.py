@@ -87,9 +87,7 @@ class Place:
 
     def json_lines(self, *args: str, **more: Any) -> list[Any]:
         """Run a command that prints an object a line, and return them."""
-        return [
-            json.loads(line) for line in self.run(*args, "--json", **more).stdout.splitlines()
-        ]
+        return [json.loads(line) for line in self.run(*args, "--json", **more).stdout.splitlines()]
 
     def ask(self, question: str, *args: str, **more: Any) -> dict[str, Any]:
         return self.json("ask", question, *args, **more)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.questions import read_question
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.front import Front, command
+from autopoll.cli.questions import read_question
 from autopoll.cli.render import print_json, print_table, shortened, shown
 
 if TYPE_CHECKING:

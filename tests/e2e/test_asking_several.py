@@ -163,6 +163,6 @@ def test_an_interrupt_says_how_to_fetch_every_answer(place: Place) -> None:
     asking = place.start_ask("still?", "--shard", "main,late")
     place.busy("worker-late-1")
     asking.send_signal(signal.SIGINT)
-    out, err = asking.communicate(timeout=10)
+    _, err = asking.communicate(timeout=10)
     assert asking.returncode == 130
     assert len(err.rpartition("autopoll answer ")[2].split()) == 2
