@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
+from autopoll.backends.environment import worker_environment
 from autopoll.config import STOP_WAIT_S, Config, context_paths
 from autopoll.errors import (
     AlreadyRunning,
@@ -32,7 +33,6 @@ from autopoll.prepare import prepare
 from autopoll.process import gate, heartbeat, orphans
 from autopoll.process.heartbeat import Beat, State
 from autopoll.process.supervisor import Supervisor
-from autopoll.service import TOKEN_VARIABLE
 from autopoll.status import last_error
 
 START_LIMIT_S = 90.0
@@ -41,9 +41,6 @@ PR_SET_CHILD_SUBREAPER = 36
 LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and keeps this
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
 READY = (State.IDLE, State.BUSY)
-# What a Claude Code session leaves in the environment makes a nested one silent (empty stdout).
-NESTING = ("CLAUDECODE", "CLAUDE_CODE_", "CLAUDE_PID", "CLAUDE_EFFORT", "AI_AGENT", "TRACEPARENT")
-NESTING_KEPT = ("CLAUDE_CODE_OAUTH_TOKEN",)
 
 Report = Callable[[str], None]
 
@@ -102,7 +99,7 @@ def up_in_foreground(home: Home, config: Config) -> None:
     os.execve(  # noqa: S606 - no shell is wanted
         sys.executable,
         [*SUPERVISORD, "-n", "-s", "-c", str(home.supervisord_conf)],
-        environment(dict(os.environ)),
+        environment(os.environ, config),
     )
 
 
@@ -178,13 +175,9 @@ def check(home: Home, config: Config) -> None:
         )
 
 
-def environment(inherited: dict[str, str]) -> dict[str, str]:
-    """Return the environment for supervisord: ours, less a token and what breaks nested agents."""
-    kept = {
-        name: value
-        for name, value in inherited.items()
-        if name in NESTING_KEPT or not name.startswith((*NESTING, TOKEN_VARIABLE))
-    }
+def environment(inherited: Mapping[str, str], config: Config) -> dict[str, str]:
+    """Return the environment for supervisord: of ours only what workers may have."""
+    kept = worker_environment(inherited, [each.options for each in config.shards.values()])
     # conf/supervisord.conf says `autopoll`: the one of this installation, activated or not.
     folders = [str(Path(sys.executable).parent)]
     if script := shutil.which("autopoll"):

@@ -1,11 +1,12 @@
-"""What a backend's child sees of our environment: an allow-list, so that nothing strange leaks in.
+"""What workers and a backend's child see of our environment: allow-lists, so that nothing leaks in.
 
-A worker may itself have been started from inside an AI agent. Variables by which such an agent
+autopoll may itself have been started from inside an AI agent. Variables by which such an agent
 knows its own children make a nested one exit at once, or attach to the wrong session.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from autopoll.errors import ConfigError
 
@@ -14,9 +15,15 @@ _ALLOWED = re.compile(
     r"|(?:HTTPS?|ALL|NO)_PROXY|(?:https?|all|no)_proxy"
     r"|AUTOPOLL_(?:SUPERVISED|INSTANCE)"  # the marks by which orphans are found
 )
+# What besides may stand in the environment of supervisord and of all that it starts.
+_WORKERS = re.compile(
+    r"ANTHROPIC_\w+|OPENAI_\w+|CLAUDE_CONFIG_DIR|CLAUDE_CODE_OAUTH_TOKEN"
+    r"|AUTOPOLL_(?!TOKEN)\w+"  # a token is of one session, and no role needs it
+    r"|PYTHON\w*|VIRTUAL_ENV|LD_LIBRARY_PATH|XDG_\w+"
+)
 _NESTING = re.compile(
-    r"CLAUDECODE|CLAUDE_CODE_(?:ENTRYPOINT|SESSION_ID|CHILD_\w+|MESSAGING_\w+)"
-    r"|CLAUDE_PID|CLAUDE_EFFORT|AI_AGENT|TRACEPARENT"
+    r"CLAUDECODE|CLAUDE_CODE_(?:ENTRYPOINT|SESSION_ID|CHILD_\w+|MESSAGING_\w+|SSE_PORT|SDK_\w+)"
+    r"|CLAUDE_AGENT_SDK_\w+|CLAUDE_PID|CLAUDE_EFFORT|AI_AGENT|TRACEPARENT|TRACESTATE"
 )
 
 
@@ -37,3 +44,29 @@ def child_environment(
     return {
         name: value for name, value in environ.items() if name in named or _ALLOWED.fullmatch(name)
     }
+
+
+def worker_environment(
+    environ: Mapping[str, str], options: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, str]:
+    """Return the variables supervisord may have, and by it every role.
+
+    Those are what a child may have, what the known services are reached by, and what the shards'
+    `options` name in `env` and `key_env`.
+    """
+    named = {name for table in options for name in _named(table)}
+    return {
+        name: value
+        for name, value in environ.items()
+        if not _NESTING.fullmatch(name)
+        and (name in named or _ALLOWED.fullmatch(name) or _WORKERS.fullmatch(name))
+    }
+
+
+def _named(options: Mapping[str, Any]) -> Iterator[str]:
+    match options.get("env"):
+        case list() | tuple() as names:
+            yield from (name for name in names if isinstance(name, str))
+    match options.get("key_env"):
+        case str() as name:
+            yield name
