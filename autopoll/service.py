@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
 
@@ -65,6 +65,12 @@ def connect(home: Home, config: Config, *, create: bool = False, read_only: bool
     return open_bridge(config.bridge.url, home.root, limits, create=create, read_only=read_only)
 
 
+class Ringable(Protocol):
+    """Whoever has a bell among the home's waiters."""
+
+    name: str
+
+
 class Waiter:
     """The bell of one asker, there for as long as it waits."""
 
@@ -109,7 +115,7 @@ class Service:
         shard: str,
         *,
         context_file: str | None = None,
-        waiter: Waiter | None = None,
+        waiter: Ringable | None = None,
         canary: bool = False,
     ) -> Asked:
         """Store questions to a shard in one commit, each in a lane of its own.

@@ -261,6 +261,10 @@ class Bridge(Protocol):
         """Return what a session last said of itself; raise NotFound for the conversation."""
         ...
 
+    def queries(self, message_ids: Sequence[int]) -> list[QueryState]:
+        """Return the states of many queries in one look, leaving out those there are none of."""
+        ...
+
     # --- the answering side
 
     def serve(self, conversation: str, session: str, shard: str) -> None:

@@ -709,6 +709,17 @@ def test_an_unknown_query_is_not_found(bridge: Bridge) -> None:
         bridge.query(17)
 
 
+def test_many_queries_are_looked_at_at_once_as_each_is_by_itself(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    first, second, third = ask(bridge, conversation, "one", "two", "three", metadata=OWN)
+    one, two, _ = take(bridge)
+    bridge.settle([answered(one), failed(two, 1)])
+    looked = {state.message_id: state for state in bridge.queries([first, 17_000, third, second])}
+    assert looked == {number: bridge.query(number) for number in (first, second, third)}
+    assert looked[first].answer and not looked[second].answer
+    assert bridge.queries([]) == []
+
+
 # --- conversations and access
 
 

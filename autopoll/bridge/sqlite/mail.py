@@ -21,6 +21,11 @@ _KIND = """coalesce(
   CASE WHEN json_valid(CAST(m.metadata AS TEXT)) THEN CAST(m.metadata AS TEXT)->>'$.type' END,
   'text')"""
 
+_STATE = """m.id, CAST(m.conversation_id AS BLOB), CAST(m.to_session AS BLOB), d.state, d.shard,
+  d.attempts, d.last_error, d.enrolled_at, d.settled_at, a.answer_id
+  FROM messages m LEFT JOIN deliveries d ON d.message_id=m.id
+  LEFT JOIN answers a ON a.query_id=m.id"""
+
 
 class Mail(Budget):
     """What both sides may do with messages."""
@@ -80,29 +85,21 @@ class Mail(Budget):
 
     def query(self, message_id: int) -> QueryState:
         """Return the state of one query; raise NotFound."""
-        rows = self._rows(
-            """SELECT CAST(m.conversation_id AS BLOB), CAST(m.to_session AS BLOB), d.state,
-              d.shard, d.attempts, d.last_error, d.enrolled_at, d.settled_at, a.answer_id
-            FROM messages m LEFT JOIN deliveries d ON d.message_id=m.id
-            LEFT JOIN answers a ON a.query_id=m.id WHERE m.id=?""",
-            (message_id,),
-        )
+        rows = self._rows(f"SELECT {_STATE} WHERE m.id=?", (message_id,))
         if not rows:
             raise NotFound(f"there is no message {message_id}", "List them with: autopoll messages")
-        conversation, session, state, shard, attempts, error, enrolled, settled, answer = rows[0]
+        answer = rows[0][-1]
         answers = self._listed("m.id=?", (answer,), 1) if answer is not None else []
-        return QueryState(
-            message_id=message_id,
-            conversation=readable(conversation) or "",
-            session=readable(session) or "",
-            state=state or "sent",
-            shard=shard,
-            attempts=attempts or 0,
-            last_error=error,
-            answer=answers[0] if answers else None,
-            enrolled_at=enrolled,
-            settled_at=settled,
-        )
+        return _state(rows[0], answers[0] if answers else None)
+
+    def queries(self, message_ids: Sequence[int]) -> list[QueryState]:
+        """Return the states of many queries in one look, leaving out those there are none of."""
+        among = "m.id IN (SELECT value FROM json_each(?))"
+        rows = self._rows(f"SELECT {_STATE} WHERE {among}", (json.dumps(list(message_ids)),))
+        wanted = [row[-1] for row in rows if row[-1] is not None]
+        listed = self._listed(among, (json.dumps(wanted),), len(wanted)) if wanted else []
+        answers = {message.id: message for message in listed}
+        return [_state(row, answers.get(row[-1])) for row in rows]
 
     def _listed(
         self, where: str, values: Sequence[Any], limit: int, *, newest: bool = False
@@ -133,6 +130,22 @@ class Mail(Budget):
         if not isinstance(fields, dict):
             raise UsageError("the metadata is not a JSON object", 'Send it as {"key": "value"}.')
         return self._checked(metadata)
+
+
+def _state(row: tuple[Any, ...], answer: Message | None) -> QueryState:
+    number, conversation, session, state, shard, attempts, error, enrolled, settled, _ = row
+    return QueryState(
+        message_id=number,
+        conversation=readable(conversation) or "",
+        session=readable(session) or "",
+        state=state or "sent",
+        shard=shard,
+        attempts=attempts or 0,
+        last_error=error,
+        answer=answer,
+        enrolled_at=enrolled,
+        settled_at=settled,
+    )
 
 
 def _message(row: tuple[Any, ...]) -> Message:

@@ -1,0 +1,219 @@
+"""Many who wait in one process: one bell, one connection, and nobody forgotten."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, closing
+from pathlib import Path
+
+import pytest
+
+from autopoll.bridge.contract import Answered, Bridge, Failed, QueryState
+from autopoll.config import Config, load
+from autopoll.errors import Down, NotFound
+from autopoll.gateway import waiting
+from autopoll.gateway.waiting import Draining, Hub
+from autopoll.home import Home
+from autopoll.message import Answer, read_envelope
+from autopoll.prepare import prepare
+from autopoll.service import Result, connect
+from fifo.bell import Bell, ring
+
+CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
+HOUR_S = 3600.0
+
+
+class Setting:
+    """A home without processes, and a bridge of its own for whoever answers in it."""
+
+    def __init__(self, home: Home, config: Config, bridge: Bridge) -> None:
+        self.home, self.config, self.bridge = home, config, bridge
+
+    def answer(self, hub: Hub | None, text: str = "yes") -> None:
+        """Answer everything that waits, and ring, as the poller does; or do not ring."""
+        taken = self.bridge.take("owner", {"main": 1000}, 60_000)
+        self.bridge.settle(
+            [
+                Answered(message_id=each.message_id, fence=each.fence, answer=Answer(text=text))
+                for each in taken
+            ]
+        )
+        if hub:
+            ring(self.home.waiters / f"{hub.name}.fifo")
+
+    def run(self, story: Callable[[Hub], Awaitable[None]], name: str | None = None) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(30), Hub(self.home, self.config, name) as hub:
+                await story(hub)
+
+        asyncio.run(main())
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Iterator[Setting]:
+    home = Home(tmp_path)
+    home.config.write_text('[shards.main]\nbackend = "echo"\n')
+    home.supervisord_conf.parent.mkdir()
+    home.supervisord_conf.write_text(CONF)
+    config = load(home, {})
+    prepare(home, config)
+    with closing(connect(home, config)) as bridge, closing(Bell(home.bell)):
+        yield Setting(home, config, bridge)
+
+
+@pytest.fixture
+def slow_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "NET_S", HOUR_S)
+
+
+def test_whoever_waits_is_told_at_the_ring(setting: Setting, slow_net: None) -> None:
+    async def story(hub: Hub) -> None:
+        [number] = (await hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
+        while not hub.waiting:
+            await asyncio.sleep(0)
+        setting.answer(hub)
+        result = await waiter
+        assert (result.status, result.answer, hub.waiting) == ("answered", "yes", 0)
+
+    setting.run(story)
+
+
+def test_whoever_is_not_rung_is_told_within_a_net(setting: Setting) -> None:
+    async def story(hub: Hub) -> None:
+        [number] = (await hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
+        while not hub.waiting:
+            await asyncio.sleep(0)
+        setting.answer(None)
+        assert (await waiter).answer == "yes"
+
+    setting.run(story)
+
+
+def test_two_hundred_wait_and_a_ring_costs_few_looks(
+    setting: Setting, slow_net: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(hub: Hub) -> None:
+        asked = [await hub.ask(f"number {each}", "main") for each in range(200)]
+        waiters = [asyncio.create_task(hub.outcome(each.ids[0], HOUR_S)) for each in asked]
+        # Only when each has had its first look do they all depend on the ring.
+        looked = 0
+
+        def count(bridge: Bridge, ids: list[int]) -> list[QueryState]:
+            nonlocal looked
+            looked += 1
+            return original(bridge, ids)
+
+        bridge_type = type(setting.bridge)
+        original = bridge_type.queries
+        monkeypatch.setattr(bridge_type, "queries", count)
+        while hub.waiting < 200:
+            await asyncio.sleep(0)
+        await hub.call(lambda service: None)  # behind their first looks in the thread
+        setting.answer(hub)
+        results = await asyncio.gather(*waiters)
+        assert [each.status for each in results] == ["answered"] * 200
+        assert {each.id for each in results} == {each.ids[0] for each in asked}
+        assert 1 <= looked <= 2
+
+    setting.run(story)
+
+
+def test_a_follower_sees_each_change_once_and_then_the_result(setting: Setting) -> None:
+    async def story(hub: Hub) -> None:
+        [number] = (await hub.ask("Really?", "main")).ids
+        seen: list[str] = []
+        async with aclosing(hub.follow(number)) as news:
+            async for each in news:
+                if isinstance(each, Result):
+                    seen.append(each.status)
+                    continue
+                seen.append(each.state)
+                if each.state == "sent":
+                    [delivery] = setting.bridge.take("owner", {"main": 1}, 60_000)
+                    ring(setting.home.waiters / f"{hub.name}.fifo")
+                elif each.state == "leased":
+                    failed = Failed(message_id=number, fence=delivery.fence, error="no", wait_ms=0)
+                    setting.bridge.settle([failed])
+                    ring(setting.home.waiters / f"{hub.name}.fifo")
+                else:
+                    setting.answer(hub)
+        assert seen == ["sent", "leased", "ready", "answered"]
+
+    setting.run(story)
+
+
+def test_the_next_process_hears_of_what_the_one_before_had_asked(
+    setting: Setting, slow_net: None
+) -> None:
+    numbers: list[int] = []
+
+    async def first(hub: Hub) -> None:
+        numbers.extend((await hub.ask("Really?", "main")).ids)
+
+    async def second(hub: Hub) -> None:
+        waiter = asyncio.create_task(hub.outcome(numbers[0], HOUR_S))
+        while not hub.waiting:
+            await asyncio.sleep(0)
+        await hub.call(lambda service: None)
+        [delivery] = setting.bridge.take("owner", {"main": 1}, 60_000)
+        assert read_envelope(delivery.metadata).waiter == hub.name
+        answer = Answer(text="to you")
+        outcome = Answered(message_id=numbers[0], fence=delivery.fence, answer=answer)
+        [settled] = setting.bridge.settle([outcome])
+        ring(setting.home.waiters / f"{settled.waiter}.fifo")
+        assert (await waiter).answer == "to you"
+
+    setting.run(first, "gateway")
+    setting.run(second, "gateway")
+
+
+def test_who_waits_is_sent_away_when_the_process_ends_and_the_question_stays(
+    setting: Setting,
+) -> None:
+    async def story(hub: Hub) -> None:
+        [number] = (await hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
+        while not hub.waiting:
+            await asyncio.sleep(0)
+        hub.drain()
+        with pytest.raises(Draining):
+            await waiter
+        with pytest.raises(Draining):  # and whoever comes late
+            await hub.outcome(number, HOUR_S)
+        assert setting.bridge.query(number).state == "sent"
+        setting.answer(hub)
+        assert (await hub.outcome(number, HOUR_S)).answer == "yes"  # what is known is still told
+
+    setting.run(story)
+
+
+def test_who_waits_is_told_when_nobody_is_there_to_answer(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "NET_S", 0.01)
+
+    async def story(hub: Hub) -> None:
+        [number] = (await hub.ask("Really?", "main")).ids
+        setting.home.bell.unlink()
+        with pytest.raises(Down, match="kept"):
+            await hub.outcome(number, HOUR_S)
+
+    setting.run(story)
+
+
+def test_the_wait_ends_at_its_time_and_who_went_away_is_forgotten(setting: Setting) -> None:
+    async def story(hub: Hub) -> None:
+        [number] = (await hub.ask("Really?", "main")).ids
+        assert (await hub.outcome(number, 0.05)).status == "pending"
+        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
+        while not hub.waiting:
+            await asyncio.sleep(0)
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
+        assert hub.waiting == 0
+        with pytest.raises(NotFound, match="no message 999"):
+            await hub.outcome(999, HOUR_S)
+        assert hub.waiting == 0
+
+    setting.run(story)
