@@ -23,7 +23,7 @@ demo: setup ## watch it work: questions, kill -9, answers, nothing left
 	@.venv/bin/python demo
 
 test: setup ## run all tests
-	@$(RUN) pytest -n 3 --dist loadfile
+	@$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: setup ## ruff, mypy, and the direction of imports
 	@$(RUN) ruff check .

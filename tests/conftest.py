@@ -11,6 +11,11 @@ from place import ECHO, Place
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, or the others would all wait for them in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture
 def new_place(tmp_path: Path) -> Iterator[Callable[..., Place]]:
     """Make homes that are taken down when the test ends."""

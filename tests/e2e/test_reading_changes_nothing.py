@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from place import Place, until
 
+pytestmark = pytest.mark.long
+
 CONFIG = """
 [delivery]
 max_attempts = 1

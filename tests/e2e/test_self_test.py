@@ -13,6 +13,8 @@ import psutil
 import pytest
 from place import until
 
+pytestmark = pytest.mark.long
+
 FAULTS = {
     "worker stopped, busy",
     "worker stopped, idle",

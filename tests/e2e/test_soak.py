@@ -13,8 +13,10 @@ import psutil
 import pytest
 from place import until
 
+pytestmark = pytest.mark.long
+
 SOAK = Path(__file__).parents[2] / "bench" / "soak"
-SECONDS = int(os.environ.get("AUTOPOLL_TEST_SOAK_SECONDS", "60"))
+SECONDS = int(os.environ.get("AUTOPOLL_TEST_SOAK_SECONDS", "120"))
 PROCESSES = {"supervisord", "poller", "worker", "watchdog"}
 
 

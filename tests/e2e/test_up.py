@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from place import ECHO, Place, until
+
+pytestmark = pytest.mark.long
 
 TREE = ["poller", "watchdog", "worker"]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from place import ECHO, Place, until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def resting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:

@@ -20,6 +20,8 @@ from autopoll.bridge.contract import Failed, Limits
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.timing import wall_ms
 
+pytestmark = pytest.mark.long
+
 CONFIG = """
 [shards.main]
 backend = "echo"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 CAMPAIGN = Path(__file__).parents[2] / "bench" / "campaign"
 SECONDS = 60
 

@@ -12,6 +12,8 @@ from place import Place, until
 from autopoll.config import load
 from autopoll.status import Process, health, status
 
+pytestmark = pytest.mark.long
+
 CALM_S = 60.0
 
 

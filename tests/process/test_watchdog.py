@@ -13,6 +13,8 @@ from ward import WATCHDOG, Ward, is_stopped, stop
 from autopoll.process.heartbeat import Beat, State
 from autopoll.process.vitals import boot_id, vitals
 
+pytestmark = pytest.mark.long
+
 BUSY = ("busy-sleeping", "busy-spinning", "busy-holding")
 SICK = {
     "overdue": "hung-request",

@@ -17,6 +17,8 @@ from autopoll.bench.sections import here
 from autopoll.cli import main
 from autopoll.cli.bench import bench
 
+pytestmark = pytest.mark.long
+
 SLOW = GOOD.replace("1.25", "2.0")
 
 
