@@ -31,6 +31,7 @@ from autopoll.errors import BadQuery, BridgeBusy, BridgeFull
 from autopoll.home import Home
 from autopoll.lock import hold
 from autopoll.message import Answer, Query, read_envelope, read_query
+from autopoll.partial import Partials
 from autopoll.pauses import Pauses
 from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
@@ -92,6 +93,7 @@ class Poller:
             for name in self.shards
         }
         self.pauses = Pauses(home, list(config.shards))
+        self.partials = Partials(home, redacting=config.access.redact)
         self.flights: dict[int, Flight] = {}
         self.outcomes: list[Outcome] = []
         self.last_request = 0
@@ -169,7 +171,7 @@ class Poller:
 
     def keep_house(self) -> None:
         """Put back what somebody took out of var/run: its folders and our bell."""
-        if not self.home.waiters.is_dir():
+        if not (self.home.waiters.is_dir() and self.home.partials.is_dir()):
             with suppress(OSError):  # what cannot be made is missed, and named, by who needs it
                 self.home.make_private()
         self.doorbell.look()
@@ -293,7 +295,7 @@ class Poller:
                 self.stir()
 
     def on_progress(self, request_id: int, payload: bytes) -> None:
-        """Start the clock at the first sign of work, and let the asker know."""
+        """Start the clock at the first sign of work, keep a piece, and let the asker know."""
         flight = self.flights.get(request_id)
         if flight is None:
             return
@@ -303,7 +305,11 @@ class Poller:
                 self.loop.call_later(flight.limit, self.cancel, request_id),
                 self.loop.call_later(TELL_S, self.ring, flight.waiter),
             ]
-        if msgspec.msgpack.decode(payload, type=Progress).text:
+        told, delivery = msgspec.msgpack.decode(payload, type=Progress), flight.delivery
+        more = bool(told.piece) and self.partials.add(
+            delivery.message_id, delivery.attempt, told.piece
+        )
+        if told.text or more:
             self.ring(flight.waiter)
 
     def on_reply(self, flight: Flight, payload: bytes) -> None:
@@ -331,8 +337,10 @@ class Poller:
     def land(self, request_id: int) -> Flight | None:
         """Take a flight out of the air; None when it was given up before."""
         flight = self.flights.pop(request_id, None)
-        for timer in flight.timers if flight else ():
-            timer.cancel()
+        if flight:
+            self.partials.drop(flight.delivery.message_id, flight.delivery.attempt)
+            for timer in flight.timers:
+                timer.cancel()
         return flight
 
     def finish(self, outcome: Outcome) -> None:

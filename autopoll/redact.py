@@ -68,6 +68,15 @@ _PATTERNS = [
     )
 ]
 
+# What a secret hangs on, with white space before the secret itself, at the end of a text.
+_LEAD = re.compile(
+    r"(?i:aws_?secret_?access_?key|token|bearer)[\"']?\s{0,3}(?:[=:]\s{0,3})?[\"']?\Z"
+)
+_LONGEST_LEAD = 40
+_BREAK = re.compile(r"[\s\x80-\U0010ffff]")  # no key or token goes over such a character
+_KEY_BEGINS = "-----BEGIN "
+_KEY_ENDS = re.compile(r"-----END [A-Z ]{0,40}-----")
+
 
 def redact(text: str) -> str:
     """Return the text with every secret that is known by its form replaced by its kind."""
@@ -77,6 +86,22 @@ def redact(text: str) -> str:
                 text = pattern.sub(rf"\g<1>[redacted:{name}]", text)
                 break
     return text
+
+
+def settled(text: str) -> int:
+    """Return how many characters of a text that still grows can be redacted as they stand.
+
+    No secret begins in them and goes on in the rest, whatever is still to come.
+    """
+    end = _BREAK.search(text[::-1])  # of what is surely no part of a word that goes on
+    cut = len(text) - end.start() if end else 0
+    word = max(text.rfind(space, 0, cut) for space in " \n\t")
+    if "://" in text[word + 1 : cut]:  # a password may hold any character
+        cut = word + 1
+    if lead := _LEAD.search(text, max(0, cut - _LONGEST_LEAD), cut):
+        cut = lead.start()
+    begin = text.rfind(_KEY_BEGINS, 0, cut)
+    return cut if begin < 0 or _KEY_ENDS.search(text, begin, cut) else begin
 
 
 def redact_message(text: str) -> str:

@@ -1,10 +1,15 @@
 """What a worker tells of a request while its backend is at it."""
 
+import asyncio
+
 import msgspec
 
 from autopoll.process.heartbeat import Heart
 from autopoll.request import Progress
 from fifo.link import Server
+
+TOGETHER_S = 0.05  # what comes within it is told together, in one frame
+LARGEST = 1024 * 1024  # characters of one answer that are told; the answer itself comes whole
 
 
 class Reporter:
@@ -14,14 +19,49 @@ class Reporter:
         self._heart = heart
         self._server = server
         self._request_id = request_id
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._news = False
+        self._note = ""
+        self._pieces: list[str] = []
+        self._left = LARGEST
+
+    def begun(self) -> None:
+        """Tell that work has begun."""
+        self._tell(Progress())
 
     def __call__(self, note: str) -> None:
-        """Tell in a few words what is being done."""
-        self._tell(Progress(text=note))
+        """Tell in a few words what is being done; of many notes only the latest."""
+        self._note = note
+        self._soon()
 
     def piece(self, text: str) -> None:
         """Tell the next piece of the answer's text."""
-        self._tell(Progress(piece=text))
+        if self._left > 0:
+            self._pieces.append(text[: self._left])
+            self._left -= len(text)
+        self._soon()
+
+    def close(self) -> None:
+        """Tell nothing more: what is left stands in the answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _soon(self) -> None:
+        self._news = True
+        if self._timer is None:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._timer = None
+        if self._news:
+            # Half a surrogate pair is no text, and no reason for a backend to fail.
+            piece = "".join(self._pieces).encode("utf-8", "replace").decode()
+            note = self._note.encode("utf-8", "replace").decode()
+            self._news, self._note = False, ""
+            self._pieces.clear()
+            self._tell(Progress(text=note, piece=piece))
+            self._timer = self._loop.call_later(TOGETHER_S, self._flush)
 
     def _tell(self, progress: Progress) -> None:
         self._heart.progressed()

@@ -8,6 +8,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -21,10 +22,12 @@ from autopoll.config import Config
 from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import Home, socket_path
 from autopoll.message import read_answer, write_query
+from autopoll.piece import Follower, Pieces
 from fifo.bell import Bell, ring
 from fifo.errors import FifoError
 
 NET_S = 1.0  # how often a waiter looks without having been rung
+PIECES_S = 0.1  # how often who follows an answer looks for its pieces: only the asker is rung
 DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes less
 TOKEN_FILE_LIMIT = 4096  # characters; a token has 64
 TOKEN_VARIABLE = "AUTOPOLL_TOKEN"  # noqa: S105 - the name of a variable
@@ -147,31 +150,53 @@ class Service:
         *,
         timeout: float | None = None,
         on_news: News | None = None,
+        on_piece: Pieces | None = None,
     ) -> Iterator[Result]:
         """Yield the outcomes in the order of ids, each as soon as those before it are settled.
 
+        `on_piece` is given the text of the answer that is next in this order as it is written. It
+        is on the way only: the last part may be left out, and what counts is the outcome.
         Raises TimedOut, or Down when nobody is there to answer; the questions stay stored.
         """
         end = None if timeout is None else time.monotonic() + timeout
         for number, message_id in enumerate(ids):
-            alone = 0
-            while True:
-                state = self.bridge.query(message_id)
-                result = to_result(state)
-                if result.status != "pending":
-                    yield result
-                    break
-                if on_news:
-                    on_news(state)
-                left = NET_S if end is None else min(NET_S, end - time.monotonic())
-                if left <= 0:
-                    raise TimedOut(
-                        f"no answer to {_these(ids[number:])} within {timeout:g} s",
-                        f"It is kept; fetch it with: {_fetch(ids[number:])}",
-                    )
-                alone = 0 if waiter.wait(left) or self.is_listening() else alone + 1
-                if alone >= DOWN_AFTER:
-                    raise self.down(ids[number:])
+            follower = Follower(self.home, message_id, on_piece) if on_piece else None
+            with closing(follower) if follower else nullcontext():
+                result = self._outcome(ids[number:], waiter, end, on_news, follower)
+            if result is None:
+                raise TimedOut(
+                    f"no answer to {_these(ids[number:])} within {timeout:g} s",
+                    f"It is kept; fetch it with: {_fetch(ids[number:])}",
+                )
+            yield result
+
+    def _outcome(
+        self,
+        ids: Sequence[int],
+        waiter: Waiter,
+        end: float | None,
+        on_news: News | None,
+        follower: Follower | None,
+    ) -> Result | None:
+        """Return the outcome of the first of ids, None at the end of the time; raise Down."""
+        alone = 0
+        while True:
+            state = self.bridge.query(ids[0])
+            result = to_result(state)
+            if result.status != "pending":
+                return result
+            if on_news:
+                on_news(state)
+            left = NET_S if end is None else min(NET_S, end - time.monotonic())
+            if left <= 0:
+                return None
+            if follower and state.state == "leased":
+                rung = _follow(follower, state.attempts, waiter, left)
+            else:
+                rung = waiter.wait(left)
+            alone = 0 if rung or self.is_listening() else alone + 1
+            if alone >= DOWN_AFTER:
+                raise self.down(ids)
 
     def paused(self, shard: str) -> str | None:
         """Return why a shard answers nothing for now, and until when; None when it does."""
@@ -271,6 +296,16 @@ class Service:
                 f"shard {shard} has no conversation yet", f"Run: autopoll init '{self.home.root}'"
             )
         return conversation, kept.token(conversation, "a")
+
+
+def _follow(follower: Follower, attempt: int, waiter: Waiter, seconds: float) -> bool:
+    """Hand on the pieces of an attempt until rung, or for the time; tell which."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        follower.look(attempt)
+        if waiter.wait(min(left, PIECES_S)):
+            return True
+    return False
 
 
 def nudge(home: Home) -> bool:

@@ -337,7 +337,7 @@ class Worker:
         self.heart.begin(request_id, deadline)
         done = False
         try:
-            report("")
+            report.begun()
             if request.canary:
                 await self.backend.probe()
                 reply = Reply(answer=Answer(text="ok"))
@@ -347,6 +347,7 @@ class Worker:
             self.answered += 1
             return reply
         finally:
+            report.close()
             self.heart.end(request_id, done)
 
     async def drain(self) -> None:

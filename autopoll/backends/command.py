@@ -6,6 +6,7 @@ From it:  {"id":7,"answer":…,"sources":[…],"usage":{…}}
           {"id":7,"error":…,"retriable":true,"retry_after_ms":…}
           {"id":7,"error":…,"unavailable":"quota","resume_after_ms":…}
           {"id":7,"progress":…}
+          {"id":7,"piece":…}
           {"ready":true}
 
 An id is never used twice, so an answer that comes late answers nothing. docs/backends.md tells the
@@ -73,6 +74,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     unavailable: Refusal | None = None
     resume_after_ms: Annotated[int, msgspec.Meta(ge=0)] | None = None
     progress: str | None = None
+    piece: str | None = None
     ready: bool = False
 
 
@@ -188,10 +190,12 @@ class Command:
                 self._refuse("sent a line without an id", line)
             elif (asked := self._asked.get(said.id)) is None or asked.outcome.done():
                 self._stray(said.id)
+            elif said.piece is not None:
+                asked.report.piece(said.piece)
             elif said.progress is not None:
                 asked.progress(said.progress)
             elif said.answer is None and said.error is None:
-                self._refuse("sent neither answer, error nor progress", line)
+                self._refuse("sent neither answer, error, progress nor piece", line)
             else:
                 asked.outcome.set_result(said)
 
@@ -219,7 +223,7 @@ class _Asked:
     """A question that the program is at."""
 
     def __init__(self, report: Report) -> None:
-        self._report = report
+        self.report = report
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._latest: str | None = None
@@ -239,7 +243,7 @@ class _Asked:
     def _tell(self) -> None:
         self._timer = None
         if self._latest is not None:
-            self._report(self._latest)
+            self.report(self._latest)
             self._latest = None
             self._timer = self._loop.call_later(PROGRESS_S, self._tell)
 

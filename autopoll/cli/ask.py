@@ -1,6 +1,7 @@
 """Asking, and fetching the answer later."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from autopoll.cli.front import DurationType, Front, command
+from autopoll.cli.live import Live
 from autopoll.cli.questions import read_lines, read_question
 from autopoll.cli.render import Progress, print_json, shown
 from autopoll.errors import Exit, NotFound, RateLimited, TimedOut, UsageError
@@ -18,6 +20,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
     from autopoll.config import Config
+    from autopoll.piece import Piece
     from autopoll.service import Asked, Result, Service, Waiter
 
 FIELDS = '{"id","status","answer","sources","shard","attempts","latency_ms"}'
@@ -56,6 +59,8 @@ def ask(
 
     The answers of several shards come side by side, on a narrow terminal one below another. A shard
     that is paused or down shows its reason beside the others' answers; the exit code is the worst.
+
+    On a terminal the answer is shown as it is written, if the backend tells it piece by piece.
 
     The question is kept once it is sent: Ctrl-C, a time-out or a stopped autopoll only end the
     waiting, and `autopoll answer ID` takes it up again.
@@ -133,10 +138,11 @@ def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) ->
         service = Service(front.home, front.config, bridge)
         results = [service.result(message_id) for message_id in ids]
         if no_wait or all(result.status != "pending" for result in results):
-            return max(_print_result(front, result, len(ids) > 1) for result in results)
+            live = Live(several=len(ids) > 1)
+            return max(_print_result(front, result, live) for result in results)
         if not service.is_listening():
             for result in results:
-                _print_result(front, result, len(ids) > 1)
+                _print_result(front, result, Live(several=len(ids) > 1))
             raise service.down([result.id for result in results if result.status == "pending"])
         with Waiter(front.home) as waiter, Progress(front.json) as progress:
             return _await(front, service, list(ids), waiter, timeout, progress)
@@ -208,24 +214,34 @@ def _await(
     progress: Progress,
 ) -> int:
     """Print each outcome as it comes; return the worst exit code."""
-    several = len(ids) > 1
+    live = Live(several=len(ids) > 1)
     code = Exit.OK
     settled = 0
 
     def tell(state: "QueryState") -> None:
-        of = f" ({settled + 1} of {len(ids)})" if several else ""
+        if live.news(state):
+            return
+        of = f" ({settled + 1} of {len(ids)})" if len(ids) > 1 else ""
         paused = service.paused(state.shard) if state.shard else None
         progress.say(_progress_text(state, paused) + of)
 
+    def show(piece: "Piece") -> None:
+        progress.say("")  # which would write over the line that grows
+        with progress.aside():
+            live.piece(piece)
+
+    on_piece = show if sys.stdout.isatty() and not front.json else None
     try:
-        for result in service.wait(ids, waiter, timeout=timeout, on_news=tell):
+        for result in service.wait(ids, waiter, timeout=timeout, on_news=tell, on_piece=on_piece):
             settled += 1
             with progress.aside():
-                code = max(code, _print_result(front, result, several))
+                code = max(code, _print_result(front, result, live))
     except TimedOut:
         for message_id in ids[settled:] if front.json else []:
             print_json(service.result(message_id))
         raise
+    finally:
+        live.leave()
     return code
 
 
@@ -250,21 +266,18 @@ def _print_id(front: Front, message_id: int) -> None:
         click.echo(f"{message_id}")
 
 
-def _print_result(front: Front, result: "Result", several: bool) -> Exit:
+def _print_result(front: Front, result: "Result", live: Live) -> Exit:
     """Print an outcome and return the exit code it stands for."""
     if front.json:
         print_json(result)
     elif result.status == "pending":
         click.echo(f"question {result.id} is not answered yet (attempts: {result.attempts})")
     else:
-        if several:
-            click.echo(f"--- question {result.id}, shard {result.shard}")
+        click.echo(live.outcome(result), nl=False)
         if result.status == "error":
             click.echo(f"autopoll: question {result.id} failed: {result.answer}", err=True)
-        else:
-            click.echo(shown(result.answer or ""))
-            if result.sources:
-                click.echo(shown(f"\nSources: {', '.join(result.sources)}"))
+        elif result.sources:
+            click.echo(shown(f"\nSources: {', '.join(result.sources)}"))
     return Exit.FAILED if result.status == "error" else Exit.OK
 
 

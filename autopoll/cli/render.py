@@ -106,7 +106,7 @@ class Progress:
             self._write("\r\x1b[K")
 
     def say(self, text: str) -> None:
-        """Tell what is being done now."""
+        """Tell what is being done now; nothing while the text is empty."""
         self._text = text
         if not self._silent and self._thread.ident is None:
             self._thread.start()
@@ -117,11 +117,14 @@ class Progress:
         with self._lock:
             if self._terminal and self._shown:
                 self._write("\r\x1b[K")
+                self._shown = ""
             yield
 
     def _tick(self) -> None:
         while not self._ended.wait(QUIET_S):
             with self._lock:
+                if not self._text:
+                    continue
                 if self._terminal:
                     self._write(f"\r\x1b[K{self._text} ({time.monotonic() - self._begun:.0f} s)")
                 elif self._text != self._shown:

@@ -170,7 +170,7 @@ async def until_broken(backend: Command) -> None:
         ("list", "sent JSON of the wrong form (Expected `object`, got `array`): b'[1, 2]'"),
         ("number", "(Expected `str | null`, got `int` - at `$.answer`)"),
         ("no id", 'sent a line without an id: b\'{"answer": "yes"}\''),
-        ("empty object", "sent neither answer, error nor progress"),
+        ("empty object", "sent neither answer, error, progress nor piece"),
         ("long line", "sent a line of more than 16,777,216 bytes"),
         ("no newline", "sent a line of more than 16,777,216 bytes"),
         ("closes stdout", "closed its output while it was running"),

@@ -1,0 +1,78 @@
+"""An answer that is still being written, piece by piece, as who waits for it is told."""
+
+import codecs
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from autopoll.home import Home
+
+_READ = 64 * 1024
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """The next part of an answer; `anew`: it is the first of an attempt after a broken-off one."""
+
+    message_id: int
+    attempt: int
+    text: str
+    anew: bool
+
+
+Pieces = Callable[[Piece], None]
+
+
+class Follower:
+    """Hands on the pieces of one question's answer as they come."""
+
+    def __init__(self, home: Home, message_id: int, on_piece: Pieces) -> None:
+        self._home = home
+        self._message_id = message_id
+        self._on_piece = on_piece
+        # Held open, so that a later file of the same name is never taken for it.
+        self._file: int | None = None
+        self._path: Path | None = None
+        self._decoder = _decoder("replace")
+        self._told = self._anew = False
+
+    def look(self, attempt: int) -> None:
+        """Hand on what has come of an attempt since the last look."""
+        self._turn_to(self._home.partial(self._message_id, attempt))
+        if self._file is None:
+            return
+        data = b""
+        while part := os.read(self._file, _READ):
+            data += part
+        text = self._decoder.decode(data)
+        if text:
+            anew, self._anew, self._told = self._anew, False, True
+            self._on_piece(
+                Piece(message_id=self._message_id, attempt=attempt, text=text, anew=anew)
+            )
+
+    def close(self) -> None:
+        """Let go; tolerated twice."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _turn_to(self, path: Path) -> None:
+        """Open the file of an attempt, unless it is the one that is open, or none of ours."""
+        if path != self._path:
+            self.close()
+            self._path = path
+        try:
+            file = os.open(path, _READING)
+        except OSError:  # not begun, or over
+            return
+        known = self._file is not None and os.path.sameopenfile(file, self._file)
+        if known or not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+        else:
+            self.close()
+            self._file, self._decoder, self._anew = file, _decoder("replace"), self._told
