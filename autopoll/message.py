@@ -57,9 +57,9 @@ def read_envelope(metadata: str | None) -> Envelope:
     return msgspec.structs.replace(envelope, waiter=None)
 
 
-def is_answerable(text: str, metadata: str | None) -> bool:
+def is_answerable(text: str, envelope: Envelope) -> bool:
     """Tell whether a message wants an answer, so that two autopolls never talk in circles."""
-    if read_envelope(metadata).type in NEVER_ANSWERED:
+    if envelope.type in NEVER_ANSWERED:
         return False
     fields = _object(text)
     return not (fields is not None and _scalar(fields.get("type")) in NEVER_ANSWERED)

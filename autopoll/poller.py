@@ -1,7 +1,7 @@
 """The poller: takes questions off the bridge, hands them to instances, writes the answers back.
 
 Everything that can happen (the bell, a foreign write, a frame, a timer) only notes itself and
-stirs; the cycle then settles what came back and dispatches what is ready, one commit each, so that
+stirs; the cycle then settles what came back and dispatches what is ready in one commit, so that
 whatever arrives together is written together.
 """
 
@@ -9,7 +9,6 @@ import asyncio
 import logging
 import secrets
 import signal
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,6 +44,7 @@ NET_S = 1.0  # the poll under bell and inotify
 # inotify fires when a commit is written, before the fsync after which it can be seen: mostly within
 # 2 ms, but a busy disk was seen to take 50.
 BURST_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+HUSH_S = 0.002  # between two events of the folder: each write is one, and most are our own
 TELL_S = 0.05  # an answer within this needs no word that work has begun
 ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
 GAP_S = 3.0  # a longer pause of our own says nothing about others
@@ -100,6 +100,7 @@ class Poller:
         self.outages: dict[str, str] = {}  # step -> why the store refused it the last time
         self.stirred = False
         self.looking: asyncio.TimerHandle | None = None
+        self.hush: asyncio.TimerHandle | None = None
         self.draining = False
         self.crash: BaseException | None = None
         self.stopping = asyncio.Event()
@@ -116,17 +117,19 @@ class Poller:
             loop.add_signal_handler(number, self.stopping.set)
         Lifeline().attach(loop, self.stopping.set)
         self.doorbell = Doorbell(self.home.bell, self.on_bell)
-        watch = self.bridge.watch()
+        self.watch = watch = self.bridge.watch()
         try:
             freed = self.bridge.take_over(self.owner)
             log.info("ready: took over %d unfinished", freed)
-            loop.add_reader(watch.fileno(), lambda: self.look() if watch.read() else None)
+            self.listen()
             self.heart.state = State.IDLE
             while not self.stopping.is_set():
                 self.tick()
                 await _wait(self.stopping, NET_S)
             await self.drain()
         finally:
+            if self.hush:
+                self.hush.cancel()
             loop.remove_reader(watch.fileno())
             for client in self.clients.values():
                 client.close()
@@ -176,6 +179,17 @@ class Poller:
                 self.home.make_private()
         self.doorbell.look()
 
+    def listen(self) -> None:
+        """Wait for writes of foreign programs."""
+        self.loop.add_reader(self.watch.fileno(), self.on_write)
+
+    def on_write(self) -> None:
+        """Somebody has written, ourselves included: look, and do not listen for a moment."""
+        if self.watch.read():
+            self.look()
+        self.loop.remove_reader(self.watch.fileno())
+        self.hush = self.loop.call_later(HUSH_S, self.listen)
+
     def look(self, burst: tuple[float, ...] = BURST_S) -> None:
         """A foreign program wrote: look until its commit can be seen.
 
@@ -200,9 +214,7 @@ class Poller:
     def cycle(self) -> None:
         """Write back what came, then hand out what is ready."""
         self.stirred = False
-        self.outage_guard(self.settle)
-        if not self.draining:
-            self.outage_guard(self.dispatch)
+        self.outage_guard(self.settle if self.draining else self.turn)
         if not self.flights and not self.outcomes:
             self.quiet.set()
 
@@ -216,18 +228,31 @@ class Poller:
             self.outages[step.__name__] = error.what
         self.heart.note = next(iter(self.outages.values()), self.doorbell.trouble)
 
+    def turn(self) -> None:
+        """Settle what came back, and claim and send what there is room for, in one commit."""
+        settled, taken = self.bridge.turn(self.outcomes, self.owner, self.room(), self.lease_ms)
+        self.outcomes.clear()  # only now: a store that refused must get them again
+        for delivery in taken:
+            self.send(delivery)
+        self.tell(settled)
+
+    def settle(self) -> None:
+        """Settle what came back, and take nothing new."""
+        settled = self.bridge.settle(self.outcomes)
+        self.outcomes.clear()
+        self.tell(settled)
+
     # --- out to the instances
 
-    def dispatch(self) -> None:
-        """Claim as much as there are free credits, unless a shard is paused, and send it."""
-        free, flying = Counter[str](), Counter[str]()
-        for name, client in self.clients.items():
-            free[self.shards[name]] += client.free
+    def room(self) -> dict[str, int]:
+        """Return how many questions each shard can take: its free credits, unless it is paused."""
+        free = dict.fromkeys(self.shards.values(), 0)
+        flying = dict(free)
+        for name, shard in self.shards.items():
+            free[shard] += self.clients[name].free
         for flight in self.flights.values():
             flying[flight.delivery.shard] += 1
-        wanted = {shard: self.pauses.room(shard, free[shard], flying[shard]) for shard in free}
-        for delivery in self.bridge.take(self.owner, wanted, self.lease_ms):
-            self.send(delivery)
+        return {shard: self.pauses.room(shard, free[shard], flying[shard]) for shard in free}
 
     def send(self, delivery: Delivery) -> None:
         """Send one delivery to the instance of its shard that has most room."""
@@ -350,14 +375,6 @@ class Poller:
             self.loop.call_later(min(outcome.wait_ms / 1000, 60.0), self.stir)
         self.quiet.clear()
         self.stir()
-
-    def settle(self) -> None:
-        """Write all outcomes in one commit, and wake who waits for them."""
-        if not self.outcomes:
-            return
-        settled = self.bridge.settle(self.outcomes)
-        self.outcomes.clear()  # only now: a store that refused must get them again
-        self.tell(settled)
 
     def keep_leases(self) -> None:
         """Renew what is within its time, free what is not."""

@@ -304,6 +304,12 @@ class Bridge(Protocol):
         """
         ...
 
+    def turn(
+        self, outcomes: Sequence[Outcome], owner: str, wanted: Mapping[str, int], lease_ms: int
+    ) -> tuple[list[Settled], list[Delivery]]:
+        """Settle, and take what is then to be had, in one commit; without outcomes just `take`."""
+        ...
+
     def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
         """Extend (message_id, fence) leases; return the ids still held. Missing ids are lost."""
         ...

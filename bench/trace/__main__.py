@@ -33,7 +33,7 @@ WAY = (
     ("request<", "the worker wakes"),
     ("reply<", "decode, beat, report progress, echo"),
     ("on_reply<", "the poller reads the reply"),
-    ("settle<", "and ends the cycle"),
+    ("turn<", "and ends the cycle"),
     ("ring<", "settle: answer, audit, durable commit"),
     ("woken", "ring the asker, who wakes"),
     ("read", "read the answer"),
@@ -139,8 +139,8 @@ def stretches(asked: list[dict[str, int]], seen: list[tuple[int, str]]) -> dict[
     for own in asked:
         passed = dict(own)
         for moment, name in seen[bisect(moments, own["ask"]) : bisect(moments, own["read"])]:
-            # Cycles with nothing to settle come before; the one that counts follows the reply.
-            if name != "settle<" or "on_reply<" in passed:
+            # Turns with nothing to settle come before; the one that counts follows the reply.
+            if name != "turn<" or "on_reply<" in passed:
                 passed.setdefault(name, moment)
         if all(name in passed for name, _ in WAY):
             ways.append(passed)

@@ -32,7 +32,7 @@ def _begin(folder: str) -> None:
     if "poller" in sys.orig_argv:
         from autopoll.poller import Poller
 
-        for method in ("on_bell", "dispatch", "send", "on_progress", "on_reply", "settle", "ring"):
+        for method in ("on_bell", "send", "on_progress", "on_reply", "turn", "ring"):
             _mark(Poller, method, method)
     elif "worker" in sys.orig_argv:
         from autopoll.worker import Worker

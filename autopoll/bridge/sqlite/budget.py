@@ -10,7 +10,8 @@ class Budget(Tables):
     def _spend(self, conversation: str, session: str, count: int) -> None:
         """Take from the budget, within the transaction that spends it.
 
-        Raises RateLimited, and UsageError when `count` is more than the budget ever holds.
+        Raises NotFound, RateLimited, and UsageError when `count` is more than the budget ever
+        holds.
         """
         if count > self.limits.rate_burst:
             raise UsageError(
@@ -25,7 +26,8 @@ class Budget(Tables):
         }  # fmt: skip
         # A budget can be overdrawn by one window at most; beyond that the clock was set back.
         spent = self._rows(
-            "INSERT INTO budgets VALUES(:c,:s,:now+:cost) ON CONFLICT DO UPDATE SET"
+            "INSERT INTO budgets SELECT id,:s,:now+:cost FROM conversations WHERE id=:c"
+            " ON CONFLICT DO UPDATE SET"
             " spent_until=:cost+CASE WHEN spent_until>:now+:window THEN :now"
             " ELSE max(spent_until,:now) END"
             " WHERE spent_until+:cost<=:now+:window OR spent_until>:now+:window RETURNING 1",
@@ -33,6 +35,7 @@ class Budget(Tables):
         )
         if spent:
             return
+        self._require(conversation)
         (until,) = self._rows(
             "SELECT spent_until FROM budgets WHERE conversation_id=:c AND session=:s", values
         )

@@ -13,19 +13,30 @@ from typing import Any, NamedTuple
 
 from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released, Settled
 from autopoll.bridge.sqlite import store
-from autopoll.bridge.sqlite.enrolment import METADATA, TEXT, Enrolment
+from autopoll.bridge.sqlite.enrolment import (
+    CLOCK_SLACK_MS,
+    DUE,
+    HEAD,
+    METADATA,
+    TEXT,
+    Claim,
+    Enrolment,
+    Sight,
+)
 from autopoll.bridge.sqlite.tables import other_session, readable, storable
 from autopoll.lock import acquire
 from autopoll.message import Answer, write_answer
 from autopoll.redact import redact
 from autopoll.timing import utc_iso
 
-CLOCK_SLACK_MS = 2_000  # a row written further in the future than this: the clock was set back
 ANNOUNCED_S = 45  # how long an announcement is left as it is; legacy partners believe it for 120
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
 
-# Due again; also when the clock was set back, as nobody knows then how long to wait.
-_DUE = f"(d.not_before<=:now OR d.changed_at>:now+{CLOCK_SLACK_MS})"
+_READY = f"""SELECT d.message_id, d.conversation_id, d.to_session, d.lane, d.fence, d.attempts,
+    d.enrolled_at, coalesce(octet_length(m.message),0)<=:max,
+    CASE WHEN octet_length(m.message)<=:max THEN CAST(m.message AS BLOB) END, {METADATA}
+  FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id
+  WHERE d.state='ready' AND d.shard=:shard AND {DUE} ORDER BY d.message_id LIMIT :count"""
 _HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
     d.fence, d.waiter, {TEXT}
@@ -141,25 +152,31 @@ class Deliveries(Enrolment):
         Costs one SELECT when there is nothing to do. Messages that want no answer are left as they
         are. Claims commit without fsync: a lease need not outlive a power cut.
         """
-        shards = [shard for shard, count in wanted.items() if count > 0]
-        # A SELECT and no empty UPDATE, which would wait for the fsync of whoever is sending.
-        newest, route, ready = self._rows(
-            "SELECT (SELECT max(id) FROM messages), (SELECT max(id) FROM routes),"
-            " EXISTS(SELECT 1 FROM json_each(:shards) w CROSS JOIN deliveries d ON d.shard=w.value"
-            f" WHERE d.state='ready' AND {_DUE})",
-            {"shards": json.dumps(shards), "now": self.clock()},
-        )[0]
-        found, beyond = self._look(newest or 0, route or 0, self.clock())
-        taken: list[Delivery] = []
-        if found or ready:
-            with self._writing(durable=False):
-                now = self.clock()
-                for item in found:
-                    self._enrol(item, now)
-                for shard in shards:
-                    taken += self._claim(owner, shard, wanted[shard], now, lease_ms)
-        self._looked(beyond, newest or 0)
+        sight = self._look(_with_room(wanted), self.clock())
+        if not (sight.fresh or sight.ready):
+            self._looked(sight.newest, sight.newest)
+            return []
+        with self._writing(durable=False):
+            taken, beyond = self._take(sight, wanted, owner, lease_ms)
+        self._looked(beyond, sight.newest)
         return taken
+
+    def turn(
+        self, outcomes: Sequence[Outcome], owner: str, wanted: Mapping[str, int], lease_ms: int
+    ) -> tuple[list[Settled], list[Delivery]]:
+        """Settle, and take what is then to be had, in one commit.
+
+        It is durable when there are outcomes; without any, this is `take`.
+        """
+        if not outcomes:
+            return [], self.take(owner, wanted, lease_ms)
+        with self._writing():
+            now = self.clock()
+            settled = [self._settle(outcome, now) for outcome in outcomes]
+            sight = self._look(_with_room(wanted), now)
+            taken, beyond = self._take(sight, wanted, owner, lease_ms)
+        self._looked(beyond, sight.newest)
+        return settled, taken
 
     def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
         """Extend (message_id, fence) leases; return the ids still held. Missing ids are lost."""
@@ -215,44 +232,49 @@ class Deliveries(Enrolment):
                 self._promote(lane, now)
         return settled
 
-    def _claim(self, owner: str, shard: str, count: int, now: int, lease_ms: int) -> list[Delivery]:
-        ready = self._rows(
-            "SELECT d.message_id FROM deliveries d WHERE d.state='ready' AND d.shard=:shard"
-            f" AND {_DUE} ORDER BY d.message_id LIMIT :count",
-            {"shard": shard, "count": count, "now": now},
-        )
-        # One by one: `IN (SELECT …)` costs 200 us where the number costs 30, and claims are few.
-        for (message_id,) in ready:
-            self._rows(
-                "UPDATE deliveries SET state='leased', attempts=attempts+1, fence=fence+1,"
-                " owner=?, lease_until=?, changed_at=? WHERE message_id=?",
-                (owner, now + lease_ms, now, message_id),
-            )
-        return [self._delivery(message_id) for (message_id,) in ready]
+    def _take(
+        self, sight: Sight, wanted: Mapping[str, int], owner: str, lease_ms: int
+    ) -> tuple[list[Delivery], int]:
+        """Claim what is ready, then enrol what is new; also return the id up to which was looked."""
+        now = self.clock()
+        claim, room = Claim(owner, now, now + lease_ms), dict(wanted)
+        taken: list[Delivery] = []
+        for shard in _with_room(wanted) if sight.ready else ():
+            claimed = self._claim(shard, room[shard], claim)
+            room[shard] -= len(claimed)
+            taken += claimed
+        if not sight.fresh:
+            return taken, sight.newest
+        leased, beyond = self._enrol(sight.newest, room, claim)
+        return taken + leased, beyond
 
-    def _delivery(self, message_id: int) -> Delivery:
-        ((conversation, session, shard, lane, fence, attempt, enrolled, small, text, metadata),) = (
-            self._rows(
-                "SELECT d.conversation_id, d.to_session, d.shard, d.lane, d.fence, d.attempts,"
-                " d.enrolled_at, coalesce(octet_length(m.message),0)<=:max,"
-                " CASE WHEN octet_length(m.message)<=:max THEN CAST(m.message AS BLOB) END,"
-                f" {METADATA} FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id"
-                " WHERE d.message_id=:id",
-                {"id": message_id, "max": self.limits.max_message},
+    def _claim(self, shard: str, count: int, claim: Claim) -> list[Delivery]:
+        rows = self._rows(
+            _READY, {"shard": shard, "count": count, "now": claim.now, "max": self.limits.max_message}
+        )
+        claimed = [
+            Delivery(
+                message_id=message_id,
+                conversation=conversation,
+                session=session,
+                shard=shard,
+                lane=lane,
+                text=(readable(text) or "") if small else None,
+                metadata=readable(metadata),
+                fence=fence + 1,
+                attempt=attempts + 1,
+                enrolled_at=enrolled,
             )
+            for message_id, conversation, session, lane, fence, attempts, enrolled, small, text,
+            metadata in rows
+        ]  # fmt: skip
+        # One by one: `IN (SELECT …)` costs 200 us where the number costs 30, and claims are few.
+        self._many(
+            "UPDATE deliveries SET state='leased', attempts=attempts+1, fence=fence+1,"
+            " owner=?, lease_until=?, changed_at=? WHERE message_id=?",
+            [(claim.owner, claim.until, claim.now, one.message_id) for one in claimed],
         )
-        return Delivery(
-            message_id=message_id,
-            conversation=conversation,
-            session=session,
-            shard=shard,
-            lane=lane,
-            text=(readable(text) or "") if small else None,
-            metadata=readable(metadata),
-            fence=fence,
-            attempt=attempt,
-            enrolled_at=enrolled,
-        )
+        return claimed
 
     def _held(self, which: str, values: dict[str, Any]) -> list[_Held]:
         # The plus keeps the planner from walking the table in its order instead of using d_lease.
@@ -350,6 +372,10 @@ class Deliveries(Enrolment):
             " UNION ALL SELECT (SELECT min(lane) FROM deliveries WHERE state='queued'"
             " AND lane>l.lane) FROM l WHERE l.lane IS NOT NULL) SELECT lane FROM l"
             " WHERE lane IS NOT NULL AND NOT EXISTS(SELECT 1 FROM deliveries d"
-            " WHERE d.lane=l.lane AND d.state IN ('ready','leased'))"
+            f" WHERE d.lane=l.lane AND {HEAD})"
         )
         return [lane for (lane,) in rows]
+
+
+def _with_room(wanted: Mapping[str, int]) -> list[str]:
+    return [shard for shard, count in wanted.items() if count > 0]

@@ -40,7 +40,7 @@ class Ledger(Tables):
         rows = self._rows(
             "SELECT max(0, d.settled_at-d.enrolled_at) FROM answers a CROSS JOIN"
             " deliveries d ON d.message_id=a.query_id WHERE d.state='done'"
-            " ORDER BY a.answer_id DESC LIMIT ?",
+            " ORDER BY a.query_id DESC LIMIT ?",
             (last,),
         )
         return [span for (span,) in rows]

@@ -21,10 +21,10 @@ _KIND = """coalesce(
   CASE WHEN json_valid(CAST(m.metadata AS TEXT)) THEN CAST(m.metadata AS TEXT)->>'$.type' END,
   'text')"""
 
-_STATE = """m.id, CAST(m.conversation_id AS BLOB), CAST(m.to_session AS BLOB), d.state, d.shard,
-  d.attempts, d.last_error, d.enrolled_at, d.settled_at, a.answer_id
-  FROM messages m LEFT JOIN deliveries d ON d.message_id=m.id
-  LEFT JOIN answers a ON a.query_id=m.id"""
+_STATE = f"""q.id, CAST(q.conversation_id AS BLOB), CAST(q.to_session AS BLOB), d.state, d.shard,
+  d.attempts, d.last_error, d.enrolled_at, d.settled_at, {_COLUMNS}
+  FROM messages q LEFT JOIN deliveries d ON d.message_id=q.id
+  LEFT JOIN answers a ON a.query_id=q.id LEFT JOIN messages m ON m.id=a.answer_id"""
 
 
 class Mail(Budget):
@@ -38,11 +38,11 @@ class Mail(Budget):
         Raises NotFound, RateLimited, UsageError (too large, too many, or metadata that is not a
         JSON object).
         """
-        pairs = list(zip(texts, metadata, strict=True))
-        rows = [(self._checked(text), self._checked_metadata(data)) for text, data in pairs]
+        checked = {data: self._checked_metadata(data) for data in set(metadata)}
+        pairs = zip(texts, metadata, strict=True)
+        rows = [(self._checked(text), checked[data]) for text, data in pairs]
         partner = other_session(session)
         with self._writing():
-            self._require(conversation)
             self._spend(conversation, session, len(rows))
             return [self._insert(conversation, session, partner, *row) for row in rows]
 
@@ -85,21 +85,18 @@ class Mail(Budget):
 
     def query(self, message_id: int) -> QueryState:
         """Return the state of one query; raise NotFound."""
-        rows = self._rows(f"SELECT {_STATE} WHERE m.id=?", (message_id,))
+        rows = self._rows(f"SELECT {_STATE} WHERE q.id=?", (message_id,))
         if not rows:
             raise NotFound(f"there is no message {message_id}", "List them with: autopoll messages")
-        answer = rows[0][-1]
-        answers = self._listed("m.id=?", (answer,), 1) if answer is not None else []
-        return _state(rows[0], answers[0] if answers else None)
+        return _state(rows[0])
 
     def queries(self, message_ids: Sequence[int]) -> list[QueryState]:
         """Return the states of many queries in one look, leaving out those there are none of."""
-        among = "m.id IN (SELECT value FROM json_each(?))"
-        rows = self._rows(f"SELECT {_STATE} WHERE {among}", (json.dumps(list(message_ids)),))
-        wanted = [row[-1] for row in rows if row[-1] is not None]
-        listed = self._listed(among, (json.dumps(wanted),), len(wanted)) if wanted else []
-        answers = {message.id: message for message in listed}
-        return [_state(row, answers.get(row[-1])) for row in rows]
+        rows = self._rows(
+            f"SELECT {_STATE} WHERE q.id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(message_ids)),),
+        )
+        return [_state(row) for row in rows]
 
     def _listed(
         self, where: str, values: Sequence[Any], limit: int, *, newest: bool = False
@@ -132,8 +129,8 @@ class Mail(Budget):
         return self._checked(metadata)
 
 
-def _state(row: tuple[Any, ...], answer: Message | None) -> QueryState:
-    number, conversation, session, state, shard, attempts, error, enrolled, settled, _ = row
+def _state(row: tuple[Any, ...]) -> QueryState:
+    number, conversation, session, state, shard, attempts, error, enrolled, settled, *answer = row
     return QueryState(
         message_id=number,
         conversation=readable(conversation) or "",
@@ -142,13 +139,13 @@ def _state(row: tuple[Any, ...], answer: Message | None) -> QueryState:
         shard=shard,
         attempts=attempts or 0,
         last_error=error,
-        answer=answer,
+        answer=_message(answer) if answer[0] is not None else None,
         enrolled_at=enrolled,
         settled_at=settled,
     )
 
 
-def _message(row: tuple[Any, ...]) -> Message:
+def _message(row: Sequence[Any]) -> Message:
     number, conversation, sender, recipient, text, metadata, timestamp, read = row
     return Message(
         id=number,

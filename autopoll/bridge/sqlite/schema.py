@@ -62,7 +62,21 @@ CREATE INDEX m_unread ON messages(conversation_id, to_session, id) WHERE read=0;
 CREATE INDEX m_conversation ON messages(conversation_id, id);
 """
 
-STEPS = (_LEGACY + _OWN,)
+# The oldest of a lane guards it against the rest of its lane; a question that is a lane of its own
+# (and has no slash in it) has no rest, so that its way costs a page less. An answer is found by its
+# question and a question by its answer's metadata: nothing looks the other way.
+_FEWER_PAGES = """
+DROP INDEX d_head;
+CREATE UNIQUE INDEX d_head ON deliveries(lane)
+  WHERE state IN ('ready','leased') AND instr(lane,'/')>0;
+ALTER TABLE answers RENAME TO answers_1;
+CREATE TABLE answers (
+  query_id INTEGER PRIMARY KEY, answer_id INTEGER NOT NULL, fence INTEGER NOT NULL);
+INSERT INTO answers SELECT query_id, answer_id, fence FROM answers_1;
+DROP TABLE answers_1;
+"""
+
+STEPS = (_LEGACY + _OWN, _FEWER_PAGES)
 KNOWN = len(STEPS)
 
 

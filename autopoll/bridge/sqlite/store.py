@@ -134,6 +134,12 @@ class Store:
         except apsw.Error as error:
             raise self._explain(error) from error
 
+    def _many(self, sql: str, rows: Sequence[Values]) -> None:
+        """Run a statement once for each row of values."""
+        if rows:
+            with self._explained():
+                self._db.executemany(sql, rows)
+
     @contextmanager
     def _writing(self, *, durable: bool = True) -> Iterator[None]:
         """Run the block in one transaction that is committed at its end or leaves no trace.

@@ -19,13 +19,12 @@ class Tables(Store):
         self, conversation: str, sender: str, recipient: str, text: str, metadata: str | None
     ) -> int:
         """Add an unread message, as a legacy writer does, and return its id."""
-        rows = self._rows(
+        self._rows(
             "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,"
-            "timestamp,read) VALUES(?,?,?,?,?,?,0) RETURNING id",
+            "timestamp,read) VALUES(?,?,?,?,?,?,0)",
             (conversation, sender, recipient, text, metadata, utc_iso()),
         )
-        number: int = rows[0][0]
-        return number
+        return self._db.last_insert_rowid()
 
     def _mark_read(self, message_id: int) -> bool:
         """Take a message from all other readers; tell whether it was still there to take."""
@@ -37,13 +36,12 @@ class Tables(Store):
 
     def _log(self, conversation: str | None, session: str | None, action: str, details: str) -> int:
         """Add a line to the audit log, whose readers expect JSON, and return its id."""
-        rows = self._rows(
+        self._rows(
             "INSERT INTO audit_log(conversation_id,session_id,action,details,timestamp)"
-            " VALUES(?,?,?,?,?) RETURNING id",
+            " VALUES(?,?,?,?,?)",
             (conversation, session, action, details, utc_iso()),
         )
-        number: int = rows[0][0]
-        return number
+        return self._db.last_insert_rowid()
 
 
 def other_session(session: str) -> str:
