@@ -319,6 +319,28 @@ def test_every_outcome_under_an_old_fence_changes_nothing(
     assert settle(bridge, make(current)).state == "lost"
 
 
+def test_a_turn_settles_and_hands_out_what_that_made_ready(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    first, second = ask(bridge, conversation, "first", "second")
+    delivery = take_one(bridge)
+    (own,) = ask(bridge, conversation, "of its own", metadata=OWN)
+    outcomes = [answered(delivery), answered(delivery, "again")]
+    settled, taken = bridge.turn(outcomes, "me", {"main": 10}, LEASE)
+    assert [one.state for one in settled] == ["done", "lost"]
+    assert [(one.message_id, one.fence) for one in taken] == [(second, 1), (own, 1)]
+    assert bridge.query(first).state == "done"
+    assert bridge.turn([], "me", {"main": 10}, LEASE) == ([], [])
+
+
+def test_a_turn_without_room_settles_all_the_same(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "first", "second")
+    delivery = take_one(bridge)
+    settled, taken = bridge.turn([answered(delivery)], "me", {"main": 0}, LEASE)
+    assert ([one.state for one in settled], taken) == (["done"], [])
+    assert [one.text for one in take(bridge)] == ["second"]
+
+
 def test_a_failure_waits_before_it_is_tried_again(bridge: Bridge, store: SqliteStore) -> None:
     ask(bridge, talk(bridge), "1")
     assert settle(bridge, failed(take_one(bridge), 5000)).state == "ready"
@@ -907,7 +929,9 @@ class Model:
 
     def step(self, chance: random.Random) -> None:
         bridge = chance.choice(self.bridges)
-        match chance.choice(["ask", "take", "take", "settle", "settle", "stale", "late", "over"]):
+        match chance.choice(
+            ["ask", "take", "take", "turn", "settle", "settle", "stale", "late", "over"]
+        ):
             case "ask":
                 conversation, own = chance.choice(self.talks), chance.random() < 0.3
                 for asked in ask(
@@ -916,10 +940,15 @@ class Model:
                     lane = f"m{asked}" if own else f"{conversation}/b"
                     self.waiting.setdefault(lane, []).append(asked)
             case "take":
-                for delivery in take(bridge, chance.randint(0, 4)):
-                    assert delivery.message_id == self.waiting[delivery.lane][0], "out of order"
-                    assert delivery.message_id not in self.held, "handed out twice"
-                    self.held[delivery.message_id] = delivery
+                self.hold(take(bridge, chance.randint(0, 4)))
+            case "turn":
+                held = chance.sample(list(self.held.values()), len(self.held) // 2)
+                outcomes = [answered(each) for each in held]
+                room = {"main": chance.randint(0, 4)}
+                settled, taken = bridge.turn(outcomes, "me", room, LEASE)
+                for delivery, one in zip(held, settled, strict=True):
+                    self.note(delivery, one)
+                self.hold(taken)
             case "settle" if self.held:
                 for delivery in chance.sample(list(self.held.values()), len(self.held)):
                     wait = chance.choice([0, 300])
@@ -935,6 +964,12 @@ class Model:
                 self.bridges[0].take_over("another")
                 self.stale += self.held.values()
                 self.held.clear()
+
+    def hold(self, taken: list[Delivery]) -> None:
+        for delivery in taken:
+            assert delivery.message_id == self.waiting[delivery.lane][0], "out of order"
+            assert delivery.message_id not in self.held, "handed out twice"
+            self.held[delivery.message_id] = delivery
 
     def note(self, delivery: Delivery, settled: Settled) -> None:
         assert settled.state in ("done", "ready", "dead")

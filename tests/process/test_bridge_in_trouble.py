@@ -20,7 +20,7 @@ import pytest
 
 from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import Answered, Bridge, Limits
-from autopoll.bridge.sqlite import SqliteBridge, filesystem, store
+from autopoll.bridge.sqlite import SqliteBridge, filesystem, schema, store
 from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.message import Answer
 
@@ -146,7 +146,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, read_only: boo
     make(path).close()
     set_version(path, 99)
     before = path.read_bytes()
-    with pytest.raises(BridgeError, match=r"newer schema version 99, this autopoll knows 1") as new:
+    with pytest.raises(BridgeError, match=r"newer schema version 99, this autopoll knows 2") as new:
         SqliteBridge(path, Limits(), read_only=read_only)
     assert "Upgrade" in new.value.mend
     assert path.read_bytes() == before
@@ -187,6 +187,36 @@ def test_a_legacy_file_is_adopted_with_its_rows_and_columns(tmp_path: Path) -> N
     assert answer_one(bridge) == "done"
     bridge.close()
     assert {name: definitions(path)[name] for name in before} == before
+
+
+def test_an_older_store_is_migrated_with_all_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bridge.db"
+    with monkeypatch.context() as older:
+        older.setattr(schema, "STEPS", schema.STEPS[:1])
+        older.setattr(schema, "KNOWN", 1)
+        bridge = make(path)
+        answered = ask(bridge)
+        assert answer_one(bridge) == "done"
+        name = bridge.conversations()[0].id
+        bridge.send(name, "a", ["one", "two"], [None, None])
+        (one,) = bridge.take("me", {"main": 9}, 60_000)
+        own = ask(bridge)
+        bridge.close()
+    bridge = make(path)
+    assert (answer := bridge.query(answered).answer) and answer.text == "because"
+    outcome = Answered(message_id=one.message_id, fence=one.fence, answer=Answer(text="yes"))
+    settled, taken = bridge.turn([outcome], "me", {"main": 9}, 60_000)
+    assert settled[0].state == "done"
+    assert [each.message_id for each in taken] == [one.message_id + 1, own]
+    bridge.close()
+    db = apsw.Connection(str(path))
+    with pytest.raises(apsw.ConstraintError):  # two heads of one lane
+        db.execute(
+            "UPDATE deliveries SET state='leased', owner='x', lease_until=1, settled_at=NULL"
+        )
+    db.close()
 
 
 def test_looking_at_an_older_store_asks_for_migration_and_changes_no_byte(tmp_path: Path) -> None:

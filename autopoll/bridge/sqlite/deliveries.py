@@ -235,7 +235,7 @@ class Deliveries(Enrolment):
     def _take(
         self, sight: Sight, wanted: Mapping[str, int], owner: str, lease_ms: int
     ) -> tuple[list[Delivery], int]:
-        """Claim what is ready, then enrol what is new; also return the id up to which was looked."""
+        """Claim what is ready, then enrol what is new; also return up to which id was looked."""
         now = self.clock()
         claim, room = Claim(owner, now, now + lease_ms), dict(wanted)
         taken: list[Delivery] = []
@@ -250,7 +250,8 @@ class Deliveries(Enrolment):
 
     def _claim(self, shard: str, count: int, claim: Claim) -> list[Delivery]:
         rows = self._rows(
-            _READY, {"shard": shard, "count": count, "now": claim.now, "max": self.limits.max_message}
+            _READY,
+            {"shard": shard, "count": count, "now": claim.now, "max": self.limits.max_message},
         )
         claimed = [
             Delivery(

@@ -6,7 +6,7 @@ has taken it: a legacy reader, an inbox, or the enrolment here, each in its own 
 # ruff: noqa: S608 - what is put into a statement are constants of this package, never values
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from autopoll.bridge.contract import Delivery
 from autopoll.bridge.sqlite.tables import Tables, readable
@@ -111,8 +111,9 @@ class Enrolment(Tables):
         rows = self._rows(
             "SELECT coalesce((SELECT max(id) FROM messages),0),"
             " coalesce((SELECT max(id) FROM routes),0),"
-            f" EXISTS(SELECT 1 {self._unread}), EXISTS(SELECT 1 FROM deliveries d WHERE"
-            f" d.state='ready' AND d.shard IN ({','.join(f':{name}' for name in named)}) AND {DUE})",
+            f" EXISTS(SELECT 1 {self._unread}), EXISTS(SELECT 1 FROM deliveries d"
+            f" WHERE d.state='ready' AND d.shard IN ({','.join(f':{name}' for name in named)})"
+            f" AND {DUE})",
             {**named, "beyond": self._beyond, "now": now},
         )
         return Sight(*rows[0])
@@ -126,9 +127,7 @@ class Enrolment(Tables):
         self._beyond = beyond
         self._sweeping = self._sweeping and beyond < newest
 
-    def _enrol(
-        self, newest: int, room: dict[str, int], claim: Claim
-    ) -> tuple[list[Delivery], int]:
+    def _enrol(self, newest: int, room: dict[str, int], claim: Claim) -> tuple[list[Delivery], int]:
         """Take new messages from all other readers, and lease at once what is first in its lane.
 
         Returns what was leased and the id up to which was looked. What has been ready before goes
@@ -145,15 +144,14 @@ class Enrolment(Tables):
             read.append((found.message_id,))
             if found.known:
                 continue
-            own = envelope.lane == "own"
-            lane = f"m{found.message_id}" if own else f"{found.conversation}/{found.session}"
-            state = "ready"
-            if not own:
-                if lane in busy or not self._is_free(lane):
-                    state = "queued"
-                busy.add(lane)
-            if state == "ready" and room.get(found.shard, 0) > 0:
-                state = "leased"
+            lane = f"m{found.message_id}"
+            if envelope.lane != "own":
+                lane = f"{found.conversation}/{found.session}"
+            held: tuple[Any, ...] = ("ready", None, None, 0)
+            if lane in busy or not self._is_free(lane):
+                held = ("queued", None, None, 0)
+            elif room.get(found.shard, 0) > 0:
+                held = ("leased", claim.owner, claim.until, 1)
                 room[found.shard] -= 1
                 leased.append(
                     Delivery(
@@ -169,13 +167,9 @@ class Enrolment(Tables):
                         enrolled_at=claim.now,
                     )
                 )
-            held = (claim.owner, claim.until, 1) if state == "leased" else (None, None, 0)
-            rows.append(
-                (
-                    found.message_id, found.conversation, found.session, found.shard, lane,
-                    envelope.waiter, claim.now, state, *held,
-                )
-            )  # fmt: skip
+            busy.add(lane)
+            place = (found.message_id, found.conversation, found.session, found.shard, lane)
+            rows.append((*place, envelope.waiter, claim.now, *held))
         self._many("UPDATE messages SET read=1 WHERE id=?", read)
         self._many(
             "INSERT INTO deliveries(message_id,conversation_id,to_session,shard,lane,waiter,"
@@ -198,6 +192,8 @@ class Enrolment(Tables):
 
     def _is_free(self, lane: str) -> bool:
         """Tell whether nothing waits or is at work in a lane."""
+        if not _is_shared(lane):
+            return True
         rows = self._rows(
             f"SELECT 1 WHERE EXISTS(SELECT 1 FROM deliveries WHERE lane=:lane AND {HEAD})"
             " OR EXISTS(SELECT 1 FROM deliveries WHERE lane=:lane AND state='queued')",
@@ -207,11 +203,16 @@ class Enrolment(Tables):
 
     def _promote(self, lane: str, now: int) -> None:
         """Make the oldest queued delivery of a lane ready if the lane has no head."""
-        if "/" not in lane:
-            return  # it was a lane of its own, where nobody waits
+        if not _is_shared(lane):
+            return
         self._rows(
             "UPDATE deliveries SET state='ready', changed_at=:now WHERE message_id=(SELECT"
             " min(message_id) FROM deliveries WHERE lane=:lane AND state='queued') AND NOT EXISTS"
             f"(SELECT 1 FROM deliveries WHERE lane=:lane AND {HEAD})",
             {"lane": lane, "now": now},
         )
+
+
+def _is_shared(lane: str) -> bool:
+    """Tell a conversation's lane, by its slash, from that of an independent question."""
+    return "/" in lane
