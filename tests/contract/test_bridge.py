@@ -185,6 +185,15 @@ def test_no_more_is_claimed_than_wanted_and_only_for_the_shard(bridge: Bridge) -
     assert bridge.in_flight() == {"one": 2}
 
 
+def test_what_is_new_takes_the_room_that_older_questions_leave(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    older = ask(bridge, conversation, *"ab", metadata=OWN)
+    assert take(bridge, 0) == []
+    newer = ask(bridge, conversation, *"cde", metadata=OWN)
+    assert [one.message_id for one in take(bridge, 3)] == [*older, newer[0]]
+    assert [one.message_id for one in take(bridge, 3)] == newer[1:]
+
+
 def test_messages_are_enrolled_in_order_even_when_nothing_is_wanted(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2")
