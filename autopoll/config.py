@@ -89,17 +89,30 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
     `AUTOPOLL_<SECTION>__<KEY>` in the environment overrides a key, as in
     AUTOPOLL_SHARDS__MAIN__INSTANCES=3; the value is read as TOML, or else as text.
     """
+    return parse(home.config, read_text(home.config), environ)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a settings file; raise ConfigError when it cannot be read."""
     try:
-        raw = tomllib.loads(home.config.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{home.config} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{home.config} is not valid TOML: {error}") from error
-    origin = str(home.config)
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def parse(path: Path, text: str, environ: Mapping[str, str]) -> Config:
+    """Return the settings that a text would be at this path; raise ConfigError as `load` does."""
+    try:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    origin = str(path)
     for name, value in sorted(environ.items()):
         if name.startswith(OVERRIDE_PREFIX) and "__" in name:
             _override(raw, name, value)
-            origin = f"{home.config} with {name}"
+            origin = f"{path} with {name}"
     shards = raw.get("shards")
     # One by one first, because msgspec does not name the key of a mapping in its errors.
     for name, table in shards.items() if isinstance(shards, dict) else ():

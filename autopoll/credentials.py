@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from autopoll import files
-from autopoll.errors import AlreadyRunning, ConfigError, NotFound
+from autopoll.errors import ConfigError, NotFound
 from autopoll.home import Home
-from autopoll.lock import acquire
+from autopoll.lock import hold_in_turn
 
 VERSION = 1
 LOCK_WAIT_S = 10.0
@@ -84,7 +83,9 @@ def edit(home: Home) -> Iterator[Credentials]:
     Nothing is written when the block raises or changes nothing. Raises AlreadyRunning when another
     writer does not finish.
     """
-    with _locked(home.locks / "credentials"):
+    # It is only ever held for a few milliseconds, so waiting for it is right.
+    lock, what = home.locks / "credentials", "a command that writes credentials"
+    with hold_in_turn(lock, what, LOCK_WAIT_S):
         credentials = read(home)
         before = msgspec.json.encode(credentials)
         yield credentials
@@ -106,21 +107,3 @@ def _check_private(path: Path, facts: os.stat_result) -> None:
             f"{path} is open to others (mode {stat.S_IMODE(facts.st_mode):04o})",
             f"Run: chmod 600 '{path}' (and rotate its tokens: others may have read them)",
         )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock; it is only ever held for a few milliseconds, so waiting for it is right."""
-    deadline = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            descriptor = acquire(path, "a command that writes credentials")
-            break
-        except AlreadyRunning:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -76,6 +76,11 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.var / "lock"
 
     @cached_property
+    def settings_lock(self) -> Path:
+        """Held by whoever changes autopoll.toml, or has the running home take it up."""
+        return self.locks / "settings.lock"
+
+    @cached_property
     def log(self) -> Path:
         """Rotating logs of every role."""
         return self.var / "log"

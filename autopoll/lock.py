@@ -2,11 +2,14 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from autopoll.errors import AlreadyRunning
+
+STEP_S = 0.02
 
 
 @contextmanager
@@ -19,6 +22,32 @@ def hold(path: Path, what: str) -> Iterator[int]:
     descriptor = acquire(path, what)
     try:
         yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def hold_in_turn(
+    path: Path, what: str, seconds: float, report: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Hold the lock file for the block, waiting for so long while somebody else does.
+
+    `report` is told once when there is a wait. Raises AlreadyRunning after it.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            descriptor = acquire(path, what)
+            break
+        except AlreadyRunning as error:
+            if time.monotonic() > deadline:
+                raise
+            if report:
+                report(f"waiting: {error.what}")
+                report = None
+            time.sleep(STEP_S)
+    try:
+        yield
     finally:
         os.close(descriptor)
 

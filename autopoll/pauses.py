@@ -124,10 +124,19 @@ class Pauses:
     def __init__(self, home: Home, shards: list[str]) -> None:
         """Take up what an earlier poller left."""
         self._home = home
-        self._pauses = {
-            shard: pause for shard in shards if (pause := _read(home.pauses / shard)) is not None
-        }
-        self._kept = set(self._pauses)  # those whose file was written
+        self._pauses: dict[str, Pause] = {}
+        self._kept: set[str] = set()  # those whose file was written
+        self.take_up(shards)
+
+    def take_up(self, shards: list[str]) -> None:
+        """Forget shards that are no more, and read what is kept of those that are new."""
+        for shard in self._pauses.keys() - set(shards):
+            del self._pauses[shard]
+            self._kept.discard(shard)
+        for shard in set(shards) - self._pauses.keys():
+            if pause := _read(self._home.pauses / shard):
+                self._pauses[shard] = pause
+                self._kept.add(shard)
 
     def look(self) -> None:
         """Let a trial begin where somebody removed the file; to be called once a second."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from autopoll import logs, outcomes
+from autopoll import fingerprint, logs, outcomes
 from autopoll.bridge.contract import (
     Bridge,
     Delivery,
@@ -24,9 +24,9 @@ from autopoll.bridge.contract import (
     Outcome,
     Settled,
 )
-from autopoll.config import Config
+from autopoll.config import Config, load
 from autopoll.doorbell import Doorbell
-from autopoll.errors import BadQuery, BridgeBusy, BridgeFull
+from autopoll.errors import BadQuery, BridgeBusy, BridgeFull, ConfigError
 from autopoll.home import Home
 from autopoll.lock import hold
 from autopoll.message import Answer, Query, read_envelope, read_query
@@ -36,6 +36,7 @@ from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.request import Failure, Progress, Request
+from autopoll.roster import Roster
 from autopoll.service import connect
 from fifo import bell, link
 from fifo.errors import FifoError
@@ -87,11 +88,8 @@ class Poller:
         self.heart = heart
         self.owner = secrets.token_hex(8)
         self.lease_ms = config.delivery.visibility_timeout.ms
-        self.shards = config.instances()
-        self.clients = {
-            name: link.Client(home.workers / name, on_event=self._listener(name))
-            for name in self.shards
-        }
+        self.roster = Roster(home, config, self.on_event)
+        self.shards, self.clients = self.roster.shards, self.roster.clients
         self.pauses = Pauses(home, list(config.shards))
         self.partials = Partials(home, redacting=config.access.redact)
         self.flights: dict[int, Flight] = {}
@@ -115,6 +113,7 @@ class Poller:
         loop.set_exception_handler(self.on_crash)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         Lifeline().attach(loop, self.stopping.set)
         self.doorbell = Doorbell(self.home.bell, self.on_bell)
         self.watch = watch = self.bridge.watch()
@@ -131,8 +130,7 @@ class Poller:
             if self.hush:
                 self.hush.cancel()
             loop.remove_reader(watch.fileno())
-            for client in self.clients.values():
-                client.close()
+            self.roster.close()
             watch.close()
             self.doorbell.close()
         if self.crash:
@@ -142,6 +140,25 @@ class Poller:
         """End on what no callback expected: a poller that limps on would look well."""
         self.crash = context.get("exception") or RuntimeError(context["message"])
         self.stopping.set()
+
+    def reload(self) -> None:
+        """Take up changed settings in place; where that cannot be, end, to be started with them."""
+        try:
+            config = load(self.home)
+        except ConfigError as error:
+            log.warning("the settings stay as they are: %s", error)
+            return
+        if not fingerprint.is_same_ground(self.config, config):
+            log.info("ending, to be started with new settings of the bridge")
+            self.stopping.set()
+            return
+        self.config = config
+        self.lease_ms = config.delivery.visibility_timeout.ms
+        self.roster.update(config)
+        self.pauses.take_up(list(config.shards))
+        self.heart.settings = fingerprint.of_poller(config)
+        log.info("took up new settings; shards: %s", ", ".join(config.shards))
+        self.stir()
 
     # --- waking
 
@@ -162,6 +179,7 @@ class Poller:
         self.guard.look(self.awake_since)
         self.pauses.look()
         self.keep_house()
+        self.roster.let_go({flight.worker for flight in self.flights.values()})
         for client in self.clients.values():
             client.poke()
         if now >= self.next_lease_check:
@@ -294,9 +312,6 @@ class Poller:
 
     # --- back from the instances
 
-    def _listener(self, name: str) -> Callable[[link.ClientEvent], None]:
-        return lambda event: self.on_event(name, event)
-
     def on_event(self, worker: str, event: link.ClientEvent) -> None:
         """Take what a pipe brings."""
         match event:
@@ -357,7 +372,7 @@ class Poller:
         """The deadline has passed: ask the worker to give up; the watchdog kills if it does not."""
         if flight := self.flights.get(request_id):
             log.warning("%s: %d is past its deadline", flight.worker, flight.delivery.message_id)
-            self.clients[flight.worker].cancel(request_id)
+            self.roster.cancel(flight.worker, request_id)
 
     def land(self, request_id: int) -> Flight | None:
         """Take a flight out of the air; None when it was given up before."""
@@ -439,6 +454,7 @@ def run(home: Home, config: Config) -> None:
         hold(home.locks / "poller.lock", "poller"),
         Heart.open(home.beats, "poller", "poller") as heart,
     ):
+        heart.settings = fingerprint.of_poller(config)
         bridge = connect(home, config)
         try:
             asyncio.run(_run(home, config, bridge, heart))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from autopoll import files
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.backends.environment import worker_environment
@@ -203,7 +204,7 @@ def write_shards(home: Home, config: Config) -> None:
         if old.name not in wanted:
             old.unlink()
     for name, sections in wanted.items():
-        (home.shards_d / name).write_text("\n".join(sections), "utf-8")
+        files.put(home.shards_d / name, "\n".join(sections).encode())
 
 
 def clear_leftovers(home: Home, patience: float) -> int:

@@ -19,7 +19,7 @@ import signal
 
 import msgspec
 
-from autopoll import logs, pauses
+from autopoll import fingerprint, logs, pauses
 from autopoll.backends import open_backend
 from autopoll.backends.contract import (
     Backend,
@@ -379,6 +379,7 @@ def run(home: Home, config: Config, shard: str, number: int) -> None:
         worker = Worker(home, config, shard, number)
         before = heartbeat.read(home.beats / name)
         with Heart.open(home.beats, name, "worker") as heart:
+            heart.settings = fingerprint.of_worker(config, shard)
             # Under the lock whatever carries our name was left by a dead predecessor.
             tree = str(home.supervisord_conf.parent)
             marks = {"AUTOPOLL_SUPERVISED": tree, "AUTOPOLL_INSTANCE": name}

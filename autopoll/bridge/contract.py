@@ -340,6 +340,13 @@ class Bridge(Protocol):
         """Return the number of leased deliveries per shard."""
         ...
 
+    def waiting(self) -> dict[str, int]:
+        """Return the number of deliveries per shard that are not settled, for shards that have any.
+
+        A message that is not enrolled yet is none of them.
+        """
+        ...
+
     def latencies_ms(self, last: int = 1000) -> list[int]:
         """Return enrolment-to-answer times of the newest answered queries."""
         ...

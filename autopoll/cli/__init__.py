@@ -21,6 +21,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("home:up", "Start everything and wait until it is ready."),
         "down": ("home:down", "Finish what is in flight and stop everything."),
         "restart": ("home:restart", "Restart one process, or all of them."),
+        "reload": ("home:reload", "Apply a changed autopoll.toml, leaving the rest alone."),
         "shards": ("status:shards", "Show the shards."),
     },
     "Questions": {

@@ -96,3 +96,40 @@ def restart(front: Front, name: str | None) -> None:
         print_json({"home": str(front.home.root), "restarted": name})
     else:
         click.echo(f"{name or front.home.root} is up again")
+
+
+@command(
+    "reload",
+    fields='{"added","changed","removed","unchanged","poller","waiting"}\n'
+    "names of shards; poller: unchanged, in place, restarted; waiting: shard -> questions",
+    example="autopoll reload",
+)
+def reload(front: Front) -> None:
+    """Have the running home take up a changed autopoll.toml.
+
+    Workers of changed sections finish what they have in hand and start anew, new ones are added,
+    and those of removed sections end. All others, and their questions, are left alone. The poller
+    takes up most settings in place; new ones of [bridge], [access] and of the size and number of
+    messages make it start anew, alone. A file with a mistake changes nothing.
+    """
+    from autopoll.reload import reload as take_up
+
+    with Progress(front.json) as progress:
+        done = take_up(front.home, progress.say)
+    if front.json:
+        print_json(done)
+        return
+    for what, names in (
+        ("added", done.added),
+        ("changed", done.changed),
+        ("removed", done.removed),
+        ("unchanged", done.unchanged),
+    ):
+        if names:
+            click.echo(f"{what + ':':<11}{', '.join(names)}")
+    click.echo(f"{'poller:':<11}{done.poller}")
+    for shard, count in done.waiting.items():
+        click.echo(
+            f"{count} questions are kept for shard {shard}, which is no more; add it again, or "
+            f"give them up: autopoll shards remove {shard} --force"
+        )

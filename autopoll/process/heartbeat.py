@@ -67,6 +67,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     failed: int = 0
     note: str = ""
     progressed_at: float = 0.0  # of all requests in flight, the last step, or the last begin
+    settings: str = ""  # fingerprint of the settings it runs with
 
 
 class Heart:
@@ -158,6 +159,15 @@ class Heart:
         fitting = note.encode("utf-8", "replace")[:_MAX_NOTE].decode("utf-8", "ignore")
         if fitting != self._beat.note:
             self._change(note=fitting)
+
+    @property
+    def settings(self) -> str:
+        """The fingerprint of the settings that the process has taken up."""
+        return self._beat.settings
+
+    @settings.setter
+    def settings(self, settings: str) -> None:
+        self._change(settings=settings)
 
     @property
     def state(self) -> State:

@@ -35,6 +35,18 @@ class Ledger(Tables):
             self._rows("SELECT shard, count(*) FROM deliveries WHERE state='leased' GROUP BY shard")
         )
 
+    def waiting(self) -> dict[str, int]:
+        """Return the number of deliveries per shard that are not settled, for shards that have any.
+
+        A message that is not enrolled yet is none of them.
+        """
+        return dict(
+            self._rows(
+                "SELECT shard, count(*) FROM deliveries"
+                " WHERE state IN ('queued', 'ready', 'leased') GROUP BY shard"
+            )
+        )
+
     def latencies_ms(self, last: int = 1000) -> list[int]:
         """Return enrolment-to-answer times of the newest answered queries."""
         rows = self._rows(

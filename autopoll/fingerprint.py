@@ -1,0 +1,56 @@
+"""Which settings a process runs with, as a short text in its heartbeat.
+
+A process notes it when it has read autopoll.toml. Whoever compares that with what the file says now
+knows exactly which processes a change concerns, also after one of them was restarted meanwhile and
+has the new settings already.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from autopoll.config import Config, ShardSection
+
+# What a worker never looks at: these are for the poller, the watchdog, and the number of programs.
+ELSEWHERE = frozenset({"instances", "request_timeout", "progress_timeout", "max_memory"})
+
+
+def of_worker(config: Config, shard: str) -> str:
+    """Return the fingerprint of all that an instance of the shard takes from the settings."""
+    section = config.shards[shard]
+    own = {name: getattr(section, name) for name in _fields() if name not in ELSEWHERE}
+    return _hash([own, config.delivery.drain_timeout])
+
+
+def of_poller(config: Config) -> str:
+    """Return the fingerprint of all settings, for the poller may look at each."""
+    return _hash(config)
+
+
+def is_same_ground(one: Config, other: Config) -> bool:
+    """Tell whether a poller can go from one to the other without opening its bridge anew."""
+    return _ground(one) == _ground(other)
+
+
+def _ground(config: Config) -> tuple[object, ...]:
+    delivery = config.delivery
+    return (config.bridge, config.access, delivery.max_attempts, delivery.max_message)
+
+
+def _fields() -> list[str]:
+    return [field.name for field in msgspec.structs.fields(ShardSection)]
+
+
+def _hash(value: Any) -> str:
+    text = msgspec.json.encode(value, enc_hook=_plain, order="deterministic")
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """Return a duration or a size as the number that it is."""
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int):
+        return int(value)
+    raise NotImplementedError(type(value))

@@ -1,0 +1,191 @@
+"""Has a home that runs take up a changed autopoll.toml, touching nothing that it does not concern.
+
+Each process says in its heartbeat which settings it runs with; what differs from the file is to be
+done. So a reload that was broken off, or that finds half of a change done already, is completed by
+the next one. A worker that is to change is asked to end and not stopped by supervisord, which
+starts it again: were we killed between a stop and a start, it would stay stopped for ever.
+"""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from autopoll import fingerprint
+from autopoll.config import Config, load
+from autopoll.errors import Down, TimedOut
+from autopoll.home import Home
+from autopoll.lock import hold_in_turn
+from autopoll.prepare import prepare
+from autopoll.process.heartbeat import Beat
+from autopoll.service import connect
+from autopoll.status import last_error
+from autopoll.supervise import START_LIMIT_S, check, is_held, is_up, write_shards
+from autopoll.tree import POLLER, STEP_S, Plan, Tree, is_given_up, shard_of, under
+
+TURN_S = 300.0  # how long to wait for somebody else who changes the settings
+WATCHDOG = "watchdog"
+
+Report = Callable[[str], None]
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done: names of shards, and what the poller did."""
+
+    added: list[str] = []
+    changed: list[str] = []  # those of which a worker was started anew, added or removed
+    removed: list[str] = []
+    unchanged: list[str] = []
+    poller: str = "unchanged"  # unchanged | in place | restarted
+    waiting: dict[str, int] = {}  # removed shard -> questions that are kept for it
+
+
+def reload(home: Home, report: Report) -> Reloaded:
+    """Apply autopoll.toml as it stands and return what that changed.
+
+    Raises ConfigError and SupervisorError with nothing touched, and Down with the reason when the
+    home is down, or when a worker does not start with its new settings, which it keeps trying.
+    """
+    with hold_in_turn(home.settings_lock, "a change of the shards", TURN_S, report):
+        tree = Tree.of(home)
+        config = tree.load() if tree else load(home)
+        if tree is None:
+            check(home, config)
+            raise Down(
+                f"{home.root} is down; the settings are good",
+                "They are taken up by: autopoll up",
+            )
+        return apply(tree, config, report)
+
+
+def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
+    """Make what runs what the settings say; called with the settings locked."""
+    home = tree.home
+    with under(tree.environ):
+        check(home, config)
+    prepare(home, config)
+    before = tree.programs()
+    write_shards(home, config)
+    on_disk = tree.supervisor.reload_config()
+    plan = tree.plan(config)
+    rewritten = [name for name in on_disk.changed if name in config.instances()]
+    if leaving := [*plan.removed, *rewritten]:
+        report(f"draining {', '.join(leaving)}")
+        tree.remove(leaving)
+    for name in [*plan.added, *rewritten]:
+        tree.supervisor.add_group(name)
+    poller = tree.beat(POLLER)
+    if plan.poller:
+        tree.renew(POLLER, signal.SIGHUP)
+    changed = [name for name in plan.changed if name not in rewritten]
+    for name in changed:
+        tree.renew(name, signal.SIGTERM)
+    _wait(tree, config, [*plan.added, *rewritten, *changed], plan.poller, report)
+    clear(tree, config)
+    return _told(tree, config, plan, rewritten, set(before), poller)
+
+
+def clear(tree: Tree, config: Config) -> None:
+    """Remove from var/run what is left of workers that are no longer wanted."""
+    home, wanted = tree.home, config.instances()
+    gone = {
+        name
+        for folder in (home.beats, home.workers, home.gates)
+        for name in os.listdir(folder)  # noqa: PTH208 - names are wanted, not paths
+        if name.startswith("worker-") and name not in wanted and not tree.beat(name)
+    }
+    if gone:
+        _let_watchdog_see(tree)
+    for name in gone:
+        shutil.rmtree(home.workers / name, ignore_errors=True)
+        (home.beats / name).unlink(missing_ok=True)
+        (home.gates / name).unlink(missing_ok=True)
+    for path in home.pauses.iterdir():
+        if path.name not in config.shards:
+            path.unlink(missing_ok=True)
+
+
+def _wait(tree: Tree, config: Config, workers: list[str], poller: bool, report: Report) -> None:
+    """Wait until these run with the new settings; raise Down with the reason of one that fails."""
+    wanted = {name: fingerprint.of_worker(config, config.instances()[name]) for name in workers}
+    wanted |= {POLLER: fingerprint.of_poller(config)} if poller else {}
+    end = time.monotonic() + START_LIMIT_S + config.delivery.drain_timeout
+    reported = ""
+    while waiting := [
+        name for name, settings in wanted.items() if not _is_there(tree, name, settings)
+    ]:
+        if time.monotonic() > end:
+            raise TimedOut(
+                f"not ready with the new settings: {', '.join(waiting)}",
+                f"See: autopoll logs {waiting[0]}",
+            )
+        if (text := f"waiting for {', '.join(waiting)}") != reported:
+            report(reported := text)
+        time.sleep(STEP_S)
+
+
+def _is_there(tree: Tree, name: str, settings: str) -> bool:
+    """Tell whether a process runs with these settings, or is kept down on purpose."""
+    beat = tree.beat(name)
+    if beat is None:
+        program = tree.supervisor.process(name)
+        if is_given_up(program):
+            raise _does_not_start(name, last_error(tree.home, name))
+        return program.state == "STOPPED"  # by an operator, who will start it again
+    if beat.settings != settings:
+        return False
+    if is_held(tree.home, beat):
+        raise _does_not_start(name, beat.note)
+    return is_up(tree.home, beat)
+
+
+def _does_not_start(name: str, said: str) -> Down:
+    return Down(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
+
+
+def _let_watchdog_see(tree: Tree) -> None:
+    """Wait until the watchdog has taken note of a death: without its heartbeat it would take an
+    end that was meant for a crash."""
+    seen: set[float] = set()
+    end = time.monotonic() + 5.0
+    while time.monotonic() < end and (beat := tree.beat(WATCHDOG)):
+        seen.add(beat.loop_beat)
+        if len(seen) > 2:  # a whole round lies between
+            return
+        time.sleep(STEP_S)
+
+
+def _told(
+    tree: Tree,
+    config: Config,
+    plan: Plan,
+    rewritten: list[str],
+    before: set[str],
+    poller: Beat | None,
+) -> Reloaded:
+    """Say what was done in terms of shards."""
+    touched = {shard_of(name) for name in (*plan.added, *plan.changed, *plan.removed, *rewritten)}
+    old = {shard_of(name) for name in before if name == "worker" or name.startswith("worker-")}
+    now = tree.beat(POLLER)
+    in_place = now is not None and poller is not None and now.pid == poller.pid
+    return Reloaded(
+        added=[name for name in config.shards if name not in old],
+        changed=[name for name in config.shards if name in touched and name in old],
+        removed=sorted(old - set(config.shards)),
+        unchanged=[name for name in config.shards if name not in touched],
+        poller="unchanged" if not plan.poller else "in place" if in_place else "restarted",
+        waiting=_waiting(tree.home, config),
+    )
+
+
+def _waiting(home: Home, config: Config) -> dict[str, int]:
+    bridge = connect(home, config, read_only=True)
+    try:
+        return {
+            shard: count for shard, count in bridge.waiting().items() if shard not in config.shards
+        }
+    finally:
+        bridge.close()

@@ -1,0 +1,148 @@
+"""The process tree of a home that runs, beside what its settings say that it should be."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from autopoll import fingerprint
+from autopoll.config import STOP_WAIT_S, Config, load
+from autopoll.errors import AutopollError, Exit
+from autopoll.home import Home, socket_path
+from autopoll.lock import holder_of
+from autopoll.process import heartbeat, signals
+from autopoll.process.heartbeat import Beat
+from autopoll.process.supervisor import Program, Supervisor
+
+POLLER = "poller"
+STEP_S = 0.05
+_LARGEST_ENVIRON = 4 * 1024 * 1024
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Which workers are to be added, started anew and removed, and whether the poller changes."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    poller: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything runs as the file says."""
+        return not (self.added or self.changed or self.removed or self.poller)
+
+    @property
+    def shards(self) -> list[str]:
+        """The shards concerned, in the order of their names."""
+        return sorted({shard_of(name) for name in (*self.added, *self.changed, *self.removed)})
+
+
+class Tree:
+    """The processes of a home that is up, as supervisord and their heartbeats know them."""
+
+    def __init__(self, home: Home, supervisord: int) -> None:
+        self.home = home
+        self.supervisor = Supervisor(socket_path(home))
+        self.environ = _environ_of(supervisord)
+        self.programs()  # raises when supervisord does not answer: then nothing is touched
+
+    @classmethod
+    def of(cls, home: Home) -> "Tree | None":
+        """Return the tree of a home, None when it is down; raise SupervisorError."""
+        holder = holder_of(home.locks / "supervisord.lock")
+        return cls(home, holder) if holder else None
+
+    def load(self) -> Config:
+        """Read the settings as the processes of the home read them."""
+        return load(self.home, self.environ)
+
+    def programs(self) -> dict[str, Program]:
+        """Return every program by its name."""
+        return {program.name: program for program in self.supervisor.processes()}
+
+    def plan(self, config: Config) -> Plan:
+        """Return what differs between the settings and what runs."""
+        programs, wanted = self.programs(), config.instances()
+        return Plan(
+            added=[name for name in wanted if name not in programs],
+            changed=[
+                name
+                for name, shard in wanted.items()
+                if name in programs
+                and self._is_behind(programs[name], fingerprint.of_worker(config, shard))
+            ],
+            removed=[
+                name for name in programs if name.startswith("worker-") and name not in wanted
+            ],
+            poller=POLLER in programs
+            and self._is_behind(programs[POLLER], fingerprint.of_poller(config)),
+        )
+
+    def beat(self, name: str) -> Beat | None:
+        """Return the heartbeat of a process that lives."""
+        beat = heartbeat.read(self.home.beats / name)
+        return beat if beat and heartbeat.is_alive(beat) else None
+
+    def renew(self, name: str, number: signal.Signals) -> None:
+        """Have a process take up the settings, unless an operator stopped it."""
+        if beat := self.beat(name):
+            signals.send(beat.pid, beat.started, number)
+        elif is_given_up(self.supervisor.process(name)):
+            self.supervisor.start(name)
+
+    def remove(self, names: list[str]) -> None:
+        """Drain workers, all at once, and have supervisord forget them."""
+        for name in names:
+            self.supervisor.stop_group(name)
+        end = time.monotonic() + STOP_WAIT_S + 5
+        for name in names:
+            while self.supervisor.process(f"{name}:{name}").pid and time.monotonic() < end:
+                time.sleep(STEP_S)
+            self.supervisor.remove_group(name)
+
+    def _is_behind(self, program: Program, settings: str) -> bool:
+        beat = self.beat(program.name)
+        return beat.settings != settings if beat else is_given_up(program)
+
+
+@contextmanager
+def under(environ: Mapping[str, str]) -> Iterator[None]:
+    """Let the block see the environment that the workers have."""
+    ours = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(ours)
+
+
+def shard_of(worker: str) -> str:
+    """Return the shard that a worker's name names."""
+    return "main" if worker == "worker" else worker.removeprefix("worker-").rpartition("-")[0]
+
+
+def is_given_up(program: Program) -> bool:
+    """Tell whether supervisord does not try a program any more."""
+    refused = program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
+    return refused or program.state == "FATAL"
+
+
+def _environ_of(pid: int) -> dict[str, str]:
+    """Return the environment that a process was started with."""
+    try:
+        with Path(f"/proc/{pid}/environ").open("rb") as file:
+            data = file.read(_LARGEST_ENVIRON)
+    except OSError as error:
+        raise AutopollError(
+            f"the environment of supervisord (process {pid}) cannot be read: {error.strerror}",
+            "Run this as the user who started it.",
+        ) from error
+    pairs = (entry.partition(b"=") for entry in data.split(b"\0") if b"=" in entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}

@@ -1,0 +1,313 @@
+"""A changed autopoll.toml is taken up exactly: what it does not concern goes on undisturbed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from place import Place, until
+
+from autopoll import fingerprint
+from autopoll.config import ShardSection, load
+from autopoll.home import socket_path
+from autopoll.process.supervisor import Supervisor
+
+GATED = Path(__file__).parents[1] / "data" / "gated.py"
+MAIN = '[shards.main]\nbackend = "echo"\n'
+SLOW = f"""
+[shards.slow]
+backend = "command"
+[shards.slow.options]
+command = ["{sys.executable}", "{GATED}"]
+"""
+EXTRA = '[shards.extra]\nbackend = "echo"\n'
+
+
+def settings(place: Place, text: str) -> None:
+    (place.root / "autopoll.toml").write_text(text)
+
+
+def pids(place: Place) -> dict[str, int]:
+    """Return the processes that live, by name."""
+    names = os.listdir(place.home.beats)
+    return {name: beat.pid for name in names if (beat := place.beat(name))}
+
+
+def start(place: Place, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*place.command, *args],
+        cwd=place.root,
+        env=place.environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_slow_question_is_left_alone_while_another_shard_comes_changes_and_goes(
+    new_place,
+) -> None:
+    place = new_place(MAIN + SLOW)
+    place.run("up")
+    asking = place.start_ask("still there?", "--shard", "slow")
+    busy = place.busy("worker-slow-1")
+    before = pids(place)
+
+    settings(place, MAIN + SLOW + EXTRA)
+    done = place.json("reload")
+    assert (done["added"], done["unchanged"]) == (["extra"], ["main", "slow"])
+    assert done["poller"] == "in place"
+    assert place.ask("new?", "--shard", "extra")["answer"] == "new?"
+
+    first = place.pid("worker-extra-1")
+    settings(place, MAIN + SLOW + EXTRA + "max_requests = 1000\ninstances = 2\n")
+    done = place.json("reload")
+    assert (done["changed"], done["unchanged"]) == (["extra"], ["main", "slow"])
+    assert place.pid("worker-extra-1") != first
+    assert place.beat("worker-extra-2")
+    assert place.ask("changed?", "--shard", "extra")["answer"] == "changed?"
+
+    settings(place, MAIN + SLOW)
+    done = place.json("reload")
+    assert (done["removed"], done["unchanged"]) == (["extra"], ["main", "slow"])
+
+    assert pids(place) == before
+    now = place.beat("worker-slow-1")
+    assert (now.request_id, now.request_start) == (busy.request_id, busy.request_start)
+    (place.root / "go").touch()
+    out, _ = asking.communicate(timeout=30)
+    assert (json.loads(out)["answer"], json.loads(out)["attempts"]) == ("still there?", 1)
+    assert sorted(os.listdir(place.home.workers)) == ["worker", "worker-slow-1"]
+    assert place.run("incidents", "--json").stdout == ""
+
+
+def test_shard_main_is_reloaded_as_exactly_as_the_others(new_place) -> None:
+    place = new_place(MAIN + EXTRA)
+    place.run("up")
+    assert place.json("reload")["unchanged"] == ["main", "extra"]
+    before = pids(place)
+    settings(place, MAIN + "max_age = '1h'\n" + EXTRA)
+    done = place.json("reload")
+    assert (done["changed"], done["unchanged"]) == (["main"], ["extra"])
+    after = pids(place)
+    assert [name for name in before if after[name] != before[name]] == ["worker"]
+    done = place.json("reload")
+    assert (done["changed"], done["poller"]) == ([], "unchanged")
+    assert pids(place) == after
+
+
+def test_what_only_the_poller_looks_at_starts_no_process_anew(new_place) -> None:
+    place = new_place(MAIN + SLOW)
+    place.run("up")
+    before = pids(place)
+    settings(
+        place,
+        MAIN
+        + SLOW.replace("command", "command", 1).replace(
+            'backend = "command"', 'backend = "command"\nrequest_timeout = "1s"'
+        )
+        + '[delivery]\nmax_attempts = 5\nvisibility_timeout = "30s"\n',
+    )
+    done = place.json("reload")
+    assert (done["changed"], done["poller"]) == ([], "in place")
+    assert pids(place) == before
+    [mine] = [each for each in place.json("status")["shards"] if each["name"] == "slow"]
+    assert mine["ready"] == 1
+    place.run("ask", "x", "--shard", "slow", "--timeout", "100ms", code=5)
+    place.busy("worker-slow-1")
+    until(lambda: (b := place.beat("worker-slow-1")) and b.failed, 20, "the new time-out")
+
+
+def test_new_settings_of_the_bridge_start_the_poller_anew_and_nothing_else(new_place) -> None:
+    place = new_place(MAIN + SLOW)
+    place.run("up")
+    asking = place.start_ask("still there?")
+    assert asking.wait(30) == 0
+    before = pids(place)
+    settings(place, MAIN + SLOW + "[delivery]\nmax_attempts = 2\n[access]\nrate_burst = 7\n")
+    assert place.json("reload")["poller"] == "restarted"
+    after = pids(place)
+    assert [name for name in before if after[name] != before[name]] == ["poller"]
+    assert place.ask("and now?")["answer"] == "and now?"
+    assert place.run("incidents", "--json").stdout == ""
+
+
+BROKEN = {
+    "syntax": "[shards.main\n",
+    "an unknown key": MAIN + "instanses = 2\n",
+    "an impossible value": MAIN + "instances = 0\n",
+    "no shard main": EXTRA,
+    "an unknown backend": MAIN + '[shards.x]\nbackend = "oracle"\n',
+    "a missing context": MAIN + '[shards.x]\nbackend = "extract"\ncontext = ["nowhere"]\n',
+    "the home's own files": MAIN + '[shards.x]\nbackend = "extract"\ncontext = ["var"]\n',
+    "an unknown option": MAIN + '[shards.x]\nbackend = "echo"\noptions = {dely = "1s"}\n',
+    "a bad name": MAIN + '[shards."../x"]\nbackend = "echo"\n',
+    "a wrong type": "shards = 3\n",
+    "nothing": "",
+}
+
+
+def test_a_broken_file_changes_nothing(new_place) -> None:
+    place = new_place(MAIN + EXTRA)
+    place.run("up")
+    before = {name: place.beat(name).settings for name in pids(place)}, pids(place)
+    files = sorted(place.home.shards_d.iterdir())
+    for what, text in BROKEN.items():
+        settings(place, text)
+        told = place.run("reload", "--json", code=4)
+        assert json.loads(told.stderr)["error"], what
+        assert ({name: place.beat(name).settings for name in before[0]}, pids(place)) == before
+        assert sorted(place.home.shards_d.iterdir()) == files, what
+    (place.root / "autopoll.toml").write_bytes(b"\xff\xfe")
+    place.run("reload", code=4)
+    settings(place, MAIN + EXTRA)
+    assert place.json("reload")["poller"] == "unchanged"
+
+
+def test_no_question_is_lost_when_the_settings_change_under_a_storm_of_them(new_place) -> None:
+    place = new_place(MAIN + EXTRA)
+    place.run("up")
+    questions = [f"question {number}" for number in range(300)]
+    asking = [
+        subprocess.Popen(
+            [*place.command, "ask", "--lines", "--json", "--shard", shard],
+            cwd=place.root,
+            env=place.environ,
+            stdin=subprocess.PIPE,
+            stdout=(place.root / f"{shard}.out").open("w"),
+            text=True,
+        )
+        for shard in ("main", "extra")
+    ]
+    for process in asking:
+        assert process.stdin
+        process.stdin.write("\n".join(questions))
+        process.stdin.close()
+    text = MAIN + EXTRA
+    for round_ in range(1, 3):
+        settings(
+            place, text + f"max_requests = {1000 + round_}\n[shards.other]\nbackend = 'echo'\n"
+        )
+        assert place.json("reload")["added"] == ["other"]
+        settings(
+            place, text + f"instances = {round_ % 2 + 1}\n[delivery]\nmax_attempts = {5 + round_}\n"
+        )
+        done = place.json("reload")
+        assert (done["removed"], done["poller"]) == (["other"], "restarted")
+    for process, shard in zip(asking, ("main", "extra"), strict=True):
+        assert process.wait(100) == 0
+        lines = [json.loads(line) for line in (place.root / f"{shard}.out").open()]
+        assert [line["answer"] for line in lines] == questions
+
+
+@pytest.mark.parametrize("moment", ["tokens", "program", "process"])
+def test_a_reload_that_is_killed_is_completed_by_the_next(new_place, moment: str) -> None:
+    place = new_place(MAIN)
+    place.run("up")
+    settings(place, MAIN + EXTRA)
+    seen = {
+        "tokens": lambda: '"extra"' in place.home.credentials.read_text(),
+        "program": lambda: (place.home.shards_d / "extra.conf").exists(),
+        "process": lambda: (place.home.beats / "worker-extra-1").exists(),
+    }[moment]
+    reloading = start(place, "reload")
+    until(seen, 30, moment)
+    reloading.kill()
+    reloading.communicate()
+    place.run("reload")
+    assert place.ask("x", "--shard", "extra")["answer"] == "x"
+    assert place.json("reload")["poller"] == "unchanged"
+
+
+def test_a_worker_that_does_not_start_with_its_new_settings_is_named_and_mended(new_place) -> None:
+    place = new_place(MAIN + EXTRA)
+    place.run("up")
+    dying = 'backend = "command"\noptions = {command = ["false"], ready = true}\n'
+    settings(place, f"{MAIN}[shards.extra]\n{dying}")
+    before = place.pid("worker")
+    told = place.run("reload", code=2)
+    assert "worker-extra-1 does not start" in told.stderr
+    assert place.ask("x")["answer"] == "x"
+    settings(place, MAIN + EXTRA)
+    assert place.json("reload")["changed"] == ["extra"]
+    assert place.ask("x", "--shard", "extra")["answer"] == "x"
+    assert place.pid("worker") == before
+
+
+def test_a_worker_that_an_operator_stopped_stays_stopped(new_place) -> None:
+    place = new_place(MAIN + EXTRA)
+    place.run("up")
+    supervisor = Supervisor(socket_path(place.home))
+    supervisor.stop("worker-extra-1", wait=True)
+    settings(place, MAIN + EXTRA + "max_requests = 9\n")
+    place.run("reload")
+    assert supervisor.process("worker-extra-1").state == "STOPPED"
+
+
+def test_questions_for_a_shard_that_is_gone_are_kept_and_told(new_place) -> None:
+    place = new_place(MAIN + SLOW)
+    place.run("up")
+    ids = [place.ask(text, "--shard", "slow", "--no-wait")["id"] for text in ("one?", "two?")]
+    place.busy("worker-slow-1")
+    settings(place, MAIN + '[delivery]\ndrain_timeout = "1s"\n')
+    assert place.json("reload")["waiting"] == {"slow": 2}
+    (place.root / "go").touch()
+    settings(place, MAIN + SLOW)
+    assert place.json("reload")["added"] == ["slow"]
+    for number in ids:
+        assert place.json("answer", str(number))["status"] == "answered"
+
+
+def test_a_home_that_is_down_is_told_so_and_its_settings_are_checked(new_place) -> None:
+    place = new_place(MAIN)
+    told = place.run("reload", code=2)
+    assert "is down; the settings are good" in told.stderr
+    settings(place, MAIN + "instanses = 1\n")
+    assert "instanses" in place.run("reload", code=4).stderr
+    settings(place, MAIN)
+
+
+def test_nothing_is_touched_while_supervisord_is_hung(new_place) -> None:
+    place = new_place(MAIN)
+    place.run("up")
+    place.kill("watchdog", signal.SIGSTOP)  # which would let supervisord go on
+    os.kill(place.supervisord(), signal.SIGSTOP)
+    try:
+        settings(place, MAIN + EXTRA)
+        place.run("reload", code=3)
+        assert list(place.home.shards_d.iterdir()) == []
+    finally:
+        os.kill(place.supervisord(), signal.SIGCONT)
+        place.kill("watchdog", signal.SIGCONT)
+    assert place.json("reload")["added"] == ["extra"]
+
+
+def test_the_settings_are_read_as_the_running_processes_read_them(new_place) -> None:
+    place = new_place(MAIN)
+    place.environ["AUTOPOLL_SHARDS__MAIN__INSTANCES"] = "2"
+    place.run("up")
+    del place.environ["AUTOPOLL_SHARDS__MAIN__INSTANCES"]
+    assert place.json("reload")["unchanged"] == ["main"]
+    assert place.beat("worker-main-2")
+
+
+def test_each_setting_of_a_shard_is_known_to_concern_its_worker_or_not(new_place) -> None:
+    place = new_place(MAIN)
+    config = load(place.home, {})
+    before = fingerprint.of_worker(config, "main")
+    concerns = {"backend", "context", "max_age", "max_requests", "options"}
+    assert concerns | fingerprint.ELSEWHERE == set(ShardSection.__struct_fields__)
+    for text, same in (
+        ("request_timeout = '9s'", True),
+        ("instances = 2", True),
+        ("max_memory = '1GB'", True),
+        ("max_age = '9h'", False),
+        ("context = ['conf']", False),
+        ("options = {delay = '1s'}", False),
+    ):
+        settings(place, f"{MAIN}{text}\n")
+        assert (fingerprint.of_worker(load(place.home, {}), "main") == before) is same, text
