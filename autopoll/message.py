@@ -114,6 +114,7 @@ def write_answer(
     shard: str,
     attempt: int,
     seconds: float,
+    usage: dict[str, Any] | None = None,
 ) -> tuple[str, str]:
     """Return (message text, metadata) that answer the message `question`, in the form it came."""
     fields = _object(question)
@@ -126,6 +127,7 @@ def write_answer(
             "sources": answer.sources,
             "shard": shard,
             "attempts": attempt,
+            **({"usage": usage} if usage else {}),
         }
     )
     if fields is None and not question.lstrip().startswith("{"):

@@ -6,23 +6,24 @@ import msgspec
 
 from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released
 from autopoll.message import Answer
-from autopoll.request import Failure, Reply
+from autopoll.request import Failure, Reply, Usage
 from autopoll.timing import backoff_ms
 
 
-def answered(delivery: Delivery, answer: Answer) -> Answered:
+def answered(delivery: Delivery, answer: Answer, usage: Usage | None = None) -> Answered:
     """Return the outcome that writes an answer, which may say why there is none."""
     return Answered(
         message_id=delivery.message_id,
         fence=delivery.fence,
         answer=answer,
         seconds=max(0.0, time.time() - delivery.enrolled_at / 1000),
+        usage=usage,
     )
 
 
-def released(delivery: Delivery) -> Released:
+def released(delivery: Delivery, usage: Usage | None = None) -> Released:
     """Return the outcome of what was never begun: it is ready again, with no attempt used."""
-    return Released(message_id=delivery.message_id, fence=delivery.fence)
+    return Released(message_id=delivery.message_id, fence=delivery.fence, usage=usage)
 
 
 def worker_died(delivery: Delivery, reason: str, *, begun: bool) -> Outcome:
@@ -33,7 +34,8 @@ def worker_died(delivery: Delivery, reason: str, *, begun: bool) -> Outcome:
 def of_reply(delivery: Delivery, payload: bytes) -> Outcome:
     """Return the outcome of a REPLY's payload."""
     try:
-        return answered(delivery, msgspec.msgpack.decode(payload, type=Reply).answer)
+        reply = msgspec.msgpack.decode(payload, type=Reply)
+        return answered(delivery, reply.answer, reply.usage)
     except msgspec.MsgspecError as error:
         return _failed(delivery, f"unreadable reply: {error}")
 
@@ -48,17 +50,22 @@ def of_failure(delivery: Delivery, failure: Failure) -> Outcome:
                 error=failure.message,
                 wait_ms=0,
                 permanent=True,
+                usage=failure.usage,
             )
         case "draining" | "unavailable":
-            return released(delivery)
+            return released(delivery, failure.usage)
         case kind:
-            return _failed(delivery, f"{kind}: {failure.message}", failure.retry_after_ms)
+            error = f"{kind}: {failure.message}"
+            return _failed(delivery, error, failure.retry_after_ms, failure.usage)
 
 
-def _failed(delivery: Delivery, error: str, wait_ms: int | None = None) -> Failed:
+def _failed(
+    delivery: Delivery, error: str, wait_ms: int | None = None, usage: Usage | None = None
+) -> Failed:
     return Failed(
         message_id=delivery.message_id,
         fence=delivery.fence,
         error=error,
         wait_ms=backoff_ms(delivery.attempt) if wait_ms is None else wait_ms,
+        usage=usage,
     )

@@ -30,6 +30,18 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Dollars | None = None
 
 
+class _Facts(msgspec.Struct, frozen=True):
+    usage: Usage | None = None
+
+
+def read_usage(metadata: str | None) -> Usage | None:
+    """Return what an answer has cost, as its metadata tells; None when it does not."""
+    try:
+        return msgspec.json.decode(metadata or "{}", type=_Facts).usage
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A question on its way to an instance; `timeout_ms` counts from the moment it is begun."""
 

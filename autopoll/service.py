@@ -23,6 +23,7 @@ from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import Home, socket_path
 from autopoll.message import read_answer, write_query
 from autopoll.piece import Follower, Pieces
+from autopoll.request import Usage, read_usage
 from fifo.bell import Bell, ring
 from fifo.errors import FifoError
 
@@ -33,7 +34,7 @@ TOKEN_FILE_LIMIT = 4096  # characters; a token has 64
 TOKEN_VARIABLE = "AUTOPOLL_TOKEN"  # noqa: S105 - the name of a variable
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A question's outcome so far; `answer` holds the reason when `status` is error."""
 
     id: int
@@ -43,6 +44,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     shard: str | None
     attempts: int
     latency_ms: int | None
+    usage: Usage | None = None  # left out where nobody told it
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -345,6 +347,7 @@ def to_result(state: QueryState) -> Result:
         shard=state.shard,
         attempts=state.attempts,
         latency_ms=latency,
+        usage=read_usage(state.answer.metadata),
     )
 
 

@@ -11,7 +11,7 @@ import time
 import msgspec
 
 from autopoll import pauses
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.contract import Bridge, Spent
 from autopoll.config import Config, load
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
 from autopoll.home import Home, socket_path
@@ -20,6 +20,7 @@ from autopoll.process.heartbeat import Beat, State, is_alive, read_all
 from autopoll.process.supervisor import Program, Supervisor
 from autopoll.process.vitals import vitals
 from autopoll.service import Service, Waiter, connect
+from autopoll.timing import utc_day, wall_ms
 
 PATIENCE_S = 1.0  # for supervisord's answer
 STALE_S = 5.0  # a main loop that has not beaten for longer is not well
@@ -57,6 +58,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
     ready: int
     in_flight: int
     paused: str | None
+    usage_today: Spent  # since the last UTC midnight
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,18 +133,20 @@ def status(home: Home, config: Config) -> Status:
             )
     processes = _processes(home, config, programs)
     queue, in_flight, latency = None, {}, Latency(p50=None, p99=None)
+    spent: dict[str, Spent] = {}
     try:
         bridge = connect(home, config, read_only=True)
         try:
             queue, in_flight = bridge.counts(), bridge.in_flight()
-            latency = _latency(bridge)
+            latency, spent = _latency(bridge), bridge.spent(utc_day(wall_ms()))
         finally:
             bridge.close()
     except AutopollError as error:
         problems.append(error.what)
     by_name = {process.name: process for process in processes}
     shards = [
-        _shard(home, config, shard, by_name, in_flight.get(shard, 0)) for shard in config.shards
+        _shard(home, config, shard, by_name, in_flight.get(shard, 0), spent.get(shard, Spent()))
+        for shard in config.shards
     ]
     ready = (
         supervisord == "running"
@@ -251,7 +255,12 @@ def _count_fds(pid: int) -> int | None:
 
 
 def _shard(
-    home: Home, config: Config, name: str, processes: dict[str, Process], in_flight: int
+    home: Home,
+    config: Config,
+    name: str,
+    processes: dict[str, Process],
+    in_flight: int,
+    spent: Spent,
 ) -> ShardStatus:
     mine = [processes[worker] for worker, shard in config.instances().items() if shard == name]
     ready = sum(process.ready for process in mine)
@@ -264,6 +273,7 @@ def _shard(
         ready=ready,
         in_flight=in_flight,
         paused=pause.words if pause else held[0] if held and not ready else None,
+        usage_today=spent,
     )
 
 

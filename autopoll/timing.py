@@ -7,6 +7,7 @@ from typing import Any
 
 from autopoll.errors import UsageError
 
+_DAY_MS = 86_400_000
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)", re.ASCII)
 
@@ -34,6 +35,16 @@ class Duration(float):
 def wall_ms() -> int:
     """Return milliseconds since the epoch, the unit of every time the bridge stores as a number."""
     return time.time_ns() // 1_000_000
+
+
+def utc_day(ms: int) -> str:
+    """Return the UTC day of a wall-clock time, as "2026-03-01"."""
+    return datetime.fromtimestamp(ms // 1000, UTC).date().isoformat()
+
+
+def day_end_ms(ms: int) -> int:
+    """Return the UTC midnight that follows a wall-clock time."""
+    return (ms // _DAY_MS + 1) * _DAY_MS
 
 
 def utc_iso(offset_s: float = 0.0) -> str:

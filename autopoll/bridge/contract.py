@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 
 from autopoll.message import Answer
+from autopoll.request import Usage
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     fence: int
     answer: Answer
     seconds: float = 0.0
+    usage: Usage | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     wait_ms: int
     permanent: bool = False
+    usage: Usage | None = None
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
     message_id: int
     fence: int
+    usage: Usage | None = None  # to be told that a service works for nobody may have cost something
 
 
 Outcome = Answered | Failed | Released
@@ -132,6 +136,24 @@ class QueryState(msgspec.Struct, frozen=True, kw_only=True):
     answer: Message | None
     enrolled_at: int | None
     settled_at: int | None
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a shard has cost in a day, failed tries too; dollars as far as they were told.
+
+    `answers` counts those answers that told what they have cost.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float | None = None
+    answers: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All of them: what is read from a cache is cheaper, and not free."""
+        return self.input_tokens + self.output_tokens + self.cached_tokens
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,7 +337,11 @@ class Bridge(Protocol):
         ...
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
-        """Finish deliveries in one durable commit, each on its own merits, and promote lanes."""
+        """Finish deliveries in one durable commit, each on its own merits, and promote lanes.
+
+        What they have cost is added to the day of their shard, also when the lease was lost: spent
+        is spent. Outcomes without usage cost no statement for it.
+        """
         ...
 
     def reap(self) -> list[Settled]:
@@ -349,6 +375,10 @@ class Bridge(Protocol):
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
         """Return enrolment-to-answer times of the newest answered queries."""
+        ...
+
+    def spent(self, day: str) -> dict[str, Spent]:
+        """Return what each shard has cost on a UTC day ("2026-03-01"); one SELECT."""
         ...
 
     def dead(self) -> list[DeadLetter]:

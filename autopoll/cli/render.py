@@ -6,9 +6,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
+
+if TYPE_CHECKING:
+    from autopoll.bridge.contract import Spent
 
 QUIET_S = 1.0  # what is done sooner needs no progress report
 
@@ -71,6 +74,14 @@ def age(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:.0f}s" if seconds >= 2 else f"{seconds * 1000:.0f}ms"
+
+
+def cost(spent: "Spent") -> str | None:
+    """Return what something has cost, as people say it; None for nothing."""
+    if not spent.tokens and not spent.cost_usd:
+        return None
+    dollars = f", ${spent.cost_usd:,.2f}" if spent.cost_usd is not None else ""
+    return f"{spent.tokens:,} tokens{dollars}"
 
 
 class Progress:

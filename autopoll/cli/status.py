@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from autopoll.cli.front import Front, command, group
-from autopoll.cli.render import Progress, age, print_json, print_table, shown
+from autopoll.cli.render import Progress, age, cost, print_json, print_table, shown
 
 if TYPE_CHECKING:
     from autopoll.status import Status
@@ -18,7 +18,8 @@ REFRESH_S = 1.0
     "status",
     fields='{"ready","supervisord","processes":[{"name","role","state","pid","uptime_s","restarts",\n'
     ' "rss_bytes","fds",…}],"shards":[{"name","backend","instances","ready","in_flight",\n'
-    ' "paused"}],"queue":{"queued","ready","leased","done","dead"},"latency_ms":{"p50","p99"},\n'
+    ' "paused","usage_today":{"input_tokens","output_tokens","cached_tokens","cost_usd",\n'
+    ' "answers"}}],"queue":{"queued","ready","leased","done","dead"},"latency_ms":{"p50","p99"},\n'
     ' "problems":[…]}',
     example="autopoll status\nautopoll status --watch",
 )
@@ -69,7 +70,7 @@ def shards() -> None:
 
 @command(
     "list",
-    fields='{"name","backend","instances","ready","in_flight","paused"} a line',
+    fields='{"name","backend","instances","ready","in_flight","paused","usage_today"} a line',
     group=shards,
     example="autopoll shards list --json",
 )
@@ -132,13 +133,14 @@ def _print_status(now: "Status") -> None:
 
 def _print_shards(now: "Status") -> None:
     print_table(
-        ("shard", "backend", "ready", "in flight", "paused"),
+        ("shard", "backend", "ready", "in flight", "today", "paused"),
         (
             (
                 each.name,
                 each.backend,
                 f"{each.ready} of {each.instances}",
                 each.in_flight,
+                cost(each.usage_today),
                 each.paused,
             )
             for each in now.shards

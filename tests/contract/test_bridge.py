@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,10 +23,19 @@ from autopoll.bridge.contract import (
     Presence,
     Released,
     Settled,
+    Spent,
 )
 from autopoll.bridge.sqlite import SqliteBridge
-from autopoll.errors import AccessDenied, AlreadyRunning, NotFound, RateLimited, UsageError
+from autopoll.errors import (
+    AccessDenied,
+    AlreadyRunning,
+    BridgeError,
+    NotFound,
+    RateLimited,
+    UsageError,
+)
 from autopoll.message import Answer
+from autopoll.request import Usage
 
 LEASE = 60_000
 OWN = '{"lane": "own"}'
@@ -1074,3 +1084,84 @@ def test_there_is_no_status_without_a_conversation(store: SqliteStore) -> None:
         bridge.set_status("conv_0000000000000000", "a", "working")
     with pytest.raises(NotFound):
         bridge.presence("conv_0000000000000000", "a")
+
+
+# --- what it costs
+
+USED = Usage(input_tokens=100, output_tokens=20, cached_tokens=3000, cost_usd=0.5)
+UNPRICED = Usage(input_tokens=1, output_tokens=2)
+
+
+def costing(outcome: Outcome, usage: Usage) -> Outcome:
+    return msgspec.structs.replace(outcome, usage=usage)
+
+
+def test_what_an_answer_has_cost_stands_in_its_metadata(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    (asked, other) = ask(bridge, conversation, "why?", "how?")
+    settle(bridge, costing(answered(take_one(bridge)), USED))
+    answer = bridge.query(asked).answer
+    assert answer and json.loads(answer.metadata or "")["usage"] == {
+        "input_tokens": 100,
+        "output_tokens": 20,
+        "cached_tokens": 3000,
+        "cost_usd": 0.5,
+    }
+    settle(bridge, answered(take_one(bridge)))
+    answer = bridge.query(other).answer
+    assert answer and "usage" not in json.loads(answer.metadata or "")
+
+
+def test_what_shards_cost_is_added_up_by_utc_day(store: SqliteStore) -> None:
+    bridge = store.open()
+    assert bridge.spent("2027-01-15") == {}
+    conversation, other = talk(bridge), talk(bridge, "other")
+    ask(bridge, conversation, *"abcd")
+    ask(bridge, other, "x")
+    settle(bridge, costing(answered(take_one(bridge)), UNPRICED))
+    assert bridge.spent("2027-01-15") == {"main": Spent(input_tokens=1, output_tokens=2, answers=1)}
+    settle(bridge, costing(answered(take_one(bridge)), USED))
+    settle(bridge, answered(take_one(bridge)))
+    others = costing(answered(take(bridge, shard="other")[0]), USED)
+    bridge.turn([others], "me", {}, LEASE)
+    assert bridge.spent("2027-01-15") == {
+        "main": Spent(
+            input_tokens=101, output_tokens=22, cached_tokens=3000, cost_usd=0.5, answers=2
+        ),
+        "other": Spent(
+            input_tokens=100, output_tokens=20, cached_tokens=3000, cost_usd=0.5, answers=1
+        ),
+    }
+    store.clock.now += 16 * 3600_000  # 08:00 became midnight
+    settle(bridge, costing(answered(take_one(bridge)), UNPRICED))
+    assert bridge.spent("2027-01-16") == {"main": Spent(input_tokens=1, output_tokens=2, answers=1)}
+
+
+def test_what_failed_has_cost_all_the_same(store: SqliteStore) -> None:
+    bridge = store.open()
+    (asked,) = ask(bridge, talk(bridge), "why?")
+    settle(bridge, costing(failed(take_one(bridge)), USED))
+    settle(bridge, costing(released(take_one(bridge)), USED))
+    late = take_one(bridge)
+    store.clock.now += LEASE + 1
+    bridge.reap()
+    settle(bridge, costing(failed(take_one(bridge), permanent=True), USED))
+    assert settle(bridge, costing(answered(late), USED)).state == "lost"
+    assert bridge.spent("2027-01-15")["main"] == Spent(
+        input_tokens=400, output_tokens=80, cached_tokens=12000, cost_usd=2.0, answers=0
+    )
+    answer = bridge.query(asked).answer
+    assert answer and json.loads(answer.metadata or "")["usage"]["cached_tokens"] == 3000
+
+
+def test_a_batch_that_is_not_kept_costs_nothing(store: SqliteStore) -> None:
+    bridge = store.open()
+    ask(bridge, talk(bridge), "why?")
+    delivery = take_one(bridge)
+    store.foreign("CREATE TRIGGER no BEFORE INSERT ON answers BEGIN SELECT raise(ABORT, 'no'); END")
+    with pytest.raises(BridgeError):
+        settle(bridge, costing(answered(delivery), USED))
+    assert bridge.spent("2027-01-15") == {}
+    store.foreign("DROP TRIGGER no")
+    settle(bridge, costing(answered(delivery), USED))
+    assert bridge.spent("2027-01-15")["main"].answers == 1

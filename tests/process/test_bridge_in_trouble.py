@@ -23,6 +23,8 @@ from autopoll.bridge.contract import Answered, Bridge, Limits
 from autopoll.bridge.sqlite import SqliteBridge, filesystem, schema, store
 from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.message import Answer
+from autopoll.request import Usage
+from autopoll.timing import utc_day, wall_ms
 
 KIB = 1024
 FORK = multiprocessing.get_context("fork")
@@ -146,7 +148,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, read_only: boo
     make(path).close()
     set_version(path, 99)
     before = path.read_bytes()
-    with pytest.raises(BridgeError, match=r"newer schema version 99, this autopoll knows 2") as new:
+    with pytest.raises(BridgeError, match=r"newer schema version 99, this autopoll knows 3") as new:
         SqliteBridge(path, Limits(), read_only=read_only)
     assert "Upgrade" in new.value.mend
     assert path.read_bytes() == before
@@ -217,6 +219,56 @@ def test_an_older_store_is_migrated_with_all_that_is_under_way(
             "UPDATE deliveries SET state='leased', owner='x', lease_until=1, settled_at=NULL"
         )
     db.close()
+
+
+def test_a_store_of_before_the_costs_is_migrated_and_keeps_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bridge.db"
+    with monkeypatch.context() as older:
+        older.setattr(schema, "STEPS", schema.STEPS[:2])
+        older.setattr(schema, "KNOWN", 2)
+        bridge = make(path)
+        asked = ask(bridge)
+        assert answer_one(bridge) == "done"
+        waiting = ask(bridge)
+        bridge.close()
+    with pytest.raises(BridgeError, match="older schema version 2"):
+        SqliteBridge(path, Limits(), read_only=True)
+    bridge = make(path)
+    assert (answer := bridge.query(asked).answer) and answer.text == "because"
+    (delivery,) = bridge.take("me", {"main": 9}, 60_000)
+    assert delivery.message_id == waiting
+    usage = Usage(output_tokens=9)
+    bridge.settle(
+        [Answered(message_id=waiting, fence=delivery.fence, answer=Answer(text="so"), usage=usage)]
+    )
+    assert bridge.spent(utc_day(wall_ms()))["main"].output_tokens == 9
+    bridge.close()
+
+
+def test_a_question_without_usage_costs_no_statement_more(tmp_path: Path) -> None:
+    bridge = make(tmp_path / "bridge.db")
+    seen: list[str] = []
+    bridge._db.exec_trace = lambda _, sql, __: seen.append(sql) or True
+
+    def settled(usage: Usage | None) -> list[str]:
+        ask(bridge)
+        (one,) = bridge.take("me", {"main": 9}, 60_000)
+        seen.clear()
+        answer = Answer(text="so")
+        bridge.settle(
+            [Answered(message_id=one.message_id, fence=one.fence, answer=answer, usage=usage)]
+        )
+        return list(seen)
+
+    without, with_usage = settled(None), settled(Usage(output_tokens=9))
+    assert not [sql for sql in without if "usage" in sql]
+    assert [sql for sql in with_usage if sql not in without] == [
+        sql for sql in with_usage if "INSERT INTO usage" in sql
+    ]
+    assert len(with_usage) == len(without) + 1
+    bridge.close()
 
 
 def test_looking_at_an_older_store_asks_for_migration_and_changes_no_byte(tmp_path: Path) -> None:

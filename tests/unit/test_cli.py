@@ -504,6 +504,13 @@ def test_status_and_health_have_the_fields_that_others_rely_on(home: Path, run: 
             "ready": 0,
             "in_flight": 0,
             "paused": None,
+            "usage_today": {
+                "input_tokens": 0,
+                "output_tokens": 0,
+                "cached_tokens": 0,
+                "cost_usd": None,
+                "answers": 0,
+            },
         }
     ]
     assert status["queue"].keys() == {"queued", "ready", "leased", "done", "dead"}

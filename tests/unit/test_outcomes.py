@@ -6,7 +6,7 @@ import pytest
 from autopoll import outcomes
 from autopoll.bridge.contract import Answered, Delivery, Failed, Released
 from autopoll.message import Answer
-from autopoll.request import Failure, Reply
+from autopoll.request import Failure, Reply, Usage
 
 DELIVERY = Delivery(
     message_id=7,
@@ -62,3 +62,24 @@ def test_every_other_failure_is_tried_again_when_the_backend_asks_it(kind: str) 
     outcome = outcomes.of_failure(DELIVERY, Failure(kind=kind, message="x", retry_after_ms=1234))
     assert isinstance(outcome, Failed)
     assert (outcome.permanent, outcome.wait_ms) == (False, 1234)
+
+
+@pytest.mark.parametrize("kind", ["retriable", "permanent", "broken", "unavailable", "draining"])
+def test_whatever_becomes_of_a_failure_it_has_cost_what_it_has_cost(kind: str) -> None:
+    usage = Usage(input_tokens=7)
+    failure = Failure(kind=kind, message="no", usage=usage)
+    assert outcomes.of_failure(DELIVERY, failure).usage == usage
+
+
+def test_what_a_reply_has_cost_goes_with_it() -> None:
+    usage = Usage(output_tokens=7, cost_usd=0.25)
+    payload = msgspec.msgpack.encode(Reply(answer=Answer(text="so"), usage=usage))
+    assert outcomes.of_reply(DELIVERY, payload).usage == usage
+
+
+@pytest.mark.parametrize(
+    "usage", [{"input_tokens": -1}, {"cost_usd": float("nan")}, {"cost_usd": 1e9}]
+)
+def test_a_cost_that_cannot_be_added_up_is_no_reply(usage: dict[str, float]) -> None:
+    payload = msgspec.msgpack.encode({"answer": {"text": "so"}, "usage": usage})
+    assert isinstance(outcomes.of_reply(DELIVERY, payload), Failed)

@@ -11,8 +11,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec import to_builtins
+
 from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released, Settled
 from autopoll.bridge.sqlite import store
+from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.enrolment import (
     CLOCK_SLACK_MS,
     DUE,
@@ -27,6 +30,7 @@ from autopoll.bridge.sqlite.tables import other_session, readable, storable
 from autopoll.lock import acquire
 from autopoll.message import Answer, write_answer
 from autopoll.redact import redact
+from autopoll.request import Usage
 from autopoll.timing import utc_iso
 
 ANNOUNCED_S = 45  # how long an announcement is left as it is; legacy partners believe it for 120
@@ -58,7 +62,7 @@ class _Held(NamedTuple):
     question: bytes
 
 
-class Deliveries(Enrolment):
+class Deliveries(Enrolment, Costs):
     """The way of a message to its answer."""
 
     _lock: int | None = None  # descriptor of the answerer's lock
@@ -172,7 +176,7 @@ class Deliveries(Enrolment):
             return [], self.take(owner, wanted, lease_ms)
         with self._writing():
             now = self.clock()
-            settled = [self._settle(outcome, now) for outcome in outcomes]
+            settled = self._settle_all(outcomes, now)
             sight = self._look(_with_room(wanted), now)
             taken, beyond = self._take(sight, wanted, owner, lease_ms)
         self._looked(beyond, sight.newest)
@@ -200,8 +204,7 @@ class Deliveries(Enrolment):
         if not outcomes:
             return []
         with self._writing():
-            now = self.clock()
-            return [self._settle(outcome, now) for outcome in outcomes]
+            return self._settle_all(outcomes, self.clock())
 
     def reap(self) -> list[Settled]:
         """Free or bury deliveries whose lease expired, and promote any lane left without a head.
@@ -285,6 +288,11 @@ class Deliveries(Enrolment):
         )
         return [_Held(*row) for row in rows]
 
+    def _settle_all(self, outcomes: Sequence[Outcome], now: int) -> list[Settled]:
+        settled = [self._settle(outcome, now) for outcome in outcomes]
+        self._charge(outcomes, settled, now)
+        return settled
+
     def _settle(self, outcome: Outcome, now: int) -> Settled:
         held = self._held(
             "AND d.message_id=:id AND d.fence=:fence",
@@ -294,19 +302,23 @@ class Deliveries(Enrolment):
             return Settled(message_id=outcome.message_id, state="lost")
         match outcome:
             case Answered():
-                return self._answer(held[0], outcome.answer, now, seconds=outcome.seconds)
+                return self._answer(
+                    held[0], outcome.answer, now, seconds=outcome.seconds, usage=outcome.usage
+                )
             case Failed(permanent=True):
-                return self._bury(held[0], outcome.error, outcome.error, now)
+                return self._bury(held[0], outcome.error, outcome.error, now, outcome.usage)
             case Failed():
-                return self._fail(held[0], outcome.error, outcome.wait_ms, now)
+                return self._fail(held[0], outcome.error, outcome.wait_ms, now, outcome.usage)
             case Released():
                 return self._free(held[0], now, attempts=held[0].attempts - 1)
 
-    def _fail(self, held: _Held, error: str, wait_ms: int, now: int) -> Settled:
+    def _fail(
+        self, held: _Held, error: str, wait_ms: int, now: int, usage: Usage | None = None
+    ) -> Settled:
         if held.attempts < self.limits.max_attempts:
             return self._free(held, now, attempts=held.attempts, wait_ms=wait_ms, error=error)
         times = "1 attempt" if held.attempts == 1 else f"{held.attempts} attempts"
-        return self._bury(held, f"No answer after {times}: {error}", error, now)
+        return self._bury(held, f"No answer after {times}: {error}", error, now, usage)
 
     def _free(
         self, held: _Held, now: int, *, attempts: int, wait_ms: int = 0, error: str | None = None
@@ -318,8 +330,8 @@ class Deliveries(Enrolment):
         )
         return Settled(message_id=held.message_id, state="ready", waiter=held.waiter)
 
-    def _bury(self, held: _Held, text: str, error: str, now: int) -> Settled:
-        return self._answer(held, Answer(text=text, error=True), now, error=error)
+    def _bury(self, held: _Held, text: str, error: str, now: int, usage: Usage | None) -> Settled:
+        return self._answer(held, Answer(text=text, error=True), now, error=error, usage=usage)
 
     def _answer(
         self,
@@ -329,6 +341,7 @@ class Deliveries(Enrolment):
         *,
         seconds: float = 0.0,
         error: str | None = None,
+        usage: Usage | None = None,
     ) -> Settled:
         """Write the one answer and end the delivery: done, or dead when there is an `error`."""
         state = "done" if error is None else "dead"
@@ -339,6 +352,7 @@ class Deliveries(Enrolment):
             shard=held.shard,
             attempt=held.attempts,
             seconds=seconds,
+            usage=to_builtins(usage),
         )
         self._rows(
             "UPDATE deliveries SET state=?, owner=NULL, lease_until=NULL, changed_at=?,"

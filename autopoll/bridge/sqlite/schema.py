@@ -76,7 +76,16 @@ INSERT INTO answers SELECT query_id, answer_id, fence FROM answers_1;
 DROP TABLE answers_1;
 """
 
-STEPS = (_LEGACY + _OWN, _FEWER_PAGES)
+# Dollars are unknown (NULL) as long as no answer has told them.
+_USAGE = """
+CREATE TABLE usage (
+  day TEXT NOT NULL, shard TEXT NOT NULL,
+  input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+  cost_usd REAL, answers INTEGER NOT NULL,
+  PRIMARY KEY (day, shard)) WITHOUT ROWID;
+"""
+
+STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE)
 KNOWN = len(STEPS)
 
 

@@ -1,0 +1,54 @@
+"""What the shards cost, by day."""
+
+from collections.abc import Sequence
+
+from autopoll.bridge.contract import Answered, Outcome, Settled, Spent
+from autopoll.bridge.sqlite.tables import Tables
+from autopoll.timing import utc_day
+
+
+class Costs(Tables):
+    """A row for each shard and UTC day on which it has cost something."""
+
+    def spent(self, day: str) -> dict[str, Spent]:
+        """Return what each shard has cost on a UTC day ("2026-03-01"); one SELECT."""
+        rows = self._rows(
+            "SELECT shard, input_tokens, output_tokens, cached_tokens, cost_usd, answers"
+            " FROM usage WHERE day=?",
+            (day,),
+        )
+        return {
+            shard: Spent(
+                input_tokens=tokens_in,
+                output_tokens=tokens_out,
+                cached_tokens=cached,
+                cost_usd=cost,
+                answers=answers,
+            )
+            for shard, tokens_in, tokens_out, cached, cost, answers in rows
+        }
+
+    def _charge(self, outcomes: Sequence[Outcome], settled: Sequence[Settled], now: int) -> None:
+        """Add what outcomes have cost to their shards, within the transaction that settles them."""
+        for outcome, became in zip(outcomes, settled, strict=True):
+            if (usage := outcome.usage) is None:
+                continue
+            answers = int(isinstance(outcome, Answered) and became.state == "done")
+            self._rows(
+                "INSERT INTO usage SELECT :day, shard, :input, :output, :cached, :cost, :answers"
+                " FROM deliveries WHERE message_id=:id ON CONFLICT DO UPDATE SET"
+                " input_tokens=input_tokens+excluded.input_tokens,"
+                " output_tokens=output_tokens+excluded.output_tokens,"
+                " cached_tokens=cached_tokens+excluded.cached_tokens,"
+                " cost_usd=coalesce(cost_usd+excluded.cost_usd,cost_usd,excluded.cost_usd),"
+                " answers=answers+excluded.answers",
+                {
+                    "day": utc_day(now),
+                    "input": usage.input_tokens,
+                    "output": usage.output_tokens,
+                    "cached": usage.cached_tokens,
+                    "cost": usage.cost_usd,
+                    "answers": answers,
+                    "id": outcome.message_id,
+                },
+            )
