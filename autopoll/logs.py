@@ -6,6 +6,7 @@ would block whoever writes.
 
 import contextlib
 import faulthandler
+import fcntl
 import json
 import logging
 import os
@@ -23,14 +24,16 @@ _MAX_STACKS = 1024 * 1024
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def setup(folder: Path, name: str, level: int = logging.INFO) -> None:
+def setup(folder: Path, name: str, level: int = logging.INFO, *, shared: bool = False) -> None:
     """Send every log record of this process to `folder/<name>.log`, three of 5 MB, mode 0600.
+
+    With `shared`, several processes of the same name may run beside each other.
 
     On SIGUSR1, and on a crash of the interpreter, the stacks of all threads are appended to
     `folder/<name>.stacks`. A full disk costs records, never the process. Raises OSError when a
     file cannot be opened.
     """
-    handler = _File(folder / f"{name}.log")
+    handler = (_SharedFile if shared else _File)(folder / f"{name}.log")
     handler.setFormatter(_Json())
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -88,6 +91,46 @@ class _File(RotatingFileHandler):
         if stream is not None:
             with contextlib.suppress(OSError):  # closing flushes, and there is still no room
                 stream.close()
+
+
+class _SharedFile(_File):
+    """A rotating file that several processes append to; one of them rotates it for all."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:
+        """Follow the file where another process has rotated it, and tell whether it is full."""
+        if self._replaced():
+            self._reopen()
+        return bool(super().shouldRollover(record))
+
+    def doRollover(self) -> None:
+        """Rotate, unless another process was faster."""
+        if self.stream is None:
+            return
+        # The lock lies on the full file itself, and lives on in the copy when that is closed.
+        copy = os.dup(self.stream.fileno())
+        try:
+            fcntl.flock(copy, fcntl.LOCK_EX)
+            if self._replaced():
+                self._reopen()
+            else:
+                super().doRollover()
+        finally:
+            os.close(copy)
+
+    def _replaced(self) -> bool:
+        if self.stream is None:
+            return True
+        mine = os.fstat(self.stream.fileno())
+        try:
+            there = Path(self.baseFilename).stat()
+        except OSError:
+            return True
+        return (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino)
+
+    def _reopen(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+        self.stream = self._open()
 
 
 def _open_private(path: Path) -> TextIOWrapper:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import msgspec
 
@@ -38,7 +38,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A question's outcome so far; `answer` holds the reason when `status` is error."""
 
     id: int
-    status: str  # answered | error | pending
+    status: Literal["answered", "error", "pending"]
     answer: str | None
     sources: list[str]
     shard: str | None

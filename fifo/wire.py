@@ -40,25 +40,24 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(ends.reader, self._readable)
 
-    def send(self, head: bytes, payload: bytes, last: bool = False) -> None:
+    def send(self, head: bytes, payload: bytes) -> None:
         """Write now, or as soon as there is room; never blocks, never raises for a dead peer.
 
         A frame that is the next word after the peer's goes out at once, because the peer waits for
-        it, and so does the `last` word, which nothing follows until the peer is heard. What comes
-        in between goes out together, with the last word or at the end of the loop's turn.
+        it. What follows before the peer is heard again goes out together at the end of the turn.
         """
         if self.closed or self._broken:
             return
         self.buffered += len(head) + len(payload)
         self._queue += (head, payload)
-        if self._blocked:
+        if self._blocked or self._pushing:
             return
-        if last or not self._spoke_last:
-            self._spoke_last = True
-            self._write()
-        elif not self._pushing:
+        if self._spoke_last:
             self._pushing = True
             self._loop.call_soon(self.push)
+        else:
+            self._spoke_last = True
+            self._write()
 
     def push(self) -> None:
         """Write what waits for the end of the turn."""
@@ -94,6 +93,7 @@ class Wire:
         self.push()
         self.closed = True
         self._loop.remove_reader(self._ends.reader)
+        self._loop.remove_writer(self._ends.writer)
         self._forget()
         self._ends.close()
 
@@ -120,22 +120,20 @@ class Wire:
 
     def _write(self) -> None:
         try:
-            queue = self._queue
-            some = queue if len(queue) <= _AT_ONCE else [*islice(queue, _AT_ONCE)]
-            written = os.writev(self._ends.writer, some)
+            written = os.writev(self._ends.writer, [*islice(self._queue, _AT_ONCE)])
         except BlockingIOError:
             written = 0
         except BrokenPipeError:
             # Not now: our owner may be in the middle of something. Its last words may be unread.
             self._broken = True
+            self._unblock()
             self._forget()
             self._loop.call_soon(self.finish, "it stopped reading")
             return
         self.buffered -= written
         if not self.buffered:
-            self._queue.clear()
-            if self._blocked:
-                self._unblock()
+            self._unblock()
+            self._forget()
             return
         while written >= len(self._queue[0]):
             written -= len(self._queue.popleft())
@@ -145,12 +143,11 @@ class Wire:
             self._loop.add_writer(self._ends.writer, self._write)
 
     def _unblock(self) -> None:
-        self._blocked = False
-        self._loop.remove_writer(self._ends.writer)
-        self._emptied.set()
+        if self._blocked:
+            self._blocked = False
+            self._loop.remove_writer(self._ends.writer)
 
     def _forget(self) -> None:
         self._queue.clear()
         self.buffered = 0
-        if self._blocked:
-            self._unblock()
+        self._emptied.set()

@@ -35,6 +35,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "inbox": ("messages:inbox", "Take a session's unread messages."),
         "serve": ("conversations:serve", "Let a shard answer a session of a conversation."),
     },
+    "Front doors": {
+        "mcp": ("mcp:mcp", "Serve an agent over stdin and stdout, by MCP."),
+    },
     "Operation": {
         "status": ("status:status", "Show processes, shards and queue."),
         "health": ("status:health", "Check that questions would be answered, for monitors."),
@@ -115,12 +118,13 @@ def commands(ctx: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; nothing but a bug in this function raises."""
     args = sys.argv[1:] if arguments is None else arguments
-    if isinstance(sys.stdout, type(sys.__stdout__)):
+    if sys.stdout is not None and isinstance(sys.stdout, type(sys.__stdout__)):
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         _check_encoding(args)
         code = commands.main(args or ["--help"], prog_name="autopoll", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is when we were started with it closed
+            sys.stdout.flush()
     except click.Abort:
         return INTERRUPTED
     except BrokenPipeError:

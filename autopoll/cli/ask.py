@@ -102,7 +102,7 @@ def ask(
                 for each in shards:
                     with _undisturbed():
                         ids += panel.ask(questions[0], each, context_file)
-                return beside.show(front, panel, shards, timeout, progress, _progress_text)
+                return beside.show(front, panel, shards, timeout, progress)
             heard = True
             progress.say("sending")
             for asked in _send(service, shards, questions, context_file, waiter, ids):
@@ -214,6 +214,8 @@ def _await(
     progress: Progress,
 ) -> int:
     """Print each outcome as it comes; return the worst exit code."""
+    from autopoll.progress import words
+
     live = Live(several=len(ids) > 1)
     code = Exit.OK
     settled = 0
@@ -223,7 +225,7 @@ def _await(
             return
         of = f" ({settled + 1} of {len(ids)})" if len(ids) > 1 else ""
         paused = service.paused(state.shard) if state.shard else None
-        progress.say(_progress_text(state, paused) + of)
+        progress.say(words(state, paused) + of)
 
     def show(piece: "Piece") -> None:
         progress.say("")  # which would write over the line that grows
@@ -243,20 +245,6 @@ def _await(
     finally:
         live.leave()
     return code
-
-
-def _progress_text(state: "QueryState", paused: str | None) -> str:
-    who = f"shard {state.shard}" if state.shard else "the shard"
-    again = f", attempt {state.attempts}" if state.attempts > 1 else ""
-    match state.state:
-        case "leased":
-            return f"{who} is working on question {state.message_id}{again}"
-        case _ if paused:
-            return f"question {state.message_id} is kept: {who} is paused, {paused}"
-        case "ready" if state.last_error:
-            return f"question {state.message_id} will be tried again: {state.last_error}"
-        case _:
-            return f"question {state.message_id} waits for {who}"
 
 
 def _print_id(front: Front, message_id: int) -> None:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -11,14 +10,13 @@ import click
 from autopoll.cli.front import Front
 from autopoll.cli.render import Progress, print_json, shown
 from autopoll.errors import Exit
+from autopoll.progress import words
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from autopoll.bridge.contract import QueryState
     from autopoll.panel import Panel, Voice
-
-    Words = Callable[[QueryState, str | None], str]
 
 NARROWEST = 36  # characters that a column needs to be read
 
@@ -29,15 +27,11 @@ def show(
     shards: list[str],
     timeout: float,
     progress: Progress,
-    words: "Words",
 ) -> Exit:
-    """Print the voice of every shard as it comes; return the worst exit code.
-
-    `words` says how a pending question stands.
-    """
+    """Print the voice of every shard as it comes; return the worst exit code."""
     columns = shutil.get_terminal_size().columns
     if not front.json and sys.stdout.isatty() and columns >= NARROWEST * len(shards):
-        return _show_columns(panel, shards, timeout, words)
+        return _show_columns(panel, shards, timeout)
     code = Exit.OK
     for voice in panel.voices(timeout, lambda state: progress.say(words(state, None))):
         code = max(code, voice.code)
@@ -58,7 +52,7 @@ def _print_json(voice: "Voice") -> None:
         click.echo(json.dumps(said), err=True)
 
 
-def _show_columns(panel: "Panel", shards: list[str], timeout: float, words: "Words") -> Exit:
+def _show_columns(panel: "Panel", shards: list[str], timeout: float) -> Exit:
     """Fill one column a shard as the voices come, and leave the whole table."""
     from rich.console import Console
     from rich.live import Live

@@ -105,3 +105,43 @@ def test_stacks_are_written_when_asked_for_and_when_the_interpreter_dies(tmp_pat
     stacks = (tmp_path / "role.stacks").read_text()
     assert "in where_it_hangs" in stacks
     assert "in where_it_dies" in stacks
+
+
+def test_processes_that_share_a_log_rotate_it_once_for_all_and_lose_no_line(tmp_path: Path) -> None:
+    code = (
+        "import logging, sys, pathlib\n"
+        "from autopoll import logs\n"
+        "logs._MAX_BYTES = 60_000\n"
+        "logs.setup(pathlib.Path(sys.argv[1]), 'role', shared=True)\n"
+        "log = logging.getLogger('a.b')\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "for n in range(200): log.info('x' * 50, extra={'who': sys.argv[2], 'n': n})\n"
+    )
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path), str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for writer in writers:
+        assert writer.stdout
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        assert writer.wait(30) == 0
+        writer.communicate()
+    found = [
+        json.loads(line)
+        for path in tmp_path.glob("role.log*")
+        for line in path.read_text().splitlines()
+    ]
+    assert sorted((line["who"], line["n"]) for line in found) == sorted(
+        (str(who), n) for who in range(4) for n in range(200)
+    )
+    assert (tmp_path / "role.log.1").stat().st_size > 30_000

@@ -1,0 +1,270 @@
+"""Tools that agents of multi-agent bridges know: two sessions of a conversation write each other.
+
+Names and arguments are those of the existing bridges; `conversation_id`, `session_id` and `token`
+may be left out where the caller has proven who it is in another way.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from autopoll.bridge.contract import Message
+from autopoll.errors import NotFound
+from autopoll.gateway.mcp.caller import Call, Spoken, prove
+from autopoll.gateway.mcp.reply import Reply
+from autopoll.service import Service
+
+Role = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+Path = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+SHOWN = 20_000  # characters of a message that is only looked at; the resource has more
+
+
+class CreateConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of create_conversation."""
+
+    my_role: Annotated[Role, msgspec.Meta(description="Who you are: session a.")]
+    partner_role: Annotated[Role, msgspec.Meta(description="Who your partner is: session b.")]
+    shard: (
+        Annotated[
+            str, msgspec.Meta(max_length=32, description="Let this shard answer as your partner.")
+        ]
+        | None
+    ) = None
+
+
+class Created(msgspec.Struct, frozen=True, kw_only=True):
+    """A new conversation and the tokens of its sessions, shown this once."""
+
+    conversation_id: str
+    session_a_token: str
+    session_b_token: str
+    expires_at: str | None
+
+
+class SendToPartner(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of send_to_partner."""
+
+    message: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000_000)]
+    action_type: Literal["question", "info", "proposal", "blocked", "complete"] = "info"
+    files_involved: Annotated[list[Path], msgspec.Meta(max_length=20)] = msgspec.field(
+        default_factory=list
+    )
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that is stored; `redacted` tells whether secrets were taken out of it."""
+
+    status: Literal["sent"]
+    id: int
+    conversation_id: str
+    redacted: bool
+
+
+class CheckMessages(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of check_messages."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100, description="At most so many.")] = 50
+
+
+class RecentMessages(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of recent_messages."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100, description="The newest so many.")] = 20
+    after: Annotated[
+        int, msgspec.Meta(ge=0, le=2**63 - 1, description="Only those beyond this id.")
+    ] = 0
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A message; `cut` tells how many characters were left out at its end."""
+
+    id: int
+    conversation_id: str
+    sender: str = msgspec.field(name="from")
+    recipient: str = msgspec.field(name="to")
+    message: str
+    metadata: dict[str, Any]
+    timestamp: str
+    read: bool
+    cut: int = 0
+
+
+class Messages(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages, oldest first."""
+
+    messages: list[Shown]
+
+
+class UpdateMyStatus(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of update_my_status."""
+
+    status: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1,
+            max_length=100,
+            description="What you are doing: working, waiting, blocked, complete, …",
+            examples=["working", "waiting", "blocked", "complete"],
+        ),
+    ]
+
+
+class CheckPartnerStatus(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of check_partner_status."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session last said of itself; alive is who gave a sign of life within 120 s."""
+
+    conversation_id: str
+    session_id: str
+    status: str
+    last_heartbeat: str | None
+    age_seconds: float | None
+    alive: bool
+
+
+async def create_conversation(call: Call, given: CreateConversation) -> Reply:
+    """Begin a conversation between you (session a) and a partner (session b). Returns a token for
+    each session, this once: keep yours, and hand the other to your partner. With `shard`, that
+    shard answers whatever you send.
+    """
+    call.require_owner("create conversations")
+    shards = call.hub.config.shards
+    if given.shard is not None and given.shard not in shards:
+        raise NotFound(f"there is no shard {given.shard!r}", f"There are: {', '.join(shards)}.")
+
+    def create(service: Service) -> Created:
+        tokens = service.bridge.create_conversation(given.my_role, given.partner_role)
+        if given.shard is not None:
+            service.bridge.serve(tokens.conversation, "b", given.shard)
+        return Created(
+            conversation_id=tokens.conversation,
+            session_a_token=tokens.a,
+            session_b_token=tokens.b,
+            expires_at=service.bridge.conversation(tokens.conversation).expires_at,
+        )
+
+    return Reply(await call.hub.call(create), "Keep the tokens now; they are not shown again.")
+
+
+async def send_to_partner(call: Call, given: SendToPartner) -> Reply:
+    """Send a message to your partner in a conversation. It is stored at once; fetch what comes back
+    with check_messages. Secrets in it are redacted.
+    """
+    metadata = json.dumps(
+        {"action_type": given.action_type, "files_involved": given.files_involved}
+    )
+
+    def send(service: Service) -> Sent:
+        conversation, session = prove(service, call.caller, given)
+        number = service.send(conversation, session, given.message, metadata)
+        (stored,) = service.bridge.messages(conversation=conversation, after=number - 1, limit=1)
+        return Sent(
+            status="sent",
+            id=number,
+            conversation_id=conversation,
+            redacted=stored.text != given.message,
+        )
+
+    return Reply(await call.hub.call(send))
+
+
+async def check_messages(call: Call, given: CheckMessages) -> Reply:
+    """Take the messages sent to you that you have not taken yet, oldest first; each is given once.
+    recent_messages looks at messages without taking them.
+    """
+
+    def take(service: Service) -> Messages:
+        conversation, session = prove(service, call.caller, given)
+        return Messages(
+            messages=[_shown(each) for each in service.inbox(conversation, session, given.limit)]
+        )
+
+    return Reply(await call.hub.call(take))
+
+
+async def recent_messages(call: Call, given: RecentMessages) -> Reply:
+    """Look at the newest messages, oldest first, without taking any: of one conversation, or of
+    all that you may see. Long ones are cut.
+    """
+
+    def look(service: Service) -> Messages:
+        conversation = None
+        if given.conversation_id or given.token or call.caller.conversation:
+            conversation = _looked_at(service, call, given)
+        found = service.bridge.messages(
+            conversation=conversation, after=given.after, limit=given.limit
+        )
+        return Messages(messages=[_shown(each, SHOWN) for each in found])
+
+    return Reply(await call.hub.call(look))
+
+
+async def update_my_status(call: Call, given: UpdateMyStatus) -> Reply:
+    """Let your partner see what you are doing, and that you are alive. Say it anew at least every
+    two minutes: after that you count as gone.
+    """
+
+    def update(service: Service) -> Status:
+        conversation, session = prove(service, call.caller, given)
+        service.set_status(conversation, session, given.status)
+        return _status(service, conversation, session)
+
+    return Reply(await call.hub.call(update))
+
+
+async def check_partner_status(call: Call, given: CheckPartnerStatus) -> Reply:
+    """See what your partner last said of itself and whether it is alive. A partner that is a
+    shard is alive while autopoll runs.
+    """
+
+    def check(service: Service) -> Status:
+        conversation, session = prove(service, call.caller, given)
+        return _status(service, conversation, "b" if session == "a" else "a")
+
+    return Reply(await call.hub.call(check))
+
+
+def _looked_at(service: Service, call: Call, given: RecentMessages) -> str:
+    """Return the conversation to look at; its owner may look at any without a token."""
+    if call.caller.conversation is None and given.token is None and given.conversation_id:
+        return service.bridge.conversation(given.conversation_id).id
+    return prove(service, call.caller, given)[0]
+
+
+def _status(service: Service, conversation: str, session: str) -> Status:
+    seen = service.bridge.presence(conversation, session)
+    return Status(
+        conversation_id=conversation,
+        session_id=session,
+        status=seen.status,
+        last_heartbeat=seen.at,
+        age_seconds=seen.age_s,
+        alive=seen.alive,
+    )
+
+
+def _shown(message: Message, longest: int | None = None) -> Shown:
+    text = message.text if longest is None else message.text[:longest]
+    return Shown(
+        id=message.id,
+        conversation_id=message.conversation,
+        sender=message.sender,
+        recipient=message.recipient,
+        message=text,
+        metadata=_object(message.metadata),
+        timestamp=message.timestamp,
+        read=message.read,
+        cut=len(message.text) - len(text),
+    )
+
+
+def _object(metadata: str | None) -> dict[str, Any]:
+    """Return metadata as an object; what a foreign program left that is none says nothing."""
+    try:
+        value = json.loads(metadata or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

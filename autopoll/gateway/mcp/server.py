@@ -1,0 +1,96 @@
+"""The MCP server: what the protocol asks for, handed to tools, resources and prompts."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    GetPromptRequestParams,
+    GetPromptResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    TextContent,
+)
+
+from autopoll import __version__
+from autopoll.gateway.mcp import prompts, resources
+from autopoll.gateway.mcp.caller import Call, Caller
+from autopoll.gateway.mcp.tools import TOOLS, call_tool
+from autopoll.gateway.waiting import Hub
+
+Context = ServerRequestContext[Any, Any]
+Page = PaginatedRequestParams | None
+
+log = logging.getLogger(__name__)
+
+
+def make_server(hub: Hub, caller_of: Callable[[Any], Caller]) -> Server[Any]:
+    """Return the server over a hub; `caller_of` tells who sent a request, which over HTTP is
+    starlette's, and over stdio None.
+
+    The SDK's lower level, because what may be seen depends on the caller, and because it passes
+    the arguments on as they came, to be checked against the very schemas that are listed.
+    """
+
+    def begin(context: Context) -> Call:
+        steps = 0
+
+        async def tell(text: str) -> None:
+            nonlocal steps
+            steps += 1  # progress without an end known beforehand must still grow
+            await context.session.report_progress(steps, None, text)
+
+        return Call(hub, caller_of(context.request), tell)
+
+    async def list_tools(_context: Context, _page: Page) -> ListToolsResult:
+        return ListToolsResult(tools=[tool.listed() for tool in TOOLS.values()])
+
+    async def call(context: Context, given: CallToolRequestParams) -> CallToolResult:
+        try:
+            return await call_tool(begin(context), given.name, given.arguments or {})
+        except Exception:
+            # The boundary: a bug of ours must neither end the connection nor show its inside.
+            log.exception("tool %.100r", given.name)
+            text = f"this is a bug in autopoll\n  Its log says more: {hub.home.log}"
+            return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+    async def list_resources(context: Context, _page: Page) -> ListResourcesResult:
+        return ListResourcesResult(resources=await resources.listed(begin(context)))
+
+    async def list_templates(_context: Context, _page: Page) -> ListResourceTemplatesResult:
+        return ListResourceTemplatesResult(resource_templates=[resources.TEMPLATE])
+
+    async def read_resource(
+        context: Context, given: ReadResourceRequestParams
+    ) -> ReadResourceResult:
+        return ReadResourceResult(contents=[await resources.read(begin(context), str(given.uri))])
+
+    async def list_prompts(_context: Context, _page: Page) -> ListPromptsResult:
+        return ListPromptsResult(prompts=[prompts.ASK])
+
+    async def get_prompt(_context: Context, given: GetPromptRequestParams) -> GetPromptResult:
+        return prompts.ask_a_shard(hub.config, given.name, given.arguments or {})
+
+    return Server(
+        "autopoll",
+        version=__version__,
+        title="autopoll",
+        description="Warm AI agents that answer questions, and a bridge between agents.",
+        instructions=prompts.INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_templates,
+        on_read_resource=read_resource,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
+    )
