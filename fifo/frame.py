@@ -16,8 +16,9 @@ A frame is a header of 32 bytes and then the payload; numbers are big-endian.
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
 from zlib import crc32
+
+import msgspec
 
 from fifo.errors import RemoteFault
 
@@ -30,6 +31,8 @@ _HEADER = struct.Struct(">4sBBHQQII")
 _SEALED = struct.Struct(">4sBBHQQI")  # the part that the crc covers
 _CRC = struct.Struct(">I")
 HEADER_SIZE = _HEADER.size
+_SEALED_SIZE = _SEALED.size
+_unpack, _seal, _number = _HEADER.unpack_from, _SEALED.pack, _CRC.pack
 
 
 class Type(IntEnum):
@@ -51,7 +54,7 @@ class Type(IntEnum):
 _TYPES = {int(kind): kind for kind in Type}
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True):
     """One message on the pipe."""
 
     type: Type
@@ -62,13 +65,13 @@ class Frame(NamedTuple):
 
 def header(kind: Type, epoch: int, request_id: int, payload: bytes) -> bytes:
     """Return what goes into the pipe before the payload; raise struct.error on a number too big."""
-    sealed = _SEALED.pack(MAGIC, VERSION, kind, 0, epoch, request_id, len(payload))
-    return sealed + _CRC.pack(crc32(payload, crc32(sealed)))
+    sealed = _seal(MAGIC, VERSION, kind, 0, epoch, request_id, len(payload))
+    return sealed + _number(crc32(payload, crc32(sealed)))
 
 
 def encode(frame: Frame) -> bytes:
     """Return the whole frame as it goes into the pipe; raise struct.error on a number too big."""
-    return header(*frame) + frame.payload
+    return header(frame.type, frame.epoch, frame.request_id, frame.payload) + frame.payload
 
 
 class Decoder:
@@ -98,39 +101,40 @@ class Decoder:
     def frames(self) -> Iterator[Frame]:
         """Yield every whole frame; raise RemoteFault at the first bad one."""
         while self.pending >= self._wanted:
-            if frame := self._next():
-                yield frame
+            if self._more:
+                self._buffer = b"".join((self._buffer[self._start :], *self._more))
+                self._start = 0
+                self._more.clear()
+            buffer, start = self._buffer, self._start
+            magic, version, kind, _, epoch, request_id, length, crc = _unpack(buffer, start)
+            known = _TYPES.get(kind)
+            if magic != MAGIC or version != VERSION or known is None or length > self.max_payload:
+                raise self._fault(self._wrong(magic, version, kind, length))
+            size = HEADER_SIZE + length
+            if self.pending < size:
+                self._wanted = size
+                return
+            end = start + size
+            payload = buffer[start + HEADER_SIZE : end]
+            if crc32(payload, crc32(buffer[start : start + _SEALED_SIZE])) != crc:
+                raise self._fault("its crc32 is wrong")
+            self._start = end
+            self.pending -= size
+            self._wanted = HEADER_SIZE
+            if not self.pending:  # else a large frame would be held until the next one comes
+                self._buffer = buffer = b""
+                self._start = 0
+            yield Frame(known, epoch, request_id, payload)
 
-    def _next(self) -> Frame | None:
-        """Return the next frame, or None when its header says that more is wanted."""
-        if self._more:
-            self._buffer = b"".join((self._buffer[self._start :], *self._more))
-            self._start = 0
-            self._more.clear()
-        buffer, start = self._buffer, self._start
-        magic, version, kind, _, epoch, request_id, length, crc = _HEADER.unpack_from(buffer, start)
+    def _wrong(self, magic: bytes, version: int, kind: int, length: int) -> str:
+        """Say which field of a header makes it a bad one."""
         if magic != MAGIC:
-            raise self._fault("it does not begin with the magic")
+            return "it does not begin with the magic"
         if version != VERSION:
-            raise self._fault(f"its layout is version {version}, not {VERSION}")
+            return f"its layout is version {version}, not {VERSION}"
         if kind not in _TYPES:
-            raise self._fault(f"there is no type {kind}")
-        if length > self.max_payload:
-            raise self._fault(f"its payload of {length} bytes is over {self.max_payload}")
-        size = HEADER_SIZE + length
-        if self.pending < size:
-            self._wanted = size
-            return None
-        payload = buffer[start + HEADER_SIZE : start + size]
-        if crc32(payload, crc32(buffer[start : start + _SEALED.size])) != crc:
-            raise self._fault("its crc32 is wrong")
-        self._start += size
-        self.pending -= size
-        self._wanted = HEADER_SIZE
-        if not self.pending:  # else a large frame would be held until the next one comes
-            self._buffer = b""
-            self._start = 0
-        return Frame(_TYPES[kind], epoch, request_id, payload)
+            return f"there is no type {kind}"
+        return f"its payload of {length} bytes is over {self.max_payload}"
 
     def _fault(self, why: str) -> RemoteFault:
         # The header and no more: what people ask and answer does not belong in logs.

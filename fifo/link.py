@@ -205,8 +205,9 @@ class Server:
 
     def _towards_client(self) -> _Link[ServerSession] | None:
         """Return the link while its client is there; what goes nowhere is counted."""
-        if self.connected:
-            return self._link
+        link = self._link
+        if link is not None and link.session.live:
+            return link
         self.counts.void += 1
         return None
 
@@ -255,14 +256,16 @@ class Server:
         self, link: _Link[ServerSession], event: ServerEvent | PingReceived | PeerLeft
     ) -> None:
         match event:
+            case RequestReceived() | CancelReceived():  # first, as it comes most often
+                self._on_event(event)
             case PingReceived():
                 # A client that pings and does not read must not make the buffer grow.
                 if link.wire.buffered < self._buffer_limit:
                     link.session.pong()
             case PeerLeft():
                 self._leave(event.reason)
-            case _:
-                self._joined = self._joined or isinstance(event, ClientJoined)
+            case ClientJoined():
+                self._joined = True
                 self._on_event(event)
 
     def _on_lost(self, reason: str) -> None:
@@ -329,9 +332,10 @@ class Client:
     @property
     def free(self) -> int:
         """How many requests may be sent now; 0 while the server is gone, drains or reads slowly."""
-        if self._link is None or self._link.wire.buffered >= self._buffer_limit:
+        link = self._link
+        if link is None or link.wire.buffered >= self._buffer_limit:
             return 0
-        return self._link.session.free
+        return link.session.free
 
     def poke(self) -> None:
         """Connect if there is a server to connect to, and notice when it has been replaced.
@@ -349,14 +353,15 @@ class Client:
 
     def request(self, request_id: int, payload: bytes) -> None:
         """Send a request; raise NotConnected, NoCredit, TooLarge, or LocalFault on a used id."""
-        if self._link is None or not self.connected:
+        link = self._link
+        if link is None or not link.session.live:
             raise NotConnected(f"no server serves {self.folder} now", "Wait for Connected.")
-        if self._link.wire.buffered >= self._buffer_limit:
+        if link.wire.buffered >= self._buffer_limit:
             raise NoCredit(
-                f"{self._link.wire.buffered} bytes wait for the server of {self.folder} to read",
+                f"{link.wire.buffered} bytes wait for the server of {self.folder} to read",
                 "Wait until `free` is above 0.",
             )
-        self._link.session.request(request_id, payload)
+        link.session.request(request_id, payload)
 
     def cancel(self, request_id: int) -> None:
         """Ask the server to stop a request, which still ends with one event; ignores ended ones."""
@@ -428,6 +433,8 @@ class Client:
 
     def _on_session_event(self, event: ClientEvent | PongReceived | PeerLeft) -> None:
         match event:
+            case ReplyReceived() | ProgressReceived() | FailureReceived():  # what comes most often
+                self._on_event(event)
             case PongReceived():
                 self._pinged = False
                 self.lost_pings = 0

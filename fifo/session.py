@@ -28,7 +28,7 @@ from typing import ClassVar, Generic, TypeVar
 import msgspec
 
 from fifo import events
-from fifo.errors import LocalFault, NoCredit, NotConnected, RemoteFault, TooLarge
+from fifo.errors import LocalFault, NoCredit, NotConnected, ProtocolError, RemoteFault, TooLarge
 from fifo.events import ClientEvent, PeerLeft, PingReceived, PongReceived, ServerEvent
 from fifo.frame import LINK, Decoder, Frame, Type, header
 
@@ -36,7 +36,8 @@ VERSIONS = (1,)  # of the protocol that we speak, the best one last
 LEAST_MAX_PAYLOAD = 4096  # the link's own frames must fit as well
 _REASON = 500  # characters of a reason that BYE carries
 
-Send = Callable[[bytes, bytes], None]  # a frame's header and its payload
+# A frame's header, its payload, and whether it is the last word: none can follow for now.
+Send = Callable[[bytes, bytes, bool], None]
 
 _Event = TypeVar("_Event")
 _Payload = TypeVar("_Payload", bound="Hello | Welcome | Bye")
@@ -61,7 +62,9 @@ class State(StrEnum):
 
 _C, _S = Side.CLIENT, Side.SERVER
 _LIVE = (State.OPEN, State.DRAINING)
-_CLOSED = State.CLOSED  # looking a member up takes a quarter of a microsecond, with each frame
+# Looking a member up takes a quarter of a microsecond, with each frame.
+_OPEN, _CLOSED = State.OPEN, State.CLOSED
+_REQUEST, _PROGRESS, _REPLY, _FAILURE = Type.REQUEST, Type.PROGRESS, Type.REPLY, Type.FAILURE
 
 MOVES: dict[tuple[State, Side, Type], State] = {
     (State.FRESH, _C, Type.HELLO): State.GREETED,
@@ -76,6 +79,9 @@ MOVES: dict[tuple[State, Side, Type], State] = {
     **{(live, _S, Type.PONG): live for live in _LIVE},
     **{(state, side, Type.BYE): State.CLOSED for state in State for side in Side},
 }
+_ROWS: dict[tuple[State, Side], dict[Type, State]] = {(s, e): {} for s in State for e in Side}
+for (_state, _side, _kind), _following in MOVES.items():
+    _ROWS[_state, _side][_kind] = _following
 
 
 @dataclass
@@ -123,16 +129,21 @@ class Session(Generic[_Event]):
         if max_payload < LEAST_MAX_PAYLOAD:
             raise ValueError(f"max_payload {max_payload} is under {LEAST_MAX_PAYLOAD}")
         self.epoch = epoch
-        self.state = State.FRESH
+        self._enter(State.FRESH)
         self.counts = counts
         self._sink = send
         self._decoder = Decoder(max_payload)
         self._limit = max_payload  # what may be sent; the peer's own limit may lower it
 
     @property
-    def live(self) -> bool:
-        """Whether requests and answers may move."""
-        return self.state in _LIVE
+    def state(self) -> State:
+        """How far it has come."""
+        return self._state
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self.live = state in _LIVE  # whether requests and answers may move
+        self._own_moves, self._peers_moves = _ROWS[state, self.side], _ROWS[state, self.peer]
 
     @property
     def torn(self) -> int:
@@ -143,13 +154,15 @@ class Session(Generic[_Event]):
         """Yield what the bytes mean; raise RemoteFault on what the peer may not send."""
         self._decoder.feed(data)
         for frame in self._decoder.frames():
-            if self.state is _CLOSED:
+            if self._state is _CLOSED:
                 return
             if frame.epoch != self.epoch:
                 self.counts.stale += 1
                 continue
-            self.state = self._judge(self.peer, frame.type)
-            if self.state is _CLOSED:
+            following = self._peers_moves.get(frame.type)
+            if following is not self._state:
+                self._go(following, RemoteFault, self.peer, frame.type)
+            if following is _CLOSED:
                 bye = _read(frame, Bye)
                 yield PeerLeft(bye.reason, bye.fault)
             elif event := self._take(frame):
@@ -157,33 +170,38 @@ class Session(Generic[_Event]):
 
     def bye(self, reason: str, *, fault: bool = False) -> None:
         """Close, and tell the peer why; does nothing on a closed session."""
-        if self.state is not State.CLOSED:
+        if self._state is not _CLOSED:
             self._send(Type.BYE, payload=msgspec.json.encode(Bye(reason[:_REASON], fault)))
 
     def hang_up(self) -> None:
         """Close without a word, because the pipe is gone."""
-        self.state = State.CLOSED
+        self._enter(_CLOSED)
 
     def _take(self, frame: Frame) -> _Event | None:
         raise NotImplementedError
 
-    def _send(self, kind: Type, request_id: int = LINK, payload: bytes = b"") -> None:
+    def _send(
+        self, kind: Type, request_id: int = LINK, payload: bytes = b"", last: bool = False
+    ) -> None:
         if len(payload) > self._limit:
             raise TooLarge(
                 f"a payload of {len(payload)} bytes is over the {self._limit} that the link takes",
                 "Send less, or raise max_payload at both ends.",
             )
         head = header(kind, self.epoch, request_id, payload)
-        self.state = self._judge(self.side, kind)
-        self._sink(head, payload)
+        following = self._own_moves.get(kind)
+        if following is not self._state:
+            self._go(following, LocalFault, self.side, kind)
+        # What else the peer has sent may call for more words, which then go out together.
+        self._sink(head, payload, last and not self._decoder.pending)
 
-    def _judge(self, sender: Side, kind: Type) -> State:
-        """Return the state that follows the move; raise the fault of whoever may not make it."""
-        following = MOVES.get((self.state, sender, kind))
+    def _go(
+        self, following: State | None, fault: type[ProtocolError], sender: Side, kind: Type
+    ) -> None:
+        """Enter the state that follows a move; raise the fault when it may not be made."""
         if following is None:
-            fault = LocalFault if sender is self.side else RemoteFault
-            raise fault(f"a {sender} may not send {kind.name} when {self.state}")
-        return following
+            raise fault(f"a {sender} may not send {kind.name} when {self._state}")
+        self._enter(following)
 
 
 class ServerSession(Session[ServerEvent | PingReceived]):
@@ -218,15 +236,15 @@ class ServerSession(Session[ServerEvent | PingReceived]):
     def progress(self, request_id: int, payload: bytes) -> None:
         """Send a sign of life or a part of the reply."""
         if (wire_id := self._known(request_id)) is not None:
-            self._send(Type.PROGRESS, wire_id, payload)
+            self._send(_PROGRESS, wire_id, payload)
 
     def reply(self, request_id: int, payload: bytes) -> None:
         """End a request well."""
-        self._finish(Type.REPLY, request_id, payload)
+        self._finish(_REPLY, request_id, payload)
 
     def fail(self, request_id: int, payload: bytes) -> None:
         """End a request badly."""
-        self._finish(Type.FAILURE, request_id, payload)
+        self._finish(_FAILURE, request_id, payload)
 
     def pong(self) -> None:
         """Answer a PING."""
@@ -234,14 +252,14 @@ class ServerSession(Session[ServerEvent | PingReceived]):
 
     def drain(self) -> None:
         """Take nothing new; a client that is yet to come is welcomed without credits."""
-        if self.state is State.OPEN:
+        if self._state is _OPEN:
             self._send(Type.DRAIN)
-        elif self.state is State.FRESH:
+        elif self._state is State.FRESH:
             self._credits = 0
 
     def _finish(self, kind: Type, request_id: int, payload: bytes) -> None:
         if (wire_id := self._known(request_id)) is not None:
-            self._send(kind, wire_id, payload)
+            self._send(kind, wire_id, payload, len(self._number) == 1)
             del self._wire_id[request_id], self._number[wire_id]
 
     def _known(self, request_id: int) -> int | None:
@@ -252,9 +270,9 @@ class ServerSession(Session[ServerEvent | PingReceived]):
         return wire_id
 
     def _take(self, frame: Frame) -> ServerEvent | PingReceived | None:
+        if frame.type is _REQUEST:
+            return self._accept(frame.request_id, frame.payload)
         match frame.type:
-            case Type.REQUEST:
-                return self._accept(frame.request_id, frame.payload)
             case Type.HELLO:
                 return self._welcome(_read(frame, Hello))
             case Type.CANCEL:
@@ -294,9 +312,9 @@ class ServerSession(Session[ServerEvent | PingReceived]):
 
 _Answer = events.ProgressReceived | events.ReplyReceived | events.FailureReceived
 _ANSWERS: dict[Type, type[_Answer]] = {
-    Type.PROGRESS: events.ProgressReceived,
-    Type.REPLY: events.ReplyReceived,
-    Type.FAILURE: events.FailureReceived,
+    _PROGRESS: events.ProgressReceived,
+    _REPLY: events.ReplyReceived,
+    _FAILURE: events.FailureReceived,
 }
 
 
@@ -315,7 +333,7 @@ class ClientSession(Session[ClientEvent | PongReceived]):
     @property
     def free(self) -> int:
         """How many requests the server takes now."""
-        return self._credits - len(self._in_flight) if self.state is State.OPEN else 0
+        return self._credits - len(self._in_flight) if self._state is _OPEN else 0
 
     @property
     def in_flight(self) -> list[int]:
@@ -336,11 +354,12 @@ class ClientSession(Session[ClientEvent | PongReceived]):
         """Ask; raise NotConnected, NoCredit, TooLarge, or LocalFault when the id is in flight."""
         if not self.live:
             raise NotConnected("the link is not open", "Wait for Connected.")
-        if self.free < 1:
+        free = self.free
+        if free < 1:
             raise NoCredit("the server takes no more for now", "Wait until `free` is above 0.")
         if request_id in self._in_flight:
             raise LocalFault(f"request {request_id} is in flight already")
-        self._send(Type.REQUEST, request_id, payload)
+        self._send(_REQUEST, request_id, payload, free == 1)
         self._in_flight[request_id] = False
 
     def cancel(self, request_id: int) -> None:
@@ -360,7 +379,7 @@ class ClientSession(Session[ClientEvent | PongReceived]):
         if frame.request_id not in self._in_flight:
             self.counts.late += 1
             return None
-        if told is not events.ProgressReceived:
+        if frame.type is not _PROGRESS:
             del self._in_flight[frame.request_id]
         return told(frame.request_id, frame.payload)
 

@@ -40,24 +40,25 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(ends.reader, self._readable)
 
-    def send(self, head: bytes, payload: bytes) -> None:
+    def send(self, head: bytes, payload: bytes, last: bool = False) -> None:
         """Write now, or as soon as there is room; never blocks, never raises for a dead peer.
 
         A frame that is the next word after the peer's goes out at once, because the peer waits for
-        it. What follows before the peer is heard again goes out together at the end of the turn.
+        it, and so does the `last` word, which nothing follows until the peer is heard. What comes
+        in between goes out together, with the last word or at the end of the loop's turn.
         """
         if self.closed or self._broken:
             return
         self.buffered += len(head) + len(payload)
         self._queue += (head, payload)
-        if self._blocked or self._pushing:
+        if self._blocked:
             return
-        if self._spoke_last:
-            self._pushing = True
-            self._loop.call_soon(self.push)
-        else:
+        if last or not self._spoke_last:
             self._spoke_last = True
             self._write()
+        elif not self._pushing:
+            self._pushing = True
+            self._loop.call_soon(self.push)
 
     def push(self) -> None:
         """Write what waits for the end of the turn."""
@@ -93,7 +94,6 @@ class Wire:
         self.push()
         self.closed = True
         self._loop.remove_reader(self._ends.reader)
-        self._loop.remove_writer(self._ends.writer)
         self._forget()
         self._ends.close()
 
@@ -120,20 +120,22 @@ class Wire:
 
     def _write(self) -> None:
         try:
-            written = os.writev(self._ends.writer, [*islice(self._queue, _AT_ONCE)])
+            queue = self._queue
+            some = queue if len(queue) <= _AT_ONCE else [*islice(queue, _AT_ONCE)]
+            written = os.writev(self._ends.writer, some)
         except BlockingIOError:
             written = 0
         except BrokenPipeError:
             # Not now: our owner may be in the middle of something. Its last words may be unread.
             self._broken = True
-            self._unblock()
             self._forget()
             self._loop.call_soon(self.finish, "it stopped reading")
             return
         self.buffered -= written
         if not self.buffered:
-            self._unblock()
-            self._forget()
+            self._queue.clear()
+            if self._blocked:
+                self._unblock()
             return
         while written >= len(self._queue[0]):
             written -= len(self._queue.popleft())
@@ -143,11 +145,12 @@ class Wire:
             self._loop.add_writer(self._ends.writer, self._write)
 
     def _unblock(self) -> None:
-        if self._blocked:
-            self._blocked = False
-            self._loop.remove_writer(self._ends.writer)
+        self._blocked = False
+        self._loop.remove_writer(self._ends.writer)
+        self._emptied.set()
 
     def _forget(self) -> None:
         self._queue.clear()
         self.buffered = 0
-        self._emptied.set()
+        if self._blocked:
+            self._unblock()

@@ -4,13 +4,15 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import psutil
 import pytest
 from listener import Listener
+from mock_api import MockApi
+from place import until
 
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Backend, Broken, Setting, Unavailable
@@ -22,8 +24,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "extract": {},
     "echo": {"delay": "20ms", "concurrency": 4},
     "command": {"command": [sys.executable, str(ANSWERER)], "ready": True, "concurrency": 4},
+    "anthropic": {"model": "mock"},
+    "openai": {"model": "mock"},
 }
-SERVED = ["command"]  # those with a service behind them, that refuses what begins with `refused`
+MODELS = {"anthropic": "", "openai": "/v1"}  # where each finds its API in the mocked service
+SERVED = [
+    "command",
+    *MODELS,
+]  # those with a service behind them, that refuses what begins with `refused`
 Build = Callable[[], Backend]
 
 
@@ -32,12 +40,21 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def api() -> Iterator[MockApi]:
+    with MockApi() as api:
+        yield api
+
+
 @pytest.fixture
-def build(name: str, tmp_path: Path) -> Build:
+def build(name: str, tmp_path: Path, api: MockApi) -> Build:
     notes = tmp_path / "notes.md"
     words = ["alpha", "bravo", "charlie", "delta"]
     notes.write_text("\n\n".join(f"# About {word}\n\nThe {word} is here." for word in words))
-    setting = Setting(shard="main", root=tmp_path, context=[notes], options=OPTIONS[name])
+    options = dict(OPTIONS[name])
+    if name in MODELS:
+        options["base_url"] = api.url + MODELS[name]
+    setting = Setting(shard="main", root=tmp_path, context=[notes], options=options)
     return lambda: open_backend(name, setting)
 
 
@@ -149,7 +166,8 @@ def test_thirty_lives_leave_no_child_and_no_descriptor(build: Build) -> None:
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(30):
             await life()
-        assert len(os.listdir("/proc/self/fd")) == before
+        # The mocked service is in this process too, and lets go a moment later.
+        until(lambda: len(os.listdir("/proc/self/fd")) <= before, what="all to be closed")
         assert not psutil.Process().children(recursive=True)
 
     asyncio.run(scene())

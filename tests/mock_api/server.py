@@ -1,12 +1,13 @@
 """The HTTP side: kept connections, chunks, faults on the way, and the controls of a test."""
 
 import json
+import select
 import socket
 import struct
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
 from typing import Any
@@ -53,6 +54,9 @@ class MockApi(ThreadingHTTPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
+        for kept in list(self.open):
+            with suppress(OSError):  # it has gone at the same moment
+                kept.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that has gone; anything else is an error of the mock."""
@@ -146,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Behave badly before the first byte of an answer; False when there is to be one."""
         self._wait(300 if "slow" in moods else moods.number("delay"))
         if "hang" in moods:
-            self.server.closing.wait()
+            self._linger()
             self.close_connection = True
         elif "reset" in moods:
             self._reset()
@@ -176,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _spoilt(self, api: ModuleType, moods: Moods) -> bool:
         """Spoil a stream that has begun; False when it shall go on."""
         if "stall" in moods:
-            self.server.closing.wait()
+            self._linger()
         elif "drop" in moods:
             self.wfile.write(b"ff\r\nda")  # half a chunk
             self.wfile.flush()
@@ -210,6 +214,12 @@ class _Handler(BaseHTTPRequestHandler):
         linger = struct.pack("ii", 1, 0)
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close_connection = True
+
+    def _linger(self) -> None:
+        """Do nothing until the client gives up."""
+        while not self.server.closing.is_set():
+            if select.select([self.connection], [], [], 0.02)[0]:
+                return
 
     def _wait(self, milliseconds: float) -> None:
         if milliseconds:

@@ -33,7 +33,7 @@ class Joined:
         self.to_client, self.to_server = bytearray(), bytearray()
         self.server = ServerSession(
             EPOCH,
-            lambda head, payload: self.to_client.extend(head + payload),
+            lambda head, payload, last: self.to_client.extend(head + payload),
             max_payload=server_max,
             counts=Counts(),
             pid=11,
@@ -42,7 +42,7 @@ class Joined:
         )
         self.client = ClientSession(
             EPOCH,
-            lambda head, payload: self.to_server.extend(head + payload),
+            lambda head, payload, last: self.to_server.extend(head + payload),
             max_payload=client_max,
             counts=Counts(),
         )
@@ -277,7 +277,7 @@ def test_every_move_that_is_not_in_the_table_raises_and_changes_nothing(state, k
     for side, sender in product(Side, Side):
         joined = Joined()
         session = joined.server if side is Side.SERVER else joined.client
-        session.state = state
+        session._enter(state)
         if (state, sender, kind) in MOVES or (state is State.CLOSED and sender is not side):
             continue
         if sender is side:

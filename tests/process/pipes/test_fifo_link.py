@@ -100,8 +100,10 @@ async def test_a_draining_server_gives_no_credits_to_a_client_that_joins(folder)
 
 
 @on_loop
-async def test_frames_of_one_turn_go_out_in_two_writes_the_first_at_once(folder, monkeypatch):
-    answerer = await Answerer(folder, credits=9).start()
+async def test_frames_of_one_turn_go_out_in_two_writes_the_first_and_the_last_at_once(
+    folder, monkeypatch
+):
+    answerer = await Answerer(folder, credits=10).start()
     asker = await Asker(folder).connect()
     writes, writev = [], os.writev
 
@@ -121,6 +123,35 @@ async def test_frames_of_one_turn_go_out_in_two_writes_the_first_at_once(folder,
     assert writes == [2, 14]  # the server has not said a word since: this may wait for the turn
     await until(lambda: len(answerer.told(link.RequestReceived)) == 9)
     assert writes == [2, 14, 2]
+    asker.client.request(10, b"x")
+    assert writes == [2, 14, 2, 2]  # no credit is left, so nothing can follow
+    await until(lambda: len(answerer.told(link.RequestReceived)) == 10)
+    writes.clear()
+    for request_id in range(1, 11):
+        answerer.server.reply(request_id, b"y")
+        assert writes == ([2] if request_id < 10 else [2, 18])  # no request is left in hand
+    await until(lambda: len(asker.told(link.ReplyReceived)) == 10)
+    assert writes == [2, 18]
+    asker.client.close()
+    await answerer.server.close()
+
+
+@on_loop
+async def test_answers_to_requests_that_came_together_go_out_together(folder, monkeypatch):
+    answerer = await Answerer(folder, credits=9).start()
+    asker = await Asker(folder).connect()
+    writes, writev = [], os.writev
+
+    def counting(descriptor, buffers):
+        writes.append(len(buffers))
+        return writev(descriptor, buffers)
+
+    monkeypatch.setattr(wire.os, "writev", counting)
+    for request_id in range(1, 10):
+        asker.client.request(request_id, b"x")
+    await until(lambda: len(asker.told(link.ReplyReceived)) == 9)
+    # Each is the only one in hand when it is answered, but the others were there to be read.
+    assert sorted(writes) == [2, 2, 16, 16]
     asker.client.close()
     await answerer.server.close()
 

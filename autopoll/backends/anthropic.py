@@ -1,0 +1,39 @@
+"""The backend `anthropic`: a model of Anthropic, or of who speaks its Messages API.
+
+What speaks to the library stands in messages_api.py, which is imported when the backend starts.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from autopoll.backends.contract import Setting
+from autopoll.backends.keys import Login
+from autopoll.backends.libraries import need
+from autopoll.backends.line import Service
+from autopoll.backends.options import read_options
+from autopoll.backends.remote import Remote, RemoteOptions
+
+WINDOW = 200_000  # tokens, as long as the service does not tell another
+
+
+class AnthropicOptions(RemoteOptions, frozen=True, kw_only=True):
+    """What `anthropic` can be told in autopoll.toml."""
+
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 8192  # the API insists on a number
+    key_env: Annotated[str, msgspec.Meta(min_length=1)] = "ANTHROPIC_API_KEY"
+
+
+class Anthropic(Remote):
+    """One kept client of the Messages API."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._own = options = read_options(setting, AnthropicOptions)
+        need(setting.shard, "anthropic", (2,))
+        super().__init__(setting, options, window=WINDOW, address="ANTHROPIC_BASE_URL")
+
+    def connect(self, login: Login) -> Service:
+        """Return a new client."""
+        from autopoll.backends.messages_api import Messages
+
+        return Messages(self._own, login)

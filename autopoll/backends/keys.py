@@ -1,0 +1,104 @@
+"""The key of a service: from a private file or the environment, and never anywhere else.
+
+It is neither an option itself, nor an argument, nor part of any text: what a service says about it
+goes through `Key.hidden` before anybody sees it.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from autopoll.backends.contract import Setting
+from autopoll.errors import ConfigError
+from autopoll.redact import redact
+
+_LARGEST = 65_536  # bytes; a file of several lines is refused anyway
+_SHORT = 8  # a shorter word may stand in any text by chance
+
+
+class Key:
+    """A key that does not show itself."""
+
+    def __init__(self, value: str, origin: str) -> None:
+        self.value = value
+        self.origin = origin  # what to name when it is refused
+
+    def __repr__(self) -> str:
+        return f"<key from {self.origin}>"
+
+    def hidden(self, text: str) -> str:
+        """Return a text that holds neither the key nor any other that is known by its form."""
+        if len(self.value) >= _SHORT:
+            text = text.replace(self.value, "[key]")
+        return redact(text)
+
+
+class Login(NamedTuple):
+    """What a client needs to get in: the key, and where; None is the library's own address."""
+
+    key: Key
+    base_url: str | None
+
+
+NO_KEY = Key("none", "nowhere")  # for services of one's own; the libraries insist on some word
+
+
+def read_key(
+    setting: Setting, key_file: str | None, key_env: str, environ: Mapping[str, str] = os.environ
+) -> Key | None:
+    """Return the key in the file if one is named, else in the variable; None when there is none.
+
+    Raises ConfigError when the file is missing, a symlink, somebody else's or open to others, or
+    when what it holds cannot be a key.
+    """
+    if key_file is not None:
+        option = f"shards.{setting.shard}.options.key_file"
+        path = (setting.root / Path(key_file).expanduser()).absolute()
+        text, origin = _private_text(path, option), f"file {path}"
+    else:
+        option = f"shards.{setting.shard}.options.key_env"
+        text, origin = environ.get(key_env, ""), f"variable {key_env}"
+    value = text.strip()
+    if not value:
+        if key_file is None:
+            return None
+        raise ConfigError(f"{option}: {origin} is empty", "Put the key into it.")
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        # A client would put it into the text of its error.
+        raise ConfigError(
+            f"{option}: {origin} holds no key, but several words, lines or odd characters",
+            "Put the key into it and nothing else.",
+        )
+    return Key(value, origin)
+
+
+def _private_text(path: Path, option: str) -> str:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe must not hold us
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        link = error.errno == errno.ELOOP
+        why = "is a symbolic link" if link else f"cannot be read: {error.strerror}"
+        raise ConfigError(
+            f"{option}: {path} {why}", "Name a file of your own that holds the key, mode 0600."
+        ) from error
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise ConfigError(f"{option}: {path} is not a regular file")
+        if facts.st_uid != os.geteuid():
+            raise ConfigError(
+                f"{option}: {path} belongs to user {facts.st_uid}, not to you ({os.geteuid()})",
+                "Make it your own.",
+            )
+        if facts.st_mode & 0o077:
+            raise ConfigError(
+                f"{option}: {path} is open to others (mode {stat.S_IMODE(facts.st_mode):04o})",
+                f"Run: chmod 600 '{path}' (and renew the key: others may have read it)",
+            )
+        return os.read(descriptor, _LARGEST).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)

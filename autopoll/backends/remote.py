@@ -1,0 +1,254 @@
+"""A model behind an HTTP API: one kept client, deadlines of our own, pieces as they come.
+
+What differs from library to library, its events and its errors, is a `Service` (see line.py); what
+the model says is taken in by a `Speech`. A service that saw an error is used no more: the next
+question gets a new one.
+"""
+
+import asyncio
+import logging
+import os
+from abc import ABC, abstractmethod
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import msgspec
+
+from autopoll.backends.context import Context
+from autopoll.backends.contract import (
+    Broken,
+    Permanent,
+    Report,
+    Retriable,
+    Setting,
+    Unanswered,
+    Unavailable,
+)
+from autopoll.backends.keys import NO_KEY, Login, read_key
+from autopoll.backends.line import Line, Service
+from autopoll.backends.options import Options
+from autopoll.backends.prompt import Measure, Prompt, Turn
+from autopoll.backends.refusals import unreachable
+from autopoll.backends.speech import Speech
+from autopoll.errors import ConfigError
+from autopoll.request import Reply, Request
+from autopoll.timing import Duration
+
+CHECK_S = 20.0  # for the free call at the start
+
+_log = logging.getLogger(__name__)
+
+
+class RemoteOptions(Options, frozen=True, kw_only=True):
+    """What every backend with a model behind an API can be told in autopoll.toml."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    context_tokens: Annotated[int, msgspec.Meta(ge=500)] | None = None
+    window: Annotated[int, msgspec.Meta(ge=1000)] | None = None
+    instructions: str = ""
+    key_env: Annotated[str, msgspec.Meta(min_length=1)]
+    key_file: str | None = None
+    base_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s]")] | None = None
+    body: dict[str, Any] = msgspec.field(default_factory=dict)  # added to each request as it is
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
+    stall_timeout: Duration = Duration(60)
+
+
+class Remote(ABC):
+    """The backend; a subclass has its own options and knows how to connect."""
+
+    def __init__(
+        self, setting: Setting, options: RemoteOptions, *, window: int, address: str
+    ) -> None:
+        """Check the options; raise ConfigError.
+
+        `window` is the model's, in tokens, as long as the service does not tell another; `address`
+        is the variable that the library looks at when there is no `base_url`.
+        """
+        self.concurrency = options.concurrency
+        self.dropped = 0  # citations of what is not there
+        self._options = options
+        self._setting = setting
+        self._shard = setting.shard
+        self._address = address
+        self._window = options.window or window
+        self._context = Context(setting)
+        self._prompt: Prompt | None = None
+        self._line: Line | None = None
+        self._limits: set[asyncio.Timeout] = set()  # of the questions under way
+        if (options.context_tokens or 0) + (options.max_tokens or 0) >= self._window and (
+            options.window is not None
+        ):
+            raise ConfigError(
+                f"shards.{setting.shard}.options: context_tokens and max_tokens do not fit into "
+                f"the window of {self._window:,} tokens",
+                "Lower them; a question must fit in as well.",
+            )
+        read_key(setting, options.key_file, options.key_env)
+
+    @abstractmethod
+    def connect(self, login: Login) -> Service:
+        """Return a new client; called in a thread first, because it imports a library."""
+
+    async def start(self) -> None:
+        """Read the context, and make sure by a call without cost that the service lets us in."""
+        if self._prompt is not None:
+            return
+        line = Line(await asyncio.to_thread(self._connected))
+        try:
+            window = await self._check(line.service)
+            prompt = Prompt(
+                self._context,
+                self._shard,
+                window=self._options.window or window or self._window,
+                context_tokens=self._options.context_tokens,
+                instructions=self._options.instructions,
+            )
+            await prompt.look()
+        except BaseException:
+            await line.close()
+            raise
+        self._prompt, self._line = prompt, line
+
+    async def answer(self, request: Request, report: Report) -> Reply:
+        """Ask the model and pass its words on as they come."""
+        turn = await self._started().ask(request.question, request.context_file)
+        said = Speech(report)
+        line = self._open_line()
+        try:
+            await self._listen(line, turn, said)
+        except Unanswered as error:
+            error.usage = said.usage
+            raise
+        finally:
+            await line.let_go()
+        reply = said.reply(turn, self._options.max_tokens)
+        self._count_dropped(said.dropped)
+        return reply
+
+    async def probe(self) -> None:
+        """Raise Broken unless started; it asks nobody, for that might cost or take long."""
+        self._started()
+
+    async def measure(self) -> Measure:
+        """Return how large the context is, counted by the service where it counts for nothing."""
+        prompt = self._started()
+        await prompt.look()
+        size = prompt.size()
+        if not size.whole:
+            return size
+        line = self._open_line()
+        try:
+            turn = await prompt.ask("?")
+            async with asyncio.timeout(CHECK_S):
+                tokens = await line.service.count(turn)
+        except TimeoutError:
+            tokens = None
+        except line.service.errors as error:
+            self._retire(line)
+            _log.info("shard %s: %s", self._shard, line.service.failure(error))
+            tokens = None
+        finally:
+            await line.let_go()
+        return size if tokens is None else msgspec.structs.replace(size, tokens=tokens, exact=True)
+
+    async def stop(self) -> None:
+        """End what is under way and close the connections."""
+        prompt, self._prompt = self._prompt, None
+        line, self._line = self._line, None
+        now = asyncio.get_running_loop().time()
+        for limit in self._limits:
+            limit.reschedule(now)
+        if prompt is not None:
+            prompt.close()
+        if line is not None:
+            await line.close()
+
+    # --- the service
+
+    def _started(self) -> Prompt:
+        if self._prompt is None:
+            raise Broken(f"the backend of shard {self._shard} is not started")
+        return self._prompt
+
+    async def _check(self, service: Service) -> int | None:
+        """Return the model's window, if the service tells it; raise what would hit everybody."""
+        try:
+            async with asyncio.timeout(CHECK_S):
+                return await service.check()
+        except TimeoutError:
+            failure: Unanswered = unreachable(f"no answer within {CHECK_S:g} s")
+        except Permanent as error:
+            failure = error
+        except service.errors as error:
+            failure = service.failure(error)
+        if isinstance(failure, Permanent):
+            raise Broken(failure.what, failure.mend)
+        if isinstance(failure, Unavailable) and failure.kind in ("credentials", "overloaded"):
+            raise failure
+        _log.info("shard %s: the first call: %s", self._shard, failure)
+        return None
+
+    def _connected(self) -> Service:
+        """Return a new client; raise Unavailable when there is no key, or none any more."""
+        options = self._options
+        try:
+            key = read_key(self._setting, options.key_file, options.key_env)
+        except ConfigError as error:
+            raise Unavailable(error.what, error.mend, kind="credentials") from error
+        base_url = options.base_url or os.environ.get(self._address) or None
+        if key is None and base_url is None:
+            raise Unavailable(
+                f"there is no key: {options.key_env} is not set",
+                "Set it where `autopoll up` is run, or name a file of it with `key_file`.",
+                kind="credentials",
+            )
+        return self.connect(Login(key or NO_KEY, base_url))
+
+    def _open_line(self) -> Line:
+        self._started()
+        if self._line is None:
+            self._line = Line(self._connected())
+        self._line.users += 1
+        return self._line
+
+    def _retire(self, line: Line) -> None:
+        line.spoilt = True
+        if self._line is line:
+            self._line = None
+
+    async def _listen(self, line: Line, turn: Turn, said: Speech) -> None:
+        """Take in the stream; nothing for `stall_timeout`, from the very first moment, ends it."""
+        loop, patience = asyncio.get_running_loop(), self._options.stall_timeout
+        limit = asyncio.timeout(patience)
+        try:
+            async with limit, aclosing(line.service.stream(turn)) as events:
+                self._limits.add(limit)
+                async for event in events:
+                    said.take(event)
+                    if self._prompt is not None:
+                        limit.reschedule(loop.time() + patience)
+            if said.end.how == "":
+                raise Retriable(f"the stream ended in the middle, {said.so_far}")
+        except TimeoutError as error:
+            self._retire(line)
+            silence = f"the service fell silent for {patience:g} s, {said.so_far}"
+            raise self._unless_stopped(Retriable(silence)) from error
+        except Unanswered:
+            self._retire(line)
+            raise
+        except line.service.errors as error:
+            self._retire(line)
+            raise self._unless_stopped(line.service.failure(error)) from error
+        finally:
+            self._limits.discard(limit)
+
+    def _unless_stopped(self, failure: Unanswered) -> Unanswered:
+        stopped = self._prompt is None
+        return Broken(f"the backend of shard {self._shard} was stopped") if stopped else failure
+
+    def _count_dropped(self, number: int) -> None:
+        if number:
+            self.dropped += number
+            _log.info("shard %s: dropped %d citations that do not hold", self._shard, number)
