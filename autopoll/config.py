@@ -3,12 +3,13 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from autopoll.address import Address
 from autopoll.errors import ConfigError, UsageError
 from autopoll.home import Home, instance_name
 from autopoll.size import Size
@@ -18,6 +19,8 @@ SHARD_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 OVERRIDE_PREFIX = "AUTOPOLL_"
 STOP_WAIT_S = 30  # stopwaitsecs of every program in conf/supervisord.conf
 LEAST_MEMORY = 64_000_000  # a worker with nothing in it has 31 MB
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9a-fA-F:.]+\]", re.ASCII)
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]{1,260}", re.ASCII)
 LEAST_AGE_S = 5  # what exits within startsecs counts for supervisord as a failed start
 
 
@@ -66,6 +69,25 @@ class ShardSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     options: dict[str, Any] = {}
 
 
+class GatewaySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether and where programs and agents are served over HTTP, and how much of each."""
+
+    enabled: bool = False
+    listen: str = "127.0.0.1:8765"
+    allow_remote: bool = False
+    allowed_hosts: list[str] = []
+    allowed_origins: list[str] = []
+    max_body: Size = Size(1_000_000)
+    max_connections: int = 512
+    max_wait: Duration = Duration(300)
+    client_timeout: Duration = Duration(20)
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return Address.parse(self.listen)
+
+
 class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one home."""
 
@@ -73,6 +95,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bridge: BridgeSection = BridgeSection()
     delivery: DeliverySection = DeliverySection()
     access: AccessSection = AccessSection()
+    gateway: GatewaySection = GatewaySection()
 
     def instances(self) -> dict[str, str]:
         """Return worker name -> shard for every instance there should be."""
@@ -167,6 +190,46 @@ def _check(config: Config, origin: str) -> None:
         )
     if access.rate_per_second <= 0 or access.rate_burst < 1:
         refuse("access", "leaves no message at all", "rate_per_second > 0, rate_burst >= 1.")
+    _check_gateway(config.gateway, refuse)
+
+
+def _check_gateway(gateway: GatewaySection, refuse: Callable[[str, str, str], None]) -> None:
+    if gateway == GatewaySection():
+        return
+    try:
+        local = gateway.address.is_local
+    except UsageError as error:
+        refuse("gateway.listen", f"is no address: {error.what}", error.mend)
+    else:
+        if not (local or gateway.allow_remote):
+            refuse(
+                "gateway.listen",
+                f"is {gateway.listen}, which other machines can reach",
+                "Listen on 127.0.0.1 or a unix socket; or set allow_remote = true, "
+                "and make a token with: autopoll gateway token",
+            )
+    for host in gateway.allowed_hosts:
+        if not _HOST.fullmatch(host):
+            refuse(
+                "gateway.allowed_hosts",
+                f"holds {host!r}, which is no host name",
+                "Write names without a port: autopoll.example.org",
+            )
+    for origin in gateway.allowed_origins:
+        if not _ORIGIN.fullmatch(origin):
+            refuse(
+                "gateway.allowed_origins",
+                f"holds {origin!r}, which is no origin",
+                "Write scheme, name and port as browsers send them: https://app.example.org",
+            )
+    if not 1024 <= gateway.max_body <= 64 * 1024 * 1024:
+        refuse("gateway.max_body", f"is {gateway.max_body}", "Allowed: 1KiB to 64MiB.")
+    if not 1 <= gateway.max_connections <= 10_000:
+        refuse("gateway.max_connections", f"is {gateway.max_connections}", "Allowed: 1 to 10000.")
+    if not 1 <= gateway.max_wait <= 3600:
+        refuse("gateway.max_wait", "is out of range", "Allowed: 1s to 1h.")
+    if not 0.1 <= gateway.client_timeout <= 600:
+        refuse("gateway.client_timeout", "is out of range", "Allowed: 100ms to 10m.")
 
 
 def _override(raw: dict[str, Any], name: str, value: str) -> None:

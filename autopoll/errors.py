@@ -87,6 +87,10 @@ class RateLimited(AutopollError):
         self.wait_ms = wait_ms
 
 
+class KeyReused(UsageError):
+    """A key that stands for one message was given with another."""
+
+
 class BadQuery(AutopollError):
     """A message that asks to be answered but cannot be read as a question."""
 

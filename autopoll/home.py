@@ -71,6 +71,11 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.var / "credentials"
 
     @cached_property
+    def operator_token(self) -> Path:
+        """The digest of the operator's token (0600)."""
+        return self.var / "operator.token"
+
+    @cached_property
     def locks(self) -> Path:
         """Lock files; never deleted, because deleting a lock that someone holds splits it."""
         return self.var / "lock"

@@ -17,7 +17,7 @@ import msgspec
 
 from autopoll import credentials
 from autopoll.bridge import open_bridge
-from autopoll.bridge.contract import Bridge, Limits, Message, Presence, QueryState
+from autopoll.bridge.contract import Bridge, Key, Limits, Message, Presence, QueryState, Sent
 from autopoll.config import Config
 from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import Home, socket_path
@@ -130,16 +130,41 @@ class Service:
         """
         for question in questions:
             _check_question(question)
-        conversation, token = self._own_session(shard)
-        session = self.bridge.authenticate(conversation, token)
-        envelope = {"lane": "own", **({"waiter": waiter.name} if waiter else {})}
-        metadata = msgspec.json.encode(envelope | ({"canary": True} if canary else {})).decode()
-        texts = [
-            write_query(question, f"q-{os.urandom(8).hex()}", context_file)
-            for question in questions
-        ]
+        conversation, session = self.own_session(shard)
+        metadata = _envelope(waiter, canary=canary)
+        texts = [write_query(question, _query_id(), context_file) for question in questions]
         ids = self.bridge.send(conversation, session, texts, [metadata] * len(texts))
         return Asked(ids=ids, heard=self.is_listening())
+
+    def ask_once(
+        self,
+        question: str,
+        conversation: str,
+        session: str,
+        *,
+        context_file: str | None = None,
+        waiter: Ringable | None = None,
+        key: Key | None = None,
+    ) -> Sent:
+        """Store a proven session's question to its partner, once for each key.
+
+        Raises as `ask` does, KeyReused, and UsageError when no shard answers the partner.
+        """
+        _check_question(question)
+        partner = "b" if session == "a" else "a"
+        if (conversation, partner) not in self.bridge.routes():
+            raise UsageError(
+                f"no shard answers session {partner} of {conversation}",
+                f"Have one answer it: autopoll serve {conversation} --session {partner}",
+            )
+        text, metadata = write_query(question, _query_id(), context_file), _envelope(waiter)
+        if key:
+            sent = self.bridge.send_once(conversation, session, text, metadata, key)
+        else:
+            [number] = self.bridge.send(conversation, session, [text], [metadata])
+            sent = Sent(id=number, fresh=True)
+        self.wake()
+        return sent
 
     def result(self, message_id: int) -> Result:
         """Return how a question stands, consuming nothing; raise NotFound."""
@@ -285,8 +310,11 @@ class Service:
             kept.tokens[conversation][session] = token
             return True
 
-    def _own_session(self, shard: str) -> tuple[str, str]:
-        """Return the home's own conversation with a shard and the token to it."""
+    def own_session(self, shard: str) -> tuple[str, str]:
+        """Return the home's own conversation with a shard and its session there, proven.
+
+        Raises NotFound for an unknown shard, and AccessDenied.
+        """
         if shard not in self.config.shards:
             raise NotFound(
                 f"there is no shard {shard!r}", f"There are: {', '.join(self.config.shards)}."
@@ -297,7 +325,7 @@ class Service:
             raise NotFound(
                 f"shard {shard} has no conversation yet", f"Run: autopoll init '{self.home.root}'"
             )
-        return conversation, kept.token(conversation, "a")
+        return conversation, self.bridge.authenticate(conversation, kept.token(conversation, "a"))
 
 
 def _follow(follower: Follower, attempt: int, waiter: Waiter, seconds: float) -> bool:
@@ -363,6 +391,16 @@ def read_token(path: Path) -> str:
     if not text.strip():
         raise UsageError(f"{path} holds no token: it is empty")
     return text.strip()
+
+
+def _query_id() -> str:
+    return f"q-{os.urandom(8).hex()}"
+
+
+def _envelope(waiter: Ringable | None, *, canary: bool = False) -> str:
+    """Return the metadata of a question: a lane of its own, and whom to ring."""
+    envelope = {"lane": "own", **({"waiter": waiter.name} if waiter else {})}
+    return msgspec.json.encode(envelope | ({"canary": True} if canary else {})).decode()
 
 
 def _check_question(question: str) -> None:

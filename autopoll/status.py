@@ -152,6 +152,7 @@ def status(home: Home, config: Config) -> Status:
         supervisord == "running"
         and queue is not None
         and by_name["poller"].ready
+        and (not config.gateway.enabled or by_name["gateway"].ready)
         and all(shard.ready and not shard.paused for shard in shards)
     )
     return Status(
@@ -196,6 +197,8 @@ def _processes(home: Home, config: Config, programs: dict[str, Program]) -> list
     beats = {beat.name: beat for beat in read_all(home.beats)}
     expected = {"poller": "poller", "watchdog": "watchdog"}
     expected |= dict.fromkeys(config.instances(), "worker")
+    if config.gateway.enabled:
+        expected["gateway"] = "gateway"
     expected |= {name: beat.role for name, beat in beats.items() if is_alive(beat)}
     return [
         _process(home, name, role, beats.get(name), programs.get(name))

@@ -43,6 +43,8 @@ LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and ke
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
 READY = (State.IDLE, State.BUSY)
 
+GATEWAY = "gateway"
+
 Report = Callable[[str], None]
 
 
@@ -116,7 +118,7 @@ def down(home: Home, config: Config, report: Report) -> bool:
         except SupervisorError as error:
             report(f"supervisord does not answer ({error.what}), terminating it")
             os.kill(holder, signal.SIGTERM)
-        # Three programs stop one after another, each within STOP_WAIT_S at the worst.
+        # The groups of programs stop one after another, each within STOP_WAIT_S at the worst.
         if not _until(lambda: holder_of(lock) is None, 3 * STOP_WAIT_S):
             report("supervisord does not end, killing it")
             os.kill(holder, signal.SIGKILL)
@@ -188,7 +190,8 @@ def environment(inherited: Mapping[str, str], config: Config) -> dict[str, str]:
 
 
 def write_shards(home: Home, config: Config) -> None:
-    """Write a program file for each instance that conf/supervisord.conf does not name itself."""
+    """Write a program file for each instance that conf/supervisord.conf does not name itself, and
+    for the gateway."""
     home.shards_d.mkdir(mode=0o700, exist_ok=True)
     template = worker_program(home)
     wanted: dict[str, list[str]] = {}
@@ -200,6 +203,12 @@ def write_shards(home: Home, config: Config) -> None:
         text = text.replace("--shard main --instance 1", f"--shard {shard} --instance {number}")
         text = text.replace("%(here)s/../var/log/worker.", f"%(here)s/../../var/log/{name}.")
         wanted.setdefault(f"{shard}.conf", []).append(text)
+    if config.gateway.enabled:
+        text = template.replace("[program:worker]", f"[program:{GATEWAY}]")
+        text = text.replace("worker --home . --shard main --instance 1", f"{GATEWAY} --home .")
+        text = text.replace("priority = 20", "priority = 40")  # up last, down first: it only asks
+        text = text.replace("%(here)s/../var/log/worker.", f"%(here)s/../../var/log/{GATEWAY}.")
+        wanted[f"@{GATEWAY}.conf"] = [text]  # a name that no shard can have
     for old in home.shards_d.glob("*.conf"):
         if old.name not in wanted:
             old.unlink()
@@ -230,6 +239,7 @@ def clear_leftovers(home: Home, patience: float) -> int:
 def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], str]) -> None:
     """Wait until every role beats and is ready; raise Down with what is known of a failure."""
     names = ["watchdog", *config.instances(), "poller"]
+    names += [GATEWAY] if config.gateway.enabled else []
     reported = ""
 
     def missing() -> list[str]:

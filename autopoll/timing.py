@@ -53,6 +53,15 @@ def utc_iso(offset_s: float = 0.0) -> str:
     return moment.replace(tzinfo=None).isoformat()
 
 
+def parse_utc_ms(text: str | None) -> int | None:
+    """Return a naive UTC ISO string as milliseconds; None when it is none."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
 def backoff_ms(attempt: int, *, base_ms: int = 200, cap_ms: int = 30_000) -> int:
     """Return how long to wait after the given failed attempt (from 1), with jitter.
 

@@ -113,6 +113,24 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     read: bool
 
 
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that a sender gives to one message, so that repeating it sends nothing twice.
+
+    `scope` is whose names they are; `digest` tells the message from another one.
+    """
+
+    scope: str
+    name: str
+    digest: bytes
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that is stored; not `fresh` when it was before, under the same key."""
+
+    id: int
+    fresh: bool
+
+
 class Presence(msgspec.Struct, frozen=True, kw_only=True):
     """What a session last said of itself; `alive` as legacy partners see it (for 120 s)."""
 
@@ -154,6 +172,25 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     def tokens(self) -> int:
         """All of them: what is read from a cache is cheaper, and not free."""
         return self.input_tokens + self.output_tokens + self.cached_tokens
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """Questions of one shard that wait in one state; `oldest_at` is when the first was sent."""
+
+    shard: str
+    state: str  # sent | queued | ready | leased
+    count: int
+    oldest_at: int
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """A question that has its answer, as it is counted; `number` grows with each."""
+
+    number: int
+    shard: str
+    state: str  # done | dead
+    latency_ms: int
+    attempts: int
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,6 +269,19 @@ class Bridge(Protocol):
         """
         ...
 
+    def whose(self, token: str) -> str | None:
+        """Return the conversation that a token was made for, which proves nothing yet.
+
+        Tokens that another bridge program made are not found: they are kept in the clear, and
+        looking one up would tell by the time taken how much of it was right.
+        """
+        ...
+
+    def deny(self, conversation: str | None, why: str) -> None:
+        """Audit a refusal: one line a minute for each conversation, or else each `why`, of which
+        there must be few."""
+        ...
+
     def audit(
         self, conversation: str | None, session: str | None, action: str, details: str
     ) -> None:
@@ -249,6 +299,16 @@ class Bridge(Protocol):
         refused costs nothing. Raises
         NotFound, RateLimited, UsageError (too large, more at once than the budget ever holds, or
         metadata that is not a JSON object).
+        """
+        ...
+
+    def send_once(
+        self, conversation: str, session: str, text: str, metadata: str | None, key: Key
+    ) -> Sent:
+        """Store a message and its key in one commit; under a known key, return what it stands for.
+
+        A key is remembered for a day. Raises as `send` does, and KeyReused when the key stands for
+        something else.
         """
         ...
 
@@ -379,6 +439,14 @@ class Bridge(Protocol):
 
     def spent(self, day: str) -> dict[str, Spent]:
         """Return what each shard has cost on a UTC day ("2026-03-01"); one SELECT."""
+        ...
+
+    def backlog(self) -> list[Backlog]:
+        """Return what waits, by shard and state, also what nobody has enrolled yet."""
+        ...
+
+    def finished(self, after: int, limit: int) -> list[Finished]:
+        """Return the next questions finished beyond a number, at most `limit`, in order."""
         ...
 
     def dead(self) -> list[DeadLetter]:

@@ -18,6 +18,7 @@ from autopoll.bridge.contract import (
     Bridge,
     Delivery,
     Failed,
+    Key,
     Limits,
     Outcome,
     Presence,
@@ -30,6 +31,7 @@ from autopoll.errors import (
     AccessDenied,
     AlreadyRunning,
     BridgeError,
+    KeyReused,
     NotFound,
     RateLimited,
     UsageError,
@@ -1165,3 +1167,124 @@ def test_a_batch_that_is_not_kept_costs_nothing(store: SqliteStore) -> None:
     store.foreign("DROP TRIGGER no")
     settle(bridge, costing(answered(delivery), USED))
     assert bridge.spent("2027-01-15")["main"].answers == 1
+
+
+# --- keys
+
+
+def key(name: str = "k", digest: bytes = b"1", scope: str = "me") -> Key:
+    return Key(scope=scope, name=name, digest=digest)
+
+
+def test_what_is_sent_twice_under_a_key_is_there_once(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    first = bridge.send_once(conversation, "a", "one", OWN, key())
+    again = bridge.send_once(conversation, "a", "one", OWN, key())
+    assert (again.id, again.fresh, first.fresh) == (first.id, False, True)
+    assert [each.text for each in take(bridge)] == ["one"]
+
+
+def test_a_key_that_stands_for_another_message_is_refused(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    first = bridge.send_once(conversation, "a", "one", None, key())
+    with pytest.raises(KeyReused, match="another message"):
+        bridge.send_once(conversation, "a", "two", None, key(digest=b"2"))
+    other = bridge.send_once(conversation, "a", "two", None, key(digest=b"2", scope="you"))
+    assert other.fresh and other.id != first.id
+    assert len(bridge.messages(conversation=conversation)) == 2
+
+
+def test_a_key_is_not_kept_when_its_message_is_refused(store: SqliteStore) -> None:
+    bridge = store.open(rate_per_s=1, rate_burst=1)
+    conversation = talk(bridge)
+    ask(bridge, conversation, "spent")
+    with pytest.raises(RateLimited):
+        bridge.send_once(conversation, "a", "one", None, key())
+    store.clock.now += 2000
+    assert bridge.send_once(conversation, "a", "one", None, key()).fresh
+    store.clock.now += 1
+    assert not bridge.send_once(conversation, "a", "one", None, key()).fresh, "repeating is free"
+
+
+def test_a_key_is_forgotten_after_a_day(bridge: Bridge, store: SqliteStore) -> None:
+    conversation = talk(bridge)
+    first = bridge.send_once(conversation, "a", "one", None, key())
+    store.clock.now += 24 * 3600 * 1000 - 1
+    assert not bridge.send_once(conversation, "a", "one", None, key()).fresh
+    store.clock.now += 1
+    assert bridge.send_once(conversation, "a", "one", None, key()).id != first.id
+    store.clock.now += 25 * 3600 * 1000
+    bridge.send_once(conversation, "a", "two", None, key("other"))
+    assert store.foreign("SELECT name FROM keys") == [("other",)]
+
+
+# --- who a token belongs to, and who was refused
+
+
+def test_a_token_leads_to_its_conversation_and_a_foreign_one_does_not(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    tokens = bridge.create_conversation("asker", "shard")
+    assert bridge.whose(tokens.a) == bridge.whose(tokens.b) == tokens.conversation
+    clear = "ab" * 32
+    store.foreign("UPDATE conversations SET session_a_token=?", clear)
+    stored = store.foreign("SELECT session_b_token FROM conversations")[0][0]
+    for token in (clear, tokens.a, stored, "", "x", "é" * 64):
+        assert bridge.whose(token) is None
+    assert bridge.authenticate(tokens.conversation, clear) == "a"
+
+
+def test_refusals_are_audited_a_line_a_minute_for_each_reason(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    conversation = talk(bridge)
+    for _ in range(50):
+        bridge.deny(conversation, "a question of another conversation")
+        bridge.deny(None, "wrong Host")
+        bridge.deny(None, "body too large")
+    lines = store.foreign(
+        "SELECT conversation_id, details FROM audit_log WHERE action='access_denied'"
+    )
+    whys = [(where, json.loads(details)["why"]) for where, details in lines]
+    assert whys == [
+        (conversation, "a question of another conversation"),
+        (None, "wrong Host"),
+        (None, "body too large"),
+    ]
+
+
+# --- what is counted
+
+
+def test_the_backlog_tells_what_waits_for_whom_and_since_when(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    main, other = talk(bridge), talk(bridge, "other")
+    ask(bridge, main, "1", "2", "3", metadata=OWN)
+    ask(bridge, other, "4", "5")
+    start = store.clock.now
+    take(bridge, 1)
+    store.clock.now += 100
+    ask(bridge, main, "6")
+    found = {(each.shard, each.state): each for each in bridge.backlog()}
+    counts = {which: each.count for which, each in found.items()}
+    assert counts == {
+        ("main", "leased"): 1, ("main", "ready"): 2, ("main", "sent"): 1,
+        ("other", "ready"): 1, ("other", "queued"): 1,
+    }  # fmt: skip
+    assert found["main", "ready"].oldest_at == start
+    assert found["main", "sent"].oldest_at > 0
+
+
+def test_what_is_finished_is_told_once_in_order(bridge: Bridge, store: SqliteStore) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2", "3", metadata=OWN)
+    one, two, _ = take(bridge)
+    store.clock.now += 70
+    bridge.settle([answered(one), failed(two, permanent=True)])
+    done, dead = bridge.finished(0, 10)
+    assert (done.shard, done.state, done.latency_ms, done.attempts) == ("main", "done", 70, 1)
+    assert (dead.state, dead.latency_ms) == ("dead", 70)
+    assert bridge.finished(0, 1) == [done]
+    assert bridge.finished(done.number, 10) == [dead]
+    assert bridge.finished(dead.number, 10) == []

@@ -148,7 +148,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, read_only: boo
     make(path).close()
     set_version(path, 99)
     before = path.read_bytes()
-    with pytest.raises(BridgeError, match=r"newer schema version 99, this autopoll knows 3") as new:
+    with pytest.raises(BridgeError, match=r"newer schema version 99, this autopoll knows 4") as new:
         SqliteBridge(path, Limits(), read_only=read_only)
     assert "Upgrade" in new.value.mend
     assert path.read_bytes() == before
@@ -317,12 +317,10 @@ def test_a_damaged_database_is_reported_as_such(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[4096:] = b"\xa5" * (len(content) - 4096)
     path.write_bytes(content)
-    bridge = SqliteBridge(path, Limits())
     with pytest.raises(BridgeError, match="is damaged") as damaged:
-        ask(bridge)
+        ask(SqliteBridge(path, Limits()))
     assert str(path) in str(damaged.value)
     assert "backup" in damaged.value.mend
-    bridge.close()
 
 
 # --- trouble that passes

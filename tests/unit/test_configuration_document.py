@@ -12,8 +12,10 @@ from autopoll.config import (
     AccessSection,
     BridgeSection,
     DeliverySection,
+    GatewaySection,
     ShardSection,
 )
+from autopoll.size import Size
 from autopoll.timing import Duration
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
@@ -21,6 +23,7 @@ SECTIONS = {
     "bridge": BridgeSection,
     "delivery": DeliverySection,
     "access": AccessSection,
+    "gateway": GatewaySection,
     "shards.NAME": ShardSection,
 }
 
@@ -51,7 +54,9 @@ def test_the_document_names_every_key_with_its_default(section) -> None:
         default = field.default
         if default is msgspec.NODEFAULT:
             default = field.default_factory()
-        assert (Duration.parse(written) if field.type is Duration else written) == default, name
+        if field.type in (Duration, Size):
+            written = field.type.parse(written)
+        assert written == default, name
 
 
 def test_the_document_spells_overrides_as_they_are_read() -> None:

@@ -108,6 +108,26 @@ class Access(Tables):
             self._renew_expiry(conversation)
         return session
 
+    def whose(self, token: str) -> str | None:
+        """Return the conversation that a token was made for, which proves nothing yet.
+
+        By its digest, and so never for a token that is kept in the clear.
+        """
+        if not _TOKEN.fullmatch(token):
+            return None
+        digest = _hashed(token)
+        rows = self._rows(
+            "SELECT id FROM conversations WHERE session_a_token=? OR session_b_token=?",
+            (digest, digest),
+        )
+        conversation: str | None = rows[0][0] if rows else None
+        return conversation
+
+    def deny(self, conversation: str | None, why: str) -> None:
+        """Audit a refusal: one line a minute for each conversation, or else each `why`, of which
+        there must be few."""
+        self._deny(conversation, why, key=conversation or why)
+
     def audit(
         self, conversation: str | None, session: str | None, action: str, details: str
     ) -> None:
@@ -177,9 +197,9 @@ class Access(Tables):
                 (_iso(self.clock() + self._lifetime_ms), conversation),
             )
 
-    def _deny(self, conversation: str | None, why: str) -> None:
+    def _deny(self, conversation: str | None, why: str, key: str | None = None) -> None:
         """Audit a failed authentication: one line a minute and conversation, with their number."""
-        key, now = conversation or "", self.clock()
+        key, now = key or conversation or "", self.clock()
         recent = (
             "SELECT audit_id,count FROM denials WHERE conversation_id=? AND ?-since BETWEEN 0 AND ?"
         )

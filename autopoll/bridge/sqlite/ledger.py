@@ -1,11 +1,12 @@
 """Numbers and dead letters, for those who look after the bridge."""
+# ruff: noqa: S608 - what is put into a statement are constants of this package, never values
 
 import json
 
-from autopoll.bridge.contract import DeadLetter
+from autopoll.bridge.contract import Backlog, DeadLetter, Finished
 from autopoll.bridge.sqlite.tables import Tables, readable
 from autopoll.errors import NotFound
-from autopoll.timing import utc_iso
+from autopoll.timing import parse_utc_ms, utc_iso
 
 _STATES = ("queued", "ready", "leased", "done", "dead")
 
@@ -56,6 +57,49 @@ class Ledger(Tables):
             (last,),
         )
         return [span for (span,) in rows]
+
+    def backlog(self) -> list[Backlog]:
+        """Return what waits, by shard and state, also what nobody has enrolled yet."""
+        # One by one, because each state has an index of its own.
+        waiting = " UNION ALL ".join(
+            f"SELECT shard, '{state}', count(*), min(enrolled_at) FROM deliveries"
+            f" WHERE state='{state}' GROUP BY shard"
+            for state in _STATES[:3]
+        )
+        found = [
+            Backlog(shard=shard, state=state, count=count, oldest_at=oldest)
+            for shard, state, count, oldest in self._rows(waiting)
+        ]
+        sent = self._rows(
+            "SELECT r.shard, count(*), CAST(min(m.timestamp) AS BLOB) FROM routes r JOIN messages m"
+            " ON m.conversation_id=r.conversation_id AND m.to_session=r.session AND m.read=0"
+            " GROUP BY r.shard"
+        )
+        return found + [
+            Backlog(
+                shard=shard,
+                state="sent",
+                count=count,
+                oldest_at=parse_utc_ms(readable(oldest)) or self.clock(),
+            )
+            for shard, count, oldest in sent
+        ]
+
+    def finished(self, after: int, limit: int) -> list[Finished]:
+        """Return the next questions finished beyond a number, at most `limit`, in order."""
+        # By the audit log, which alone is in the order of settling and numbered by it.
+        rows = self._rows(
+            "SELECT l.id, d.shard, d.state, max(0, d.settled_at-d.enrolled_at), d.attempts"
+            " FROM audit_log l CROSS JOIN deliveries d ON d.message_id="
+            "CASE WHEN json_valid(l.details) THEN l.details->>'$.message_id' END"
+            " WHERE l.id>? AND l.action='query_answered' AND d.settled_at IS NOT NULL"
+            " ORDER BY l.id LIMIT ?",
+            (after, limit),
+        )
+        return [
+            Finished(number=number, shard=shard, state=state, latency_ms=span, attempts=attempts)
+            for number, shard, state, span, attempts in rows
+        ]
 
     def dead(self) -> list[DeadLetter]:
         """Return the dead letters, oldest first; neither dropped nor retried ones."""

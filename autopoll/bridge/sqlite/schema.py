@@ -85,7 +85,18 @@ CREATE TABLE usage (
   PRIMARY KEY (day, shard)) WITHOUT ROWID;
 """
 
-STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE)
+# Keys of senders, and the way from a token's digest to its conversation.
+_KEYS = """
+CREATE TABLE keys (
+  id INTEGER PRIMARY KEY,
+  scope TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL, message_id INTEGER NOT NULL,
+  made_at INTEGER NOT NULL, UNIQUE (scope, name));
+CREATE INDEX k_age ON keys(made_at);
+CREATE INDEX c_token_a ON conversations(session_a_token);
+CREATE INDEX c_token_b ON conversations(session_b_token);
+"""
+
+STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE, _KEYS)
 KNOWN = len(STEPS)
 
 
