@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "poller": ("roles:poller", "Take questions off the bridge and write answers back."),
         "worker": ("roles:worker", "Hold one warm instance of a shard."),
         "watchdog": ("roles:watchdog", "Tell hung from busy and replace what is broken."),
+        "gateway": ("gateway:gateway", "Serve programs and agents over HTTP."),
     },
 }
 INTERRUPTED = 130  # as shells report a death by SIGINT

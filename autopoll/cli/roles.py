@@ -20,7 +20,7 @@ def poller(front: Front) -> int:
     """
     from autopoll.poller import run
 
-    return _role(lambda: run(front.home, front.config))
+    return run_role(lambda: run(front.home, front.config))
 
 
 @command("worker", example="autopoll worker --home . --shard main --instance 1")
@@ -36,7 +36,7 @@ def worker(front: Front, shard: str, instance: int) -> int:
     """Hold one warm instance of a shard and answer what the poller hands over."""
     from autopoll.worker import run
 
-    return _role(lambda: run(front.home, front.config, shard, instance))
+    return run_role(lambda: run(front.home, front.config, shard, instance))
 
 
 @command("watchdog", example="autopoll watchdog --home .")
@@ -45,10 +45,10 @@ def watchdog(front: Front) -> int:
     from autopoll.watchdog import run
 
     # Without the settings: a mistake in autopoll.toml must not leave the home unwatched.
-    return _role(lambda: run(front.home))
+    return run_role(lambda: run(front.home))
 
 
-def _role(run: Callable[[], None]) -> int:
+def run_role(run: Callable[[], None]) -> int:
     """Run a role to its end; a bad configuration ends with the code supervisord leaves alone."""
     try:
         run()

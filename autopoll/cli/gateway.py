@@ -1,0 +1,70 @@
+"""The gateway: the process itself, and the operator's token to it."""
+
+import click
+
+from autopoll.cli.front import Front, command, epilog, home_option, json_option
+from autopoll.cli.render import print_json
+from autopoll.cli.roles import run_role
+from autopoll.errors import ConfigError, UsageError
+
+
+@click.group(
+    "gateway",
+    invoke_without_command=True,
+    epilog=epilog("autopoll gateway --home .\nautopoll gateway token"),
+)
+@json_option
+@home_option
+@click.pass_context
+def gateway(ctx: click.Context) -> int | None:
+    """Serve programs and agents over HTTP, as [gateway] in autopoll.toml says.
+
+    One per home; supervisord keeps it alive when gateway.enabled is true.
+    """
+    if ctx.invoked_subcommand is not None:
+        return None
+    front = ctx.ensure_object(Front)
+
+    def run() -> None:
+        try:
+            from autopoll.gateway import server
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"the gateway needs a package that is missing: {error.name}",
+                "Run: pip install 'autopoll[gateway]'",
+            ) from error
+        server.run(front.home, front.config)
+
+    return run_role(run)
+
+
+@command(
+    "token",
+    fields='{"token"}, or {"revoked"}',
+    group=gateway,
+    example="autopoll gateway token\nautopoll gateway token --rotate",
+)
+@click.option("--rotate", is_flag=True, help="Make a new one; the old one ends at once.")
+@click.option("--revoke", is_flag=True, help="End it without a new one.")
+def token(front: Front, rotate: bool, revoke: bool) -> None:
+    """Make the operator's token and show it, this once.
+
+    Whoever has it may see and do everything that the gateway offers. Only its digest is kept.
+    """
+    from autopoll import operator_token
+
+    if rotate and revoke:
+        raise UsageError("--rotate and --revoke exclude each other", "Give one of them.")
+    if revoke:
+        operator_token.revoke(front.home)
+        if front.json:
+            print_json({"revoked": True})
+        else:
+            click.echo("the operator's token has ended")
+        return
+    made = operator_token.create(front.home, replace=rotate)
+    if front.json:
+        print_json({"token": made})
+    else:
+        click.echo(made)
+        click.echo("It is not shown again.", err=True)

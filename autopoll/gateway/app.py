@@ -1,0 +1,53 @@
+"""The gateway's application: who waits, who asks, what is served, put together."""
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from autopoll import __version__
+from autopoll.config import Config
+from autopoll.gateway import conversations, health, operations, questions
+from autopoll.gateway.access import Audit
+from autopoll.gateway.guard import Guard
+from autopoll.gateway.openapi import describe
+from autopoll.gateway.problems import install
+from autopoll.gateway.waiting import Hub
+from autopoll.home import Home
+
+_ABOUT = """\
+Ask warm AI agents and get one answer to each question, whatever is killed meanwhile.
+
+A conversation's token opens that conversation; the operator's token (`autopoll gateway token`)
+opens everything. Every error is problem+json (RFC 9457), with what to do about it in `mend`.
+"""
+
+
+def build(home: Home, config: Config, hub: Hub, audit: Audit) -> ASGIApp:
+    """Return what is served, guard and all, over a hub that is entered by the caller."""
+    return Guard(make_app(home, config, hub), config.gateway, audit)
+
+
+def make_app(home: Home, config: Config, hub: Hub) -> FastAPI:
+    """Return the application without its guard."""
+    app = FastAPI(
+        title="autopoll",
+        version=__version__,
+        description=_ABOUT,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.home, app.state.config, app.state.hub = home, config, hub
+    for router in (questions.router, conversations.router, operations.router, health.router):
+        app.include_router(router)
+    install(app)
+    app.openapi = describe(app)  # type: ignore[method-assign]
+    if config.gateway.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.gateway.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer"],
+            expose_headers=["Location", "Retry-After", "Preference-Applied"],
+        )
+    return app

@@ -1,0 +1,243 @@
+"""Questions over REST: ask, read how one stands, wait for its answer, follow it."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
+
+from autopoll import credentials
+from autopoll.bridge.contract import Key, Sent
+from autopoll.config import GatewaySection
+from autopoll.errors import Down, NotFound, UsageError
+from autopoll.gateway import events
+from autopoll.gateway.access import Caller, Visiting
+from autopoll.gateway.openapi import problems, record, send
+from autopoll.gateway.problems import response
+from autopoll.gateway.waiting import Draining, Hub
+from autopoll.service import Result, Service, to_result
+
+T = TypeVar("T")
+
+_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?", re.ASCII | re.IGNORECASE)
+_PLACE = {"Location": "Where the question is."}
+_WAITED = {"Preference-Applied": "How long was waited at most."}
+
+router = APIRouter(prefix="/v1/questions", tags=["questions"])
+
+Id = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of the question.")]
+Prefer = Annotated[
+    str | None,
+    Header(description="`wait=30` waits so many seconds for the answer (RFC 7240)."),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Asking again under the same key within a day asks nothing new.",
+    ),
+]
+
+
+class Question(BaseModel):
+    """A question; the operator names a shard, anybody else asks in the token's conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    question: str = Field(min_length=1)
+    shard: str | None = Field(None, description="Whom to ask; else main.")
+    conversation: str | None = Field(None, description="Where to ask; else the token's own.")
+    context_file: str | None = Field(None, description="A file of the shard's context.")
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Ask a question",
+    response_class=Response,
+    responses={
+        200: record(Result, "The outcome; `status` tells.", _PLACE | _WAITED),
+        202: record(Result, "Stored, and not answered yet.", _PLACE),
+        **problems(404, 429),
+    },
+)
+async def ask(
+    request: Request,
+    visit: Visiting,
+    question: Question,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Store a question, and with `Prefer: wait=…` wait for its answer.
+
+    It is kept once it is stored, whatever becomes of this request: read it again by its number, or
+    ask again under the same Idempotency-Key.
+    """
+    sent = await visit.call(
+        lambda service, caller: _ask(service, caller, question, idempotency_key, visit.hub)
+    )
+    headers = {"Location": f"/v1/questions/{sent.id}"}
+    if not sent.fresh:
+        headers["Idempotency-Replayed"] = "true"
+    return await _answer(request, visit.hub, sent.id, _seconds(request, prefer), headers, 202)
+
+
+@router.get(
+    "/{question}",
+    summary="Read how a question stands",
+    response_class=Response,
+    responses={200: record(Result, "How it stands; `status` tells.", _WAITED), **problems(404)},
+)
+async def read(request: Request, visit: Visiting, question: Id, prefer: Prefer = None) -> Response:
+    """Return a question's outcome so far; with `Prefer: wait=…`, as soon as there is one."""
+    result = await visit.call(lambda service, caller: find(service, caller, question))
+    seconds = _seconds(request, prefer)
+    if result.status != "pending" or seconds is None:
+        return send(result)
+    return await _answer(request, visit.hub, question, seconds, {}, 200)
+
+
+@router.get(
+    "/{question}/events",
+    summary="Follow a question",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: `progress`, `piece`, at last `answer`; `problem` "
+            "when the gateway cannot go on.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **problems(404),
+    },
+)
+async def follow(
+    request: Request,
+    visit: Visiting,
+    question: Id,
+    last_event_id: Annotated[
+        str | None, Header(max_length=1000, description="Taken as it is: the whole state is sent.")
+    ] = None,
+) -> StreamingResponse:
+    """Send how a question stands, each change, its answer as it is written, and then the answer."""
+    await visit.call(lambda service, caller: find(service, caller, question))
+    settings: GatewaySection = request.app.state.config.gateway
+    return StreamingResponse(
+        events.stream(visit.hub, question, settings.max_wait),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def find(service: Service, caller: Caller, number: int) -> Result:
+    """Return how a question stands, for whom it is there; NotFound is the same for all others."""
+    try:
+        state = service.bridge.query(number)
+    except NotFound:
+        state = None
+    if state is None or not caller.sees(state.conversation):
+        raise NotFound(f"there is no question {number}", "Use the id that asking returned.")
+    return to_result(state)
+
+
+def _ask(service: Service, caller: Caller, asked: Question, name: str | None, hub: Hub) -> Sent:
+    """Store a question in the name of whoever calls."""
+    conversation, session = _place(service, caller, asked)
+    key = None
+    if name is not None:
+        content = msgspec.json.encode(asked.model_dump())
+        key = Key(scope=caller.scope, name=name, digest=hashlib.sha256(content).digest())
+    return service.ask_once(
+        asked.question,
+        conversation,
+        session,
+        context_file=asked.context_file,
+        waiter=hub,
+        key=key,
+    )
+
+
+def _place(service: Service, caller: Caller, asked: Question) -> tuple[str, str]:
+    """Return in which conversation and as whom a question is asked."""
+    if caller.conversation is not None and caller.session is not None:
+        if asked.conversation not in (None, caller.conversation):
+            raise NotFound(
+                f"there is no conversation {asked.conversation!r}",
+                "Leave it out: the token tells it.",
+            )
+        partner = "b" if caller.session == "a" else "a"
+        shard = service.bridge.routes().get((caller.conversation, partner))
+        if asked.shard not in (None, shard):
+            raise UsageError(
+                f"shard {asked.shard!r} does not answer in this conversation",
+                "Leave it out, or ask with the operator's token.",
+            )
+        return caller.conversation, caller.session
+    if asked.conversation is None:
+        return service.own_session(asked.shard or "main")
+    if asked.shard is not None:
+        raise UsageError("shard and conversation exclude each other", "Give one of them.")
+    return asked.conversation, own_session(service, asked.conversation)
+
+
+def own_session(service: Service, conversation: str) -> str:
+    """Return session a of a conversation, proven by the token that the home keeps for it."""
+    token = credentials.read(service.home).token(conversation, "a")
+    return service.authenticate(conversation, "a", token)
+
+
+def _seconds(request: Request, prefer: str | None) -> float | None:
+    """Return how long the client prefers to wait, at most as long as is allowed; else None."""
+    match = _WAIT.search(prefer or "")
+    if match is None:
+        return None
+    settings: GatewaySection = request.app.state.config.gateway
+    return min(float(match[1]), settings.max_wait)
+
+
+async def _answer(
+    request: Request,
+    hub: Hub,
+    number: int,
+    seconds: float | None,
+    headers: dict[str, str],
+    pending: int,
+) -> Response:
+    """Wait for a question that is stored, and tell how it stands then."""
+    try:
+        if seconds is None:
+            result = await hub.call(lambda service: service.result(number))
+        else:
+            headers["Preference-Applied"] = f"wait={seconds:.0f}"
+            result = await _unless_gone(request, hub.outcome(number, seconds))
+    except (Draining, Down) as error:
+        return response(error, kept=number)
+    return send(result, pending if result.status == "pending" else 200, headers)
+
+
+async def _unless_gone(request: Request, waiting: Awaitable[T]) -> T:
+    """Return what is waited for; raise ClientDisconnect as soon as nobody wants it any more."""
+    wanted = asyncio.ensure_future(waiting)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((wanted, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not wanted.done():
+            raise ClientDisconnect
+        return wanted.result()
+    finally:
+        for task in (wanted, gone):
+            task.cancel()
+        await asyncio.gather(wanted, gone, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,130 @@
+"""The gateway process: serves over HTTP until it is told to stop, and beats meanwhile.
+
+On TERM it lets nobody in, tells those who wait that it ends (503, with Retry-After; their questions
+stay), and goes when they are told. Nothing is lost with it: what was asked is in the bridge, and
+its successor has the same bell.
+"""
+
+import asyncio
+import logging
+import signal
+from functools import partial
+
+import uvicorn
+
+from autopoll import logs, operator_token
+from autopoll.config import Config
+from autopoll.errors import ConfigError
+from autopoll.gateway.access import Audit
+from autopoll.gateway.app import build
+from autopoll.gateway.connection import Bounds, Connection
+from autopoll.gateway.listener import open_listener
+from autopoll.gateway.waiting import Hub
+from autopoll.home import Home
+from autopoll.lock import hold
+from autopoll.process.heartbeat import Heart, State
+from autopoll.process.lifeline import Lifeline
+
+NAME = "gateway"
+BEAT_S = 1.0
+IDLE_S = 30  # how long a connection is kept between two requests
+MAX_HEADERS = 16 * 1024  # bytes of a request's line and headers
+LEAVE_S = 5  # for what has been said to be sent, when everybody is told to go
+
+log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """One per home."""
+
+    def __init__(self, home: Home, config: Config) -> None:
+        self.home = home
+        self.config = config
+        self.stopping = asyncio.Event()
+
+    async def run(self, heart: Heart) -> None:
+        """Serve until told to stop, or until supervisord is gone."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        Lifeline().attach(loop, self.stopping.set)
+        settings = self.config.gateway
+        listener = open_listener(self.home, settings.address)
+        async with Hub(self.home, self.config, NAME) as hub:
+            audit = Audit(hub)
+            bounds = Bounds(settings.max_connections, settings.client_timeout, audit)
+            server = self.server(build(self.home, self.config, hub, audit), bounds)
+            await server.open(listener)
+            heart.state = State.IDLE
+            log.info("serving on %s", settings.address)
+            while not self.stopping.is_set():
+                heart.beat()
+                await server.look_after()
+                await self.pause()
+            heart.state = State.DRAINING
+            hub.drain()
+            await server.shutdown([listener])
+        if settings.address.path:
+            (self.home.root / settings.address.path).unlink(missing_ok=True)
+
+    def server(self, app: object, bounds: Bounds) -> "Server":
+        """Return uvicorn, with all in it that a supervised program does for itself left out."""
+        return Server(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]
+                http=partial(Connection, bounds=bounds),  # type: ignore[arg-type]
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,  # an address that a client gives of itself proves nothing
+                h11_max_incomplete_event_size=MAX_HEADERS,
+                timeout_keep_alive=IDLE_S,
+                timeout_graceful_shutdown=LEAVE_S,
+            )
+        )
+
+    async def pause(self) -> None:
+        """Wait for a second, or for the end."""
+        try:
+            async with asyncio.timeout(BEAT_S):
+                await self.stopping.wait()
+        except TimeoutError:
+            return
+
+
+class Server(uvicorn.Server):
+    """uvicorn on our own loop and our own signals."""
+
+    async def open(self, listener: object) -> None:
+        """Begin to serve."""
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets=[listener])  # type: ignore[list-item]
+
+    async def look_after(self) -> None:
+        """Keep the Date header right and cut who takes too long; once a second."""
+        await self.on_tick(0)
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Connection)
+            connection.look(now)
+
+
+def run(home: Home, config: Config) -> None:
+    """Be the gateway process until told to stop; raise what makes it impossible."""
+    if not config.gateway.address.is_local and not operator_token.exists(home):
+        raise ConfigError(
+            f"{home.config}: gateway.listen is {config.gateway.listen}, which other machines can "
+            "reach, and there is no operator's token",
+            "Make one with: autopoll gateway token",
+        )
+    logs.setup(home.log, NAME)
+    with hold(home.locks / f"{NAME}.lock", NAME), Heart.open(home.beats, NAME, NAME) as heart:
+        asyncio.run(_run(home, config, heart))
+
+
+async def _run(home: Home, config: Config, heart: Heart) -> None:
+    await Gateway(home, config).run(heart)
