@@ -9,6 +9,7 @@ marks themselves cost about 2 us each. The floor, asked in the same run, stands 
 
 import argparse
 import os
+import shutil
 import signal
 import statistics
 import time
@@ -96,8 +97,9 @@ def trace(folder: Path, count: int) -> dict[str, float]:
     """Return the median length of each stretch in microseconds."""
     marks = folder / "marks"
     marks.mkdir()
-    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    os.environ.update(PYTHONPATH=path, BENCH_TRACE_TO=str(marks))  # for the home that is started
+    shutil.copy(HERE / "sitecustomize.py", marks)
+    path = os.pathsep.join(filter(None, [str(marks), os.environ.get("PYTHONPATH")]))
+    os.environ.update(PYTHONPATH=path)  # for the home that is started
     with chain.home(folder, chain.CONFIG) as asker:
         service, waiter = asker.service, asker.waiter
         asked: list[dict[str, int]] = []
@@ -126,7 +128,7 @@ def trace(folder: Path, count: int) -> dict[str, float]:
             time.sleep(0.05)
     seen = sorted(
         (int(moment), name)
-        for file in marks.iterdir()
+        for file in marks.glob("*.marks")
         for name, moment in (line.split() for line in file.read_text().splitlines())
     )
     return stretches(asked[count // 10 :], seen)

@@ -1,8 +1,8 @@
 """Marks the time when a question passes, in any Python process that has this folder on its path.
 
 Python imports this module by itself at its start. It wraps what a question passes through in a
-poller or a worker, and writes the marks into the folder $BENCH_TRACE_TO at the end: nothing
-of the product knows of it, and without the folder it does nothing.
+poller or a worker, and writes the marks beside itself at the end: nothing of the product knows of
+it. A run copies it into a folder of its own.
 """
 
 import atexit
@@ -28,7 +28,7 @@ def _mark(owner: Any, method: str, name: str) -> None:
     setattr(owner, method, marked)
 
 
-def _begin(folder: str) -> None:
+def _begin() -> None:
     if "poller" in sys.orig_argv:
         from autopoll.poller import Poller
 
@@ -42,9 +42,8 @@ def _begin(folder: str) -> None:
         _mark(Server, "reply", "reply")
     else:
         return
-    path = Path(folder, f"{os.getpid()}.marks")
+    path = Path(__file__).with_name(f"{os.getpid()}.marks")
     atexit.register(lambda: path.write_text("\n".join(_marks)))
 
 
-if _folder := os.environ.get("BENCH_TRACE_TO"):
-    _begin(_folder)
+_begin()
