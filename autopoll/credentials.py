@@ -76,6 +76,28 @@ def read(home: Home) -> Credentials:
     return credentials
 
 
+class Kept:
+    """The credentials of a home for a program that asks often: read again only after a change."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._stamp: tuple[int, ...] | None = None
+        self._last = Credentials()
+
+    def read(self) -> Credentials:
+        """Return them, not to be changed; raises what the function `read` does."""
+        try:
+            facts = os.lstat(self._home.credentials)
+        except OSError:
+            return read(self._home)  # which tells what is wrong
+        # The time of change is of the inode, so that a new owner or mode shows as well.
+        stamp = (facts.st_dev, facts.st_ino, facts.st_ctime_ns, facts.st_size)
+        if stamp != self._stamp:
+            self._last = read(self._home)
+            self._stamp = stamp  # taken before: what changed meanwhile is read the next time
+        return self._last
+
+
 @contextmanager
 def edit(home: Home) -> Iterator[Credentials]:
     """Lend the credentials to one writer at a time and keep what it made of them.

@@ -119,7 +119,7 @@ def write_answer(
     """Return (message text, metadata) that answer the message `question`, in the form it came."""
     fields = _object(question)
     status = "error" if answer.error else "answered"
-    metadata = json.dumps(
+    metadata = to_json(
         {
             "type": "response",
             "in_reply_to": message_id,
@@ -143,8 +143,16 @@ def write_answer(
         "response_time_sec": round(seconds, 3),
         "attempts": attempt,
     }
-    # ASCII escapes keep a foreign reader safe whatever its encoding, and lone surrogates storable.
-    return json.dumps(response), metadata
+    return to_json(response), metadata
+
+
+def to_json(fields: dict[str, Any]) -> str:
+    """Return JSON in ASCII: safe for a foreign reader whatever its encoding, surrogates and all."""
+    try:
+        encoded = msgspec.json.encode(fields)  # a tenth of the time, but it knows no escapes
+    except UnicodeEncodeError:
+        return json.dumps(fields)
+    return encoded.decode() if encoded.isascii() else json.dumps(fields)
 
 
 def read_answer(text: str, metadata: str | None) -> Answer:

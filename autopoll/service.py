@@ -113,6 +113,7 @@ class Service:
         self.home = home
         self.config = config
         self.bridge = bridge
+        self._kept = credentials.Kept(home)
 
     def ask(
         self,
@@ -257,7 +258,7 @@ class Service:
         """
         token = token or os.environ.get(TOKEN_VARIABLE)
         if not token:
-            token = credentials.read(self.home).token(conversation, session or "a")
+            token = self._kept.read().token(conversation, session or "a")
         proven = self.bridge.authenticate(conversation, token)
         if session not in (None, proven):
             raise AccessDenied(
@@ -319,7 +320,7 @@ class Service:
             raise NotFound(
                 f"there is no shard {shard!r}", f"There are: {', '.join(self.config.shards)}."
             )
-        kept = credentials.read(self.home)
+        kept = self._kept.read()
         conversation = kept.shards.get(shard)
         if conversation is None:
             raise NotFound(

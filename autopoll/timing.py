@@ -49,8 +49,10 @@ def day_end_ms(ms: int) -> int:
 
 def utc_iso(offset_s: float = 0.0) -> str:
     """Return the time as a naive UTC ISO string, the form that legacy bridge clients can read."""
-    moment = datetime.now(UTC) + timedelta(seconds=offset_s)
-    return moment.replace(tzinfo=None).isoformat()
+    moment = datetime.now(UTC)
+    if offset_s:
+        moment += timedelta(seconds=offset_s)
+    return moment.isoformat().removesuffix("+00:00")
 
 
 def parse_utc_ms(text: str | None) -> int | None:

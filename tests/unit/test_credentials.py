@@ -110,3 +110,24 @@ def test_no_token_is_in_an_error(home: Home) -> None:
     with pytest.raises(ConfigError) as caught:
         credentials.read(home)
     assert "secret" not in str(caught.value)
+
+
+def test_kept_credentials_are_read_again_only_after_a_change(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = credentials.Kept(home)
+    assert kept.read().shards == {}
+    keep(home)
+    assert kept.read().token("conv_main", "a") == "secret-a"
+    with monkeypatch.context() as unread:
+        unread.setattr(credentials, "read", lambda home: pytest.fail("it was read again"))
+        assert kept.read().shards == {"main": "conv_main"}
+    keep(home, "second")
+    assert set(kept.read().shards) == {"main", "second"}
+    home.credentials.chmod(0o640)
+    with pytest.raises(ConfigError, match="open to others"):
+        kept.read()
+    home.credentials.chmod(0o600)
+    assert set(kept.read().shards) == {"main", "second"}
+    home.credentials.unlink()
+    assert kept.read().shards == {}

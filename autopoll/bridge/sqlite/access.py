@@ -88,9 +88,7 @@ class Access(Tables):
                 "List them with: autopoll conversations",
             )
         stored_a, stored_b, expires = rows[0]
-        # Both are always compared, so that the time taken does not tell them apart.
-        proves = {"a": _proves(token, stored_a), "b": _proves(token, stored_b)}
-        session = next((name for name, holds in proves.items() if holds), None)
+        session = _proven(token, stored_a, stored_b)
         if session is None:
             self._deny(conversation, "wrong token")
             raise AccessDenied(
@@ -226,13 +224,22 @@ def _hashed(token: str) -> str:
     return _HASHED + hashlib.sha256(token.encode()).hexdigest()
 
 
-def _proves(token: str, stored: bytes | None) -> bool:
-    """Compare in constant time, as bytes, because a str that is not ASCII raises."""
-    if stored is None or not _TOKEN.fullmatch(token):
-        return False
+def _proven(token: str, stored_a: bytes | None, stored_b: bytes | None) -> str | None:
+    """Return the session whose token it is, if any.
+
+    Compares in constant time, and as bytes, because a str that is not ASCII raises; and always with
+    both, so that the time taken does not tell them apart.
+    """
+    if not _TOKEN.fullmatch(token):
+        return None
+    clear, hashed = token.encode(), _hashed(token).encode()
     # What is neither form opens nothing.
-    expected = token if _CLEAR.fullmatch(stored) else _hashed(token)
-    return hmac.compare_digest(expected.encode(), stored)
+    a, b = (
+        stored is not None
+        and hmac.compare_digest(clear if _CLEAR.fullmatch(stored) else hashed, stored)
+        for stored in (stored_a, stored_b)
+    )
+    return "a" if a else "b" if b else None
 
 
 def _iso(ms: int) -> str:

@@ -6,7 +6,6 @@ transaction has read stays true until it commits.
 """
 # ruff: noqa: S608 - what is put into a statement are constants of this package, never values
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from autopoll.bridge.sqlite.enrolment import (
 )
 from autopoll.bridge.sqlite.tables import other_session, readable, storable
 from autopoll.lock import acquire
-from autopoll.message import Answer, write_answer
+from autopoll.message import Answer, to_json, write_answer
 from autopoll.redact import redact
 from autopoll.request import Usage
 from autopoll.timing import utc_iso
@@ -368,7 +367,7 @@ class Deliveries(Enrolment, Costs):
             "message_id": held.message_id, "answer_id": answer_id, "state": state,
             "shard": held.shard, "attempts": held.attempts,
         }  # fmt: skip
-        self._log(held.conversation, held.session, "query_answered", json.dumps(facts))
+        self._log(held.conversation, held.session, "query_answered", to_json(facts))
         self._promote(held.lane, now)
         return Settled(
             message_id=held.message_id, state=state, answer_id=answer_id, waiter=held.waiter
