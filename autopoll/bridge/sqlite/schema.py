@@ -62,9 +62,9 @@ CREATE INDEX m_unread ON messages(conversation_id, to_session, id) WHERE read=0;
 CREATE INDEX m_conversation ON messages(conversation_id, id);
 """
 
-# The index of heads keeps a second one out of a lane. The lane of an independent question, which has
-# no slash in its name, can have no second one, and is left out: its way costs a page less. An answer
-# is found by its question, and nothing looks the other way.
+# The index of heads keeps a second one out of a lane. The lane of an independent question, which
+# has no slash in its name, can have no second one, and is left out: its way costs a page less. An
+# answer is found by its question, and nothing looks the other way.
 _FEWER_PAGES = """
 DROP INDEX d_head;
 CREATE UNIQUE INDEX d_head ON deliveries(lane)
