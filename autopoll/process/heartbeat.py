@@ -25,6 +25,7 @@ from autopoll.process.slots import Slots
 from autopoll.process.vitals import boot_id, vitals
 
 _MAX_NOTE = 200  # bytes
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class State(StrEnum):
@@ -44,8 +45,11 @@ class State(StrEnum):
         return self in (State.STOPPED, State.RETIRED)
 
 
-class Beat(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One reading of a heartbeat file."""
+_IDLE, _BUSY = State.IDLE, State.BUSY  # looking a member up takes a quarter of a microsecond
+
+
+class Beat(msgspec.Struct, kw_only=True, array_like=True):
+    """One reading of a heartbeat file; the writer's own is changed in place, with each question."""
 
     name: str
     role: str
@@ -126,8 +130,10 @@ class Heart:
         self._closed.set()
         self._thread.join()
         if state is not None:
-            self._requests.clear()
-            self._change(state=state, **self._due_first())
+            with self._lock:
+                self._requests.clear()
+                self._show_due_first()
+                self._put(state=state)
         self._slots.close()
 
     @property
@@ -193,31 +199,34 @@ class Heart:
         with self._lock:
             now = time.monotonic()
             self._requests[request_id] = (now, deadline)
-            idle = self._beat.state is State.IDLE
-            self._put(
-                state=State.BUSY if idle else self._beat.state,
-                loop_beat=now,
-                progressed_at=now,
-                **self._due_first(),
-            )
+            beat = self._beat
+            if beat.state is _IDLE:
+                beat.state = _BUSY
+            beat.loop_beat = beat.progressed_at = now
+            if beat.request_deadline is None or deadline < beat.request_deadline:
+                self._show_due_first()
+            self._show()
 
     def progressed(self) -> None:
         """Count a step of the work."""
         with self._lock:
-            self._put(progress=self._beat.progress + 1, progressed_at=time.monotonic())
+            self._beat.progress += 1
+            self._beat.progressed_at = time.monotonic()
+            self._show()
 
     def end(self, request_id: int, ok: bool) -> None:
         """Declare a request over, and count it."""
         with self._lock:
             self._requests.pop(request_id, None)
-            over = self._beat.state is State.BUSY and not self._requests
-            self._put(
-                state=State.IDLE if over else self._beat.state,
-                loop_beat=time.monotonic(),
-                done=self._beat.done + ok,
-                failed=self._beat.failed + (not ok),
-                **self._due_first(),
-            )
+            beat = self._beat
+            if beat.state is _BUSY and not self._requests:
+                beat.state = _IDLE
+            beat.loop_beat = time.monotonic()
+            beat.done += ok
+            beat.failed += not ok
+            if beat.request_id == request_id:
+                self._show_due_first()
+            self._show()
 
     def count(self, *, done: int, failed: int) -> None:
         """Count pieces of work that had no deadline of their own."""
@@ -228,21 +237,26 @@ class Heart:
                 failed=self._beat.failed + failed,
             )
 
-    def _due_first(self) -> dict[str, int | float | None]:
-        """Return the fields that show the request with the earliest deadline."""
-        if not self._requests:
-            return {"request_id": None, "request_start": None, "request_deadline": None}
-        request_id = min(self._requests, key=lambda each: self._requests[each][1])
-        start, deadline = self._requests[request_id]
-        return {"request_id": request_id, "request_start": start, "request_deadline": deadline}
+    def _show_due_first(self) -> None:
+        """Have the beat tell of the request with the earliest deadline."""
+        beat, requests = self._beat, self._requests
+        if requests:
+            beat.request_id = min(requests, key=lambda each: requests[each][1])
+            beat.request_start, beat.request_deadline = requests[beat.request_id]
+        else:
+            beat.request_id = beat.request_start = beat.request_deadline = None
 
     def _change(self, **fields: object) -> None:
         with self._lock:
             self._put(**fields)
 
     def _put(self, **fields: object) -> None:
-        self._beat = msgspec.structs.replace(self._beat, **fields)
-        self._slots.write(msgspec.msgpack.encode(self._beat))
+        for name, value in fields.items():
+            setattr(self._beat, name, value)
+        self._show()
+
+    def _show(self) -> None:
+        self._slots.write(_encode(self._beat))
 
     def _keep_beating(self) -> None:
         while not self._closed.wait(1.0):

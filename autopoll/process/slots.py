@@ -18,8 +18,9 @@ from pathlib import Path
 from autopoll.errors import AutopollError
 
 _HEADER = struct.Struct("<8sIQI")  # magic, checksum of all that follows, sequence, length
+_START, _REST = struct.Struct("<8sI"), struct.Struct("<QI")  # its two halves
 _MAGIC = b"autopoll"
-_CHECKED_FROM = 12
+_CHECKED_FROM = _START.size
 _SLOT = 1024
 _SIZE = 2 * _SLOT
 LIMIT = _SLOT - _HEADER.size  # bytes of a record
@@ -45,10 +46,9 @@ class Slots:
         if len(record) > LIMIT:
             raise ValueError(f"a record of {len(record)} bytes, where {LIMIT} fit")
         self._sequence += 1
-        header = _HEADER.pack(_MAGIC, 0, self._sequence, len(record))
-        checksum = zlib.crc32(record, zlib.crc32(header[_CHECKED_FROM:]))
+        checked = _REST.pack(self._sequence, len(record)) + record
+        slot = _START.pack(_MAGIC, zlib.crc32(checked)) + checked
         start = self._sequence % 2 * _SLOT
-        slot = _HEADER.pack(_MAGIC, checksum, self._sequence, len(record)) + record
         self._map[start : start + len(slot)] = slot
 
     def is_in_place(self) -> bool:
