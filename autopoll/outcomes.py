@@ -9,6 +9,8 @@ from autopoll.message import Answer
 from autopoll.request import Failure, Reply, Usage
 from autopoll.timing import backoff_ms
 
+_read_reply = msgspec.msgpack.Decoder(Reply).decode
+
 
 def answered(delivery: Delivery, answer: Answer, usage: Usage | None = None) -> Answered:
     """Return the outcome that writes an answer, which may say why there is none."""
@@ -34,7 +36,7 @@ def worker_died(delivery: Delivery, reason: str, *, begun: bool) -> Outcome:
 def of_reply(delivery: Delivery, payload: bytes) -> Outcome:
     """Return the outcome of a REPLY's payload."""
     try:
-        reply = msgspec.msgpack.decode(payload, type=Reply)
+        reply = _read_reply(payload)
         return answered(delivery, reply.answer, reply.usage)
     except msgspec.MsgspecError as error:
         return _failed(delivery, f"unreadable reply: {error}")

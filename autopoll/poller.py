@@ -11,12 +11,13 @@ import secrets
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import msgspec
 
 from autopoll import fingerprint, logs, outcomes
+from autopoll.alarm import Alarm
 from autopoll.bridge.contract import (
     Bridge,
     Delivery,
@@ -27,9 +28,10 @@ from autopoll.bridge.contract import (
 from autopoll.config import Config, load
 from autopoll.doorbell import Doorbell
 from autopoll.errors import BadQuery, BridgeBusy, BridgeFull, ConfigError
+from autopoll.flight import Flight
 from autopoll.home import Home
 from autopoll.lock import hold
-from autopoll.message import Answer, Query, read_envelope, read_query
+from autopoll.message import Answer, Query, read_query
 from autopoll.partial import Partials
 from autopoll.pauses import Pauses
 from autopoll.process.guard import Guard
@@ -46,35 +48,13 @@ NET_S = 1.0  # the poll under bell and inotify
 # 2 ms, but a busy disk was seen to take 50.
 BURST_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
 HUSH_S = 0.002  # between two events of the folder: each write is one, and most are our own
-TELL_S = 0.05  # an answer within this needs no word that work has begun
 ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
 GAP_S = 3.0  # a longer pause of our own says nothing about others
-CANCEL_GRACE_S = 5.0
+
+_read_progress = msgspec.msgpack.Decoder(Progress).decode
+_encode = msgspec.msgpack.Encoder().encode
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Flight:
-    """A delivery on its way through a worker; `begun` is set by the first sign of work."""
-
-    delivery: Delivery
-    worker: str
-    sent: float
-    limit: float  # seconds an instance may take once it has begun
-    canary: bool = False
-    begun: float | None = None
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
-
-    @property
-    def waiter(self) -> str | None:
-        """The bell of whoever asked."""
-        return read_envelope(self.delivery.metadata).waiter
-
-    @property
-    def lease_end(self) -> float:
-        """The moment from which the lease is no longer renewed, whoever may be hung."""
-        return (self.begun or self.sent) + self.limit + CANCEL_GRACE_S
 
 
 class Poller:
@@ -93,6 +73,7 @@ class Poller:
         self.pauses = Pauses(home, list(config.shards))
         self.partials = Partials(home, redacting=config.access.redact)
         self.flights: dict[int, Flight] = {}
+        self.alarm = Alarm(self.mind_flights)
         self.outcomes: list[Outcome] = []
         self.last_request = 0
         self.outages: dict[str, str] = {}  # step -> why the store refused it the last time
@@ -297,7 +278,7 @@ class Poller:
             delivery, name, self.loop.time(), limit, query.canary
         )
         self.quiet.clear()
-        self.clients[name].request(self.last_request, msgspec.msgpack.encode(request))
+        self.clients[name].request(self.last_request, _encode(request))
 
     def read(self, delivery: Delivery) -> Query | None:
         """Return the question, or None after settling it with an answer that says what is wrong."""
@@ -341,11 +322,8 @@ class Poller:
             return
         if flight.begun is None:
             flight.begun = self.loop.time()
-            flight.timers = [
-                self.loop.call_later(flight.limit, self.cancel, request_id),
-                self.loop.call_later(TELL_S, self.ring, flight.waiter),
-            ]
-        told, delivery = msgspec.msgpack.decode(payload, type=Progress), flight.delivery
+            self.alarm.by(flight.due)
+        told, delivery = _read_progress(payload), flight.delivery
         more = bool(told.piece) and self.partials.add(
             delivery.message_id, delivery.attempt, told.piece
         )
@@ -368,19 +346,33 @@ class Poller:
             self.pauses.refused(flight.delivery.shard, failure)
         self.finish(outcomes.of_failure(flight.delivery, failure))
 
-    def cancel(self, request_id: int) -> None:
+    def mind_flights(self) -> float:
+        """Tell who waits for long that work has begun, and give up what is past its deadline.
+
+        Returns when to do so again.
+        """
+        now = self.loop.time()
+        for request_id, flight in self.flights.items():
+            if flight.due > now:
+                continue
+            if flight.is_late(now):
+                flight.given_up = True
+                self.cancel(request_id, flight)
+            else:
+                flight.told = True
+                self.ring(flight.waiter)
+        return min((flight.due for flight in self.flights.values()), default=inf)
+
+    def cancel(self, request_id: int, flight: Flight) -> None:
         """The deadline has passed: ask the worker to give up; the watchdog kills if it does not."""
-        if flight := self.flights.get(request_id):
-            log.warning("%s: %d is past its deadline", flight.worker, flight.delivery.message_id)
-            self.roster.cancel(flight.worker, request_id)
+        log.warning("%s: %d is past its deadline", flight.worker, flight.delivery.message_id)
+        self.roster.cancel(flight.worker, request_id)
 
     def land(self, request_id: int) -> Flight | None:
         """Take a flight out of the air; None when it was given up before."""
         flight = self.flights.pop(request_id, None)
         if flight:
             self.partials.drop(flight.delivery.message_id, flight.delivery.attempt)
-            for timer in flight.timers:
-                timer.cancel()
         return flight
 
     def finish(self, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from autopoll.request import Progress
 from fifo.link import Server
 
 TOGETHER_S = 0.05  # what comes within it is told together, in one frame
+_BEGUN = msgspec.msgpack.encode(Progress())
 LARGEST = 1024 * 1024  # characters of one answer that are told; the answer itself comes whole
 
 
@@ -27,8 +28,8 @@ class Reporter:
         self._left = LARGEST
 
     def begun(self) -> None:
-        """Tell that work has begun."""
-        self._tell(Progress())
+        """Tell that work has begun; the heartbeat has told it already."""
+        self._server.progress(self._request_id, _BEGUN)
 
     def __call__(self, note: str) -> None:
         """Tell in a few words what is being done; of many notes only the latest."""

@@ -52,6 +52,9 @@ BEAT_S = 1.0
 SETTLED_S = 5.0  # what ends within startsecs counts for supervisord as a failed start
 PROBE_S = 10.0  # how long an idle instance may be broken before it is noticed and replaced
 
+_read_request = msgspec.msgpack.Decoder(Request).decode
+_encode = msgspec.msgpack.Encoder().encode
+
 log = logging.getLogger(__name__)
 
 
@@ -273,14 +276,14 @@ class Worker:
     def on_event(self, event: link.ServerEvent) -> None:
         """Take what the pipe brings."""
         match event:
-            case link.PairPublished(epoch=epoch):
-                self.heart.epoch = epoch
-                nudge(self.home)
             case link.RequestReceived(request_id=request_id, payload=payload):
                 task = self.loop.create_task(self.serve(request_id, payload))
                 # Not in `serve`, which never runs when it is cancelled at once.
                 task.add_done_callback(lambda _: self.land(request_id))
                 self.tasks[request_id] = task
+            case link.PairPublished(epoch=epoch):
+                self.heart.epoch = epoch
+                nudge(self.home)
             case link.CancelReceived(request_id=request_id):
                 if known := self.tasks.get(request_id):
                     known.cancel()
@@ -302,16 +305,16 @@ class Worker:
         outcome = await self.outcome(request_id, payload)
         if isinstance(outcome, Reply):
             try:
-                self.server.reply(request_id, msgspec.msgpack.encode(outcome))
+                self.server.reply(request_id, _encode(outcome))
                 return
             except TooLarge as error:
                 outcome = Failure(kind="permanent", message=f"the answer is too large: {error}")
-        self.server.fail(request_id, msgspec.msgpack.encode(outcome))
+        self.server.fail(request_id, _encode(outcome))
 
     async def outcome(self, request_id: int, payload: bytes) -> Reply | Failure:
         """Turn all that can happen to a request into what is sent back."""
         try:
-            request = msgspec.msgpack.decode(payload, type=Request)
+            request = _read_request(payload)
             async with self.slots:
                 await self.warm.wait()
                 return await self.answer(request_id, request)

@@ -76,7 +76,7 @@ def test_pieces_that_come_fast_are_told_together_and_none_is_lost(tmp_path: Path
     frames, steps = told(tmp_path, scene)
     assert "".join(frame.piece for frame in frames) == "".join(sent)
     assert len(sent) > 100 > 12 > len(frames) > 3
-    assert steps == len(frames)
+    assert steps == len(frames) - 1  # the first tells of the begin, which the heartbeat has dated
 
 
 def test_the_first_piece_is_told_at_once_and_what_is_left_at_the_end_is_not(
@@ -115,7 +115,7 @@ def test_an_endless_answer_stays_a_sign_of_life_when_no_more_of_it_is_told(tmp_p
 
     frames, steps = told(tmp_path, scene)
     assert sum(len(frame.piece) for frame in frames) == LARGEST
-    assert (frames[-1].piece, steps) == ("", 4)
+    assert (frames[-1].piece, steps) == ("", 3)
 
 
 def test_half_a_character_is_no_reason_to_fail(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""One timer for many deadlines, and what a flight asks of it."""
+
+import asyncio
+from math import inf
+from types import SimpleNamespace
+
+import pytest
+
+from autopoll.alarm import Alarm
+from autopoll.flight import TELL_S, Flight
+
+
+class Deadlines:
+    """What a poller does with its flights: look at those that are due, and say which is next."""
+
+    def __init__(self) -> None:
+        self.moments: dict[str, float] = {}
+        self.reached: list[tuple[str, float]] = []
+        self.looks = 0
+        self.none_left = asyncio.Event()
+        self.alarm = Alarm(self.look)
+        self.loop = asyncio.get_running_loop()
+
+    def add(self, name: str, seconds: float) -> None:
+        self.moments[name] = self.loop.time() + seconds
+        self.alarm.by(self.moments[name])
+
+    def look(self) -> float:
+        self.looks += 1
+        now = self.loop.time()
+        for name in [name for name, moment in self.moments.items() if moment <= now]:
+            self.reached.append((name, now - self.moments.pop(name)))
+        if not self.moments:
+            self.none_left.set()
+        return min(self.moments.values(), default=inf)
+
+
+def test_each_deadline_is_reached_in_its_order_and_none_before_its_time() -> None:
+    async def run() -> Deadlines:
+        deadlines = Deadlines()
+        for name, seconds in {"late": 0.06, "early": 0.02, "middle": 0.04, "at once": -1.0}.items():
+            deadlines.add(name, seconds)
+        await asyncio.wait_for(deadlines.none_left.wait(), 10)
+        return deadlines
+
+    deadlines = asyncio.run(run())
+    assert [name for name, _ in deadlines.reached] == ["at once", "early", "middle", "late"]
+    assert all(delay >= 0 for _, delay in deadlines.reached)
+
+
+def test_a_thousand_deadlines_that_pass_unneeded_cost_one_timer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> tuple[Deadlines, int]:
+        deadlines = Deadlines()
+        timers, call_at = 0, deadlines.loop.call_at
+
+        def counting(*args: object) -> asyncio.TimerHandle:
+            nonlocal timers
+            timers += 1
+            return call_at(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(deadlines.loop, "call_at", counting)
+        for number in range(1000):
+            deadlines.add(str(number), 0.05)
+            del deadlines.moments[str(number)]
+        deadlines.add("kept", 0.06)
+        await deadlines.none_left.wait()
+        return deadlines, timers
+
+    deadlines, timers = asyncio.run(asyncio.wait_for(run(), 10))
+    assert [name for name, _ in deadlines.reached] == ["kept"]
+    assert timers <= 4  # the first, one more for what it found left, and two the clock may cost
+    assert deadlines.looks <= 3
+
+
+def test_an_alarm_that_was_set_for_what_is_over_can_be_set_again() -> None:
+    async def run() -> Deadlines:
+        deadlines = Deadlines()
+        for name in ("first", "second"):
+            deadlines.none_left.clear()
+            deadlines.add(name, 0.01)
+            await asyncio.wait_for(deadlines.none_left.wait(), 10)
+        return deadlines
+
+    assert [name for name, _ in asyncio.run(run()).reached] == ["first", "second"]
+
+
+def flight(limit: float) -> Flight:
+    return Flight(SimpleNamespace(metadata=None), "main", 100.0, limit)  # type: ignore[arg-type]
+
+
+def test_a_flight_is_told_of_once_begun_and_given_up_at_its_limit() -> None:
+    one = flight(limit=60.0)
+    assert one.due == inf
+    assert not one.is_late(1e9)  # nobody has begun: the clock does not run
+    one.begun = 200.0
+    assert one.due == 200.0 + TELL_S
+    one.told = True
+    assert one.due == 260.0
+    assert one.is_late(260.0)
+    assert not one.is_late(259.9)
+    one.given_up = True
+    assert one.due == inf
+
+
+def test_a_flight_with_less_time_than_telling_takes_is_given_up_at_its_limit() -> None:
+    short = flight(limit=0.01)
+    short.begun = 200.0
+    assert short.due == 200.01
+    assert short.is_late(short.due)
