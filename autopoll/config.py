@@ -66,6 +66,8 @@ class ShardSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_memory: Size | None = None
     max_age: Duration | None = None
     max_requests: int | None = None
+    daily_tokens: int | None = None
+    daily_cost: float | None = None  # US dollars
     options: dict[str, Any] = {}
 
 
@@ -175,6 +177,10 @@ def _check(config: Config, origin: str) -> None:
             refuse(f"shards.{name}.max_age", "is too short", f"Allowed: {LEAST_AGE_S}s or more.")
         if shard.max_requests is not None and shard.max_requests < 1:
             refuse(f"shards.{name}.max_requests", f"is {shard.max_requests}", "Allowed: from 1.")
+        if shard.daily_tokens is not None and shard.daily_tokens < 1:
+            refuse(f"shards.{name}.daily_tokens", f"is {shard.daily_tokens}", "Allowed: from 1.")
+        if shard.daily_cost is not None and not 0 < shard.daily_cost < float("inf"):
+            refuse(f"shards.{name}.daily_cost", f"is {shard.daily_cost}", "Allowed: more than 0.")
     delivery, access = config.delivery, config.access
     if not 1 <= delivery.max_attempts <= 100:
         refuse("delivery.max_attempts", f"is {delivery.max_attempts}", "Allowed: 1 to 100.")

@@ -13,7 +13,12 @@ import msgspec
 from autopoll.config import Config, ShardSection
 
 # What a worker never looks at: these are for the poller, the watchdog, and the number of programs.
-ELSEWHERE = frozenset({"instances", "request_timeout", "progress_timeout", "max_memory"})
+ELSEWHERE = frozenset(
+    {
+        "instances", "request_timeout", "progress_timeout", "max_memory",
+        "daily_tokens", "daily_cost",
+    }
+)  # fmt: skip
 
 
 def of_worker(config: Config, shard: str) -> str:

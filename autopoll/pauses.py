@@ -1,4 +1,5 @@
-"""Shards that answer nothing on purpose: the service behind their backend works for nobody.
+"""Shards that answer nothing on purpose: the service behind their backend works for nobody, or
+they have cost what they may cost in a day.
 
 A used-up quota, an overload or bad credentials are not mended by a restart, which would only burn
 more of the quota. So the shard is paused: its questions stay in the bridge, no attempt is used, and
@@ -70,17 +71,23 @@ def begin(home: Home, process: str, failure: Failure, before: Pause | None) -> P
     The first of a cause is an incident of `process`.
     """
     cause: Cause = failure.cause or "overloaded"
+    times = before.times + 1 if before and before.cause == cause else 1
+    until = wall_ms() + span_ms(cause, failure.retry_after_ms, times)
+    return _begin(home, process, cause, failure.message, until, before)
+
+
+def _begin(
+    home: Home, process: str, cause: Cause, text: str, until: int, before: Pause | None
+) -> Pause:
     if before and before.cause != cause:
         end(home, before)
         before = None
-    times = before.times + 1 if before else 1
-    now = wall_ms()
     pause = Pause(
         cause=cause,
-        text=" ".join(redact(failure.message).split())[:_TEXT],
-        since=now,
-        until=now + span_ms(cause, failure.retry_after_ms, times),
-        times=times,
+        text=" ".join(redact(text).split())[:_TEXT],
+        since=wall_ms(),
+        until=until,
+        times=before.times + 1 if before else 1,
         incident=before.incident if before else None,
     )
     log.warning("%s is paused: %s", process, pause.words)
@@ -138,11 +145,16 @@ class Pauses:
                 self._pauses[shard] = pause
                 self._kept.add(shard)
 
-    def look(self) -> None:
-        """Let a trial begin where somebody removed the file; to be called once a second."""
-        for shard in [each for each in self._kept if not (self._home.pauses / each).exists()]:
+    def look(self) -> list[str]:
+        """Let a trial begin where somebody removed the file, and return where that was the case.
+
+        To be called once a second.
+        """
+        ended = [each for each in self._kept if not (self._home.pauses / each).exists()]
+        for shard in ended:
             self._kept.remove(shard)
             self._pauses[shard] = msgspec.structs.replace(self._pauses[shard], until=0)
+        return ended
 
     def room(self, shard: str, free: int, flying: int) -> int:
         """Return how many questions the shard may be given, of as many as its instances take."""
@@ -154,9 +166,23 @@ class Pauses:
     def refused(self, shard: str, failure: Failure) -> None:
         """Pause the shard; what was on its way when it was paused changes nothing."""
         before = self._pauses.get(shard)
-        if before and before.left_s:
-            return
-        pause = self._pauses[shard] = begin(self._home, f"shard {shard}", failure, before)
+        if not (before and before.left_s):
+            self._keep(shard, begin(self._home, f"shard {shard}", failure, before))
+
+    def overspent(self, shard: str, text: str, until: int) -> None:
+        """Pause the shard for its budget, unless it is paused anyway."""
+        before = self._pauses.get(shard)
+        if not (before and before.left_s):
+            process = f"shard {shard}"
+            self._keep(shard, _begin(self._home, process, "budget", text, until, before))
+
+    def is_overspent(self, shard: str) -> bool:
+        """Tell whether the shard is paused for its budget, or was until just now."""
+        pause = self._pauses.get(shard)
+        return pause is not None and pause.cause == "budget"
+
+    def _keep(self, shard: str, pause: Pause) -> None:
+        self._pauses[shard] = pause
         try:
             files.put(self._home.pauses / shard, msgspec.json.encode(pause))
             self._kept.add(shard)
@@ -166,13 +192,26 @@ class Pauses:
     def answered(self, shard: str) -> None:
         """End the trial of a shard, if it is on one."""
         pause = self._pauses.get(shard)
-        if pause is None or pause.left_s:
-            return
-        del self._pauses[shard]
+        if pause and not pause.left_s:
+            self.lift(shard)
+
+    def lift(self, shard: str) -> None:
+        """End the pause of a shard that is paused or on trial."""
+        pause = self._pauses.pop(shard)
         self._kept.discard(shard)
         remove(self._home, shard)
         log.info("shard %s works again", shard)
         end(self._home, pause)
+
+
+def restarted(home: Home, shard: str) -> None:
+    """End the pause of a shard whose instance somebody started anew: maybe all is mended now.
+
+    A used-up budget is not mended by that.
+    """
+    pause = read(home, shard)
+    if pause is None or pause.cause != "budget":
+        remove(home, shard)
 
 
 def remove(home: Home, shard: str) -> None:

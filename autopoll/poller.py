@@ -25,6 +25,7 @@ from autopoll.bridge.contract import (
     Outcome,
     Settled,
 )
+from autopoll.budgets import Budgets
 from autopoll.config import Config, load
 from autopoll.doorbell import Doorbell
 from autopoll.errors import BadQuery, BridgeBusy, BridgeFull, ConfigError
@@ -71,6 +72,7 @@ class Poller:
         self.roster = Roster(home, config, self.on_event)
         self.shards, self.clients = self.roster.shards, self.roster.clients
         self.pauses = Pauses(home, list(config.shards))
+        self.budgets = Budgets(bridge, self.pauses, config.shards)
         self.partials = Partials(home, redacting=config.access.redact)
         self.flights: dict[int, Flight] = {}
         self.alarm = Alarm(self.mind_flights)
@@ -137,6 +139,7 @@ class Poller:
         self.lease_ms = config.delivery.visibility_timeout.ms
         self.roster.update(config)
         self.pauses.take_up(list(config.shards))
+        self.budgets.take_up(config.shards)
         self.heart.settings = fingerprint.of_poller(config)
         log.info("took up new settings; shards: %s", ", ".join(config.shards))
         self.stir()
@@ -158,7 +161,7 @@ class Poller:
             self.awake_since = now  # we were stopped or suspended: nobody else is to blame
         self.last_tick = now
         self.guard.look(self.awake_since)
-        self.pauses.look()
+        self.outage_guard(self.keep_budgets)
         self.keep_house()
         self.roster.let_go({flight.worker for flight in self.flights.values()})
         for client in self.clients.values():
@@ -170,6 +173,10 @@ class Poller:
             self.next_announcement = now + ANNOUNCE_S
             self.outage_guard(self.bridge.announce)
         self.stir()
+
+    def keep_budgets(self) -> None:
+        """Begin and end pauses that have to do with the time or with somebody's will."""
+        self.budgets.look(self.pauses.look())
 
     def keep_house(self) -> None:
         """Put back what somebody took out of var/run: its folders and our bell."""
@@ -332,7 +339,9 @@ class Poller:
 
     def on_reply(self, flight: Flight, payload: bytes) -> None:
         """Take an answer, by which a shard on trial shows that it works again."""
-        self.finish(outcomes.of_reply(flight.delivery, payload))
+        outcome = outcomes.of_reply(flight.delivery, payload)
+        self.budgets.charge(flight.delivery.shard, outcome.usage)
+        self.finish(outcome)
         if not flight.canary:  # which asks the instance, and not the service behind it
             self.pauses.answered(flight.delivery.shard)
 
@@ -344,6 +353,7 @@ class Poller:
             failure = Failure(kind="unreadable failure", message=str(error))
         if failure.kind == "unavailable":
             self.pauses.refused(flight.delivery.shard, failure)
+        self.budgets.charge(flight.delivery.shard, failure.usage)
         self.finish(outcomes.of_failure(flight.delivery, failure))
 
     def mind_flights(self) -> float:

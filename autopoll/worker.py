@@ -399,7 +399,7 @@ def _learn(worker: Worker, before: Beat, heart: Heart) -> None:
         said = f": {before.note}" if before.note else ""
         worker.gate.crashed(f"process {before.pid} ended while {before.state}{said}")
     elif before.state is State.STOPPED:
-        pauses.remove(worker.home, worker.setting.shard)  # somebody wants it to try again
+        pauses.restarted(worker.home, worker.setting.shard)  # somebody wants it to try again
 
 
 def _failure(error: Retriable | Permanent | Unavailable) -> Failure:

@@ -45,6 +45,11 @@ for line in sys.stdin:
         case [("quota" | "overloaded" | "credentials") as cause, *given]:
             more = {"resume_after_ms": int(given[0])} if given else {}
             say(id=said["id"], error=f"no {cause} left", unavailable=cause, **more)
+        case ["costs", tokens]:
+            say(id=said["id"], answer="so", usage={"output_tokens": int(tokens), "cost_usd": 0.5})
+        case ["fails", "for", tokens]:
+            usage = {"output_tokens": int(tokens)}
+            say(id=said["id"], error="no", retriable=True, retry_after_ms=1, usage=usage)
         case _:
             say(id=said["id"], answer=f"you asked: {said['question']}")
 os._exit(0)  # whatever a timer is still to do
