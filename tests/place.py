@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,8 @@ class Place:
     def close(self) -> None:
         """Take everything down; what is left over then fails the test that left it."""
         for process in self.processes():
-            process.send_signal(signal.SIGCONT)
+            with suppress(psutil.NoSuchProcess):  # it ended since we looked
+                process.send_signal(signal.SIGCONT)
         self.run("down", timeout=150)
         left = [process for process in self.processes() if process.is_running()]
         for process in left:
