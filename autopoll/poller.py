@@ -313,6 +313,8 @@ class Poller:
                     self.on_failure(flight, payload)
             case link.Disconnected(reason=reason, in_flight=in_flight):
                 log.warning("%s is gone: %s; %d in flight", worker, reason, len(in_flight))
+                if in_flight:
+                    self.heart.pipe_failed()
                 for request_id in in_flight:
                     if flight := self.land(request_id):
                         begun = flight.begun is not None
@@ -320,6 +322,8 @@ class Poller:
                         self.finish(outcomes.worker_died(flight.delivery, died, begun=begun))
             case _:
                 log.info("%s: %s", worker, event)
+                if isinstance(event, link.ProtocolFault | link.Unreachable):
+                    self.heart.pipe_failed()
                 self.stir()
 
     def on_progress(self, request_id: int, payload: bytes) -> None:

@@ -437,8 +437,8 @@ class Bridge(Protocol):
         """Return enrolment-to-answer times of the newest answered queries."""
         ...
 
-    def spent(self, day: str) -> dict[str, Spent]:
-        """Return what each shard has cost on a UTC day ("2026-03-01"); one SELECT."""
+    def spent(self, day: str | None = None) -> dict[str, Spent]:
+        """Return what each shard has cost on a UTC day ("2026-03-01"), or in all; one SELECT."""
         ...
 
     def backlog(self) -> list[Backlog]:

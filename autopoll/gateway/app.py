@@ -6,7 +6,7 @@ from starlette.types import ASGIApp
 
 from autopoll import __version__
 from autopoll.config import Config
-from autopoll.gateway import conversations, health, operations, questions
+from autopoll.gateway import conversations, health, metrics, operations, questions
 from autopoll.gateway.access import Audit
 from autopoll.gateway.guard import Guard
 from autopoll.gateway.openapi import describe
@@ -38,8 +38,9 @@ def make_app(home: Home, config: Config, hub: Hub) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.home, app.state.config, app.state.hub = home, config, hub
-    for router in (questions.router, conversations.router, operations.router, health.router):
-        app.include_router(router)
+    app.state.past = metrics.Past()
+    for served in (questions, conversations, operations, health, metrics):
+        app.include_router(served.router)
     install(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     if config.gateway.allowed_origins:

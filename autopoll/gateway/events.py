@@ -1,6 +1,7 @@
 """A question's way to its answer as server-sent events.
 
-`progress` tells a state, `answer` the outcome, after which the stream ends. Every stream begins
+`progress` tells a state, `piece` the next part of the answer while it is written (`anew`: a new
+attempt begins it again), `answer` the outcome, after which the stream ends. Every stream begins
 with the whole state, so that whoever was cut off goes on by asking again, whatever Last-Event-ID
 says.
 """
@@ -15,6 +16,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from autopoll.errors import AutopollError
 from autopoll.gateway.problems import RETRY_S, response
 from autopoll.gateway.waiting import Hub, News
+from autopoll.piece import Piece
 from autopoll.service import Result
 
 PING_S = 15.0  # proxies close what is silent for longer, and a client that is gone is noticed
@@ -35,7 +37,7 @@ async def stream(hub: Hub, number: int, seconds: float) -> AsyncGenerator[bytes,
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     yield format_sse_event(retry=RETRY_S * 1000)
-    async with aclosing(hub.follow(number)) as following:
+    async with aclosing(hub.follow(number, pieces=True)) as following:
         coming: asyncio.Future[News] = asyncio.ensure_future(anext(following))
         try:
             while (left := end - loop.time()) > 0:
@@ -57,6 +59,8 @@ async def stream(hub: Hub, number: int, seconds: float) -> AsyncGenerator[bytes,
 
 
 def _event(number: int, news: News) -> bytes:
+    if isinstance(news, Piece):
+        return format_sse_event(event="piece", data_str=msgspec.json.encode(news).decode())
     if isinstance(news, Result):
         return format_sse_event(
             event="answer", id=f"{number}-answer", data_str=msgspec.json.encode(news).decode()

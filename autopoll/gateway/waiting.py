@@ -12,17 +12,28 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar, overload
 
 from autopoll.bridge.contract import QueryState
 from autopoll.config import Config
 from autopoll.doorbell import Doorbell
 from autopoll.errors import AutopollError, Down
 from autopoll.home import Home
-from autopoll.service import DOWN_AFTER, NET_S, Asked, Result, Service, connect, to_result
+from autopoll.piece import Follower as PieceFollower
+from autopoll.piece import Piece
+from autopoll.service import (
+    DOWN_AFTER,
+    NET_S,
+    PIECES_S,
+    Asked,
+    Result,
+    Service,
+    connect,
+    to_result,
+)
 
 T = TypeVar("T")
-News = QueryState | Result
+News = QueryState | Piece | Result
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +99,22 @@ class Hub:
             lambda service: service.ask([question], shard, context_file=context_file, waiter=self)
         )
 
-    async def follow(self, message_id: int) -> AsyncGenerator[News, None]:
+    @overload
+    def follow(
+        self, message_id: int, *, pieces: Literal[False] = False
+    ) -> AsyncGenerator[QueryState | Result, None]: ...
+
+    @overload
+    def follow(self, message_id: int, *, pieces: bool) -> AsyncGenerator[News, None]: ...
+
+    async def follow(self, message_id: int, *, pieces: bool = False) -> AsyncGenerator[News, None]:
         """Yield how a question stands, now and whenever that changes, and at last its Result.
 
+        With `pieces`, the text of the answer too, as it is written: only on the way, and the last
+        part may be left out. Close it (contextlib.aclosing) when leaving it early.
         Raises NotFound, Down when nobody is there to answer, and Draining when this process ends.
-        Close it (contextlib.aclosing) when leaving it early.
         """
-        follower = _Follower()
+        follower = _Follower(self.home, message_id, pieces=pieces)
         self._followed.setdefault(message_id, set()).add(follower)
         try:
             # Only now, so that no ring is missed between the look and the waiting.
@@ -104,6 +124,7 @@ class Hub:
             async for news in follower:
                 yield news
         finally:
+            follower.close()
             self._followed[message_id].discard(follower)
             if not self._followed[message_id]:
                 del self._followed[message_id]
@@ -131,17 +152,20 @@ class Hub:
     # --- looking
 
     async def _look_on(self) -> None:
-        """Look at what is followed whenever it rings, and once a second in any case."""
-        alone = 0
+        """Look at what is followed whenever it rings, and once a second in any case.
+
+        In between, whoever follows an answer that is being written looks for more of it: its pieces
+        ring the bell of the asker only, who may be another process.
+        """
+        loop = asyncio.get_running_loop()
+        looked, alone = loop.time(), 0
         while True:
-            rung = True
-            try:
-                async with asyncio.timeout(NET_S):
-                    await self._rung.wait()
-            except TimeoutError:
-                rung = False
-                self._doorbell.look()
-            self._rung.clear()
+            left = looked + NET_S - loop.time()
+            rung = await self._ring(min(left, PIECES_S) if self._read_pieces() else left)
+            if not rung and loop.time() < looked + NET_S:
+                continue
+            looked = loop.time()
+            self._doorbell.look()
             if not self._followed:
                 continue
             try:
@@ -152,12 +176,26 @@ class Hub:
                 continue
             alone = 0 if heard else alone + 1
             if alone >= DOWN_AFTER:
-                self._fail_all(
-                    Down(
-                        "autopoll is down: the question is kept and will be answered after "
-                        "`autopoll up`"
-                    )
-                )
+                self._fail_all(_down())
+
+    async def _ring(self, seconds: float) -> bool:
+        """Return when rung, or after the time; tell which."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
+
+    def _read_pieces(self) -> bool:
+        """Have those read on whose answers are being written; tell whether there are any."""
+        reading = [
+            each for followers in self._followed.values() for each in followers if each.is_reading
+        ]
+        for follower in reading:
+            follower.poke()
+        return bool(reading)
 
     async def _look(self) -> None:
         ids = list(self._followed)
@@ -179,33 +217,60 @@ class Hub:
             self._service.bridge.close()
 
 
+def _down() -> Down:
+    return Down(
+        "autopoll is down: the question is kept and will be answered after `autopoll up`",
+        "Read it again then, by its id.",
+    )
+
+
 class _Follower:
     """One who waits for one question; sees each change at most once, and skips what is old."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Home, message_id: int, *, pieces: bool) -> None:
         self._news = asyncio.Event()
         self._state: QueryState | None = None
         self._error: AutopollError | None = None
+        self._read: list[Piece] = []
+        self._pieces = PieceFollower(home, message_id, self._read.append) if pieces else None
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it follows an answer that is being written."""
+        return bool(self._pieces and self._state and self._state.state == "leased")
 
     def tell(self, state: QueryState) -> None:
         if state != self._state:
             self._state = state
             self._news.set()
 
+    def poke(self) -> None:
+        self._news.set()
+
     def fail(self, error: AutopollError) -> None:
         self._error = error
         self._news.set()
 
+    def close(self) -> None:
+        if self._pieces:
+            self._pieces.close()
+
     async def __aiter__(self) -> AsyncIterator[News]:
+        told: QueryState | None = None
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._state:
-                result = to_result(self._state)
-                if result.status != "pending":
-                    yield result
-                    return
+            state = self._state
+            if state and (result := to_result(state)).status != "pending":
+                yield result
+                return
             if self._error:
                 raise self._error
-            if self._state:
-                yield self._state
+            if state and state is not told:
+                told = state
+                yield state
+            # Only now that they are wanted, so that a slow reader holds up nothing.
+            if state and self._pieces and state.state == "leased":
+                self._pieces.look(state.attempts)
+                while self._read:
+                    yield self._read.pop(0)

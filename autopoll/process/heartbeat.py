@@ -72,6 +72,7 @@ class Beat(msgspec.Struct, kw_only=True, array_like=True):
     note: str = ""
     progressed_at: float = 0.0  # of all requests in flight, the last step, or the last begin
     settings: str = ""  # fingerprint of the settings it runs with
+    pipe_errors: int = 0  # of the poller: links that failed it
 
 
 class Heart:
@@ -236,6 +237,11 @@ class Heart:
                 done=self._beat.done + done,
                 failed=self._beat.failed + failed,
             )
+
+    def pipe_failed(self) -> None:
+        """Count a link to another process that failed."""
+        with self._lock:
+            self._put(pipe_errors=self._beat.pipe_errors + 1)
 
     def _show_due_first(self) -> None:
         """Have the beat tell of the request with the earliest deadline."""

@@ -10,11 +10,11 @@ from autopoll.timing import utc_day
 class Costs(Tables):
     """A row for each shard and UTC day on which it has cost something."""
 
-    def spent(self, day: str) -> dict[str, Spent]:
-        """Return what each shard has cost on a UTC day ("2026-03-01"); one SELECT."""
+    def spent(self, day: str | None = None) -> dict[str, Spent]:
+        """Return what each shard has cost on a UTC day ("2026-03-01"), or in all; one SELECT."""
         rows = self._rows(
-            "SELECT shard, input_tokens, output_tokens, cached_tokens, cost_usd, answers"
-            " FROM usage WHERE day=?",
+            "SELECT shard, sum(input_tokens), sum(output_tokens), sum(cached_tokens),"
+            " sum(cost_usd), sum(answers) FROM usage WHERE day=coalesce(?,day) GROUP BY shard",
             (day,),
         )
         return {

@@ -1,0 +1,226 @@
+"""What Prometheus reads: looked up when it asks, in the bridge and in the files of the home.
+
+Nothing is counted along the way, so that nothing is lost with the gateway: the latencies and the
+attempts come from the bridge, read once and then only what is new.
+"""
+
+import time
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import accumulate
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from prometheus_client.registry import Collector
+
+from autopoll.bridge.contract import Backlog, Spent
+from autopoll.gateway.access import Visiting
+from autopoll.gateway.openapi import problems
+from autopoll.gateway.waiting import Hub
+from autopoll.process import casebook, incidents
+from autopoll.process.heartbeat import Beat, is_alive, read_all
+from autopoll.process.incidents import Incident
+from autopoll.service import Service
+
+# Seconds; from a backend that only searches to a model that thinks for minutes.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_AT_A_TIME = 10_000  # questions read in one turn of the bridge's thread, 30 ms
+_RESTARTS = (casebook.DRAINED, casebook.KILLED, casebook.RESTARTED, casebook.LEFT)
+
+router = APIRouter(tags=["operation"])
+
+
+class Past:
+    """What has become of all questions so far, kept up to date with what the bridge adds."""
+
+    def __init__(self) -> None:
+        self.attempts: Counter[str] = Counter()  # by shard
+        self.answers: Counter[tuple[str, str]] = Counter()  # by shard and state
+        self.spans: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
+        self.seconds: Counter[str] = Counter()
+        self._seen = 0
+
+    async def catch_up(self, hub: Hub) -> None:
+        """Read what was finished since the last time, leaving room for others in between."""
+        while await hub.call(self._read):
+            pass
+
+    def _read(self, service: Service) -> bool:
+        found = service.bridge.finished(self._seen, _AT_A_TIME)
+        for each in found:
+            self.attempts[each.shard] += each.attempts
+            self.answers[each.shard, each.state] += 1
+            if each.state == "done":
+                seconds = each.latency_ms / 1000
+                self.spans[each.shard][bisect_left(BUCKETS, seconds)] += 1
+                self.seconds[each.shard] += seconds  # type: ignore[assignment]
+            self._seen = each.number
+        return len(found) == _AT_A_TIME
+
+
+class Present(msgspec.Struct, frozen=True, kw_only=True):
+    """How things are at the moment of asking."""
+
+    backlog: list[Backlog]
+    dead: int
+    spent: dict[str, Spent]
+    beats: list[Beat]
+    incidents: list[Incident]
+    waiting: int
+
+
+def look(service: Service, waiting: int) -> Present:
+    """Look once at the bridge and the files of the home."""
+    return Present(
+        backlog=service.bridge.backlog(),
+        dead=service.bridge.counts()["dead"],
+        spent=service.bridge.spent(),
+        beats=[beat for beat in read_all(service.home.beats) if is_alive(beat)],
+        incidents=incidents.read(service.home.incidents),
+        waiting=waiting,
+    )
+
+
+class _Reading(Collector):
+    """One look, as the client library writes it."""
+
+    def __init__(self, shards: list[str], past: Past, present: Present) -> None:
+        self.shards = shards
+        self.past = past
+        self.present = present
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._queue()
+        yield from self._finished()
+        yield from self._processes()
+        yield from self._costs()
+        yield GaugeMetricFamily(
+            "autopoll_gateway_waiting", "Clients that wait for an answer.", self.present.waiting
+        )
+
+    def _queue(self) -> Iterator[Metric]:
+        depth = GaugeMetricFamily(
+            "autopoll_queue_depth", "Questions not answered yet.", labels=["shard", "state"]
+        )
+        flight = GaugeMetricFamily(
+            "autopoll_in_flight", "Questions that are being answered.", labels=["shard"]
+        )
+        oldest = GaugeMetricFamily(
+            "autopoll_oldest_question_age_seconds",
+            "How long the oldest question without an answer has waited.",
+            labels=["shard"],
+        )
+        found = {(each.shard, each.state): each for each in self.present.backlog}
+        for shard in sorted({*self.shards, *(shard for shard, _ in found)}):
+            since = [found[key].oldest_at for key in found if key[0] == shard]
+            for state in ("sent", "queued", "ready", "leased"):
+                each = found.get((shard, state))
+                depth.add_metric([shard, state], each.count if each else 0)
+            leased = found.get((shard, "leased"))
+            flight.add_metric([shard], leased.count if leased else 0)
+            age = max(0.0, time.time() - min(since) / 1000) if since else 0.0
+            oldest.add_metric([shard], age)
+        yield from (depth, flight, oldest)
+        yield GaugeMetricFamily(
+            "autopoll_dead_letters", "Dead letters nobody has looked after.", self.present.dead
+        )
+
+    def _finished(self) -> Iterator[Metric]:
+        past = self.past
+        latency = HistogramMetricFamily(
+            "autopoll_answer_latency_seconds",
+            "From the enrolment of a question to its answer.",
+            labels=["shard"],
+        )
+        attempts = CounterMetricFamily(
+            "autopoll_attempts", "Attempts at questions that are finished.", labels=["shard"]
+        )
+        answers = CounterMetricFamily(
+            "autopoll_answers", "Questions finished.", labels=["shard", "outcome"]
+        )
+        for shard in sorted({*self.shards, *past.attempts}):
+            counts = list(accumulate(past.spans[shard]))
+            bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
+            latency.add_metric([shard], list(zip(bounds, counts, strict=True)), past.seconds[shard])
+            attempts.add_metric([shard], past.attempts[shard])
+            for state, outcome in (("done", "answered"), ("dead", "failed")):
+                answers.add_metric([shard, outcome], past.answers[shard, state])
+        yield from (latency, attempts, answers)
+
+    def _processes(self) -> Iterator[Metric]:
+        restarts = CounterMetricFamily(
+            "autopoll_restarts",
+            "Ends of processes by the reason, as far back as incidents are kept.",
+            labels=["process", "verdict"],
+        )
+        counted = Counter(
+            (each.process, each.verdict)
+            for each in self.present.incidents
+            if each.action in _RESTARTS
+        )
+        for (process, verdict), count in sorted(counted.items()):
+            restarts.add_metric([process, verdict], count)
+        alive = GaugeMetricFamily(
+            "autopoll_process_up", "Processes that live.", labels=["process", "role", "state"]
+        )
+        errors = CounterMetricFamily(
+            "autopoll_pipe_errors",
+            "Links to workers that failed, since the poller started.",
+        )
+        for beat in self.present.beats:
+            alive.add_metric([beat.name, beat.role, beat.state.value], 1)
+            if beat.role == "poller":
+                errors.add_metric([], beat.pipe_errors)
+        yield from (restarts, alive, errors)
+
+    def _costs(self) -> Iterator[Metric]:
+        tokens = CounterMetricFamily(
+            "autopoll_tokens", "Tokens of models used.", labels=["shard", "kind"]
+        )
+        dollars = CounterMetricFamily(
+            "autopoll_cost_dollars", "What models have cost, as far as told.", labels=["shard"]
+        )
+        for shard, spent in sorted(self.present.spent.items()):
+            tokens.add_metric([shard, "input"], spent.input_tokens)
+            tokens.add_metric([shard, "output"], spent.output_tokens)
+            tokens.add_metric([shard, "cached"], spent.cached_tokens)
+            if spent.cost_usd is not None:
+                dollars.add_metric([shard], spent.cost_usd)
+        yield from (tokens, dollars)
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus (operator)",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The text format; over a unix socket without a token.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **problems(),
+    },
+)
+async def metrics(request: Request, visit: Visiting) -> Response:
+    """Return queue, latencies, attempts, restarts, pipe errors and costs."""
+    hub: Hub = request.app.state.hub
+    past: Past = request.app.state.past
+    if request.scope["server"] and request.scope["server"][1] is not None:
+        await visit.operate(lambda service: None)  # through a private socket comes the owner only
+    await past.catch_up(hub)
+    text = await hub.call(lambda service: _written(service, past, hub.waiting))
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_1_0_0)
+
+
+def _written(service: Service, past: Past, waiting: int) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(_Reading(list(service.config.shards), past, look(service, waiting)))
+    return generate_latest(registry)
