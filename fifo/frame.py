@@ -16,11 +16,15 @@ A frame is a header of 32 bytes and then the payload; numbers are big-endian.
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from zlib import crc32
 
 import msgspec
 
 from fifo.errors import RemoteFault
+
+try:  # the extra `fast`: the same sum, over 64 KiB in a seventeenth of the time
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
 
 MAGIC = b"\xf1ff\n"
 VERSION = 1

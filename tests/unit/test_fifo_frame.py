@@ -1,7 +1,10 @@
 """The codec: bytes in pieces of any size, and nothing but whole, unharmed frames out."""
 
+import subprocess
+import sys
 import time
 import tracemalloc
+import zlib
 from itertools import pairwise
 from zlib import crc32
 
@@ -9,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fifo import frame as codec
 from fifo.errors import RemoteFault
 from fifo.frame import HEADER_SIZE, MAX_PAYLOAD, Decoder, Frame, Type, encode
 
@@ -40,6 +44,31 @@ def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(frames, place
 def test_byte_by_byte_gives_the_same_as_all_at_once(frames):
     data = b"".join(map(encode, frames))
     assert decode(bytes([byte]) for byte in data) == decode([data]) == frames
+
+
+@given(st.binary(max_size=5000), st.integers(0, 2**32 - 1))
+def test_the_fast_checksum_is_the_same_number_as_the_one_of_zlib(data, before):
+    assert codec.crc32 is not zlib.crc32  # else the extra `fast` is not installed
+    assert codec.crc32(data, before) == zlib.crc32(data, before)
+
+
+def test_frames_of_an_end_without_the_fast_checksum_are_the_same():
+    program = """
+import sys
+sys.modules["isal.isal_zlib"] = None  # as where it is not installed
+import zlib
+from fifo import frame
+assert frame.crc32 is zlib.crc32
+decoder = frame.Decoder()
+decoder.feed(sys.stdin.buffer.read())
+for each in decoder.frames():
+    sys.stdout.buffer.write(frame.encode(each))
+"""
+    data = b"".join(encode(Frame(Type.REPLY, 7, size, b"x" * size)) for size in (0, 200, 70_000))
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=data, capture_output=True, check=True, timeout=60
+    )
+    assert done.stdout == data
 
 
 @given(FRAMES, st.integers(0, 10_000), st.integers(1, 255))
