@@ -37,10 +37,12 @@ class Child:
         environment: Mapping[str, str],
         on_line: Callable[[bytes], None],
         on_end: Callable[[str], None],
+        max_line: int = MAX_LINE,
     ) -> None:
         """Start the program in our process group; raise Broken when it cannot be started."""
         self._on_line, self._on_end = on_line, on_end
         self._loop = asyncio.get_running_loop()
+        self._max_line = max_line
         self._mark = secrets.token_hex(8)
         try:
             self._process = subprocess.Popen(
@@ -157,8 +159,8 @@ class Child:
             self._line_size = 0
         self._line.append(rest)
         self._line_size += len(rest)
-        if self._line_size > MAX_LINE:
-            self.end(f"sent a line of more than {MAX_LINE:,} bytes")
+        if self._line_size > self._max_line:
+            self.end(f"sent a line of more than {self._max_line:,} bytes")
 
     def _overhear(self) -> None:
         data = _read(self._stderr.fileno())

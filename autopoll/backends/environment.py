@@ -21,6 +21,8 @@ _WORKERS = re.compile(
     r"|AUTOPOLL_(?!TOKEN)\w+"  # a token is of one session, and no role needs it
     r"|PYTHON\w*|VIRTUAL_ENV|LD_LIBRARY_PATH|XDG_\w+"
 )
+# By which the Claude Code CLI finds its account and its service.
+_CLAUDE = re.compile(r"ANTHROPIC_\w+|CLAUDE_CONFIG_DIR|CLAUDE_CODE_OAUTH_TOKEN")
 _NESTING = re.compile(
     r"CLAUDECODE|CLAUDE_CODE_(?:ENTRYPOINT|SESSION_ID|CHILD_\w+|MESSAGING_\w+|SSE_PORT|SDK_\w+)"
     r"|CLAUDE_AGENT_SDK_\w+|CLAUDE_PID|CLAUDE_EFFORT|AI_AGENT|TRACEPARENT|TRACESTATE"
@@ -44,6 +46,14 @@ def child_environment(
     return {
         name: value for name, value in environ.items() if name in named or _ALLOWED.fullmatch(name)
     }
+
+
+def claude_environment(
+    environ: Mapping[str, str], shard: str, extra: Iterable[str] = ()
+) -> dict[str, str]:
+    """Return what the Claude Code CLI may have: as `child_environment`, and how it logs in."""
+    own = [name for name in environ if _CLAUDE.fullmatch(name)]
+    return child_environment(environ, shard, [*extra, *own])
 
 
 def worker_environment(

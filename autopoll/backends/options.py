@@ -6,6 +6,7 @@ import msgspec
 
 from autopoll.backends.contract import Setting
 from autopoll.errors import ConfigError, UsageError
+from autopoll.size import Size
 from autopoll.timing import Duration
 
 
@@ -30,9 +31,9 @@ def read_options(setting: Setting, kind: type[_O]) -> _O:
 
 
 def _decode(kind: type, value: Any) -> Any:
-    if kind is Duration:
+    if kind is Duration or kind is Size:
         try:
-            return Duration.parse(value)
+            return kind.parse(value)
         except UsageError as error:
             raise ValueError(f"{error.what}; {error.mend}") from error
     raise NotImplementedError(kind)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import psutil
 import pytest
+from fake_cli import fake_cli
 from listener import Listener
 from mock_api import MockApi
 from place import until
@@ -21,6 +22,7 @@ from autopoll.request import Refusal, Reply, Request
 
 ANSWERER = Path(__file__).parent.parent / "data" / "answerer.py"
 OPTIONS: dict[str, dict[str, Any]] = {
+    "claude-code": {"concurrency": 4},
     "extract": {},
     "echo": {"delay": "20ms", "concurrency": 4},
     "command": {"command": [sys.executable, str(ANSWERER)], "ready": True, "concurrency": 4},
@@ -28,10 +30,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "openai": {"model": "mock"},
 }
 MODELS = {"anthropic": "", "openai": "/v1"}  # where each finds its API in the mocked service
-SERVED = [
-    "command",
-    *MODELS,
-]  # those with a service behind them, that refuses what begins with `refused`
+# Those with a service behind them, that refuses what begins with `refused`.
+SERVED = ["claude-code", "command", *MODELS]
 Build = Callable[[], Backend]
 
 
@@ -54,6 +54,8 @@ def build(name: str, tmp_path: Path, api: MockApi) -> Build:
     options = dict(OPTIONS[name])
     if name in MODELS:
         options["base_url"] = api.url + MODELS[name]
+    if name == "claude-code":
+        options["cli_path"] = str(fake_cli(tmp_path))
     setting = Setting(shard="main", root=tmp_path, context=[notes], options=options)
     return lambda: open_backend(name, setting)
 

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from mock_api.answers import answer_to, pieces_of, tokens
 from mock_api.moods import Moods
 
 MODEL = "claude-mock-1"
+_NUMBERS = count(1)  # clients take messages of one id for one message
 KINDS = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -31,6 +33,13 @@ def user_of(body: dict[str, Any]) -> str:
     """Return the last message of the user."""
     said = [each for each in body.get("messages", []) if each.get("role") == "user"]
     return _text(said[-1]["content"]) if said else ""
+
+
+def is_result(body: dict[str, Any]) -> bool:
+    """Tell whether what was said last is what a tool gave back."""
+    said = [each for each in body.get("messages", []) if each.get("role") == "user"]
+    content = said[-1]["content"] if said else ""
+    return not isinstance(content, str) and any(each["type"] == "tool_result" for each in content)
 
 
 def error(status: int, moods: Moods, key: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -87,6 +96,9 @@ def events(body: dict[str, Any], moods: Moods, seen: set[str]) -> Iterator[bytes
     text = text_of(body, moods)
     spent = usage(body, seen, 1)
     yield _event("message_start", message=_message(body, spent))
+    if "tool" in moods and not is_result(body):
+        yield from _tool_use(moods.values["tool"], user_of(body))
+        return
     for _ in range(int(moods.number("ping"))):
         yield _event("ping")
     index = 0
@@ -131,13 +143,25 @@ def model(name: str) -> dict[str, Any]:
     }
 
 
+def _tool_use(name: str, question: str) -> Iterator[bytes]:
+    given = question[question.index("{") : question.rindex("}") + 1]
+    block = {"type": "tool_use", "id": f"toolu_{next(_NUMBERS)}", "name": name, "input": {}}
+    yield _event("content_block_start", index=0, content_block=block)
+    delta = {"type": "input_json_delta", "partial_json": given}
+    yield _event("content_block_delta", index=0, delta=delta)
+    yield _event("content_block_stop", index=0)
+    end = {"stop_reason": "tool_use", "stop_sequence": None}
+    yield _event("message_delta", delta=end, usage={"output_tokens": 9})
+    yield _event("message_stop")
+
+
 def _stop_reason(moods: Moods) -> str:
     return "refusal" if "refusal" in moods else "max_tokens" if "max" in moods else "end_turn"
 
 
 def _message(body: dict[str, Any], spent: dict[str, int]) -> dict[str, Any]:
     return {
-        "id": "msg_mock",
+        "id": f"msg_{next(_NUMBERS)}",
         "type": "message",
         "role": "assistant",
         "model": body.get("model", MODEL),

@@ -8,6 +8,7 @@ after a first piece stall, drop, cut (ends early, as if all was well), error, er
                     endless
 all along           pause=MS (between events), thinking, ping=N (keep-alives at first), quiet (no
                     usage is told), nodone
+first of all        tool=NAME with {"…": …} behind it in braces: uses that tool before it answers
 at its end          refusal, empty, filter, max (cut at max_tokens)
 """
 

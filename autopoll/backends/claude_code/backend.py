@@ -1,0 +1,173 @@
+"""The backend `claude-code`: questions answered by the Claude Code CLI from the shard's files."""
+
+import asyncio
+import importlib
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from autopoll.backends.claude_code.ground import Ground, Grounds
+from autopoll.backends.claude_code.launch import command_line, environment
+from autopoll.backends.claude_code.options import KEY_ENV, ClaudeOptions
+from autopoll.backends.claude_code.program import find_program
+from autopoll.backends.context import Context
+from autopoll.backends.contract import Broken, Report, Retriable, Setting
+from autopoll.backends.environment import claude_environment
+from autopoll.backends.keys import read_key
+from autopoll.backends.libraries import need
+from autopoll.backends.options import read_options
+from autopoll.backends.prompt import Measure, Prompt
+from autopoll.errors import ConfigError
+from autopoll.home import Home
+from autopoll.message import Answer
+from autopoll.request import Reply, Request
+
+if TYPE_CHECKING:
+    from autopoll.backends.claude_code.pool import Pool
+    from autopoll.backends.claude_code.session import Session
+
+SDK = (0, 2, 186)  # elsewhere pip silently picks 0.1.7
+
+_log = logging.getLogger(__name__)
+
+
+class ClaudeCode:
+    """A pool of CLI processes that wait for a question each."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._options = options = read_options(setting, ClaudeOptions)
+        if options.size < options.concurrency:
+            raise ConfigError(
+                f"shards.{setting.shard}.options.pool: {options.size} is below `concurrency`",
+                f"Allowed: from {options.concurrency}, or leave it out.",
+            )
+        need(setting.shard, "claude-agent-sdk", SDK, "claude")
+        self._program = find_program(setting, options.cli_path)
+        if (
+            read_key(setting, options.key_file, options.key_env) is None
+            and options.key_env != KEY_ENV
+        ):
+            raise ConfigError(
+                f"shards.{setting.shard}.options.key_env: {options.key_env} is not set",
+                "Set it where `autopoll up` is called, or leave the option out.",
+            )
+        self._inherited = claude_environment(os.environ, setting.shard, options.env)
+        self._setting = setting
+        self._context = Context(setting)
+        self.concurrency = options.concurrency
+        self.dropped = 0  # citations that do not exist
+        self._prompt: Prompt | None = None
+        self._grounds: Grounds | None = None
+        self._pool: Pool | None = None
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the context and make the first process ready; raise Broken when it does not come."""
+        if self._pool is not None:
+            return
+        options = self._options
+        # In a thread, because it takes seconds, and a loop that stands still is taken for hung.
+        await asyncio.to_thread(importlib.import_module, "autopoll.backends.claude_code.pool")
+        from autopoll.backends.claude_code.pool import Pool
+
+        # It tells each end of a process as an error, though we tell it better.
+        logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
+        self._prompt = Prompt(
+            self._context,
+            self._setting.shard,
+            window=options.window,
+            context_tokens=options.context_tokens,
+            instructions=options.instructions,
+        )
+        self._grounds = Grounds(
+            Home(self._setting.root.resolve()),
+            os.environ.get("AUTOPOLL_INSTANCE"),
+            self._context if options.tools else None,
+        )
+        self._grounds.open()
+        self._pool = Pool(options, self._open)
+        await self._prompt.look()
+        await self._pool.warm(await self._grounds.on(self._prompt.system, self._prompt.version))
+
+    async def answer(self, request: Request, report: Report) -> Reply:
+        """Have a process of its own answer; raise a failure of the contract.
+
+        It is thrown away after an error, after a cancellation, and mostly after the answer too.
+        """
+        pool, prompt, grounds = self._started()
+        turn = await prompt.ask(request.question, request.context_file)
+        session = await pool.take(await grounds.on(turn.system, turn.version))
+        answered = False
+        try:
+            heard = await session.ask(turn.user, report, self._options.stall_timeout)
+            answered = True
+        except Retriable as error:
+            if pool.closed:
+                raise Broken("the claude-code backend was stopped") from error
+            raise
+        finally:
+            if answered:
+                pool.give_back(session)
+            else:
+                pool.throw_away(session)
+        cited = turn.cite(heard.text)
+        if cited.dropped:
+            self.dropped += cited.dropped
+            _log.info("dropped %d citations of what is not in the context", cited.dropped)
+        return Reply(answer=Answer(text=heard.text, sources=cited.sources), usage=heard.usage)
+
+    async def probe(self) -> None:
+        """Raise Broken when no process can be had; renew in the background what is out of date."""
+        pool, prompt, grounds = self._started()
+        pool.check()
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew(pool, prompt, grounds))
+
+    async def stop(self) -> None:
+        """End every process and remove the private folder."""
+        pool, self._pool = self._pool, None
+        grounds, self._grounds = self._grounds, None
+        if self._renewing is not None:
+            self._renewing.cancel()
+        if self._prompt is not None:
+            self._prompt.close()
+        if pool is not None:
+            await pool.close()
+        if grounds is not None:
+            grounds.close()
+
+    async def measure(self) -> Measure:
+        """Return how large the context is, estimated."""
+        _, prompt, _ = self._started()
+        await prompt.look()
+        return prompt.size()
+
+    async def _renew(self, pool: "Pool", prompt: Prompt, grounds: Grounds) -> None:
+        """Have processes ready for the files as they are now, before somebody asks."""
+        try:
+            await prompt.look()
+            pool.stand_on(await grounds.on(prompt.system, prompt.version))
+        except Broken as error:
+            _log.warning("the next question will be told: %s", error)
+
+    def _started(self) -> tuple["Pool", Prompt, Grounds]:
+        if self._pool is None or self._prompt is None or self._grounds is None:
+            raise Broken("the claude-code backend is not started")
+        return self._pool, self._prompt, self._grounds
+
+    def _open(self, ground: Ground, on_end: Callable[["Session"], None]) -> "Session":
+        from autopoll.backends.claude_code.session import Session
+
+        options = self._options
+        try:
+            # Anew for each process, so that a key can be renewed without a restart.
+            key = read_key(self._setting, options.key_file, options.key_env)
+        except ConfigError as error:
+            raise Broken(error.what, error.mend) from error
+        return Session(
+            command_line(self._program, options, ground),
+            environment(self._inherited, options, ground, key.value if key else None),
+            ground,
+            on_end,
+        )

@@ -1,0 +1,187 @@
+"""The processes that wait for a question: made ready ahead, and renewed in the background.
+
+A process is taken for one question and thrown away after it, so that no answer can belong to an
+earlier question and no conversation knows of another. The option `session = "kept"` gives it back
+after an answer, until it has answered enough, is too old or too large; after an error never.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from autopoll.backends.claude_code.ground import Ground
+from autopoll.backends.claude_code.options import ClaudeOptions
+from autopoll.backends.claude_code.session import Session
+from autopoll.backends.contract import Broken
+
+_AGAIN_S, _AGAIN_AT_MOST_S = 0.5, 30.0  # until one that could not be made is tried again
+
+_log = logging.getLogger(__name__)
+
+Open = Callable[[Ground, Callable[[Session], None]], Session]
+
+
+class Pool:
+    """At most `options.size` processes, in wait or at work."""
+
+    def __init__(self, options: ClaudeOptions, open_session: Open) -> None:
+        self._options, self._open = options, open_session
+        self._loop = asyncio.get_running_loop()
+        self._ground: Ground | None = None
+        self._spares: deque[Session] = deque()
+        self._out: set[Session] = set()
+        self._making: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._failures = 0  # in a row, of spares that did not come up or died while they waited
+        self._failure: Broken | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self.closed = False
+
+    async def take(self, ground: Ground) -> Session:
+        """Return a process that stands on this ground; raise Broken when none can be made."""
+        await self.warm(ground)
+        session = self._spares.popleft()
+        self._out.add(session)
+        self.tend()
+        return session
+
+    async def warm(self, ground: Ground) -> None:
+        """Wait until a process waits on this ground; raise Broken when none can be made."""
+        self.stand_on(ground)
+        while not self._spares:
+            if self.closed:
+                raise Broken("the claude-code backend is stopped")
+            if not self._making:
+                self._make()
+            await asyncio.wait(self._making, return_when=asyncio.FIRST_COMPLETED)
+            self.tend()
+            if not self._spares and not self._making and self._failure is not None:
+                raise self._failure
+
+    def stand_on(self, ground: Ground) -> None:
+        """Make processes on this ground from now on, and renew those that wait on another."""
+        if ground.current and ground is not self._ground:
+            ground.enter()
+            if self._ground is not None:
+                self._ground.leave()
+            self._ground = ground
+        self.tend()
+
+    def give_back(self, session: Session) -> None:
+        """Take a process that has answered: it waits again if it is to be kept."""
+        self._failures = 0
+        self._out.discard(session)
+        if self._options.kept and not self.closed and self._is_fit(session):
+            self._spares.appendleft(session)
+        else:
+            self._end(session)
+        self.tend()
+
+    def throw_away(self, session: Session) -> None:
+        """Take a process that saw an error or was cancelled."""
+        self._out.discard(session)
+        self._end(session)
+        self.tend()
+
+    def tend(self) -> None:
+        """Throw away what is out of date or dead, and make what is missing."""
+        for session in [each for each in self._spares if not self._is_fit(each)]:
+            self._spares.remove(session)
+            self._end(session)
+        if self.closed or self._again is not None:
+            return
+        have = len(self._spares) + len(self._out) + len(self._making)
+        for _ in range(self._options.size - have):
+            self._make()
+
+    def check(self) -> None:
+        """Raise Broken when no process waits or works and the last one could not be made."""
+        self.tend()
+        if not self._spares and not self._out and not self._making and self._failure is not None:
+            raise self._failure
+
+    async def close(self) -> None:
+        """End them all, side by side."""
+        self.closed = True
+        if self._again is not None:
+            self._again.cancel()
+        left = (*self._spares, *self._out)
+        self._spares.clear()
+        self._out.clear()
+        for session in left:
+            self._end(session)
+        for task in self._making:
+            task.cancel()
+        while tasks := self._making | self._ending:
+            await asyncio.wait(tasks)
+        if self._ground is not None:
+            self._ground.leave()
+            self._ground = None
+
+    # --- making and ending
+
+    def _make(self) -> None:
+        assert self._ground is not None
+        task = self._loop.create_task(self._made(self._ground))
+        self._making.add(task)
+        task.add_done_callback(self._making.discard)
+
+    async def _made(self, ground: Ground) -> None:
+        """Make one and have it wait; what goes wrong is kept for who needs one."""
+        session = None
+        try:
+            session = self._open(ground, self._lost)
+            await session.connect(self._options.connect_timeout)
+        except Broken as error:
+            self._failure = error
+            self._fail(str(error))
+            if session is not None:
+                self._end(session)
+        except asyncio.CancelledError:
+            if session is not None:
+                self._end(session)
+            raise
+        else:
+            if task := asyncio.current_task():
+                self._making.discard(task)  # now, lest it be counted twice
+            self._failure = None
+            if self.closed:
+                self._end(session)
+            else:
+                self._spares.append(session)
+
+    def _lost(self, session: Session) -> None:
+        """Notice the end of a process; those at work and in the making tell it themselves."""
+        if session in self._spares:
+            self._spares.remove(session)
+            self._end(session)
+            self._fail(f"process {session.pid} ended while it waited")
+
+    def _fail(self, why: str) -> None:
+        """Try again later, and ever later while it goes on."""
+        self._failures += 1
+        wait = min(_AGAIN_AT_MOST_S, _AGAIN_S * 2 ** min(self._failures - 1, 16))
+        _log.warning("%s; the next one is made in %.1f s", why, wait)
+        if self._again is None and not self.closed:
+            self._again = self._loop.call_later(wait, self._retry)
+
+    def _retry(self) -> None:
+        self._again = None
+        self.tend()
+
+    def _end(self, session: Session) -> None:
+        """Have it end: asked before it is killed, lest it leave its files in the user's folder."""
+        task = self._loop.create_task(session.close())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def _is_fit(self, session: Session) -> bool:
+        options = self._options
+        return (
+            session.alive
+            and session.ground is self._ground
+            and self._loop.time() - session.born < options.max_age
+            and session.asked < (options.max_questions if options.kept else 1)
+            and (session.asked == 0 or session.rss < options.max_memory)
+        )

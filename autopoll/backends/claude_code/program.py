@@ -1,0 +1,76 @@
+"""Which Claude Code binary is run, and whether it is new enough; known before anything starts."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+from autopoll.backends.contract import Setting
+from autopoll.errors import ConfigError
+
+LEAST = (2, 1, 248)  # older ones would expand an @path that stands in a question
+INSTALL = "Run: pip install 'autopoll[claude]'"
+_PATIENCE_S = 10.0  # it says its version in 30 ms
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
+
+
+def find_program(setting: Setting, cli_path: str | None) -> Path:
+    """Return the named binary, else the one that came with the SDK, else `claude` on PATH.
+
+    Raises ConfigError when there is none, or when it is too old or does not say how old it is.
+    """
+    option = f"shards.{setting.shard}.options.cli_path"
+    if cli_path is not None:
+        program = (setting.root / Path(cli_path).expanduser()).absolute()
+        if shutil.which(program) is None:
+            raise ConfigError(
+                f"{option}: {program} is no executable file",
+                "Give the path of the claude binary, meant from the home, or leave it out.",
+            )
+    else:
+        found = _bundled() or shutil.which("claude")
+        if found is None:
+            raise ConfigError(
+                f"shard {setting.shard}: the Claude Code CLI is not installed",
+                f"{INSTALL} (its wheels for Linux bring the CLI along), or name it in `cli_path`.",
+            )
+        program = Path(found)
+    facts = program.stat()
+    said = _version(program, facts.st_mtime_ns, facts.st_size)
+    number = _VERSION.match(said)
+    wanted = ".".join(map(str, LEAST))
+    if number is None:
+        raise ConfigError(f"{option}: {program} does not say its version: {said}", INSTALL)
+    if tuple(map(int, number.groups())) < LEAST:
+        raise ConfigError(
+            f"{option}: {program} is version {number[0]}, and {wanted} or newer is needed",
+            f"Update it, or leave `cli_path` out. {INSTALL}",
+        )
+    return program
+
+
+def _bundled() -> str | None:
+    spec = importlib.util.find_spec("claude_agent_sdk")
+    folders = spec.submodule_search_locations if spec else None
+    return shutil.which(Path(next(iter(folders)), "_bundled", "claude")) if folders else None
+
+
+@lru_cache(maxsize=16)
+def _version(program: Path, _mtime_ns: int, _size: int) -> str:
+    """Return what it says of its version; asked once for each state of the file."""
+    try:
+        done = subprocess.run(
+            [program, "--version"],
+            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent"},
+            stdin=subprocess.DEVNULL,  # an open one without data would hold old versions for ever
+            capture_output=True,
+            timeout=_PATIENCE_S,
+        )
+    except OSError as error:
+        return f"it cannot be run ({error.strerror})"
+    except subprocess.TimeoutExpired:
+        return f"nothing within {_PATIENCE_S:.0f} s"
+    return done.stdout.decode("utf-8", "replace").strip()[:80] or f"exit code {done.returncode}"

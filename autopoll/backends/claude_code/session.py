@@ -1,0 +1,157 @@
+"""One CLI process, from its start to its end; whatever goes wrong with it ends it.
+
+A watch looks at it once a second while something is expected of it: one that is silent for too
+long, or was stopped by a signal, is given up. So nothing here waits under a time-out of its own,
+and there is one way in which a session fails: its process is gone, and it is known why.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ClaudeSDKError
+
+from autopoll.backends.claude_code.ground import Ground
+from autopoll.backends.claude_code.outcome import Heard, Hearing
+from autopoll.backends.claude_code.transport import ChildTransport, Gone
+from autopoll.backends.contract import Broken, Report, Retriable
+from autopoll.redact import redact
+
+WATCH_S = 1.0
+STOPPED_LOOKS = 2  # in a row, for a debugger or a suspended machine stops a process for a moment
+DISCONNECT_S = 1.0
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Session:
+    """One process that was made ready ahead of a question."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        ground: Ground,
+        on_end: Callable[["Session"], None],
+    ) -> None:
+        """Prepare; `on_end` is called when the process ends, expected or not."""
+        self.ground = ground
+        self.asked = 0
+        self._loop = asyncio.get_running_loop()
+        self.born = self._loop.time()
+        self._transport = ChildTransport(
+            command,
+            folder=ground.files,
+            environment=environment,
+            on_end=lambda: on_end(self),
+        )
+        # What else the SDK could be told goes to its own transport, in whose place ours stands.
+        self._client = ClaudeSDKClient(ClaudeAgentOptions(verbatim_prompts=True), self._transport)
+        self._watch: asyncio.TimerHandle | None = None
+        self._limit = 0.0
+        self._heard, self._heard_at, self._stopped = 0, 0.0, 0
+        ground.enter()
+        self._standing = True
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked: its process lives and is not stopped."""
+        return self._transport.is_ready() and self._state() != "T"
+
+    @property
+    def rss(self) -> int:
+        """Memory of the process in bytes; 0 when it has gone."""
+        text = self._read_proc("statm")
+        return int(text.split()[1]) * _PAGE if text else 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process, if it was started."""
+        return self._transport.child.pid if self._transport.child else None
+
+    async def connect(self, limit_s: float) -> None:
+        """Start the process and see it ready; raise Broken when it is not within the time."""
+        self._expect(limit_s)
+        try:
+            await self._client.connect()
+        except Broken:
+            raise
+        except Gone as error:
+            raise Broken(f"the Claude Code CLI does not start: {error}") from error
+        # By the SDK's own words: what the process refuses comes as a bare Exception.
+        except Exception as error:
+            raise Broken(f"the Claude Code CLI does not start: {redact(str(error))}") from error
+        finally:
+            self._rest()
+
+    async def ask(self, text: str, report: Report, stall_s: float) -> Heard:
+        """Put a question and return what was heard; raise a failure of the contract.
+
+        Whatever is raised, the session must not be asked again.
+        """
+        self.asked += 1
+        hearing = Hearing(report)
+        self._expect(stall_s)
+        try:
+            await self._client.query(text)
+            async for message in self._client.receive_messages():
+                if (heard := hearing.take(message)) is not None:
+                    return heard
+        except Gone as error:
+            raise Retriable(f"no answer: {error}") from error
+        except ClaudeSDKError as error:  # a message of a wrong form, a pipe that is closed
+            raise Retriable(f"no answer: {redact(str(error))}") from error
+        finally:
+            self._rest()
+        raise Retriable("no answer: the CLI stopped speaking without a result")
+
+    async def close(self) -> None:
+        """End the process and all that it has started; tolerated twice, within five seconds."""
+        self._rest()
+        if self._transport.child is not None:
+            await self._transport.child.stop()
+        try:
+            async with asyncio.timeout(DISCONNECT_S):
+                await self._client.disconnect()
+        except TimeoutError:
+            pass  # its process is gone, and its tasks end with the loop
+        if self._standing:
+            self._standing = False
+            self.ground.leave()
+
+    # --- the watch
+
+    def _expect(self, limit_s: float) -> None:
+        """Watch it from now on: something has to be heard within so long, again and again."""
+        self._limit, self._heard_at, self._stopped = limit_s, self._loop.time(), 0
+        self._watch = self._loop.call_later(WATCH_S, self._look)
+
+    def _rest(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _look(self) -> None:
+        self._watch = self._loop.call_later(WATCH_S, self._look)
+        now, heard = self._loop.time(), self._transport.heard
+        if heard != self._heard:
+            self._heard, self._heard_at = heard, now
+        self._stopped = self._stopped + 1 if self._state() == "T" else 0
+        if self._stopped >= STOPPED_LOOKS:
+            self._transport.abandon("was stopped by a signal and did not go on")
+        elif now - self._heard_at > self._limit:
+            self._transport.abandon(f"said nothing for {self._limit:g} s")
+
+    def _state(self) -> str:
+        """Return the letter of its state in /proc; empty when it has gone."""
+        text = self._read_proc("stat")
+        return text.rpartition(")")[2].split()[0] if text else ""
+
+    def _read_proc(self, name: str) -> str:
+        if self.pid is None or not self._transport.is_ready():
+            return ""
+        try:
+            return Path(f"/proc/{self.pid}/{name}").read_text("utf-8", "replace")
+        except OSError:  # gone this moment
+            return ""
