@@ -32,6 +32,7 @@ from autopoll.errors import BadQuery, BridgeBusy, BridgeFull, ConfigError
 from autopoll.flight import Flight
 from autopoll.home import Home
 from autopoll.lock import hold
+from autopoll.lookout import Lookout
 from autopoll.message import Answer, Query, read_query
 from autopoll.partial import Partials
 from autopoll.pauses import Pauses
@@ -45,10 +46,6 @@ from fifo import bell, link
 from fifo.errors import FifoError
 
 NET_S = 1.0  # the poll under bell and inotify
-# inotify fires when a commit is written, before the fsync after which it can be seen: mostly within
-# 2 ms, but a busy disk was seen to take 50.
-BURST_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
-HUSH_S = 0.002  # between two events of the folder: each write is one, and most are our own
 ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
 GAP_S = 3.0  # a longer pause of our own says nothing about others
 
@@ -80,8 +77,6 @@ class Poller:
         self.last_request = 0
         self.outages: dict[str, str] = {}  # step -> why the store refused it the last time
         self.stirred = False
-        self.looking: asyncio.TimerHandle | None = None
-        self.hush: asyncio.TimerHandle | None = None
         self.draining = False
         self.crash: BaseException | None = None
         self.stopping = asyncio.Event()
@@ -99,22 +94,19 @@ class Poller:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         Lifeline().attach(loop, self.stopping.set)
         self.doorbell = Doorbell(self.home.bell, self.on_bell)
-        self.watch = watch = self.bridge.watch()
+        lookout = Lookout(self.bridge, self.stir)
         try:
             freed = self.bridge.take_over(self.owner)
             log.info("ready: took over %d unfinished", freed)
-            self.listen()
+            lookout.listen()
             self.heart.state = State.IDLE
             while not self.stopping.is_set():
                 self.tick()
                 await _wait(self.stopping, NET_S)
             await self.drain()
         finally:
-            if self.hush:
-                self.hush.cancel()
-            loop.remove_reader(watch.fileno())
             self.roster.close()
-            watch.close()
+            lookout.close()
             self.doorbell.close()
         if self.crash:
             raise self.crash
@@ -184,32 +176,6 @@ class Poller:
             with suppress(OSError):  # what cannot be made is missed, and named, by who needs it
                 self.home.make_private()
         self.doorbell.look()
-
-    def listen(self) -> None:
-        """Wait for writes of foreign programs."""
-        self.loop.add_reader(self.watch.fileno(), self.on_write)
-
-    def on_write(self) -> None:
-        """Somebody has written, ourselves included: look, and do not listen for a moment."""
-        if self.watch.read():
-            self.look()
-        self.loop.remove_reader(self.watch.fileno())
-        self.hush = self.loop.call_later(HUSH_S, self.listen)
-
-    def look(self, burst: tuple[float, ...] = BURST_S) -> None:
-        """A foreign program wrote: look until its commit can be seen.
-
-        The burst goes on after that: one event may stand for two commits, and show only the first.
-        """
-        if self.looking:
-            self.looking.cancel()
-        self.looking = self.loop.call_later(burst[0], self.look_again, burst) if burst else None
-
-    def look_again(self, burst: tuple[float, ...]) -> None:
-        """Take the next look of a burst."""
-        if self.bridge.changed():
-            self.stir()
-        self.look(burst[1:])
 
     def stir(self) -> None:
         """See to it that a cycle runs, once, after everything that is readable now was read."""
