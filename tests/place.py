@@ -21,6 +21,7 @@ from autopoll.message import read_answer
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Beat
 
+ROLES = ("poller", "worker", "watchdog", "gateway")
 ECHO = '[shards.main]\nbackend = "echo"\n'
 # Runs a program as root without root's right to read and write every file, as users are.
 _LIMITED = "-dac_override,-dac_read_search"
@@ -161,7 +162,9 @@ class Place:
                 line = process.cmdline()
             except psutil.NoSuchProcess:
                 continue
-            roles += [word for word in line if word in ("poller", "worker", "watchdog")][:1]
+            roles += [word for word in line if word in ("poller", "worker", "watchdog", "gateway")][
+                :1
+            ]
         return sorted(roles)
 
     # --- its bridge

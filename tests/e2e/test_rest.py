@@ -1,0 +1,465 @@
+"""What a program does over REST with a home that runs."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from doors import Door
+from place import until
+from prometheus_client.parser import text_string_to_metric_families
+
+from autopoll.bridge import open_bridge
+from autopoll.bridge.contract import Limits
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    door = Door(tmp_path_factory.mktemp("rest"))
+    try:
+        door.place.run("up")
+        yield door
+    finally:
+        door.open_gate()
+        door.place.close()
+
+
+@pytest.fixture
+def operator(door: Door) -> Iterator[httpx.Client]:
+    door.open_gate()
+    with door.client() as client:
+        yield client
+
+
+def conversation(operator: httpx.Client, **more: str) -> dict[str, str]:
+    """Create a conversation whose session b the quick shard answers; return its tokens."""
+    answer = operator.post("/v1/conversations", json={"shard": "echo", **more})
+    assert answer.status_code == 201
+    tokens: dict[str, str] = answer.json()
+    return tokens
+
+
+def ask(client: httpx.Client, question: str, **more: Any) -> httpx.Response:
+    headers = more.pop("headers", {})
+    return client.post("/v1/questions", json={"question": question, **more}, headers=headers)
+
+
+WAIT = {"Prefer": "wait=30"}
+
+
+# --- asking
+
+
+def test_a_question_that_is_waited_for_comes_back_with_its_answer(operator) -> None:
+    answer = ask(operator, "Really?", headers=WAIT)
+    assert answer.status_code == 200
+    assert answer.headers["preference-applied"] == "wait=30"
+    told = answer.json()
+    assert (told["status"], told["shard"]) == ("answered", "main")
+    assert told["answer"] == "you asked: Really?"
+    assert operator.get(answer.headers["location"]).json() == told
+
+
+def test_a_question_is_stored_at_once_and_its_answer_is_waited_for_later(operator) -> None:
+    stored = ask(operator, "Later?", shard="echo")
+    assert stored.status_code == 202
+    assert stored.json()["status"] in ("pending", "answered")
+    answer = operator.get(stored.headers["location"], headers=WAIT)
+    assert (answer.status_code, answer.json()["answer"]) == (200, "Later?")
+
+
+def test_a_wait_that_is_too_short_says_where_the_question_is(door, operator) -> None:
+    door.open_gate(False)
+    pending = ask(operator, "slow", headers={"Prefer": "respond-async, wait=0"})
+    assert (pending.status_code, pending.json()["status"]) == (202, "pending")
+    where = pending.headers["location"]
+    still = operator.get(where, headers={"Prefer": "wait=0"})
+    assert (still.status_code, still.json()["status"]) == (200, "pending")
+    door.open_gate()
+    assert operator.get(where, headers=WAIT).json()["answer"] == "you asked: slow"
+
+
+def test_a_client_that_goes_away_waits_no_longer_and_its_question_is_answered(
+    door, operator
+) -> None:
+    door.open_gate(False)
+
+    def waiting() -> float:
+        text = operator.get("/metrics").text
+        [line] = [each for each in text.splitlines() if each.startswith("autopoll_gateway_wait")]
+        return float(line.split()[-1])
+
+    with pytest.raises(httpx.ReadTimeout), door.client() as client:
+        client.timeout = httpx.Timeout(0.3)
+        ask(client, "gone?", headers={**WAIT, "Idempotency-Key": "gone"})
+    until(lambda: waiting() == 0, what="nobody to wait any more")
+    door.open_gate()
+    again = ask(operator, "gone?", headers={**WAIT, "Idempotency-Key": "gone"})
+    assert again.json()["answer"] == "you asked: gone?"
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+# --- keys
+
+
+def test_the_same_key_stands_for_the_same_question(operator) -> None:
+    key = {"Idempotency-Key": "order-66", **WAIT}
+    first, second = ask(operator, "once", headers=key), ask(operator, "once", headers=key)
+    assert first.json() == second.json()
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+
+
+def test_a_key_for_another_question_is_refused(operator) -> None:
+    key = {"Idempotency-Key": "taken"}
+    ask(operator, "one", headers=key)
+    refused = ask(operator, "another", headers=key)
+    assert refused.status_code == 422
+    assert refused.json()["type"] == "urn:autopoll:problem:key-reused"
+
+
+def test_two_who_use_the_same_key_ask_two_questions(door, operator) -> None:
+    numbers = set()
+    for _ in range(2):
+        with door.client(conversation(operator)["a"]) as client:
+            numbers.add(ask(client, "mine", headers={"Idempotency-Key": "same"}).json()["id"])
+    assert len(numbers) == 2
+
+
+def test_of_many_at_once_under_one_key_there_is_one_question(door) -> None:
+    numbers: list[int] = []
+
+    def repeat() -> None:
+        with door.client() as client:
+            answer = ask(client, "at once", headers={"Idempotency-Key": "race", **WAIT})
+            numbers.append(answer.json()["id"])
+
+    door.open_gate()
+    threads = [threading.Thread(target=repeat) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(numbers) == 8
+    assert len(set(numbers)) == 1
+
+
+# --- following
+
+
+@contextmanager
+def following(client: httpx.Client, number: int, **headers: str) -> Iterator[Iterator[tuple]]:
+    """Yield the events of a question as (kind, id, data)."""
+    with client.stream("GET", f"/v1/questions/{number}/events", headers=headers) as stream:
+        assert stream.status_code == 200
+        assert stream.headers["content-type"].startswith("text/event-stream")
+
+        def events() -> Iterator[tuple]:
+            fields: dict[str, str] = {}
+            for line in stream.iter_lines():
+                if line:
+                    name, _, value = line.partition(": ")
+                    fields[name] = value
+                elif "event" in fields:
+                    yield fields["event"], fields.get("id"), json.loads(fields["data"])
+                    fields = {}
+                else:
+                    fields = {}
+
+        yield events()
+
+
+def test_whoever_follows_a_question_is_told_each_step_each_piece_and_the_answer(
+    door, operator
+) -> None:
+    door.open_gate(False)
+    number = ask(operator, "told word by word").json()["id"]
+    seen = []
+    with following(operator, number) as events:
+        for kind, _, data in events:
+            seen.append((kind, data))
+            if data.get("state") == "leased":
+                door.open_gate()
+    kinds = [kind for kind, _ in seen]
+    assert kinds[0] == "progress"
+    assert kinds[-1] == "answer"
+    text = "".join(data["text"] for kind, data in seen if kind == "piece")
+    assert text, "no piece was told"
+    assert "told word by word ".startswith(text)
+    assert seen[-1][1]["answer"] == "you asked: told word by word"
+
+
+def test_whoever_was_cut_off_follows_again_and_gets_the_answer(operator) -> None:
+    number = ask(operator, "again?", shard="echo", headers=WAIT).json()["id"]
+    for last in ("", "17-leased-1", "anything at all"):
+        with following(operator, number, **{"Last-Event-ID": last}) as events:
+            [(kind, _, data)] = list(events)
+        assert (kind, data["answer"]) == ("answer", "again?")
+
+
+# --- whose is what
+
+
+def test_another_conversations_token_finds_nothing_and_is_audited(door, operator) -> None:
+    mine, other = conversation(operator), conversation(operator)
+    with door.client(mine["a"]) as client:
+        number = ask(client, "secret", headers=WAIT).json()["id"]
+    with door.client(other["a"]) as stranger:
+        for path in ("/v1/questions/{}", "/v1/questions/{}/events"):
+            found = stranger.get(path.format(number))
+            absent = stranger.get(path.format(10**9))
+            assert found.status_code == absent.status_code == 404
+            assert found.text.replace(str(number), "N") == absent.text.replace(str(10**9), "N")
+        for method, path in (
+            ("GET", ""), ("GET", "/messages"), ("GET", "/status"), ("POST", "/inbox"),
+        ):  # fmt: skip
+            whole = "/v1/conversations/{}" + path
+            found = stranger.request(method, whole.format(mine["conversation"]))
+            absent = stranger.request(method, whole.format("conv_0123456789abcdef"))
+            assert found.status_code == absent.status_code == 404, path
+            cut = {mine["conversation"]: "N", "conv_0123456789abcdef": "N"}
+            one, two = found.text, absent.text
+            for text, name in cut.items():
+                one, two = one.replace(text, name), two.replace(text, name)
+            assert one == two
+        sent = stranger.post(
+            f"/v1/conversations/{mine['conversation']}/messages", json={"text": "let me in"}
+        )
+        assert sent.status_code == 404
+        asked = ask(stranger, "let me in", conversation=mine["conversation"])
+        assert asked.status_code == 404
+    assert (other["conversation"], "not for this token") in door.denials()
+    messages = operator.get(f"/v1/conversations/{mine['conversation']}/messages").json()
+    assert "let me in" not in json.dumps(messages)
+
+
+def test_a_conversations_token_sees_no_operation(door, operator) -> None:
+    tokens = conversation(operator)
+    with door.client(tokens["a"]) as client:
+        for method, path in (
+            ("GET", "/v1/status"), ("GET", "/v1/shards"), ("GET", "/v1/incidents"),
+            ("GET", "/v1/dead-letters"), ("GET", "/v1/dead-letters/1"), ("GET", "/metrics"),
+            ("POST", "/v1/dead-letters/1/retry"), ("DELETE", "/v1/dead-letters/1"),
+            ("GET", "/v1/conversations"),
+        ):  # fmt: skip
+            answer = client.request(method, path)
+            assert answer.status_code == 403, path
+        assert client.post("/v1/conversations", json={}).status_code == 403
+        refused = ask(client, "no", shard="main")
+        assert (refused.status_code, refused.json()["title"]) == (422, "Unusable")
+    assert (tokens["conversation"], "needs the operator's token") in door.denials()
+
+
+def test_a_wrong_token_opens_nothing_and_is_audited(door, operator) -> None:
+    revoked = conversation(operator)
+    door.place.run("conversations", "revoke", revoked["conversation"], "a")
+    for token in ("x", "0" * 64, "ü", revoked["a"], f"sha256${'0' * 64}"):
+        shown = {"Authorization": b"Bearer " + token.encode()}
+        for path in ("/v1/questions/1", "/v1/status", "/metrics", "/v1/conversations/conv_x"):
+            answer = httpx.get(f"{door.url}{path}", headers=shown)
+            assert answer.status_code == 401, (token, path)
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert token not in answer.text
+    assert httpx.get(f"{door.url}/v1/status").status_code == 401
+    whys = [why for _, why in door.denials()]
+    assert {"unknown token", "no token"} <= set(whys)
+    assert len(whys) < 40, "a stranger can fill the disk"
+
+
+def test_no_token_is_in_any_log(door, operator) -> None:
+    tokens = conversation(operator)
+    with door.client(tokens["a"]) as client:
+        ask(client, "secretive", headers=WAIT)
+    for path in (door.place.root / "var" / "log").iterdir():
+        if path.is_file():
+            text = path.read_text("utf-8", "replace")
+            assert door.token not in text, path
+            assert tokens["a"] not in text, path
+
+
+def test_a_token_that_another_bridge_program_made_is_good_where_its_conversation_is_named(
+    door, operator
+) -> None:
+    import apsw
+
+    made, clear = conversation(operator)["conversation"], "cd" * 32
+    database = apsw.Connection(str(door.place.root / "var" / "bridge.db"))
+    database.set_busy_timeout(5000)
+    database.execute("UPDATE conversations SET session_a_token=? WHERE id=?", (clear, made))
+    database.close()
+    with door.client(clear) as client:
+        assert client.get(f"/v1/conversations/{made}/messages").status_code == 200
+        assert client.get("/v1/questions/1").status_code == 401
+
+
+# --- the bare bridge
+
+
+def test_two_sessions_talk_and_see_each_other(door, operator) -> None:
+    tokens = operator.post("/v1/conversations", json={"role_a": "x", "role_b": "y"}).json()
+    where = f"/v1/conversations/{tokens['conversation']}"
+    with door.client(tokens["a"]) as a, door.client(tokens["b"]) as b:
+        assert a.put(f"{where}/status", json={"status": "writing"}).status_code == 204
+        sent = a.post(f"{where}/messages", json={"text": "hello", "metadata": {"n": 1}})
+        assert sent.status_code == 201
+        looked = b.get(f"{where}/messages", params={"unread": True}).json()["messages"]
+        assert [each["text"] for each in looked] == ["hello"]
+        taken = b.post(f"{where}/inbox").json()["messages"]
+        assert [(each["id"], each["text"]) for each in taken] == [(sent.json()["id"], "hello")]
+        assert b.post(f"{where}/inbox").json()["messages"] == []
+        assert a.get(f"{where}/messages", params={"after": sent.json()["id"]}).json() == {
+            "messages": []
+        }
+        states = {each["session"]: each for each in b.get(f"{where}/status").json()["sessions"]}
+        assert (states["a"]["status"], states["a"]["alive"]) == ("writing", True)
+        assert states["b"]["status"] == "unknown"
+        assert a.get(where).json()["role_b"] == "y"
+
+
+def test_a_message_into_a_served_conversation_is_answered(door, operator) -> None:
+    tokens = conversation(operator)
+    where = f"/v1/conversations/{tokens['conversation']}"
+    with door.client(tokens["a"]) as client:
+        client.post(f"{where}/messages", json={"text": "hello"})
+        answer = until(lambda: client.post(f"{where}/inbox").json()["messages"])
+        assert answer[0]["text"] == "hello"
+    with door.client(tokens["b"]) as shard:
+        refused = shard.post(f"{where}/inbox")
+        assert refused.status_code == 422
+
+
+def test_who_sends_too_fast_is_told_when_to_go_on(door, operator) -> None:
+    tokens = conversation(operator)
+    limits = Limits(rate_per_s=2.0, rate_burst=400)
+    with closing(open_bridge("sqlite:///var/bridge.db", door.place.root, limits)) as bridge:
+        bridge.send(tokens["conversation"], "a", ["x"] * 400, [None] * 400)  # by another door
+    with door.client(tokens["a"]) as client:
+        answers = [ask(client, "too fast") for _ in range(3)]
+    slowed = [each for each in answers if each.status_code == 429]
+    assert slowed, [each.status_code for each in answers]
+    assert int(slowed[0].headers["retry-after"]) >= 1
+
+
+# --- operation
+
+
+def test_the_operator_sees_what_the_command_line_shows(door, operator) -> None:
+    status = operator.get("/v1/status").json()
+    assert {each["name"]: each["role"] for each in status["processes"]}["gateway"] == "gateway"
+    assert set(status) == set(door.place.json("status"))
+    shards = operator.get("/v1/shards").json()["shards"]
+    assert {each["name"] for each in shards} == {"main", "echo"}
+    assert operator.get("/readyz").json() == {"ok": True}
+    assert operator.get("/v1/incidents", params={"last": 5}).status_code == 200
+
+
+def test_a_dead_letter_is_listed_retried_and_dropped(operator) -> None:
+    failed = ask(operator, "hopeless case", headers=WAIT)
+    assert (failed.status_code, failed.json()["status"]) == (200, "error")
+    number = failed.json()["id"]
+    listed = operator.get("/v1/dead-letters").json()["dead_letters"]
+    assert number in [each["message_id"] for each in listed]
+    assert operator.get(f"/v1/dead-letters/{number}").json()["shard"] == "main"
+    again = operator.post(f"/v1/dead-letters/{number}/retry")
+    assert again.status_code == 201
+    retried = operator.get(again.headers["location"], headers=WAIT).json()
+    assert retried["status"] == "error"
+    assert operator.post(f"/v1/dead-letters/{number}/retry").status_code == 404
+    assert operator.delete(f"/v1/dead-letters/{retried['id']}").status_code == 204
+    assert operator.get(f"/v1/dead-letters/{retried['id']}").status_code == 404
+
+
+def metrics(client: httpx.Client) -> dict[tuple[str, tuple], float]:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_prometheus_reads_what_waits_what_was_answered_and_what_it_cost(door, operator) -> None:
+    before = metrics(operator)
+    ask(operator, "counted", headers=WAIT)
+    door.open_gate(False)
+    ask(operator, "waits")
+    main = (("shard", "main"),)
+    flight = ("autopoll_in_flight", main)
+    until(lambda: metrics(operator)[flight] == 1, what="the question to be in flight")
+    now = metrics(operator)
+    assert now["autopoll_queue_depth", (*main, ("state", "leased"))] == 1
+    assert now["autopoll_oldest_question_age_seconds", main] > 0
+    for name in ("autopoll_attempts_total", "autopoll_answer_latency_seconds_count"):
+        assert now[name, main] == before.get((name, main), 0) + 1
+    answered = ("autopoll_answers_total", (("outcome", "answered"), *main))
+    assert now[answered] == before.get(answered, 0) + 1
+    tokens = ("autopoll_tokens_total", (("kind", "output"), *main))
+    assert now[tokens] == before.get(tokens, 0) + 3
+    buckets = [
+        value for (name, labels), value in now.items()
+        if name.endswith("_bucket") and ("shard", "main") in labels
+    ]  # fmt: skip
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == now["autopoll_answer_latency_seconds_count", main]
+    door.open_gate()
+    until(lambda: metrics(operator)[flight] == 0, what="the question to be answered")
+
+
+# --- ugly input
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"{", 400),
+        (b"[]", 422),
+        (b"null", 422),
+        (b'{"question": ""}', 422),
+        (b'{"question": "  \\n "}', 422),
+        (b'{"question": 7}', 422),
+        (b'{"question": "a\\u0000b"}', 422),
+        (b'{"question": "\\ud800"}', 422),
+        (b'{"question": "x", "shard": "nobody"}', 404),
+        (b'{"question": "x", "shard": "main", "conversation": "conv_x"}', 422),
+        (b'{"question": "x", "conversation": "conv_x"}', 404),
+        (b'{"question": "x", "qeustion": "y"}', 422),
+        (b'{"question": "\xff"}', 400),
+        (b"[" * 9000, 400),
+        (b'{"question": "x", "question_id": ' + b"9" * 5000 + b"}", 400),
+    ],
+)
+def test_what_is_no_question_is_refused_with_what_to_do(operator, body, status) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = operator.post("/v1/questions", content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert told["status"] == status
+    assert told["detail"]
+
+
+@pytest.mark.parametrize("key", [b"", b"a b", b"x" * 256, "ü".encode()])
+def test_what_is_no_key_is_refused(operator, key) -> None:
+    answer = ask(operator, "x", headers={"Idempotency-Key": key})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/questions/x", "/v1/questions/0", "/v1/questions/99999999999999999999999"]
+)
+def test_what_is_no_number_is_refused(operator, path) -> None:
+    assert operator.get(path).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/questions/1/", "/docs", "/%2e%2e/x"])
+def test_what_is_not_there_is_a_problem_as_well(operator, path) -> None:
+    answer = operator.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
