@@ -111,6 +111,10 @@ def test_an_instance_is_renewed_for_no_reason_unless_one_is_given(tmp_path: Path
         (MAIN + "daily_cost = inf\n", "shards.main.daily_cost"),
         (MAIN + 'progress_timeout = "500ms"\n', "shards.main.progress_timeout"),
         (MAIN + 'progress_timeout = "120s"\n', "shards.main.progress_timeout"),
+        (MAIN + '[gateway]\nmax_body = "100MB"\n', "gateway.max_body"),
+        (MAIN + "[gateway]\nmax_connections = 0\n", "gateway.max_connections"),
+        (MAIN + '[gateway]\nmax_wait = "2h"\n', "gateway.max_wait"),
+        (MAIN + '[gateway]\nclient_timeout = "1ms"\n', "gateway.client_timeout"),
         (MAIN + '[delivery]\nvisibility_timeout = "2h"\n', "delivery.visibility_timeout"),
         (MAIN + '[delivery]\ndrain_timeout = "1m"\n', "delivery.drain_timeout"),
     ],
@@ -121,6 +125,27 @@ def test_an_impossible_value_is_refused_with_what_is_allowed(
     told = error(tmp_path, text)
     assert key in told
     assert "Allowed:" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "mend"),
+    [
+        ('listen = "0.0.0.0:80"', "gateway.listen", "allow_remote = true"),
+        ('listen = "[::]:80"', "gateway.listen", "autopoll gateway token"),
+        ('listen = "example.org:80"', "gateway.listen", "127.0.0.1:8765"),
+        ('listen = "unix:"', "gateway.listen", "unix:var/run/gateway.sock"),
+        ('allowed_hosts = ["a b"]', "gateway.allowed_hosts", "without a port"),
+        ('allowed_hosts = ["*"]', "gateway.allowed_hosts", "without a port"),
+        ('allowed_origins = ["*"]', "gateway.allowed_origins", "https://app.example.org"),
+        ('allowed_origins = ["null"]', "gateway.allowed_origins", "https://app.example.org"),
+    ],
+)
+def test_a_gateway_that_would_be_open_to_all_is_refused_with_what_to_do(
+    tmp_path: Path, text: str, key: str, mend: str
+) -> None:
+    told = error(tmp_path, MAIN + f"[gateway]\n{text}\n")
+    assert key in told
+    assert mend in told
 
 
 @pytest.mark.parametrize("name", ["Main", "a b", "../x", "ä", "-a", "a" * 33, ""])
