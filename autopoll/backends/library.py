@@ -8,7 +8,7 @@ from typing import Protocol
 from autopoll.backends.context import Context, Source, Stamp
 from autopoll.backends.contract import Broken, Permanent
 
-LARGEST = 128 * 1024 * 1024  # of text in all; `extract` indexes it in half of its time to start
+LARGEST = 128 * 1024 * 1024  # of text in all; `extract` indexes it in 30 s, half its time to start
 LOOK_AGAIN_S = 1.0  # between two looks at the files; a look costs a stat per file
 
 _log = logging.getLogger(__name__)
