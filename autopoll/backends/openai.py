@@ -31,7 +31,7 @@ class OpenAi(Remote):
 
     def __init__(self, setting: Setting) -> None:
         self._own = options = read_options(setting, OpenAiOptions)
-        need(setting.shard, "openai", (3,))
+        need(setting.shard, "openai", (3, 30))  # older ones keep no connection after a stream
         super().__init__(setting, options, window=WINDOW, address="OPENAI_BASE_URL")
 
     def connect(self, login: Login) -> Service:

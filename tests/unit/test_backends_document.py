@@ -8,14 +8,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from autopoll.backends import open_backend
+from autopoll.backends.anthropic import AnthropicOptions
 from autopoll.backends.command import Command, CommandOptions
 from autopoll.backends.contract import Setting
 from autopoll.backends.echo import EchoOptions
 from autopoll.backends.extract import ExtractOptions
+from autopoll.backends.openai import OpenAiOptions
+from autopoll.config import Config, load
+from autopoll.home import Home
 from autopoll.request import Request
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "backends.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT = (DOCS / "backends.md").read_text()
 OPTIONS = {"extract": ExtractOptions, "command": CommandOptions, "echo": EchoOptions}
+PAGES = {"anthropic": AnthropicOptions, "openai": OpenAiOptions}  # each has one of its own
 QUESTION = Request(
     delivery=1, fence=1, attempt=1, timeout_ms=5000, conversation="c", question="hello"
 )
@@ -27,15 +34,44 @@ def example(words: str) -> str:
     return str(code)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+def section(page: str, heading: str) -> str:
+    [found] = re.findall(rf"^## {heading}$(.*?)(?=^## |\Z)", page, re.M | re.S)
+    return str(found)
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *PAGES])
 def test_the_document_names_every_option_with_its_default(name: str) -> None:
-    [section] = re.findall(rf"^## {name}$(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S)
-    documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.M))
-    fields = msgspec.structs.fields(OPTIONS[name])
+    if name in PAGES:
+        table = section((DOCS / "backends" / f"{name}.md").read_text(), "Options")
+    else:
+        table = section(DOCUMENT, name)
+    documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.M))
+    fields = msgspec.structs.fields({**OPTIONS, **PAGES}[name])
     assert list(documented) == [field.name for field in fields]
     for field in fields:
         if isinstance(field.default, bool | int) and not isinstance(field.default, float):
             assert documented[field.name] == f"`{str(field.default).lower()}`"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_examples_of_a_page_are_configurations_whose_backends_can_be_opened(
+    name: str, tmp_path: Path
+) -> None:
+    page = (DOCS / "backends" / f"{name}.md").read_text()
+    key = tmp_path / f"{name}.key"
+    key.write_text("mock-key-0123456789")
+    key.chmod(0o600)
+    examples = re.findall(r"```toml\n(.*?)```", page, re.S)
+    assert examples
+    for text in examples:
+        (tmp_path / "autopoll.toml").write_text(text)
+        config: Config = load(Home(tmp_path), {})
+        used = [each for each in config.shards.items() if each[1].backend == name]
+        assert used
+        for shard, found in used:
+            open_backend(
+                name, Setting(shard=shard, root=tmp_path, context=[], options=found.options)
+            )
 
 
 def test_the_example_of_a_program_answers(tmp_path: Path) -> None:
