@@ -35,11 +35,8 @@ PER_CONVERSATION = 100  # questions
 
 # What differs from the row that is copied; `n.k` counts the copies, `c.id` is their conversation.
 _QUESTION, _ANSWER = "2*n.k+1", "2*n.k+2"
-_REPLYING = f"replace(t.metadata, '_to\": 1,', '_to\": '||({_QUESTION})||',')"
-_FACTS = (
-    f"replace(replace(t.details, '_id\": 1,', '_id\": '||({_QUESTION})||','),"
-    f" '_id\": 2,', '_id\": '||({_ANSWER})||',')"
-)
+_REPLYING = f"json_set(t.metadata, '$.in_reply_to', {_QUESTION})"
+_FACTS = f"json_set(t.details, '$.message_id', {_QUESTION}, '$.answer_id', {_ANSWER})"
 _ANSWERED = {
     ("messages", "id=1"): {"id": _QUESTION, "conversation_id": "c.id"},
     ("messages", "id=2"): {
