@@ -53,6 +53,10 @@ class Down(AutopollError):
     exit_code = Exit.DOWN
 
 
+class DoesNotStart(Down):
+    """A process crashes whenever it is started, or refuses its settings."""
+
+
 class AlreadyRunning(AutopollError):
     """A second process wants what one holder alone may have: a home, a database, a name."""
 

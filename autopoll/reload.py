@@ -16,7 +16,7 @@ import msgspec
 
 from autopoll import fingerprint
 from autopoll.config import Config, load
-from autopoll.errors import Down, TimedOut
+from autopoll.errors import ConfigError, DoesNotStart, Down, TimedOut
 from autopoll.home import Home
 from autopoll.lock import hold_in_turn
 from autopoll.prepare import prepare
@@ -88,6 +88,19 @@ def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
     return _told(tree, config, plan, rewritten, set(before), poller)
 
 
+def refuse_unapplied(tree: Tree, config: Config) -> None:
+    """Raise ConfigError when the file, as it stands, is not what runs: a change of one shard must
+    not be the moment at which changes of others take effect."""
+    plan = tree.plan(config)
+    if plan.is_empty:
+        return
+    what = ", ".join(plan.shards) or "the poller"
+    raise ConfigError(
+        f"{tree.home.config} was changed and does not run yet, for: {what}",
+        "Apply it first: autopoll reload",
+    )
+
+
 def clear(tree: Tree, config: Config) -> None:
     """Remove from var/run what is left of workers that are no longer wanted."""
     home, wanted = tree.home, config.instances()
@@ -142,8 +155,8 @@ def _is_there(tree: Tree, name: str, settings: str) -> bool:
     return is_up(tree.home, beat)
 
 
-def _does_not_start(name: str, said: str) -> Down:
-    return Down(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
+def _does_not_start(name: str, said: str) -> DoesNotStart:
+    return DoesNotStart(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
 
 
 def _let_watchdog_see(tree: Tree) -> None:

@@ -23,6 +23,7 @@ from autopoll.errors import (
     AlreadyRunning,
     AutopollError,
     ConfigError,
+    DoesNotStart,
     Down,
     Exit,
     SupervisorError,
@@ -297,8 +298,8 @@ def is_up(home: Home, beat: Beat) -> bool:
     return beat.state in READY
 
 
-def _does_not_start(name: str, said: str) -> Down:
-    return Down(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
+def _does_not_start(name: str, said: str) -> DoesNotStart:
+    return DoesNotStart(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
 
 
 def worker_program(home: Home) -> str:

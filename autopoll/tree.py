@@ -134,6 +134,11 @@ def is_given_up(program: Program) -> bool:
     return refused or program.state == "FATAL"
 
 
+def environ_of(tree: Tree | None) -> Mapping[str, str]:
+    """Return the environment by which settings are read: that of the home if it runs, or ours."""
+    return tree.environ if tree else os.environ
+
+
 def _environ_of(pid: int) -> dict[str, str]:
     """Return the environment that a process was started with."""
     try:

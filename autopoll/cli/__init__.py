@@ -22,7 +22,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "down": ("home:down", "Finish what is in flight and stop everything."),
         "restart": ("home:restart", "Restart one process, or all of them."),
         "reload": ("home:reload", "Apply a changed autopoll.toml, leaving the rest alone."),
-        "shards": ("status:shards", "Show the shards."),
+        "shards": ("shards:shards", "Show, add, remove and try shards."),
     },
     "Questions": {
         "ask": ("ask:ask", "Ask a question and wait for the answer."),

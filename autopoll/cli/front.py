@@ -87,11 +87,16 @@ def command(
     return wrap
 
 
-def group(name: str, *, example: str) -> Callable[[Callable[[], None]], click.Group]:
-    """Make a function a group of commands with an example in its help."""
+def group(
+    name: str, *, example: str, alone: bool = False
+) -> Callable[[Callable[[], None]], click.Group]:
+    """Make a function a group of commands with an example in its help.
+
+    With `alone` the group's name does something by itself, which is then the function's task.
+    """
 
     def wrap(function: Callable[[], None]) -> click.Group:
-        made: click.Group = click.group(name, epilog=epilog(example))(
+        made: click.Group = click.group(name, epilog=epilog(example), invoke_without_command=alone)(
             json_option(home_option(function))
         )
         return made

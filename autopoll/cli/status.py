@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.front import Front, command, group
+from autopoll.cli.front import Front, command
 from autopoll.cli.render import Progress, age, cost, print_json, print_table, shown
 
 if TYPE_CHECKING:
@@ -63,29 +63,6 @@ def health(front: Front, deep: bool) -> int:
     return found.exit_code
 
 
-@group("shards", example="autopoll shards list")
-def shards() -> None:
-    """Show the shards of the home."""
-
-
-@command(
-    "list",
-    fields='{"name","backend","instances","ready","in_flight","paused","usage_today"} a line',
-    group=shards,
-    example="autopoll shards list --json",
-)
-def shards_list(front: Front) -> None:
-    """Show every shard with its instances."""
-    from autopoll.status import status as look
-
-    now = look(front.home, front.config)
-    if front.json:
-        for shard in now.shards:
-            print_json(shard)
-    else:
-        _print_shards(now)
-
-
 def _fields(now: "Status") -> dict[str, object]:
     """Return the status as other programs know it."""
     import msgspec
@@ -121,7 +98,7 @@ def _print_status(now: "Status") -> None:
         "no processes",
     )
     click.echo()
-    _print_shards(now)
+    print_shards(now)
     click.echo()
     if now.queue is not None:
         click.echo(
@@ -131,7 +108,8 @@ def _print_status(now: "Status") -> None:
         click.echo(f"latency  p50 {now.latency_ms.p50} ms, p99 {now.latency_ms.p99} ms")
 
 
-def _print_shards(now: "Status") -> None:
+def print_shards(now: "Status") -> None:
+    """Print a line for each shard."""
     print_table(
         ("shard", "backend", "ready", "in flight", "today", "paused"),
         (

@@ -249,7 +249,7 @@ def test_a_worker_that_an_operator_stopped_stays_stopped(new_place) -> None:
 
 
 def test_questions_for_a_shard_that_is_gone_are_kept_and_told(new_place) -> None:
-    place = new_place(MAIN + SLOW)
+    place = new_place(MAIN + SLOW + '[delivery]\ndrain_timeout = "1s"\n')
     place.run("up")
     ids = [place.ask(text, "--shard", "slow", "--no-wait")["id"] for text in ("one?", "two?")]
     place.busy("worker-slow-1")
@@ -274,7 +274,8 @@ def test_a_home_that_is_down_is_told_so_and_its_settings_are_checked(new_place) 
 def test_nothing_is_touched_while_supervisord_is_hung(new_place) -> None:
     place = new_place(MAIN)
     place.run("up")
-    place.kill("watchdog", signal.SIGSTOP)  # which would let supervisord go on
+    for name in ("poller", "watchdog"):  # which would let it go on
+        place.kill(name, signal.SIGSTOP)
     os.kill(place.supervisord(), signal.SIGSTOP)
     try:
         settings(place, MAIN + EXTRA)
@@ -282,7 +283,8 @@ def test_nothing_is_touched_while_supervisord_is_hung(new_place) -> None:
         assert list(place.home.shards_d.iterdir()) == []
     finally:
         os.kill(place.supervisord(), signal.SIGCONT)
-        place.kill("watchdog", signal.SIGCONT)
+        for name in ("watchdog", "poller"):
+            place.kill(name, signal.SIGCONT)
     assert place.json("reload")["added"] == ["extra"]
 
 

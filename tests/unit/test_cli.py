@@ -144,7 +144,7 @@ def test_no_arguments_show_the_help(run: Run) -> None:
     assert "Usage: autopoll" in run().out
 
 
-@pytest.mark.parametrize("name", ["conversations", "dead", "shards"])
+@pytest.mark.parametrize("name", ["conversations", "dead"])
 def test_a_group_without_a_command_shows_its_help_as_a_usage_error(run: Run, name: str) -> None:
     told = run(name)
     assert told.code == Exit.USAGE

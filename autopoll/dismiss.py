@@ -1,0 +1,171 @@
+"""Takes a shard out of a home: drained, and with nobody left waiting for an answer in vain."""
+
+import secrets
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from autopoll import config as settings
+from autopoll import outcomes, tables
+from autopoll.bridge.contract import Bridge, Delivery, Failed, Outcome
+from autopoll.config import Config
+from autopoll.errors import AutopollError, NotFound, UsageError
+from autopoll.home import Home
+from autopoll.lock import hold_in_turn
+from autopoll.message import Answer
+from autopoll.prepare import prepare
+from autopoll.reload import TURN_S, apply, refuse_unapplied
+from autopoll.service import connect
+from autopoll.supervise import write_shards
+from autopoll.tree import Tree, environ_of
+
+LEASE_MS = 60_000
+AT_ONCE = 100
+LATEST_S = 60.0  # until the last retry of a question is due, and it can be taken
+STEP_S = 0.2
+
+Report = Callable[[str], None]
+
+
+class Waits(AutopollError):
+    """Questions wait for the shard that is to go."""
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done; the conversation's history stays."""
+
+    shard: str
+    running: bool  # false on a home that is down
+    given_up: int  # questions that got an error answer and are dead letters now
+    unserved: list[str]  # conversations that nobody answers any more
+
+
+def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
+    """Drain a shard, stop its processes, and take it out of autopoll.toml.
+
+    What an earlier call left undone that was killed is completed. Raises UsageError for main,
+    NotFound, and Waits while questions wait for it, unless `force`.
+    """
+    if name == "main":
+        raise UsageError(
+            "shard main cannot be removed: every home has it",
+            "Change its section in autopoll.toml, and run: autopoll reload",
+        )
+    with hold_in_turn(home.settings_lock, "a change of the shards", TURN_S, report):
+        tree = Tree.of(home)
+        text = tables.read(home.config)
+        before = settings.parse(home.config, text, environ_of(tree))
+        known = name in before.shards
+        after = text
+        if known:
+            if tree:
+                refuse_unapplied(tree, before)
+            after = tables.without_shard(text, name)
+        config = settings.parse(home.config, after, environ_of(tree))
+        if name in config.shards:
+            raise UsageError(
+                f"shard {name} is also set by the environment", "Unset AUTOPOLL_SHARDS__… first."
+            )
+        prepare(home, before)  # so that there is a bridge, also before the first `up`
+        bridge = connect(home, before)
+        try:
+            return _remove(
+                home, name, after if known else None, config, tree, bridge, report, force
+            )
+        finally:
+            bridge.close()
+
+
+def _remove(
+    home: Home,
+    name: str,
+    text: str | None,
+    config: Config,
+    tree: Tree | None,
+    bridge: Bridge,
+    report: Report,
+    force: bool,
+) -> Removed:
+    """Take the steps in an order in which nothing new can come once the questions were counted."""
+    served = unserve(bridge, name)
+    waiting = _waiting(bridge, name)
+    if text is None and not served and not waiting:
+        raise NotFound(f"there is no shard {name!r}", f"There are: {', '.join(config.shards)}.")
+    if waiting and not force:
+        for conversation, session in served:
+            bridge.serve(conversation, session, name)
+        raise Waits(
+            f"{waiting} questions wait for shard {name}",
+            "Wait until they are answered; or remove it with --force, which gives each an error "
+            "answer and keeps it as a dead letter.",
+        )
+    if text is not None:
+        tables.write(home.config, text)
+    if tree:
+        apply(tree, config, report)
+    else:
+        write_shards(home, config)
+    gone = f"shard {name} was removed from this home"
+    given_up = give_up(bridge, name, lambda each: _dead(each, gone), report)
+    return Removed(
+        shard=name,
+        running=tree is not None,
+        given_up=given_up,
+        unserved=[conversation for conversation, _ in served],
+    )
+
+
+def unserve(bridge: Bridge, shard: str) -> list[tuple[str, str]]:
+    """End every route to a shard and return them as (conversation, session)."""
+    routes = [route for route, served in bridge.routes().items() if served == shard]
+    for conversation, session in routes:
+        bridge.unserve(conversation, session)
+    return routes
+
+
+def give_up(
+    bridge: Bridge,
+    shard: str,
+    outcome: Callable[[Delivery], Outcome],
+    report: Report,
+) -> int:
+    """Settle every question that waits for a shard with nobody behind it; return how many."""
+    owner = secrets.token_hex(8)
+    count = 0
+    end = time.monotonic() + LATEST_S
+    while True:
+        taken = bridge.take(owner, {shard: AT_ONCE}, LEASE_MS)
+        # Whoever waits looks once a second; nobody needs to be rung.
+        count += len(bridge.settle([outcome(delivery) for delivery in taken]))
+        if taken:
+            continue
+        if not (left := bridge.waiting().get(shard, 0)):
+            return count
+        if time.monotonic() > end:
+            raise AutopollError(
+                f"{left} questions to shard {shard} cannot be settled yet",
+                f"They are kept; give them up later: autopoll shards remove {shard} --force",
+            )
+        report(f"{left} questions are about to be tried again, waiting for them")
+        time.sleep(STEP_S)
+
+
+def refused(delivery: Delivery, why: str) -> Outcome:
+    """Return the outcome that answers with an error, and keeps no dead letter."""
+    return outcomes.answered(delivery, Answer(text=why, error=True))
+
+
+def _dead(delivery: Delivery, why: str) -> Outcome:
+    return Failed(
+        message_id=delivery.message_id,
+        fence=delivery.fence,
+        error=why,
+        wait_ms=0,
+        permanent=True,
+    )
+
+
+def _waiting(bridge: Bridge, shard: str) -> int:
+    bridge.take(secrets.token_hex(8), {}, LEASE_MS)  # enrols what was sent, and claims nothing
+    return bridge.waiting().get(shard, 0)

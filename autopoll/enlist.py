@@ -1,0 +1,186 @@
+"""Adds a shard to a home: checks it, writes it down, starts it, and asks it a real question.
+
+Whatever fails, the step and its mend are told, and the home is again as it was before. Whoever is
+killed in the middle leaves a shard that `autopoll reload` or `autopoll up` completes.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from autopoll import config as settings
+from autopoll import tables
+from autopoll.backends.environment import worker_environment
+from autopoll.config import Config
+from autopoll.dismiss import give_up, refused, unserve
+from autopoll.errors import AutopollError, ConfigError
+from autopoll.findings import Failure, Trial
+from autopoll.home import Home
+from autopoll.lock import hold_in_turn
+from autopoll.prepare import prepare
+from autopoll.reload import TURN_S, apply, refuse_unapplied
+from autopoll.service import connect
+from autopoll.supervise import write_shards
+from autopoll.tree import Tree, environ_of, under
+from autopoll.trial import Trying
+
+Report = Callable[[str], None]
+
+
+class Added(msgspec.Struct, frozen=True, kw_only=True):
+    """A shard that is there; `running` is false on a home that is down."""
+
+    shard: str
+    new: bool  # false when it stood in autopoll.toml already, with the same settings
+    running: bool
+    trial: Trial
+
+
+class NotAdded(AutopollError):
+    """A step failed; the text says what became of the shard."""
+
+    def __init__(self, shard: str, failure: Failure, left: str, mend: str) -> None:
+        super().__init__(
+            f"shard {shard}: step {failure.step} failed ({failure.kind}): {failure.what}; {left}",
+            mend,
+        )
+        self.exit_code = failure.exit_code
+
+
+def add(home: Home, name: str, section: Mapping[str, Any], report: Report, *, keep: bool) -> Added:
+    """Add a shard with this section of autopoll.toml and return what came of trying it.
+
+    Raises ConfigError with nothing written for what cannot be, and NotAdded for a step that failed,
+    with the shard taken out again unless `keep`.
+    """
+    with hold_in_turn(home.settings_lock, "a change of the shards", TURN_S, report):
+        return _Adding(home, name, section, report, keep).run()
+
+
+class _Adding:
+    """One shard on its way into a home; the settings are locked."""
+
+    def __init__(
+        self, home: Home, name: str, section: Mapping[str, Any], report: Report, keep: bool
+    ) -> None:
+        self.home = home
+        self.name = name
+        self.report = report
+        self.keep = keep
+        self.tree = Tree.of(home)
+        self.old_text = self.text = tables.read(home.config)
+        self.before = self.read(self.old_text)
+        self.is_new = name not in self.before.shards
+        if self.is_new:
+            self.text = tables.with_shard(self.old_text, name, section)
+        else:
+            self.refuse_other_settings(section)
+        self.config = self.read(self.text)
+        if self.is_new and self.tree:
+            refuse_unapplied(self.tree, self.before)
+        self.trying = Trying(home, self.config, name, self.tree, report)
+
+    def run(self) -> Added:
+        """Look at everything that can be seen without a change, then change."""
+        try:
+            backend = self.trying.settings()
+            self.trying.context()
+            with under(self.trying.environ()):
+                asyncio.run(self.trying.alone(backend, ask=False))
+        except Failure as failure:
+            raise self.failed(failure, "nothing was written") from failure
+        if self.is_new:
+            tables.write(self.home.config, self.text)
+        try:
+            self.trying.step("start", self.start)
+            if self.tree:
+                self.trying.through_the_chain()
+        except (Failure, KeyboardInterrupt) as error:
+            left = self.undo()
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise self.failed(error, left) from error
+        return Added(
+            shard=self.name,
+            new=self.is_new,
+            running=self.tree is not None,
+            trial=self.trying.trial(),
+        )
+
+    def read(self, text: str) -> Config:
+        """Return the settings as the home's processes would read them from this text."""
+        return settings.parse(self.home.config, text, environ_of(self.tree))
+
+    def refuse_other_settings(self, section: Mapping[str, Any]) -> None:
+        """Raise ConfigError unless the shard that is there is the one to be added."""
+        alone = {"main": {"backend": "echo"}, self.name: section}
+        wanted = self.read(tables.written({"shards": alone})).shards[self.name]
+        if wanted != self.before.shards[self.name]:
+            raise ConfigError(
+                f"there is a shard {self.name!r} already, with other settings",
+                f"Change its section in {self.home.config} and run autopoll reload; or first: "
+                f"autopoll shards remove {self.name}",
+            )
+
+    def start(self) -> tuple[None, str]:
+        """Make conversation and tokens, and have the running home take the shard up."""
+        if self.tree is None:
+            prepare(self.home, self.config)
+            write_shards(self.home, self.config)
+            return None, "the home is down; it is started by: autopoll up"
+        apply(self.tree, self.config, self.report)
+        self.trying.refuse_held()
+        return None, "its workers are ready"
+
+    def undo(self) -> str:
+        """Have the home be what it was, and say how that went."""
+        if not self.is_new:
+            return "it stands in autopoll.toml as before"
+        if self.keep:
+            return "it is kept, as asked"
+        self.report(f"taking shard {self.name} out again")
+        try:
+            now = tables.read(self.home.config)
+            ours = now == self.text  # or else somebody has written it meanwhile
+            tables.write(
+                self.home.config, self.old_text if ours else tables.without_shard(now, self.name)
+            )
+            if self.tree:
+                apply(self.tree, self.before, self.report)
+            else:
+                write_shards(self.home, self.before)
+            self.clear_bridge()
+        except AutopollError as error:
+            return (
+                f"taking it out again failed as well: {error.what}; see to autopoll.toml, and "
+                "complete it with: autopoll reload"
+            )
+        return "it was taken out again, and autopoll.toml is as it was"
+
+    def clear_bridge(self) -> None:
+        """Leave no question to the shard that nobody will answer."""
+        bridge = connect(self.home, self.before)
+        try:
+            unserve(bridge, self.name)
+            gone = f"shard {self.name} could not be added"
+            give_up(bridge, self.name, lambda each: refused(each, gone), self.report)
+        finally:
+            bridge.close()
+
+    def failed(self, failure: Failure, left: str) -> NotAdded:
+        """Return the error that tells the step, why, what became of it, and the mend."""
+        mend = failure.mend
+        if self.tree and failure.kind in ("credentials", "configuration"):
+            options = [each.options for each in self.config.shards.values()]
+            mine = worker_environment(os.environ, options)
+            keys = [name for name in mine if name.endswith(("_KEY", "_TOKEN"))]
+            if unknown := sorted(set(keys) - set(self.tree.environ)):
+                mend += (
+                    f" This shell has {', '.join(unknown)}, and the running home was started "
+                    "without: give the key by --key-file, or start it anew from here: "
+                    "autopoll restart"
+                )
+        return NotAdded(self.name, failure, left, mend.strip())
