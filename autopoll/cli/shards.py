@@ -79,6 +79,8 @@ def shards_list(front: Front) -> None:
 @click.option("--max-memory", metavar="SIZE", help="Memory from which a worker is renewed.")
 @click.option("--max-age", metavar="TIME", help="Age from which a worker is renewed.")
 @click.option("--max-requests", type=click.IntRange(1), help="Answers until a worker is renewed.")
+@click.option("--daily-tokens", type=click.IntRange(1), help="Tokens that a day (UTC) may cost.")
+@click.option("--daily-cost", type=float, help="US dollars that a day (UTC) may cost.")
 @click.option("--key-env", metavar="NAME", help="The variable that holds the service's key.")
 @click.option(
     "--key-file", metavar="FILE", help="A private file (0600) that holds the key, seen from here."
@@ -103,6 +105,8 @@ def add(
     max_memory: str | None,
     max_age: str | None,
     max_requests: int | None,
+    daily_tokens: int | None,
+    daily_cost: float | None,
     key_env: str | None,
     key_file: str | None,
     pairs: tuple[str, ...],
@@ -129,6 +133,8 @@ def add(
         "max_memory": max_memory,
         "max_age": max_age,
         "max_requests": max_requests,
+        "daily_tokens": daily_tokens,
+        "daily_cost": daily_cost,
         "options": (_options(pairs) | _given(named)) or None,
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it is taken out again

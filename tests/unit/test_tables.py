@@ -93,6 +93,8 @@ def test_line_ends_stay_what_they_are() -> None:
     [
         '[shards]\nmain = {backend = "echo"}\nx = {backend = "echo"}\n',
         '[shards]\nmain.backend = "echo"\nx.backend = "echo"\nx.instances = 2\n',
+        'shards.main.backend = "echo"\nshards.x.backend = "echo"\n',
+        'shards = {main = {backend = "echo"}, x = {backend = "echo"}}\n',
         '[shards.main]\nbackend = "echo"\n["shards".\'x\']\nbackend = """\n[shards.y]\n"""\n',
     ],
 )
@@ -100,12 +102,6 @@ def test_a_shard_goes_however_it_is_written(text: str) -> None:
     wanted = tomllib.loads(text)
     del wanted["shards"]["x"]
     assert tomllib.loads(without_shard(text, "x")) == wanted
-
-
-def test_what_cannot_be_told_from_the_rest_is_left_alone() -> None:
-    text = 'shards = {main = {backend = "echo"}, x = {backend = "echo"}}\n'
-    with pytest.raises(ConfigError, match="cannot be taken out"):
-        without_shard(text, "x")
 
 
 def test_where_a_section_cannot_stand_the_text_to_add_is_told() -> None:
