@@ -20,8 +20,8 @@ def get(path: Path) -> bytes | None:
         os.close(descriptor)
 
 
-def put(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Put content in a private file (0600) by rename, so that a reader sees the old or the new.
+def put(path: Path, content: bytes, *, durable: bool = False, mode: int = 0o600) -> None:
+    """Put content in a file, private unless told, by rename: a reader sees the old or the new.
 
     With `durable` it also outlives a power cut. Raises OSError with the old content in place.
     """
@@ -30,6 +30,8 @@ def put(path: Path, content: bytes, *, durable: bool = False) -> None:
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            if mode != 0o600:
+                os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
             if durable:

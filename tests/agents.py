@@ -57,17 +57,14 @@ def text_of(result: CallToolResult) -> str:
 
 @contextlib.asynccontextmanager
 async def at_stdio(
-    place: Place, mode: str = "auto", errors: Path | None = None, **environ: str
+    place: Place, mode: str = "auto", command: list[str] | None = None, cwd: Path | None = None
 ) -> AsyncIterator[Agent]:
     """Start `autopoll mcp` as an agent's program does, and be its client."""
-    program, *arguments = place.command
+    program, *arguments = command or [*place.command, "--home", str(place.root), "mcp"]
     server = StdioServerParameters(
-        command=program,
-        args=[*arguments, "--home", str(place.root), "mcp"],
-        env=place.environ | environ,
-        cwd=place.root,
+        command=program, args=arguments, env=place.environ, cwd=cwd or place.root
     )
-    with (errors or place.root / "mcp.stderr").open("a") as log:
+    with (place.root / "mcp.stderr").open("a") as log:
         async with Client(stdio_client(server, log), mode=mode) as client:
             yield await _agent(client)
 
