@@ -17,7 +17,16 @@ import msgspec
 
 from autopoll import credentials
 from autopoll.bridge import open_bridge
-from autopoll.bridge.contract import Bridge, Key, Limits, Message, Presence, QueryState, Sent
+from autopoll.bridge.contract import (
+    Bridge,
+    Key,
+    Limits,
+    Message,
+    Presence,
+    QueryState,
+    Sent,
+    Tokens,
+)
 from autopoll.config import Config
 from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import Home, socket_path
@@ -166,6 +175,17 @@ class Service:
             sent = Sent(id=number, fresh=True)
         self.wake()
         return sent
+
+    def converse(self, role_a: str, role_b: str, shard: str | None = None) -> Tokens:
+        """Create a conversation, with a shard as session b if one is named; raise NotFound."""
+        if shard is not None and shard not in self.config.shards:
+            raise NotFound(
+                f"there is no shard {shard!r}", f"There are: {', '.join(self.config.shards)}."
+            )
+        tokens = self.bridge.create_conversation(role_a, role_b)
+        if shard is not None:
+            self.bridge.serve(tokens.conversation, "b", shard)
+        return tokens
 
     def result(self, message_id: int) -> Result:
         """Return how a question stands, consuming nothing; raise NotFound."""

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from jsonschema import Draft202012Validator
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
 from place import Place
 
@@ -51,6 +54,12 @@ class Agent:
         return text_of(result)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number: int = listener.getsockname()[1]
+    return number
+
+
 def text_of(result: CallToolResult) -> str:
     return "\n".join(getattr(part, "text", "") for part in result.content)
 
@@ -66,6 +75,16 @@ async def at_stdio(
     )
     with (place.root / "mcp.stderr").open("a") as log:
         async with Client(stdio_client(server, log), mode=mode) as client:
+            yield await _agent(client)
+
+
+@contextlib.asynccontextmanager
+async def at_gateway(url: str, token: str, mode: str = "auto") -> AsyncIterator[Agent]:
+    """Be a client of a gateway, with a token of it."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+        transport = streamable_http_client(f"{url}/mcp", http_client=http)
+        async with Client(transport, mode=mode) as client:
             yield await _agent(client)
 
 

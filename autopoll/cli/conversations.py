@@ -92,14 +92,10 @@ def show(front: Front, conversation: str) -> None:
 @click.option("--shard", metavar="NAME", help="Let this shard answer as session b.")
 def create(front: Front, role_a: str, role_b: str, shard: str | None) -> None:
     """Create a conversation and show its two tokens, this once."""
-    from autopoll.service import connect
+    from autopoll.service import Service, connect
 
-    if shard is not None:
-        _check_shard(front, shard)
     with closing(connect(front.home, front.config)) as bridge:
-        tokens = bridge.create_conversation(role_a, role_b)
-        if shard is not None:
-            bridge.serve(tokens.conversation, "b", shard)
+        tokens = Service(front.home, front.config, bridge).converse(role_a, role_b, shard)
     if front.json:
         print_json({"conversation": tokens.conversation, "tokens": {"a": tokens.a, "b": tokens.b}})
     else:

@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from autopoll import __version__
@@ -9,6 +10,7 @@ from autopoll.config import Config
 from autopoll.gateway import conversations, health, metrics, operations, questions
 from autopoll.gateway.access import Audit
 from autopoll.gateway.guard import Guard
+from autopoll.gateway.mcp.http import HEADERS, PATH, Door
 from autopoll.gateway.openapi import describe
 from autopoll.gateway.problems import install
 from autopoll.gateway.waiting import Hub
@@ -22,9 +24,11 @@ opens everything. Every error is problem+json (RFC 9457), with what to do about 
 """
 
 
-def build(home: Home, config: Config, hub: Hub, audit: Audit) -> ASGIApp:
-    """Return what is served, guard and all, over a hub that is entered by the caller."""
-    return Guard(make_app(home, config, hub), config.gateway, audit)
+def build(home: Home, config: Config, hub: Hub, door: Door, audit: Audit) -> ASGIApp:
+    """Return what is served, guard and all, over a hub and a door that the caller has entered."""
+    app = make_app(home, config, hub)
+    app.router.routes.append(Route(PATH, endpoint=door, methods=["POST"]))
+    return Guard(app, config.gateway, audit)
 
 
 def make_app(home: Home, config: Config, hub: Hub) -> FastAPI:
@@ -48,7 +52,7 @@ def make_app(home: Home, config: Config, hub: Hub) -> FastAPI:
             CORSMiddleware,
             allow_origins=config.gateway.allowed_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", *HEADERS],
             expose_headers=["Location", "Retry-After", "Preference-Applied"],
         )
     return app

@@ -96,17 +96,9 @@ async def list_all(visit: Visiting) -> Response:
 )
 async def create(visit: Visiting, new: NewConversation) -> Response:
     """Create a conversation of two sessions."""
-
-    def create(service: Service) -> Tokens:
-        if new.shard is not None and new.shard not in service.config.shards:
-            known = ", ".join(service.config.shards)
-            raise NotFound(f"there is no shard {new.shard!r}", f"There are: {known}.")
-        tokens = service.bridge.create_conversation(new.role_a, new.role_b)
-        if new.shard is not None:
-            service.bridge.serve(tokens.conversation, "b", new.shard)
-        return tokens
-
-    tokens = await visit.operate(create)
+    tokens = await visit.operate(
+        lambda service: service.converse(new.role_a, new.role_b, new.shard)
+    )
     headers = {"Location": f"/v1/conversations/{tokens.conversation}", "Cache-Control": "no-store"}
     return send(tokens, 201, headers)
 

@@ -83,7 +83,7 @@ async def ask(
     ask again under the same Idempotency-Key.
     """
     sent = await visit.call(
-        lambda service, caller: _ask(service, caller, question, idempotency_key, visit.hub)
+        lambda service, caller: store(service, caller, question, idempotency_key, visit.hub)
     )
     headers = {"Location": f"/v1/questions/{sent.id}"}
     if not sent.fresh:
@@ -148,8 +148,8 @@ def find(service: Service, caller: Caller, number: int) -> Result:
     return to_result(state)
 
 
-def _ask(service: Service, caller: Caller, asked: Question, name: str | None, hub: Hub) -> Sent:
-    """Store a question in the name of whoever calls."""
+def store(service: Service, caller: Caller, asked: Question, name: str | None, hub: Hub) -> Sent:
+    """Store a question in the name of whoever calls, once under each name (idempotency key)."""
     conversation, session = _place(service, caller, asked)
     key = None
     if name is not None:

@@ -19,6 +19,7 @@ from autopoll.gateway.access import Audit
 from autopoll.gateway.app import build
 from autopoll.gateway.connection import Bounds, Connection
 from autopoll.gateway.listener import open_listener
+from autopoll.gateway.mcp.http import Door
 from autopoll.gateway.waiting import Hub
 from autopoll.home import Home
 from autopoll.lock import hold
@@ -50,10 +51,10 @@ class Gateway:
         Lifeline().attach(loop, self.stopping.set)
         settings = self.config.gateway
         listener = open_listener(self.home, settings.address)
-        async with Hub(self.home, self.config, NAME) as hub:
+        async with Hub(self.home, self.config, NAME) as hub, Door(hub) as door:
             audit = Audit(hub)
             bounds = Bounds(settings.max_connections, settings.client_timeout, audit)
-            server = self.server(build(self.home, self.config, hub, audit), bounds)
+            server = self.server(build(self.home, self.config, hub, door, audit), bounds)
             await server.open(listener)
             heart.state = State.IDLE
             log.info("serving on %s", settings.address)

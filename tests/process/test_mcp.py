@@ -1,28 +1,34 @@
 """Agents at the door, each with the official client: tools, resources, the prompt."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import apsw
 import pytest
-from agents import Agent, Company, Door, at_stdio, eventually, play, text_of
+from agents import Agent, Company, Door, at_gateway, at_stdio, eventually, free_port, play, text_of
 from mcp.shared.exceptions import MCPError
 from place import Place
+
+from autopoll.config import load
 
 CONFIG = """
 [delivery]
 max_attempts = 2
 [shards.main]
 backend = "echo"
-options = { concurrency = 8 }
+options = {{ concurrency = 8 }}
 [shards.slow]
 backend = "echo"
-options = { delay = "800ms", concurrency = 8 }
+options = {{ delay = "800ms", concurrency = 8 }}
 [shards.docs]
 backend = "extract"
 context = ["notes"]
+[gateway]
+enabled = true
+listen = "127.0.0.1:{port}"
 """
 One = Callable[[Callable[[Agent], Any]], Any]
 
@@ -33,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("mcp") / "home"
     (root / "notes").mkdir(parents=True)
     (root / "notes" / "gate.md").write_text("# The gate\n\nThe gate opens at nine.\n")
-    made = Place(root, CONFIG)
+    made = Place(root, CONFIG.format(port=free_port()))
     try:
         made.run("up")
         yield made
@@ -43,10 +49,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def doors(place: Place) -> dict[str, Door]:
-    """Ways in for the home's owner."""
+    """Ways in for whoever may do everything: the home's owner, and the operator."""
+    url = f"http://{load(place.home, {}).gateway.listen}"
+    token = place.json("gateway", "token")["token"]
     return {
         "stdio": lambda: at_stdio(place),
         "stdio, handshake": lambda: at_stdio(place, mode="legacy"),
+        "http": lambda: at_gateway(url, token),
+        "http, handshake": lambda: at_gateway(url, token, mode="legacy"),
     }
 
 
@@ -57,7 +67,7 @@ def company() -> Iterator[Company]:
     made.close()
 
 
-@pytest.fixture(params=["stdio", "stdio, handshake"])
+@pytest.fixture(params=["stdio", "stdio, handshake", "http", "http, handshake"])
 def one(request: pytest.FixtureRequest, doors: dict[str, Door], company: Company) -> One:
     """Have the agent at one of the doors play a story."""
     agent = company.agent(request.param, doors[request.param])
@@ -119,7 +129,24 @@ def test_a_cancelled_ask_ends_the_waiting_and_keeps_the_question(one: One) -> No
     one(story)
 
 
-def test_agents_beside_each_other_each_get_their_own_answers(doors: dict[str, Door]) -> None:
+def test_asking_again_under_the_same_key_asks_nothing_new(one: One) -> None:
+    async def story(agent: Agent) -> None:
+        key = os.urandom(8).hex()
+        first, again = [
+            await agent.get("ask", question="once?", shard="slow", key=key, timeout=seconds)
+            for seconds in (0, 30)
+        ]
+        assert (first["id"], first["status"]) == (again["id"], "pending")
+        assert again["answer"] == "once?"
+        assert "key" in await agent.refused("ask", question="another?", key=key)
+
+    one(story)
+
+
+@pytest.mark.parametrize("pair", [("stdio", "stdio"), ("stdio", "http"), ("http", "http")])
+def test_agents_beside_each_other_each_get_their_own_answers(
+    doors: dict[str, Door], pair: tuple[str, str]
+) -> None:
     async def ask(number: int, door: str) -> list[str]:
         async with doors[door]() as agent:
             questions = [f"agent {number}, question {n}" for n in range(5)]
@@ -130,7 +157,7 @@ def test_agents_beside_each_other_each_get_their_own_answers(doors: dict[str, Do
             return [result["id"] for result in results]
 
     async def story() -> None:
-        first, second = await asyncio.gather(ask(1, "stdio"), ask(2, "stdio"))
+        first, second = await asyncio.gather(ask(1, pair[0]), ask(2, pair[1]))
         assert not set(first) & set(second)
 
     play(story)
@@ -297,7 +324,8 @@ UGLY: list[tuple[str, dict[str, Any], str]] = [
     ("ask", {"question": 5}, "question: Expected 'str', got 'int'"),
     ("ask", {"question": None}, "question: Expected 'str', got 'null'"),
     ("ask", {"question": ["why?"]}, "got 'array'"),
-    ("ask", {"question": "x" * 1_000_001}, "of length <= 1000000"),
+    ("ask", {"question": "?", "context_file": "f" * 4097}, "of length <= 4096"),
+    ("ask", {"question": "?", "key": "two words"}, "key: Expected"),
     ("ask", {"question": "?", "shard": "nobody"}, "There are: main, slow, docs."),
     ("ask", {"question": "?", "shard": "../main"}, "there is no shard"),
     ("ask", {"question": "?", "timeout": -1}, "timeout: Expected"),
@@ -307,7 +335,7 @@ UGLY: list[tuple[str, dict[str, Any], str]] = [
     ("get_answer", {}, "lacks the argument 'id'"),
     ("get_answer", {"id": 0}, "id: Expected 'int' >= 1"),
     ("get_answer", {"id": -5}, "id: Expected"),
-    ("get_answer", {"id": 999_999}, "there is no message 999999"),
+    ("get_answer", {"id": 999_999}, "there is no question 999999"),
     ("get_answer", {"id": 2**63}, "id: Expected"),
     ("get_answer", {"id": 10**40}, "id: Expected"),
     ("get_answer", {"id": "1"}, "id: Expected 'int', got 'str'"),

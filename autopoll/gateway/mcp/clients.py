@@ -24,9 +24,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     project: str | None
     user: str | None
     table: str = "mcpServers"
-    bearer: str | None = (
-        None  # what stands for a token; None: it reaches no URL
-    )
+    bearer: str | None = None  # what stands for a token; None: it reaches no URL
     inputs: list[Entry] = []  # what it asks its user for, once
     typed: bool = False  # whether an entry names its transport
     next: str  # what a person does then

@@ -59,10 +59,11 @@ def _read(path: Path) -> tuple[str, int]:
                 f"{path} is a symbolic link", f"Point it out with its true path. {BY_HAND}"
             ) from error
         raise UsageError(f"{path} cannot be read: {error.strerror}", BY_HAND) from error
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{path} is not a regular file", BY_HAND)
     with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise UsageError(f"{path} is not a regular file", BY_HAND)
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise UsageError(f"{path} is larger than {LARGEST} bytes", BY_HAND)

@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from autopoll.bridge.contract import Message
-from autopoll.errors import NotFound
-from autopoll.gateway.mcp.caller import Call, Spoken, prove
+from autopoll.gateway.access import Caller
+from autopoll.gateway.conversations import seen
+from autopoll.gateway.mcp.call import Call, Spoken, speaker
 from autopoll.gateway.mcp.reply import Reply
+from autopoll.gateway.problems import Forbidden
 from autopoll.service import Service
 
 Role = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
@@ -130,15 +132,13 @@ async def create_conversation(call: Call, given: CreateConversation) -> Reply:
     each session, this once: keep yours, and hand the other to your partner. With `shard`, that
     shard answers whatever you send.
     """
-    call.require_owner("create conversations")
-    shards = call.hub.config.shards
-    if given.shard is not None and given.shard not in shards:
-        raise NotFound(f"there is no shard {given.shard!r}", f"There are: {', '.join(shards)}.")
 
-    def create(service: Service) -> Created:
-        tokens = service.bridge.create_conversation(given.my_role, given.partner_role)
-        if given.shard is not None:
-            service.bridge.serve(tokens.conversation, "b", given.shard)
+    def create(service: Service, caller: Caller) -> Created:
+        if not caller.is_operator:
+            raise Forbidden(
+                "a conversation's token cannot create conversations", "Use the operator's token."
+            )
+        tokens = service.converse(given.my_role, given.partner_role, given.shard)
         return Created(
             conversation_id=tokens.conversation,
             session_a_token=tokens.a,
@@ -146,7 +146,7 @@ async def create_conversation(call: Call, given: CreateConversation) -> Reply:
             expires_at=service.bridge.conversation(tokens.conversation).expires_at,
         )
 
-    return Reply(await call.hub.call(create), "Keep the tokens now; they are not shown again.")
+    return Reply(await call.use(create), "Keep the tokens now; they are not shown again.")
 
 
 async def send_to_partner(call: Call, given: SendToPartner) -> Reply:
@@ -157,8 +157,8 @@ async def send_to_partner(call: Call, given: SendToPartner) -> Reply:
         {"action_type": given.action_type, "files_involved": given.files_involved}
     )
 
-    def send(service: Service) -> Sent:
-        conversation, session = prove(service, call.caller, given)
+    def send(service: Service, caller: Caller) -> Sent:
+        conversation, session = speaker(service, caller, given)
         number = service.send(conversation, session, given.message, metadata)
         (stored,) = service.bridge.messages(conversation=conversation, after=number - 1, limit=1)
         return Sent(
@@ -168,7 +168,7 @@ async def send_to_partner(call: Call, given: SendToPartner) -> Reply:
             redacted=stored.text != given.message,
         )
 
-    return Reply(await call.hub.call(send))
+    return Reply(await call.use(send))
 
 
 async def check_messages(call: Call, given: CheckMessages) -> Reply:
@@ -176,13 +176,13 @@ async def check_messages(call: Call, given: CheckMessages) -> Reply:
     recent_messages looks at messages without taking them.
     """
 
-    def take(service: Service) -> Messages:
-        conversation, session = prove(service, call.caller, given)
+    def take(service: Service, caller: Caller) -> Messages:
+        conversation, session = speaker(service, caller, given)
         return Messages(
             messages=[_shown(each) for each in service.inbox(conversation, session, given.limit)]
         )
 
-    return Reply(await call.hub.call(take))
+    return Reply(await call.use(take))
 
 
 async def recent_messages(call: Call, given: RecentMessages) -> Reply:
@@ -190,16 +190,14 @@ async def recent_messages(call: Call, given: RecentMessages) -> Reply:
     all that you may see. Long ones are cut.
     """
 
-    def look(service: Service) -> Messages:
-        conversation = None
-        if given.conversation_id or given.token or call.caller.conversation:
-            conversation = _looked_at(service, call, given)
+    def look(service: Service, caller: Caller) -> Messages:
+        conversation = _looked_at(service, caller, given)
         found = service.bridge.messages(
             conversation=conversation, after=given.after, limit=given.limit
         )
         return Messages(messages=[_shown(each, SHOWN) for each in found])
 
-    return Reply(await call.hub.call(look))
+    return Reply(await call.use(look))
 
 
 async def update_my_status(call: Call, given: UpdateMyStatus) -> Reply:
@@ -207,12 +205,12 @@ async def update_my_status(call: Call, given: UpdateMyStatus) -> Reply:
     two minutes: after that you count as gone.
     """
 
-    def update(service: Service) -> Status:
-        conversation, session = prove(service, call.caller, given)
+    def update(service: Service, caller: Caller) -> Status:
+        conversation, session = speaker(service, caller, given)
         service.set_status(conversation, session, given.status)
         return _status(service, conversation, session)
 
-    return Reply(await call.hub.call(update))
+    return Reply(await call.use(update))
 
 
 async def check_partner_status(call: Call, given: CheckPartnerStatus) -> Reply:
@@ -220,18 +218,19 @@ async def check_partner_status(call: Call, given: CheckPartnerStatus) -> Reply:
     shard is alive while autopoll runs.
     """
 
-    def check(service: Service) -> Status:
-        conversation, session = prove(service, call.caller, given)
+    def check(service: Service, caller: Caller) -> Status:
+        conversation, session = speaker(service, caller, given)
         return _status(service, conversation, "b" if session == "a" else "a")
 
-    return Reply(await call.hub.call(check))
+    return Reply(await call.use(check))
 
 
-def _looked_at(service: Service, call: Call, given: RecentMessages) -> str:
-    """Return the conversation to look at; its owner may look at any without a token."""
-    if call.caller.conversation is None and given.token is None and given.conversation_id:
-        return service.bridge.conversation(given.conversation_id).id
-    return prove(service, call.caller, given)[0]
+def _looked_at(service: Service, caller: Caller, given: RecentMessages) -> str | None:
+    """Return the conversation to look at, None for all; an operator may look without a token."""
+    if given.token is not None or given.session_id is not None:
+        return speaker(service, caller, given)[0]
+    conversation = given.conversation_id or caller.conversation
+    return None if conversation is None else seen(caller, conversation)
 
 
 def _status(service: Service, conversation: str, session: str) -> Status:

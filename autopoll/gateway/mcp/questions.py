@@ -7,12 +7,14 @@ from typing import Annotated
 import msgspec
 
 from autopoll.bridge.contract import QueryState
-from autopoll.errors import Down, NotFound
-from autopoll.gateway.mcp.caller import Call
+from autopoll.errors import Down
+from autopoll.gateway import questions
+from autopoll.gateway.access import Caller
+from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
 from autopoll.gateway.waiting import Draining
 from autopoll.progress import words
-from autopoll.service import Result
+from autopoll.service import Result, Service
 from autopoll.status import ShardStatus, status
 
 # Below the 60 s after which many clients give up a call, so that the caller rather reads that the
@@ -30,7 +32,16 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     question: Annotated[
         str, msgspec.Meta(min_length=1, max_length=1_000_000, description="All the shard needs.")
     ]
-    shard: Annotated[ShardName, msgspec.Meta(description="Whom to ask; see list_shards.")] = "main"
+    shard: (
+        Annotated[
+            ShardName,
+            msgspec.Meta(
+                description="Whom to ask, see list_shards; else main, or whoever answers in the"
+                " conversation that your token opens."
+            ),
+        ]
+        | None
+    ) = None
     context_file: (
         Annotated[
             str,
@@ -41,6 +52,18 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         | None
     ) = None
     timeout: Wait = WAIT_S
+    key: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                max_length=255,
+                pattern=r"^[\x21-\x7e]+$",
+                description="Asking the same again under the same key within a day asks nothing"
+                " new, but waits for the first question's answer.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class GetAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,10 +90,20 @@ async def ask(call: Call, given: Ask) -> Reply:
     question. The question is kept from the moment it is stored: when the wait ends before the
     answer is there (status pending), or is cancelled, fetch it with get_answer; do not ask again.
     """
-    asked = await call.hub.ask(given.question, given.shard, context_file=given.context_file)
-    (number,) = asked.ids
+    asked = questions.Question(
+        question=given.question,
+        shard=given.shard,
+        conversation=None,
+        context_file=given.context_file,
+    )
+
+    def store(service: Service, caller: Caller) -> tuple[int, bool]:
+        sent = questions.store(service, caller, asked, given.key, call.hub)
+        return sent.id, service.is_listening()
+
+    number, heard = await call.use(store)
     await call.tell(f"question {number} is stored; get_answer fetches its answer at any time")
-    if not asked.heard:
+    if not heard and (await _result(call, number)).status == "pending":
         raise _down(number)
     return await _await(call, number, given.timeout)
 
@@ -79,17 +112,9 @@ async def get_answer(call: Call, given: GetAnswer) -> Reply:
     """Fetch the answer to an earlier question by its id, waiting for it if need be. Looking
     consumes nothing and may be repeated.
     """
-    state = await call.hub.call(lambda service: service.bridge.query(given.id))
-    if not call.sees(state.conversation):
-        await call.hub.call(
-            lambda service: service.bridge.audit(
-                call.caller.conversation,
-                call.caller.session,
-                "access_denied",
-                '{"why": "not its own"}',
-            )
-        )
-        raise NotFound(f"there is no message {given.id}", "List them with recent_messages.")
+    result = await _result(call, given.id)
+    if result.status != "pending" or not given.timeout:
+        return _reply(result)
     return await _await(call, given.id, given.timeout)
 
 
@@ -99,13 +124,28 @@ async def list_shards(call: Call, given: ListShards) -> Reply:
     """
     # In a thread of its own: supervisord is given a second to answer.
     now = await asyncio.to_thread(status, call.hub.home, call.hub.config)
-    return Reply(Shards(running=now.supervisord == "running", shards=now.shards))
+    names = await call.use(_askable)
+    shards = [each for each in now.shards if each.name in names]
+    return Reply(Shards(running=now.supervisord == "running", shards=shards))
+
+
+def _askable(service: Service, caller: Caller) -> set[str]:
+    """Return the shards that a caller may ask."""
+    if caller.is_operator:
+        return set(service.config.shards)
+    routes = service.bridge.routes().items()
+    return {shard for (conversation, _), shard in routes if caller.sees(conversation)}
+
+
+async def _result(call: Call, number: int) -> Result:
+    return await call.use(lambda service, caller: questions.find(service, caller, number))
 
 
 async def _await(call: Call, number: int, seconds: float) -> Reply:
     """Return what a question came to within the time, telling the caller how it goes."""
+    longest = min(seconds, call.hub.config.gateway.max_wait)
     try:
-        async with asyncio.timeout(seconds), aclosing(call.hub.follow(number)) as news:
+        async with asyncio.timeout(longest), aclosing(call.hub.follow(number)) as news:
             async for each in news:
                 if isinstance(each, Result):
                     return _reply(each)
@@ -114,7 +154,7 @@ async def _await(call: Call, number: int, seconds: float) -> Reply:
         raise _down(number) from None
     except (TimeoutError, Draining):
         pass
-    return _reply(await call.hub.call(lambda service: service.result(number)))
+    return _reply(await _result(call, number))
 
 
 async def _progress(call: Call, state: QueryState) -> str:

@@ -7,7 +7,9 @@ from mcp_types import INVALID_PARAMS, Resource, ResourceTemplate, TextResourceCo
 
 from autopoll.bridge.contract import Conversation, Message
 from autopoll.errors import AutopollError, BadQuery, NotFound
-from autopoll.gateway.mcp.caller import Call
+from autopoll.gateway.access import Caller
+from autopoll.gateway.conversations import seen
+from autopoll.gateway.mcp.call import Call
 from autopoll.message import read_answer, read_query
 from autopoll.service import Service
 
@@ -28,12 +30,12 @@ _URI = re.compile(r"autopoll://conversations/([^/?#]{1,200})")
 async def listed(call: Call) -> list[Resource]:
     """Return the conversations that the caller may see, the newest first."""
 
-    def find(service: Service) -> list[Conversation]:
-        only = call.caller.conversation
+    def find(service: Service, caller: Caller) -> list[Conversation]:
+        only = caller.conversation
         bridge = service.bridge
         return [bridge.conversation(only)] if only else bridge.conversations()[-LISTED:]
 
-    found = await call.hub.call(find)
+    found = await call.use(find)
     return [
         Resource(
             uri=f"autopoll://conversations/{each.id}",
@@ -49,15 +51,15 @@ async def listed(call: Call) -> list[Resource]:
 async def read(call: Call, uri: str) -> TextResourceContents:
     """Return a conversation; raise MCPError for what is none that the caller may see."""
 
-    def look(service: Service) -> tuple[Conversation, list[Message]]:
+    def look(service: Service, caller: Caller) -> tuple[Conversation, list[Message]]:
         match = _URI.fullmatch(uri)
-        if match is None or not call.sees(match[1]):
+        if match is None:
             raise NotFound(f"there is no resource {uri[:300]}")
-        conversation = service.bridge.conversation(match[1])
+        conversation = service.bridge.conversation(seen(caller, match[1]))
         return conversation, service.bridge.messages(conversation=match[1], limit=MESSAGES)
 
     try:
-        conversation, messages = await call.hub.call(look)
+        conversation, messages = await call.use(look)
     except AutopollError as error:
         # A resource has no other way to say so than the protocol's.
         raise MCPError(INVALID_PARAMS, error.what, {"uri": uri[:300]}) from None

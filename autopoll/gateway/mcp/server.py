@@ -23,7 +23,7 @@ from mcp_types import (
 
 from autopoll import __version__
 from autopoll.gateway.mcp import prompts, resources
-from autopoll.gateway.mcp.caller import Call, Caller
+from autopoll.gateway.mcp.call import Call, Visit
 from autopoll.gateway.mcp.tools import TOOLS, call_tool
 from autopoll.gateway.waiting import Hub
 
@@ -33,13 +33,16 @@ Page = PaginatedRequestParams | None
 log = logging.getLogger(__name__)
 
 
-def make_server(hub: Hub, caller_of: Callable[[Any], Caller]) -> Server[Any]:
-    """Return the server over a hub; `caller_of` tells who sent a request, which over HTTP is
+def make_server(hub: Hub, visit_of: Callable[[Any], Visit]) -> Server[Any]:
+    """Return the server over a hub; `visit_of` tells who sent a request, which over HTTP is
     starlette's, and over stdio None.
 
     The SDK's lower level, because what may be seen depends on the caller, and because it passes
     the arguments on as they came, to be checked against the very schemas that are listed.
     """
+
+    # It tells of every request at INFO.
+    logging.getLogger("mcp").setLevel(logging.WARNING)
 
     def begin(context: Context) -> Call:
         steps = 0
@@ -49,7 +52,7 @@ def make_server(hub: Hub, caller_of: Callable[[Any], Caller]) -> Server[Any]:
             steps += 1  # progress without an end known beforehand must still grow
             await context.session.report_progress(steps, None, text)
 
-        return Call(hub, caller_of(context.request), tell)
+        return Call(visit_of(context.request), tell)
 
     async def list_tools(_context: Context, _page: Page) -> ListToolsResult:
         return ListToolsResult(tools=[tool.listed() for tool in TOOLS.values()])

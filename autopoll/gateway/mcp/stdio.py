@@ -13,7 +13,7 @@ from typing import Any, cast
 from mcp.server.stdio import stdio_server
 
 from autopoll.config import Config
-from autopoll.gateway.mcp.caller import OWNER
+from autopoll.gateway.mcp.call import Owner
 from autopoll.gateway.mcp.server import make_server
 from autopoll.gateway.mcp.wire import Wire
 from autopoll.gateway.waiting import Hub
@@ -47,7 +47,8 @@ async def _serve(home: Home, config: Config, wire: Wire) -> None:
     lines, paper = Lines(wire.read), Paper(wire.write, end)
     try:
         async with Hub(home, config) as hub:
-            server = make_server(hub, lambda _request: OWNER)
+            owner = Owner(hub)
+            server = make_server(hub, lambda _request: owner)
             # Only what is used of an anyio.AsyncFile is there.
             async with stdio_server(cast(Any, lines), cast(Any, paper)) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())

@@ -9,7 +9,7 @@ from mcp_types import Tool as Listed
 
 from autopoll.errors import AutopollError, UsageError
 from autopoll.gateway.mcp import mailbox, questions
-from autopoll.gateway.mcp.caller import Call
+from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
 from autopoll.service import Result
 
