@@ -1,10 +1,10 @@
 """How many instructions an exchange costs, layer by layer: the same on a busy machine.
 
-    python bench/steps.py [--count 200] [--size 200] [--page docs/ipc.md]
+    python bench/steps.py [--count 100] [--size 200] [--page docs/ipc.md]
 
 Each layer runs as one process, with both ends on one loop, under callgrind: once with many
 exchanges and once with twice as many, so that the difference is what they cost and nothing else.
-Instructions of the kernel are not counted, and its calls are named beside. Needs valgrind.
+What the kernel does is not counted. Needs valgrind.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CONFIG = '[shards.main]\nbackend = "echo"\n'
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--size", type=int, default=200, help="bytes of a payload")
     parser.add_argument("--page", type=Path, help="a page whose table is to be made anew")
     parser.add_argument("--layer", choices=LAYERS, help="run one, without counting")
