@@ -18,7 +18,7 @@ from autopoll.backends import open_backend
 from autopoll.backends.claude_code.backend import ClaudeCode
 from autopoll.backends.contract import Permanent, Retriable, Setting, Unavailable
 
-pytestmark = pytest.mark.claude
+pytestmark = [pytest.mark.claude, pytest.mark.long]
 
 
 @pytest.fixture
