@@ -11,11 +11,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 RUN = .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-check figures busy faults soak up down status health docs build clean
+.PHONY: help setup demo test check bench bench-check figures figures-backends busy faults soak up down status health docs build clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+		printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 setup: .venv/installed ## make .venv with everything the other targets need
 
@@ -41,6 +41,9 @@ bench-check: setup ## measure, and fail where a ratio is over 25 % worse than th
 
 figures: setup ## time each fault until it is noticed and answered, 20 times; TIMES=…
 	@.venv/bin/python bench/figures.py $(if $(TIMES),--times $(TIMES))
+
+figures-backends: setup ## time a question by each way to a model, against a mock; TIMES=…
+	@.venv/bin/python bench/backends.py $(if $(TIMES),--times $(TIMES))
 
 busy: setup ## keep every core busy for half an hour and count false kills; MINUTES=…
 	@.venv/bin/python bench/busy.py $(if $(MINUTES),--minutes $(MINUTES))

@@ -7,23 +7,26 @@ import time
 from functools import partial
 from pathlib import Path
 
+from autopoll.backends.claude_code.program import bundled
 from autopoll.bench.figures import Figure, Say, interleave
 
 SECTION = "old-way"
 POLL_S = 5.0
 ROUNDS = 11
 PYTHON = "python -c pass"
+CLAUDE = "claude --version"
 # What such scripts start for each query; of a real query, this is only the start.
 COMMANDS = {
     PYTHON: [sys.executable, "-c", "pass"],
     "node -e 0": ["node", "-e", "0"],
-    "claude --version": ["claude", "--version"],
+    CLAUDE: ["claude", "--version"],
 }
 
 
 def measure(scale: float, folder: Path, say: Say) -> list[Figure]:
     """Return how long a query waits to be seen, and what the process for it takes to start."""
     found = {name: shutil.which(line[0]) for name, line in COMMANDS.items()}
+    found[CLAUDE] = found[CLAUDE] or bundled()
     laps = {
         name: partial(_seconds, [path, *COMMANDS[name][1:]], folder)
         for name, path in found.items()

@@ -11,6 +11,7 @@ import pytest
 from place import until
 
 from autopoll.bench import idle, old_way
+from autopoll.bench.figures import Figure
 from autopoll.bench.upkeep import upkeep
 
 SLEEPER = "import time\nwhile True: time.sleep(0.01)"
@@ -84,16 +85,24 @@ def test_what_the_old_way_would_start_is_named_when_it_is_not_installed(
     empty = tmp_path / "bin"
     empty.mkdir()
     monkeypatch.setenv("PATH", str(empty))
-    figures = {each.name: each for each in old_way.measure(0.1, tmp_path, lambda _: None)}
+    with monkeypatch.context() as without:
+        without.setattr(old_way, "bundled", lambda: None)
+        figures = measured(tmp_path)
     bare = figures["process per query: python -c pass"]
     assert bare.note == "not installed here, or broken: node, claude"
     assert len(figures) == 3
     (empty / "node").write_text("#!/bin/sh\n")
     (empty / "node").chmod(0o755)
-    figures = {each.name: each for each in old_way.measure(0.1, tmp_path, lambda _: None)}
+    figures = measured(tmp_path)
     assert figures["process per query: node -e 0"].floor == bare.name
+    # The one that the wheel of claude-agent-sdk brings along is not on PATH.
+    assert figures["process per query: claude --version"].floor == bare.name
     (empty / "node").write_text("#!/bin/sh\nexit 1\n")
-    figures = {each.name: each for each in old_way.measure(0.1, tmp_path, lambda _: None)}
-    assert figures[bare.name].note == bare.note
+    figures = measured(tmp_path)
+    assert figures[bare.name].note == "not installed here, or broken: node"
     assert figures["mean wait for the next poll"].value == 2500
     assert figures["longest wait for the next poll"].value == 5000
+
+
+def measured(folder: Path) -> dict[str, Figure]:
+    return {each.name: each for each in old_way.measure(0.1, folder, lambda _: None)}

@@ -84,7 +84,7 @@ def test_a_cli_that_is_not_there_is_refused_before_the_start(home, path) -> None
 
 
 def test_without_any_cli_the_pip_command_is_named(home, monkeypatch) -> None:
-    monkeypatch.setattr(program_module, "_bundled", lambda: None)
+    monkeypatch.setattr(program_module, "bundled", lambda: None)
     monkeypatch.setenv("PATH", str(home))
     setting = Setting(shard="history", root=home, context=[], options={})
     with pytest.raises(ConfigError) as refusal:

@@ -31,7 +31,7 @@ def find_program(setting: Setting, cli_path: str | None) -> Path:
                 "Give the path of the claude binary, meant from the home, or leave it out.",
             )
     else:
-        found = _bundled() or shutil.which("claude")
+        found = bundled() or shutil.which("claude")
         if found is None:
             raise ConfigError(
                 f"shard {setting.shard}: the Claude Code CLI is not installed",
@@ -52,7 +52,8 @@ def find_program(setting: Setting, cli_path: str | None) -> Path:
     return program
 
 
-def _bundled() -> str | None:
+def bundled() -> str | None:
+    """Return the CLI that came with the SDK, if there is one for this system."""
     spec = importlib.util.find_spec("claude_agent_sdk")
     folders = spec.submodule_search_locations if spec else None
     return shutil.which(Path(next(iter(folders)), "_bundled", "claude")) if folders else None
