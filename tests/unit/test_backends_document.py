@@ -10,6 +10,7 @@ import pytest
 
 from autopoll.backends import open_backend
 from autopoll.backends.anthropic import AnthropicOptions
+from autopoll.backends.claude_code.options import ClaudeOptions
 from autopoll.backends.command import Command, CommandOptions
 from autopoll.backends.contract import Setting
 from autopoll.backends.echo import EchoOptions
@@ -18,11 +19,17 @@ from autopoll.backends.openai import OpenAiOptions
 from autopoll.config import Config, load
 from autopoll.home import Home
 from autopoll.request import Request
+from autopoll.size import Size
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT = (DOCS / "backends.md").read_text()
 OPTIONS = {"extract": ExtractOptions, "command": CommandOptions, "echo": EchoOptions}
-PAGES = {"anthropic": AnthropicOptions, "openai": OpenAiOptions}  # each has one of its own
+# Each has a page of its own.
+PAGES = {
+    "anthropic": AnthropicOptions,
+    "claude-code": ClaudeOptions,
+    "openai": OpenAiOptions,
+}
 QUESTION = Request(
     delivery=1, fence=1, attempt=1, timeout_ms=5000, conversation="c", question="hello"
 )
@@ -49,7 +56,7 @@ def test_the_document_names_every_option_with_its_default(name: str) -> None:
     fields = msgspec.structs.fields({**OPTIONS, **PAGES}[name])
     assert list(documented) == [field.name for field in fields]
     for field in fields:
-        if isinstance(field.default, bool | int) and not isinstance(field.default, float):
+        if isinstance(field.default, bool | int) and not isinstance(field.default, float | Size):
             assert documented[field.name] == f"`{str(field.default).lower()}`"
 
 

@@ -1,9 +1,8 @@
-"""The process under the SDK: our own child in the place of the SDK's, for four reasons.
+"""The process under the SDK: our own child in the place of the SDK's, for four reasons (ADR 11).
 
 The SDK hands down our whole environment and can only add to it; its close waits up to twenty
 seconds and leaves the process behind when it is cancelled; an end of the process in mid-query that
 calls itself a success goes unnoticed; and what the process has started itself is not its concern.
-docs/adr/0011 tells more.
 """
 
 import asyncio
