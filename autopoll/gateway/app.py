@@ -43,8 +43,10 @@ def make_app(home: Home, config: Config, hub: Hub) -> FastAPI:
     )
     app.state.home, app.state.config, app.state.hub = home, config, hub
     app.state.past = metrics.Past()
-    for served in (questions, conversations, operations, health, metrics):
-        app.include_router(served.router)
+    served = (questions, conversations, operations, health, metrics)
+    for each in served:
+        app.include_router(each.router)
+    app.state.routes = [route for each in served for route in each.router.routes]
     install(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     if config.gateway.allowed_origins:

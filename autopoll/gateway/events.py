@@ -21,6 +21,12 @@ from autopoll.service import Result
 
 PING_S = 15.0  # proxies close what is silent for longer, and a client that is gone is noticed
 
+_TEXT = {"type": "string"}
+SCHEMA = {
+    "type": "object",
+    "properties": {"event": _TEXT, "data": _TEXT, "id": _TEXT, "retry": {"type": "integer"}},
+}
+
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a question has come; `last_error` says why it is tried again."""

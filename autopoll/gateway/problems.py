@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from autopoll.errors import (
     AccessDenied,
@@ -165,12 +166,21 @@ async def _of_validation(_request: Request, error: Exception) -> Response:
     return problem(Kind("unusable", 422), words, "See /openapi.json for what can be given.")
 
 
-async def _of_http(_request: Request, error: Exception) -> Response:
+async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     names = {404: "not-found", 405: "method-not-allowed", 400: "malformed"}
     kind = Kind(names.get(error.status_code, "refused"), error.status_code)
     headers: dict[str, Any] = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
     return problem(kind, str(error.detail), "See /openapi.json for what there is.", headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return every method of a path; the framework names only those of its first route."""
+    routes: list[Route] = request.app.state.routes
+    matching = [each for each in routes if each.path_regex.match(request.url.path)]
+    return {method for each in matching for method in each.methods or ()}
 
 
 async def _of_nobody(_request: Request, _error: Exception) -> Response:

@@ -114,7 +114,7 @@ async def read(request: Request, visit: Visiting, question: Id, prefer: Prefer =
         200: {
             "description": "Server-sent events: `progress`, `piece`, at last `answer`; `problem` "
             "when the gateway cannot go on.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": events.SCHEMA}},
         },
         **problems(404),
     },

@@ -1,9 +1,13 @@
 """What a program does over REST with a home that runs."""
 
 import json
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -463,3 +467,46 @@ def test_what_is_not_there_is_a_problem_as_well(operator, path) -> None:
     answer = operator.get(path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+# --- the document
+
+
+def test_what_is_served_is_what_the_openapi_document_says(door, operator, tmp_path) -> None:
+    """No error of ours, no undocumented answer, nothing let in without a token.
+
+    Not that whatever fits the schema is taken: a shard that is not there fits it too.
+    """
+    ask(operator, "there is one", headers=WAIT)
+    run = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("st")), "run", f"{door.url}/openapi.json",
+            "--header", f"Authorization: Bearer {door.token}",
+            "--phases", "fuzzing", "--max-examples", "6", "--seed", "7", "--workers", "2",
+            "--exclude-checks", "positive_data_acceptance", "--request-timeout", "30",
+            "--generation-database", "none", "--no-color",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr
+    assert "21 passed" in run.stdout
+
+
+def test_every_answer_of_the_document_is_described_by_a_record_that_is_there(operator) -> None:
+    document = operator.get("/openapi.json").json()
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    used = set(re.findall(r'"(#/components/schemas/\w+)"', json.dumps(document)))
+    assert used <= known
+    assert {"#/components/schemas/Problem", "#/components/schemas/Result"} <= used
+    for path, methods in document["paths"].items():
+        for method, what in methods.items():
+            for status, told in what["responses"].items():
+                kind = next(iter(told.get("content", {"": None})))
+                problem = kind == "application/problem+json"
+                assert problem == (int(status) >= 400), (method, path, status)
+
+
+def test_a_method_that_is_not_there_is_told_those_that_are(operator) -> None:
+    refused = operator.delete("/v1/conversations")
+    assert refused.status_code == 405
+    assert refused.headers["allow"] == "GET, POST"
