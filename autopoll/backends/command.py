@@ -190,14 +190,10 @@ class Command:
                 self._refuse("sent a line without an id", line)
             elif (asked := self._asked.get(said.id)) is None or asked.outcome.done():
                 self._stray(said.id)
-            elif said.piece is not None:
-                asked.report.piece(said.piece)
-            elif said.progress is not None:
-                asked.progress(said.progress)
-            elif said.answer is None and said.error is None:
+            elif said.answer is said.error is said.progress is said.piece is None:
                 self._refuse("sent neither answer, error, progress nor piece", line)
             else:
-                asked.outcome.set_result(said)
+                asked.take(said)
 
     def _refuse(self, what: str, line: bytes) -> None:
         if self._child is not None:
@@ -223,11 +219,20 @@ class _Asked:
     """A question that the program is at."""
 
     def __init__(self, report: Report) -> None:
-        self.report = report
+        self._report = report
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._latest: str | None = None
         self.outcome: asyncio.Future[Line | Broken] = self._loop.create_future()
+
+    def take(self, said: Line) -> None:
+        """Pass on how it goes, and settle the question with an answer or an error."""
+        if said.piece is not None:
+            self._report.piece(said.piece)
+        if said.progress is not None:
+            self.progress(said.progress)
+        if said.answer is not None or said.error is not None:
+            self.outcome.set_result(said)
 
     def progress(self, text: str) -> None:
         """Report at once, but at most ten times a second, and then only the latest."""
@@ -243,7 +248,7 @@ class _Asked:
     def _tell(self) -> None:
         self._timer = None
         if self._latest is not None:
-            self.report(self._latest)
+            self._report(self._latest)
             self._latest = None
             self._timer = self._loop.call_later(PROGRESS_S, self._tell)
 

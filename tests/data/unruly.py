@@ -142,6 +142,12 @@ match way:
         say(id=number, error="no such model", usage=USAGE)
     case "empty answer":
         say(id=number, answer="", usage=USAGE)
+    case "streams":
+        for word in ("It ", "is ", ""):
+            say(id=number, piece=word)
+        say(id=number, piece="so.", progress="done", answer="It is so.")
+    case "a piece of a number":
+        say(id=number, piece=7)
     case "costly":
         say(id=number, answer="done", usage=USAGE)
         say(id=ask()["id"], answer="done", usage={"input_tokens": -1})

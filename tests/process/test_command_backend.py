@@ -377,6 +377,18 @@ def test_failures_the_program_reports_keep_their_kind_and_their_wait(tmp_path: P
     with_started(command(tmp_path, "empty answer"), empty)
 
 
+def test_the_pieces_of_an_answer_are_passed_on_in_their_order(tmp_path: Path) -> None:
+    report = Listener()
+
+    async def scene(backend: Command) -> None:
+        assert (await backend.answer(ask(), report)).answer.text == "It is so."
+
+    with_started(command(tmp_path, "streams"), scene)
+    assert report.pieces == ["It ", "is ", "", "so."]
+    assert report.notes == ["done"]
+    assert "JSON of the wrong form" in breaks(tmp_path, "a piece of a number")
+
+
 def test_what_an_answer_costs_is_taken_from_it_and_nonsense_there_is_a_breach(
     tmp_path: Path,
 ) -> None:

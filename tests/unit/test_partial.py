@@ -118,13 +118,17 @@ def test_nothing_is_written_through_what_somebody_put_in_its_place(home, followi
     assert victim.read_text() == "mine"
 
 
-def test_a_folder_that_is_gone_costs_the_pieces_and_nothing_else(home, following) -> None:
+def test_a_folder_or_file_that_is_gone_costs_the_pieces_and_nothing_else(home, following) -> None:
     kept = Partials(home, redacting=False)
     home.partials.rmdir()
     assert not kept.add(7, 1, "It is ")
     home.make_private()
     assert not kept.add(7, 1, "there.")  # its beginning is missing
     kept.drop(7, 1)
+    kept.add(8, 1, "So ")
+    (home.partials / "8-1").unlink()
+    assert not kept.add(8, 1, "it is.")
+    assert list(home.partials.iterdir()) == []
     assert kept.add(7, 2, "It is ")
     assert following.told(2) == [(2, "It is ", False)]
 
