@@ -33,6 +33,12 @@ def of_poller(config: Config) -> str:
     return _hash(config)
 
 
+def of_gateway(config: Config) -> str:
+    """Return the fingerprint of what a gateway looks at: of the shards, which there are."""
+    shards = {name: [each.backend, each.instances] for name, each in config.shards.items()}
+    return _hash([config.gateway, config.bridge, config.access, config.delivery, shards])
+
+
 def is_same_ground(one: Config, other: Config) -> bool:
     """Tell whether a poller can go from one to the other without opening its bridge anew."""
     return _ground(one) == _ground(other)

@@ -15,8 +15,8 @@ from autopoll.home import SOCKET_LIMIT, Home, socket_path
 from autopoll.service import connect
 
 DEFAULT_CONFIG = """\
-# Settings of this autopoll home. Check changes with `autopoll health`, apply them with
-# `autopoll restart`.
+# Settings of this autopoll home. Apply changes with `autopoll reload`, which checks them first;
+# `autopoll shards add` adds a shard.
 
 [shards.main]
 backend = "extract"     # answers from the files below; echo, command and others exist

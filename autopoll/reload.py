@@ -24,7 +24,18 @@ from autopoll.process.heartbeat import Beat
 from autopoll.service import connect
 from autopoll.status import last_error
 from autopoll.supervise import START_LIMIT_S, check, is_held, is_up, write_shards
-from autopoll.tree import POLLER, STEP_S, Plan, Tree, is_given_up, shard_of, under
+from autopoll.tree import (
+    GATEWAY,
+    POLLER,
+    STEP_S,
+    Plan,
+    Tree,
+    is_given_up,
+    is_ours,
+    shard_of,
+    under,
+    wanted_by,
+)
 
 TURN_S = 300.0  # how long to wait for somebody else who changes the settings
 WATCHDOG = "watchdog"
@@ -40,6 +51,7 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     removed: list[str] = []
     unchanged: list[str] = []
     poller: str = "unchanged"  # unchanged | in place | restarted
+    gateway: str = "unchanged"  # unchanged | added | restarted | removed
     waiting: dict[str, int] = {}  # removed shard -> questions that are kept for it
 
 
@@ -71,7 +83,7 @@ def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
     write_shards(home, config)
     on_disk = tree.supervisor.reload_config()
     plan = tree.plan(config)
-    rewritten = [name for name in on_disk.changed if name in config.instances()]
+    rewritten = [name for name in on_disk.changed if name in wanted_by(config)]
     if leaving := [*plan.removed, *rewritten]:
         report(f"draining {', '.join(leaving)}")
         tree.remove(leaving)
@@ -94,7 +106,7 @@ def refuse_unapplied(tree: Tree, config: Config) -> None:
     plan = tree.plan(config)
     if plan.is_empty:
         return
-    what = ", ".join(plan.shards) or "the poller"
+    what = ", ".join(plan.shards) or "the poller or the gateway"
     raise ConfigError(
         f"{tree.home.config} was changed and does not run yet, for: {what}",
         "Apply it first: autopoll reload",
@@ -103,12 +115,12 @@ def refuse_unapplied(tree: Tree, config: Config) -> None:
 
 def clear(tree: Tree, config: Config) -> None:
     """Remove from var/run what is left of workers that are no longer wanted."""
-    home, wanted = tree.home, config.instances()
+    home, wanted = tree.home, wanted_by(config)
     gone = {
         name
         for folder in (home.beats, home.workers, home.gates)
         for name in os.listdir(folder)  # noqa: PTH208 - names are wanted, not paths
-        if name.startswith("worker-") and name not in wanted and not tree.beat(name)
+        if is_ours(name) and name not in wanted and not tree.beat(name)
     }
     if gone:
         _let_watchdog_see(tree)
@@ -123,7 +135,7 @@ def clear(tree: Tree, config: Config) -> None:
 
 def _wait(tree: Tree, config: Config, workers: list[str], poller: bool, report: Report) -> None:
     """Wait until these run with the new settings; raise Down with the reason of one that fails."""
-    wanted = {name: fingerprint.of_worker(config, config.instances()[name]) for name in workers}
+    wanted = {name: settings for name, settings in wanted_by(config).items() if name in workers}
     wanted |= {POLLER: fingerprint.of_poller(config)} if poller else {}
     end = time.monotonic() + START_LIMIT_S + config.delivery.drain_timeout
     reported = ""
@@ -180,7 +192,8 @@ def _told(
     poller: Beat | None,
 ) -> Reloaded:
     """Say what was done in terms of shards."""
-    touched = {shard_of(name) for name in (*plan.added, *plan.changed, *plan.removed, *rewritten)}
+    moved = {*plan.added, *plan.changed, *plan.removed, *rewritten}
+    touched = {shard_of(name) for name in moved - {GATEWAY}}
     old = {shard_of(name) for name in before if name == "worker" or name.startswith("worker-")}
     now = tree.beat(POLLER)
     in_place = now is not None and poller is not None and now.pid == poller.pid
@@ -190,8 +203,17 @@ def _told(
         removed=sorted(old - set(config.shards)),
         unchanged=[name for name in config.shards if name not in touched],
         poller="unchanged" if not plan.poller else "in place" if in_place else "restarted",
+        gateway=_gateway(plan, moved),
         waiting=_waiting(tree.home, config),
     )
+
+
+def _gateway(plan: Plan, moved: set[str]) -> str:
+    if GATEWAY in plan.added:
+        return "added"
+    if GATEWAY in plan.removed:
+        return "removed"
+    return "restarted" if GATEWAY in moved else "unchanged"
 
 
 def _waiting(home: Home, config: Config) -> dict[str, int]:

@@ -19,12 +19,16 @@ from autopoll.process.heartbeat import Beat
 from autopoll.process.supervisor import Program, Supervisor
 
 POLLER = "poller"
+GATEWAY = "gateway"
 STEP_S = 0.05
 _LARGEST_ENVIRON = 4 * 1024 * 1024
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Which workers are to be added, started anew and removed, and whether the poller changes."""
+    """Which workers are to be added, started anew and removed, and whether the poller changes.
+
+    The gateway is among them when it changes.
+    """
 
     added: list[str]
     changed: list[str]
@@ -39,7 +43,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def shards(self) -> list[str]:
         """The shards concerned, in the order of their names."""
-        return sorted({shard_of(name) for name in (*self.added, *self.changed, *self.removed)})
+        names = {*self.added, *self.changed, *self.removed} - {GATEWAY}
+        return sorted({shard_of(name) for name in names})
 
 
 class Tree:
@@ -67,18 +72,15 @@ class Tree:
 
     def plan(self, config: Config) -> Plan:
         """Return what differs between the settings and what runs."""
-        programs, wanted = self.programs(), config.instances()
+        programs, wanted = self.programs(), wanted_by(config)
         return Plan(
             added=[name for name in wanted if name not in programs],
             changed=[
                 name
-                for name, shard in wanted.items()
-                if name in programs
-                and self._is_behind(programs[name], fingerprint.of_worker(config, shard))
+                for name, settings in wanted.items()
+                if name in programs and self._is_behind(programs[name], settings)
             ],
-            removed=[
-                name for name in programs if name.startswith("worker-") and name not in wanted
-            ],
+            removed=[name for name in programs if is_ours(name) and name not in wanted],
             poller=POLLER in programs
             and self._is_behind(programs[POLLER], fingerprint.of_poller(config)),
         )
@@ -121,6 +123,19 @@ def under(environ: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(ours)
+
+
+def wanted_by(config: Config) -> dict[str, str]:
+    """Return the programs that settings ask for beside poller and watchdog, with fingerprints."""
+    wanted = {
+        name: fingerprint.of_worker(config, shard) for name, shard in config.instances().items()
+    }
+    return wanted | ({GATEWAY: fingerprint.of_gateway(config)} if config.gateway.enabled else {})
+
+
+def is_ours(program: str) -> bool:
+    """Tell whether it depends on the settings whether there is such a program."""
+    return program == GATEWAY or program.startswith("worker-")
 
 
 def shard_of(worker: str) -> str:

@@ -100,7 +100,7 @@ def restart(front: Front, name: str | None) -> None:
 
 @command(
     "reload",
-    fields='{"added","changed","removed","unchanged","poller","waiting"}\n'
+    fields='{"added","changed","removed","unchanged","poller","gateway","waiting"}\n'
     "names of shards; poller: unchanged, in place, restarted; waiting: shard -> questions",
     example="autopoll reload",
 )
@@ -110,7 +110,8 @@ def reload(front: Front) -> None:
     Workers of changed sections finish what they have in hand and start anew, new ones are added,
     and those of removed sections end. All others, and their questions, are left alone. The poller
     takes up most settings in place; new ones of [bridge], [access] and of the size and number of
-    messages make it start anew, alone. A file with a mistake changes nothing.
+    messages make it start anew, alone. The gateway starts anew when shards come or go. A file with
+    a mistake changes nothing.
     """
     from autopoll.reload import reload as take_up
 
@@ -128,6 +129,8 @@ def reload(front: Front) -> None:
         if names:
             click.echo(f"{what + ':':<11}{', '.join(names)}")
     click.echo(f"{'poller:':<11}{done.poller}")
+    if done.gateway != "unchanged":
+        click.echo(f"{'gateway:':<11}{done.gateway}")
     for shard, count in done.waiting.items():
         click.echo(
             f"{count} questions are kept for shard {shard}, which is no more; add it again, or "

@@ -12,7 +12,7 @@ from functools import partial
 
 import uvicorn
 
-from autopoll import logs, operator_token
+from autopoll import fingerprint, logs, operator_token
 from autopoll.config import Config
 from autopoll.errors import ConfigError
 from autopoll.gateway.access import Audit
@@ -124,6 +124,7 @@ def run(home: Home, config: Config) -> None:
         )
     logs.setup(home.log, NAME)
     with hold(home.locks / f"{NAME}.lock", NAME), Heart.open(home.beats, NAME, NAME) as heart:
+        heart.settings = fingerprint.of_gateway(config)
         asyncio.run(_run(home, config, heart))
 
 

@@ -313,3 +313,21 @@ def test_each_setting_of_a_shard_is_known_to_concern_its_worker_or_not(new_place
     ):
         settings(place, f"{MAIN}{text}\n")
         assert (fingerprint.of_worker(load(place.home, {}), "main") == before) is same, text
+
+
+def test_the_gateway_comes_knows_new_shards_and_goes(new_place) -> None:
+    gateway = '[gateway]\nenabled = true\nlisten = "unix:var/run/gateway.sock"\n'
+    place = new_place(MAIN)
+    place.run("up")
+    before = pids(place)
+    settings(place, MAIN + gateway)
+    assert place.json("reload")["gateway"] == "added"
+    first = place.pid("gateway")
+    settings(place, MAIN + gateway + "[shards.extra]\nbackend = 'echo'\n")
+    done = place.json("reload")
+    assert (done["gateway"], done["added"]) == ("restarted", ["extra"])
+    assert place.pid("gateway") != first
+    settings(place, MAIN)
+    done = place.json("reload")
+    assert (done["gateway"], done["removed"]) == ("removed", ["extra"])
+    assert pids(place) == before
