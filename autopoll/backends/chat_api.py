@@ -40,6 +40,8 @@ class Chat(HttpService):
             ),
         )
         super().__init__(openai, openai.OpenAIError, self._chat, login)
+        # Named here, because the library imports each part, a second of work, when it is named.
+        self._completions, self._models = self._chat.chat.completions, self._chat.models
 
     async def check(self) -> int | None:
         """Look for the model in the list: a wrong key shows, and nothing is to be paid.
@@ -47,7 +49,7 @@ class Chat(HttpService):
         Raises Permanent when the list does not hold it; a service without a list passes.
         """
         try:
-            models = [model async for model in self._chat.models.list()]
+            models = [model async for model in self._models.list()]
         except (openai.NotFoundError, openai.PermissionDeniedError):
             return None  # there is no list, or not for this key, which may chat all the same
         wanted = self._options.model
@@ -60,7 +62,7 @@ class Chat(HttpService):
 
     async def stream(self, turn: Turn) -> AsyncGenerator[Event, None]:
         """Ask, and yield what comes."""
-        stream = await self._chat.chat.completions.create(
+        stream = await self._completions.create(
             model=self._options.model,
             messages=[
                 {"role": "system", "content": turn.system},

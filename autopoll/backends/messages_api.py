@@ -28,7 +28,7 @@ class Messages(HttpService):
     def __init__(self, options: AnthropicOptions, login: Login) -> None:
         self._options = options
         self._own = login.base_url is not None
-        self._messages = anthropic.AsyncAnthropic(
+        client = anthropic.AsyncAnthropic(
             api_key=login.key.value,
             base_url=login.base_url,
             max_retries=0,
@@ -36,12 +36,14 @@ class Messages(HttpService):
                 anthropic.DefaultAsyncHttpxClient, options.stall_timeout, options.concurrency
             ),
         )
-        super().__init__(anthropic, anthropic.AnthropicError, self._messages, login)
+        super().__init__(anthropic, anthropic.AnthropicError, client, login)
+        # Named here, because the library imports each part, a second of work, when it is named.
+        self._messages, self._models = client.messages, client.models
 
     async def check(self) -> int | None:
         """Look the model up: a wrong key and a wrong name show, and nothing is to be paid."""
         try:
-            found = await self._messages.models.retrieve(self._options.model)
+            found = await self._models.retrieve(self._options.model)
         except anthropic.PermissionDeniedError:
             return None  # a key that may not look around may ask all the same
         except anthropic.NotFoundError:
@@ -52,7 +54,7 @@ class Messages(HttpService):
 
     async def stream(self, turn: Turn) -> AsyncGenerator[Event, None]:
         """Ask, and yield what comes."""
-        stream = await self._messages.messages.create(
+        stream = await self._messages.create(
             model=self._options.model,
             max_tokens=self._options.max_tokens,
             system=_system(turn),
@@ -77,7 +79,7 @@ class Messages(HttpService):
 
     async def count(self, turn: Turn) -> int | None:
         """Return how many tokens the turn has; counting costs nothing."""
-        counted = await self._messages.messages.count_tokens(
+        counted = await self._messages.count_tokens(
             model=self._options.model,
             system=_system(turn),
             messages=[{"role": "user", "content": turn.user}],

@@ -2,8 +2,9 @@
 
 before the headers  hang; delay=MS; slow (300 ms, also as the first word of a question); reset
 in their place      429, 429=SECONDS (retry-after), reset-in=SECONDS (the vendor's own header),
-                    refused (429, also as a first word), 400, 401, 402, 403, 404, 413, 500, 502,
-                    503, 529, credit (nothing left to spend), toolong (context too long), html
+                    refused (429, also as a first word), 307 (to /elsewhere), 400, 401, 402, 403,
+                    404, 413, 500, 502, 503, 529, credit (nothing left to spend), toolong (context
+                    too long), html
 after a first piece stall, drop, cut (ends early, as if all was well), error, error=KIND, garbage,
                     endless
 all along           pause=MS (between events), thinking, ping=N (keep-alives at first), quiet (no

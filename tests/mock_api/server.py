@@ -54,6 +54,10 @@ class MockApi(ThreadingHTTPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close all connections."""
         for kept in list(self.open):
             with suppress(OSError):  # it has gone at the same moment
                 kept.shutdown(socket.SHUT_RDWR)
@@ -156,6 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         elif "html" in moods:
             self._send(200, "<html><body>A proxy says hello</body></html>")
+        elif "307" in moods:
+            self._send(307, {}, {"location": f"{self.server.url}/elsewhere"})
         elif (status := moods.status) is not None:
             self._send(status, *api.error(status, moods, self.headers.get("x-api-key", "")))
         else:

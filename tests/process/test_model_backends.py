@@ -3,6 +3,8 @@
 import asyncio
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -59,7 +61,7 @@ class World:
         self.options: dict[str, Any] = {
             "model": "mock",
             "base_url": api.url + PATHS[name],
-            "stall_timeout": "400ms",
+            "stall_timeout": "20s",
         }
 
     def open(self, **options: Any) -> Remote:
@@ -157,6 +159,19 @@ def test_one_kept_connection_answers_one_question_after_the_other(world: World) 
     assert world.api.connections == 1
 
 
+def test_a_connection_that_the_service_has_closed_meanwhile_costs_no_question(
+    world: World,
+) -> None:
+    async def scene(backend: Remote) -> None:
+        for number in range(5):
+            await ask(backend, f"Question {number}?")
+            world.api.hang_up()
+            until(lambda: not world.api.open, what="the connection to be closed")
+        assert world.api.connections == 5
+
+    world.run(scene)
+
+
 def test_thoughts_and_keep_alives_are_signs_of_life_and_no_part_of_the_answer(
     world: World,
 ) -> None:
@@ -173,11 +188,11 @@ def test_thoughts_and_keep_alives_are_signs_of_life_and_no_part_of_the_answer(
 def test_a_slow_stream_is_no_stalled_one(world: World) -> None:
     async def scene(backend: Remote) -> None:
         begun = time.monotonic()
-        reply = await ask(backend, "Take your time, as many words as you like !pause=150")
+        reply = await ask(backend, "Take your time, as many words as you like !pause=200")
         assert "as many words" in reply.answer.text
-        assert time.monotonic() - begun > 0.4  # longer than the whole of `stall_timeout`
+        assert time.monotonic() - begun > 0.8  # longer than the whole of `stall_timeout`
 
-    world.run(scene)
+    world.run(scene, stall_timeout="800ms")
 
 
 def test_an_answer_that_is_cut_off_says_so(world: World) -> None:
@@ -238,6 +253,44 @@ def test_the_context_is_measured_where_that_costs_nothing(world: World) -> None:
     world.run(scene)
 
 
+FIRST = """
+import asyncio, sys
+from pathlib import Path
+from listener import Listener
+from autopoll.backends import open_backend
+from autopoll.backends.contract import Setting
+from autopoll.request import Request
+
+async def scene(name, url):
+    options = {"model": "mock", "base_url": url}
+    backend = open_backend(name, Setting(shard="main", root=Path(), context=[], options=options))
+    assert name not in sys.modules  # not before it is wanted
+    await backend.start()
+    before = set(sys.modules)
+    asked = Request(
+        delivery=1, fence=1, attempt=1, timeout_ms=9000, conversation="c", question="First?"
+    )
+    await backend.answer(asked, Listener())
+    print("new:", *sorted(set(sys.modules) - before))
+    await backend.stop()
+
+asyncio.run(scene(*sys.argv[1:]))
+"""
+
+
+def test_the_library_is_loaded_as_a_whole_at_the_start_and_not_at_the_first_question(
+    world: World,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST, world.name, world.options["base_url"]],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["new:"], done.stdout + done.stderr
+
+
 # --- failures
 
 
@@ -261,8 +314,8 @@ def test_the_context_is_measured_where_that_costs_nothing(world: World) -> None:
         ("refusal", Permanent, None, "refused to answer"),
         ("empty", Retriable, None, "empty answer"),
         ("empty !max", Permanent, None, "max_tokens"),
-        ("hang", Retriable, None, "silent for 0.4 s, before the answer began"),
-        ("stall", Retriable, None, "silent for 0.4 s, after"),
+        ("hang", Retriable, None, "silent for 0.6 s, before the answer began"),
+        ("stall", Retriable, None, "silent for 0.6 s, after"),
         ("drop", Retriable, None, "connection broke"),
         ("cut", Retriable, None, "ended in the middle"),
         ("reset", Retriable, None, "connection broke"),
@@ -276,7 +329,8 @@ def test_the_context_is_measured_where_that_costs_nothing(world: World) -> None:
 def test_every_failure_is_told_in_its_class_and_the_next_question_is_answered(
     world: World, mood: str, kind: type[Unanswered], cause: str | None, words: str
 ) -> None:
-    error = world.failure(f"Will it work this time, I wonder? !{mood}")
+    patience = "600ms" if mood in ("hang", "stall") else "20s"
+    error = world.failure(f"Will it work this time, I wonder? !{mood}", stall_timeout=patience)
     assert isinstance(error, kind)
     assert words in str(error)
     if cause is not None:
@@ -316,7 +370,7 @@ def test_a_client_that_saw_an_error_is_not_used_again(world: World, mood: str) -
         assert clients[0] is clients[1] is not clients[2] is clients[3]
         until(lambda: len(world.api.open) == 1, what="the old connection to be closed")
 
-    world.run(scene)
+    world.run(scene, stall_timeout="600ms")
 
 
 def test_an_error_does_not_disturb_the_others_that_are_under_way(world: World) -> None:
@@ -433,6 +487,15 @@ def test_the_key_comes_from_the_variable_or_the_file_that_is_named(
     (world.root / "key").chmod(0o644)
     with pytest.raises(ConfigError, match="open to others"):
         world.open(key_file="key")
+
+
+def test_a_redirect_is_not_followed_for_the_key_would_go_along(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEYS[world.name], KEY)
+    error = world.failure("Where to? !307")
+    assert isinstance(error, Permanent) and "redirects" in str(error)
+    assert not [each for each in world.api.requests if each["path"] == "/elsewhere"]
 
 
 def test_a_key_that_is_replaced_in_its_file_is_used_after_the_first_refusal(world: World) -> None:
