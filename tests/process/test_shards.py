@@ -54,6 +54,7 @@ def place(running: Place) -> Iterator[Place]:
     if text(running) != HOME:  # the test before has failed
         (running.root / "autopoll.toml").write_text(HOME)
         running.run("reload")
+    (running.root / "go").unlink(missing_ok=True)
     before = pids(running)
     yield running
     assert text(running) == HOME
@@ -111,7 +112,10 @@ def test_a_shard_comes_answers_and_goes_while_another_is_in_the_middle_of_a_ques
     assert (now.pid, now.request_start) == (busy.pid, busy.request_start)
     (place.root / "go").touch()
     out, _ = asking.communicate(timeout=30)
-    assert (json.loads(out)["answer"], json.loads(out)["attempts"]) == ("still there?", 1)
+    assert (json.loads(out)["answer"], json.loads(out)["attempts"]) == (
+        "you asked: still there?",
+        1,
+    )
     (place.root / "go").unlink()
 
 
@@ -280,9 +284,11 @@ def test_what_cannot_be_added_is_refused_before_anything_is_written(place, what:
 
 
 def test_what_cannot_be_removed_or_tried_is_refused(place) -> None:
-    for name in ("nope", "", "../slow", "slow,main", "SLOW", "слово", "x" * 5000, "worker-slow-1"):
+    names = ("nope", "", "../slow", "slow,main", "SLOW", "слово", "x" * 5000, "worker-slow-1")
+    for name in names:
         assert "there is no shard" in place.run("shards", "remove", name, code=2).stderr
-        assert "there is no shard" in place.run("shards", "test", name, code=2).stderr
+    told = place.run("shards", "test", "main", *names, code=2)
+    assert "there is no shard 'nope', '', '../slow'" in told.stderr and told.stdout == ""
     assert "every home has it" in place.run("shards", "remove", "main", "--force", code=4).stderr
     place.run("shards", "remove", code=4)
     place.run("shards", "add", code=4)
