@@ -242,7 +242,7 @@ def test_the_same_question_is_fetched_through_another_door(gateway: Gateway) -> 
     play(story)
 
 
-@pytest.mark.parametrize("mode", ["auto"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_cancelled_ask_costs_the_gateway_nothing_more(gateway: Gateway, mode: str) -> None:
     async def story() -> None:
         port = free_port()
@@ -253,11 +253,21 @@ def test_a_cancelled_ask_costs_the_gateway_nothing_more(gateway: Gateway, mode: 
             )
             serving = asyncio.create_task(server.serve())
             await eventually(lambda: server.started, "the server")
-            async with at_gateway(f"http://127.0.0.1:{port}", gateway.operator, mode) as agent:
-                asking = asyncio.create_task(agent.call("ask", question="no?", shard="slow"))
-                await eventually(lambda: hub.waiting == 1, "the waiting")
+            url = f"http://127.0.0.1:{port}"
+            async with (
+                at_gateway(url, gateway.operator, mode) as agent,
+                at_gateway(url, gateway.operator, mode) as other,
+            ):
+                # Both count their requests from the same number on.
+                asking, staying = [
+                    asyncio.create_task(each.call("ask", question="no?", shard="slow"))
+                    for each in (agent, other)
+                ]
+                await eventually(lambda: hub.waiting == 2, "the waiting")
                 asking.cancel()
-                await eventually(lambda: hub.waiting == 0, "the end of the waiting", seconds=2)
+                await eventually(lambda: hub.waiting == 1, "the end of the waiting", seconds=2)
+                assert (await staying).structured_content["answer"] == "no?"
+                assert (await agent.get("ask", question="again?"))["answer"] == "again?"
             server.should_exit = True
             await serving
 
