@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
 from autopoll.bridge.contract import QueryState
-from autopoll.config import Config
+from autopoll.config import Config, load
 from autopoll.doorbell import Doorbell
-from autopoll.errors import AutopollError, Down
+from autopoll.errors import AutopollError, ConfigError, Down
 from autopoll.home import Home
 from autopoll.piece import Follower as PieceFollower
 from autopoll.piece import Piece
@@ -55,6 +55,7 @@ class Hub:
         self.name = name or f"w-{os.urandom(8).hex()}"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bridge")
         self._service: Service | None = None
+        self._stamp = (0, 0)  # of the settings
         self._followed: dict[int, set[_Follower]] = {}
         self._rung = asyncio.Event()
         self._end: AutopollError | None = None
@@ -210,7 +211,23 @@ class Hub:
         if self._service is None:
             bridge = connect(self.home, self.config)
             self._service = Service(self.home, self.config, bridge)
+        self._take_up(self._service)
         return self._service
+
+    def _take_up(self, service: Service) -> None:
+        """See a changed autopoll.toml, as a command does that is started now.
+
+        What concerns the bridge and the gateway itself is taken up by their next start.
+        """
+        try:
+            facts = self.home.config.stat()
+            stamp = (facts.st_mtime_ns, facts.st_size)
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            self.config = service.config = load(self.home)
+        except (OSError, ConfigError) as error:
+            log.warning("the settings stay as they were: %s", error)
 
     def _close(self) -> None:
         if self._service:

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -14,6 +16,7 @@ from place import Place
 
 from autopoll.config import load
 
+WRITER = Path(__file__).parent.parent / "data" / "writer.py"
 CONFIG = """
 [delivery]
 max_attempts = 2
@@ -26,6 +29,9 @@ options = {{ delay = "800ms", concurrency = 8 }}
 [shards.docs]
 backend = "extract"
 context = ["notes"]
+[shards.writer]
+backend = "command"
+options = {{ command = ['{python}', '{writer}'] }}
 [gateway]
 enabled = true
 listen = "127.0.0.1:{port}"
@@ -39,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("mcp") / "home"
     (root / "notes").mkdir(parents=True)
     (root / "notes" / "gate.md").write_text("# The gate\n\nThe gate opens at nine.\n")
-    made = Place(root, CONFIG.format(port=free_port()))
+    made = Place(root, CONFIG.format(port=free_port(), python=sys.executable, writer=WRITER))
     try:
         made.run("up")
         yield made
@@ -98,6 +104,18 @@ def test_a_question_is_answered_with_its_sources_and_told_of_on_the_way(one: One
         await agent.get("ask", question="slowly", shard="slow")
         assert any("shard slow is working on question" in text for text in agent.told)
         assert await agent.get("get_answer", id=answer["id"]) == answer
+
+    one(story)
+
+
+def test_an_answer_is_told_word_by_word_while_it_is_written(one: One) -> None:
+    async def story(agent: Agent) -> None:
+        answer = await agent.get("ask", question="the gate opens at nine", shard="writer")
+        assert answer["answer"].split() == ["the", "gate", "opens", "at", "nine"]
+        _stored, *rest = agent.told
+        written = "".join(text for text in rest if "question" not in text)
+        assert answer["answer"].startswith(written)
+        assert written.startswith("the gate opens")
 
     one(story)
 
@@ -275,6 +293,7 @@ def test_the_shards_are_listed_with_what_they_are_up_to(one: One) -> None:
             "main": "echo",
             "slow": "echo",
             "docs": "extract",
+            "writer": "command",
         }
 
     one(story)
@@ -309,7 +328,7 @@ def test_the_prompt_explains_how_to_ask_and_names_the_shards(one: One) -> None:
         text = got.messages[0].content.text
         for part in ("the shard docs", "- docs: backend extract, knows notes", "Gates?"):
             assert part in text
-        with pytest.raises(MCPError, match="there are: main, slow, docs"):
+        with pytest.raises(MCPError, match="there are: main, slow, docs, writer"):
             await agent.client.get_prompt(prompt.name, {"shard": "nobody"})
         assert "get_answer" in agent.client.instructions
 
@@ -326,7 +345,7 @@ UGLY: list[tuple[str, dict[str, Any], str]] = [
     ("ask", {"question": ["why?"]}, "got 'array'"),
     ("ask", {"question": "?", "context_file": "f" * 4097}, "of length <= 4096"),
     ("ask", {"question": "?", "key": "two words"}, "key: Expected"),
-    ("ask", {"question": "?", "shard": "nobody"}, "There are: main, slow, docs."),
+    ("ask", {"question": "?", "shard": "nobody"}, "There are: main, slow, docs, writer."),
     ("ask", {"question": "?", "shard": "../main"}, "there is no shard"),
     ("ask", {"question": "?", "timeout": -1}, "timeout: Expected"),
     ("ask", {"question": "?", "timeout": 1e9}, "timeout: Expected"),

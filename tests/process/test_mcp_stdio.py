@@ -269,6 +269,30 @@ def test_a_home_that_is_down_keeps_the_question_and_says_so(
     assert "is down" in result["content"][0]["text"]
 
 
+def test_changed_settings_are_seen_without_a_new_start(
+    new_place: Callable[..., Place], new_wire: Callable[..., Wire]
+) -> None:
+    place = new_place()
+    place.run("up")
+    wire = new_wire(place).begin()
+
+    def listed() -> list[str]:
+        result = wire.answer(wire.call("list_shards"))["result"]["structuredContent"]
+        return [each["name"] for each in result["shards"]]
+
+    assert listed() == ["main"]
+    with place.home.config.open("a") as settings:
+        settings.write('[shards.second]\nbackend = "echo"\n')
+    place.run("reload")
+    assert listed() == ["main", "second"]
+    asked = wire.answer(wire.call("ask", question="new?", shard="second"))["result"]
+    assert asked["structuredContent"]["answer"] == "new?"
+    good = place.home.config.read_text()
+    place.home.config.write_text(good + "[shards.third\n")
+    assert listed() == ["main", "second"]
+    place.home.config.write_text(good)
+
+
 def test_what_keeps_it_from_serving_is_said_on_stderr(
     tmp_path: Path, new_place: Callable[..., Place]
 ) -> None:

@@ -54,12 +54,15 @@ class Owner:
 
 
 class Call:
-    """What a tool is given beside its arguments; `tell` lets the caller know how it goes."""
+    """What a tool is given beside its arguments; `tell` tells a caller who listens how it goes."""
 
-    def __init__(self, visit: Visit, tell: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, visit: Visit, tell: Callable[[str], Awaitable[None]], *, listens: bool
+    ) -> None:
         self.hub = visit.hub
         self.use = visit.call
         self.tell = tell
+        self.listens = listens
 
 
 class Spoken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

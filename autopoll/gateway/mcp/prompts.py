@@ -12,7 +12,7 @@ from mcp_types import (
     TextContent,
 )
 
-from autopoll.config import Config
+from autopoll.config import ShardSection
 
 INSTRUCTIONS = """\
 autopoll keeps warm AI agents, called shards, answering around the clock. Use `ask` for anything a \
@@ -34,16 +34,21 @@ ASK = Prompt(
 _LONGEST = 20_000
 
 
-def ask_a_shard(config: Config, name: str, arguments: Mapping[str, str]) -> GetPromptResult:
-    """Return the prompt; raise MCPError for another name or what is no argument of it."""
+def ask_a_shard(
+    shards: Mapping[str, ShardSection], name: str, arguments: Mapping[str, str]
+) -> GetPromptResult:
+    """Return the prompt with the shards that may be asked.
+
+    Raises MCPError for another name, and for what is no argument of it.
+    """
     if name != ASK.name:
         raise MCPError(INVALID_PARAMS, f"there is no prompt {name[:100]!r}; there is {ASK.name}")
     unknown = sorted(arguments.keys() - {"shard", "question"})
     if unknown:
         raise MCPError(INVALID_PARAMS, f"{ASK.name} takes shard and question, not {unknown[0]!r}")
     shard = arguments.get("shard")
-    if shard and shard not in config.shards:
-        known = ", ".join(config.shards)
+    if shard and shard not in shards:
+        known = ", ".join(shards)
         raise MCPError(INVALID_PARAMS, f"there is no shard {shard[:100]!r}; there are: {known}")
     lines = [
         f"Ask the shard {shard} with the tool `ask`."
@@ -53,7 +58,7 @@ def ask_a_shard(config: Config, name: str, arguments: Mapping[str, str]) -> GetP
         "The shards:",
         *(
             f"- {each}: backend {section.backend}, knows {', '.join(section.context) or 'no files'}"
-            for each, section in config.shards.items()
+            for each, section in shards.items()
         ),
         "",
         "How to ask well:",

@@ -1,18 +1,21 @@
 """Tools for asking shards."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
 
 from autopoll.bridge.contract import QueryState
+from autopoll.config import ShardSection
 from autopoll.errors import Down
 from autopoll.gateway import questions
 from autopoll.gateway.access import Caller
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
-from autopoll.gateway.waiting import Draining
+from autopoll.gateway.waiting import Draining, News
+from autopoll.piece import Piece
 from autopoll.progress import words
 from autopoll.service import Result, Service
 from autopoll.status import ShardStatus, status
@@ -122,19 +125,21 @@ async def list_shards(call: Call, given: ListShards) -> Reply:
     """List the shards that can be asked: what answers for each, and whether it is ready. Ask one
     that is not ready all the same: questions are kept until it is.
     """
+    names = await call.use(askable)
     # In a thread of its own: supervisord is given a second to answer.
     now = await asyncio.to_thread(status, call.hub.home, call.hub.config)
-    names = await call.use(_askable)
     shards = [each for each in now.shards if each.name in names]
     return Reply(Shards(running=now.supervisord == "running", shards=shards))
 
 
-def _askable(service: Service, caller: Caller) -> set[str]:
-    """Return the shards that a caller may ask."""
+def askable(service: Service, caller: Caller) -> dict[str, ShardSection]:
+    """Return the shards that a caller may ask, as they are set up."""
+    shards = service.config.shards
     if caller.is_operator:
-        return set(service.config.shards)
+        return shards
     routes = service.bridge.routes().items()
-    return {shard for (conversation, _), shard in routes if caller.sees(conversation)}
+    mine = {shard for (conversation, _), shard in routes if caller.sees(conversation)}
+    return {name: section for name, section in shards.items() if name in mine}
 
 
 async def _result(call: Call, number: int) -> Result:
@@ -145,16 +150,25 @@ async def _await(call: Call, number: int, seconds: float) -> Reply:
     """Return what a question came to within the time, telling the caller how it goes."""
     longest = min(seconds, call.hub.config.gateway.max_wait)
     try:
-        async with asyncio.timeout(longest), aclosing(call.hub.follow(number)) as news:
+        async with asyncio.timeout(longest), aclosing(_follow(call, number)) as news:
             async for each in news:
-                if isinstance(each, Result):
-                    return _reply(each)
-                await call.tell(await _progress(call, each))
+                match each:
+                    case Result():
+                        return _reply(each)
+                    case Piece():
+                        await call.tell(each.text)
+                    case _:
+                        await call.tell(await _progress(call, each))
     except Down:
         raise _down(number) from None
     except (TimeoutError, Draining):
         pass
     return _reply(await _result(call, number))
+
+
+def _follow(call: Call, number: int) -> AsyncGenerator[News, None]:
+    """Follow a question; what nobody listens to need not be read."""
+    return call.hub.follow(number, pieces=call.listens)
 
 
 async def _progress(call: Call, state: QueryState) -> str:

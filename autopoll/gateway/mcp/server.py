@@ -24,6 +24,7 @@ from mcp_types import (
 from autopoll import __version__
 from autopoll.gateway.mcp import prompts, resources
 from autopoll.gateway.mcp.call import Call, Visit
+from autopoll.gateway.mcp.questions import askable
 from autopoll.gateway.mcp.tools import TOOLS, call_tool
 from autopoll.gateway.waiting import Hub
 
@@ -52,7 +53,8 @@ def make_server(hub: Hub, visit_of: Callable[[Any], Visit]) -> Server[Any]:
             steps += 1  # progress without an end known beforehand must still grow
             await context.session.report_progress(steps, None, text)
 
-        return Call(visit_of(context.request), tell)
+        listens = (context.meta or {}).get("progress_token") is not None
+        return Call(visit_of(context.request), tell, listens=listens)
 
     async def list_tools(_context: Context, _page: Page) -> ListToolsResult:
         return ListToolsResult(tools=[tool.listed() for tool in TOOLS.values()])
@@ -80,8 +82,9 @@ def make_server(hub: Hub, visit_of: Callable[[Any], Visit]) -> Server[Any]:
     async def list_prompts(_context: Context, _page: Page) -> ListPromptsResult:
         return ListPromptsResult(prompts=[prompts.ASK])
 
-    async def get_prompt(_context: Context, given: GetPromptRequestParams) -> GetPromptResult:
-        return prompts.ask_a_shard(hub.config, given.name, given.arguments or {})
+    async def get_prompt(context: Context, given: GetPromptRequestParams) -> GetPromptResult:
+        shards = await begin(context).use(askable)
+        return prompts.ask_a_shard(shards, given.name, given.arguments or {})
 
     return Server(
         "autopoll",
