@@ -30,6 +30,7 @@ QUESTIONS = (
     "Why named pipes instead of sockets?",
     "How do I add a backend?",
 )
+AGENTS_QUESTION = "How do I tell Claude Code of a home?"
 LONG_QUESTION = "Which page writes most about the lease?"
 SLOW = "worker-slow-1"
 SHOWN_LINES = 9
@@ -64,6 +65,7 @@ class Demo:
         """Show everything, in order."""
         self.found()
         self.ask_around()
+        self.ask_as_an_agent()
         self.pull_the_plug()
         self.look()
         self.stop()
@@ -90,6 +92,33 @@ class Demo:
             for source in result["sources"]:
                 promise(exists(source), f"{source} is a place in this checkout")
             show(result)
+
+    def ask_as_an_agent(self) -> None:
+        """Let the official MCP client start a server and ask through it."""
+        heading("The same for an agent, by the Model Context Protocol")
+        self.autopoll("mcp", "install", "--client", "claude-code", show=True)
+        entry = json.loads((self.home.root / ".mcp.json").read_text())["mcpServers"]["autopoll"]
+        arguments = json.dumps({"question": AGENTS_QUESTION})
+        command(f"(an agent calls the tool ask with {arguments})")
+        done = subprocess.run(
+            [
+                sys.executable, str(CHECKOUT / "demo" / "agent.py"), "ask", arguments, "--",
+                entry["command"], *entry["args"],
+            ],
+            cwd=self.home.root,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )  # fmt: skip
+        promise(done.returncode == 0, "an agent is served")
+        came = json.loads(done.stdout)
+        promise(not came["failed"], f"{AGENTS_QUESTION!r} is answered")
+        promise(came["result"]["sources"], "the agent is told the sources")
+        for text in came["told"]:
+            say(f"progress: {text}")
+        show(came["result"])
 
     def pull_the_plug(self) -> None:
         """Kill a worker with a question in its hands."""
