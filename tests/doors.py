@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from place import Place, until
 
-GATED = Path(__file__).parent / "data" / "gated.py"
+SHUT = Path(__file__).parent / "data" / "shut.py"
 HEADERS = {"Content-Type": "application/json"}
 
 
@@ -29,7 +29,7 @@ rate_per_second = 2.0
 [shards.main]
 backend = "command"
 [shards.main.options]
-command = ['{sys.executable}', '{GATED}']
+command = ['{sys.executable}', '{SHUT}']
 ready = true
 concurrency = 16
 [shards.echo]
