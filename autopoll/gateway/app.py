@@ -27,7 +27,9 @@ opens everything. Every error is problem+json (RFC 9457), with what to do about 
 def build(home: Home, config: Config, hub: Hub, door: Door, audit: Audit) -> ASGIApp:
     """Return what is served, guard and all, over a hub and a door that the caller has entered."""
     app = make_app(home, config, hub)
-    app.router.routes.append(Route(PATH, endpoint=door, methods=["POST"]))
+    route = Route(PATH, endpoint=door, methods=["POST"])
+    app.router.routes.append(route)
+    app.state.routes.append(route)
     return Guard(app, config.gateway, audit)
 
 
