@@ -126,6 +126,7 @@ def answer(question: str, history: list[str]) -> None:
     if "error" in words:
         fail(words["error"], f"it went wrong: {words['error']}")
         return
+    say(type="stream_event", event={"type": "message_start", "message": {"usage": USAGE}})
     piece("You ")
     for name, value in words.items():
         misbehave(name, value)

@@ -110,6 +110,16 @@ def test_a_cli_that_goes_wrong_costs_one_attempt_and_the_next_is_answered(
     play(make(home, cli, stall_timeout="1s"), scene)
 
 
+def test_a_try_that_breaks_off_tells_what_it_has_cost_so_far(home, cli) -> None:
+    async def scene(backend: ClaudeCode) -> None:
+        for question in ("!kill", "!refusal"):
+            error = await failure(backend, question)
+            assert error.usage == Usage(input_tokens=42, output_tokens=5, cached_tokens=400)
+        assert (await failure(backend, "!retry=overloaded:529:9")).usage is None
+
+    play(make(home, cli), scene)
+
+
 REFUSED = [
     ("!error=authentication_failed", "credentials", None),
     ("!error=billing_error", "quota", None),

@@ -6,7 +6,7 @@ why and for how long it will wait; that word ends the question here.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from claude_agent_sdk import (
@@ -54,6 +54,12 @@ class Hearing:
         self._report = report
         self._error: str | None = None  # of the last message of the model, in the CLI's words
         self._limit: RateLimitInfo | None = None  # the plan's limit, when it has been hit
+        self._calls: list[dict[str, Any]] = []  # what each call of the model has cost so far
+
+    @property
+    def spent(self) -> Usage | None:
+        """What is known to have been spent when there is no result; None when no call began."""
+        return _usage(self._calls) if self._calls else None
 
     def take(self, message: Message) -> Heard | None:
         """Return the answer once it is there; raise the failure of the contract that it became."""
@@ -77,11 +83,15 @@ class Hearing:
 
     def _stream(self, event: Mapping[str, Any]) -> None:
         delta = event.get("delta") or {}
+        if event.get("type") == "message_start":
+            self._calls.append(dict(event.get("message", {}).get("usage") or {}))
+        elif event.get("type") == "message_delta" and self._calls:
+            self._calls[-1].update(event.get("usage") or {})
         if event.get("type") == "content_block_delta" and delta.get("type") == "text_delta":
             self._report.piece(str(delta.get("text", "")))
         elif delta.get("stop_reason") == "refusal":
             # The CLI would go on by itself and ask for something else.
-            raise Permanent("the model refused to answer")
+            raise Permanent("the model refused to answer", usage=self.spent)
         else:
             self._report("")
 
@@ -90,13 +100,14 @@ class Hearing:
         status, error, wait = (data.get(key) for key in ("error_status", "error", "retry_delay_ms"))
         words = f"status {status}" if status else "the connection to the service broke"
         wait_ms = round(wait) if isinstance(wait, int | float) and wait >= 0 else None
-        failure = self._failure({error, status}, f"{words} ({error or 'unknown'})", wait_ms)
+        said = f"{words} ({error or 'unknown'})"
+        failure = self._failure({error, status}, said, wait_ms, self.spent)
         if not isinstance(failure, Unavailable) or failure.kind != "credentials":
             raise failure
         self._report("")
 
     def _result(self, result: ResultMessage) -> Heard:
-        usage = _usage(result)
+        usage = _usage([result.usage or {}], result.total_cost_usd)
         if result.is_error:
             said = result.result or "; ".join(result.errors or []) or result.subtype
             kinds = {self._error, result.api_error_status, result.terminal_reason, result.subtype}
@@ -131,17 +142,15 @@ class Hearing:
         return Retriable(words, usage=usage)
 
 
-def _usage(result: ResultMessage) -> Usage:
-    told = result.usage or {}
-    read = _tokens(told.get("cache_read_input_tokens"))
-    # Writing to the cache costs as reading does not.
-    new = _tokens(told.get("input_tokens")) + _tokens(told.get("cache_creation_input_tokens"))
-    return spent(
-        prompt=new + read,
-        cached=read,
-        output=told.get("output_tokens"),
-        dollars=result.total_cost_usd,
-    )
+def _usage(calls: Iterable[Mapping[str, Any]], dollars: float | None = None) -> Usage:
+    read = new = output = 0
+    for told in calls:
+        read += _tokens(told.get("cache_read_input_tokens"))
+        new += _tokens(told.get("input_tokens"))
+        # Writing to the cache costs, as reading from it does not.
+        new += _tokens(told.get("cache_creation_input_tokens"))
+        output += _tokens(told.get("output_tokens"))
+    return spent(prompt=new + read, cached=read, output=output, dollars=dollars)
 
 
 def _tokens(value: Any) -> int:

@@ -70,9 +70,11 @@ class Pool:
 
     def give_back(self, session: Session) -> None:
         """Take a process that has answered: it waits again if it is to be kept."""
+        if session not in self._out:  # it ends with the pool
+            return
         self._failures = 0
-        self._out.discard(session)
-        if self._options.kept and not self.closed and self._is_fit(session):
+        self._out.remove(session)
+        if self._options.kept and self._is_fit(session):
             self._spares.appendleft(session)
         else:
             self._end(session)
@@ -80,8 +82,9 @@ class Pool:
 
     def throw_away(self, session: Session) -> None:
         """Take a process that saw an error or was cancelled."""
-        self._out.discard(session)
-        self._end(session)
+        if session in self._out:  # else it ends already, with the pool
+            self._out.remove(session)
+            self._end(session)
         self.tend()
 
     def tend(self) -> None:

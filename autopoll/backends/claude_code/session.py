@@ -6,6 +6,7 @@ and there is one way in which a session fails: its process is gone, and it is kn
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ WATCH_S = 1.0
 STOPPED_LOOKS = 2  # in a row, for a debugger or a suspended machine stops a process for a moment
 DISCONNECT_S = 1.0
 
+_log = logging.getLogger(__name__)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -99,26 +101,29 @@ class Session:
                 if (heard := hearing.take(message)) is not None:
                     return heard
         except Gone as error:
-            raise Retriable(f"no answer: {error}") from error
+            raise Retriable(f"no answer: {error}", usage=hearing.spent) from error
         except ClaudeSDKError as error:  # a message of a wrong form, a pipe that is closed
-            raise Retriable(f"no answer: {redact(str(error))}") from error
+            said = redact(str(error))
+            raise Retriable(f"no answer: {said}", usage=hearing.spent) from error
         finally:
             self._rest()
-        raise Retriable("no answer: the CLI stopped speaking without a result")
+        said = "no answer: the CLI stopped speaking without a result"
+        raise Retriable(said, usage=hearing.spent)
 
     async def close(self) -> None:
         """End the process and all that it has started; tolerated twice, within five seconds."""
         self._rest()
-        if self._transport.child is not None:
-            await self._transport.child.stop()
         try:
+            if self._transport.child is not None:
+                await self._transport.child.stop()
             async with asyncio.timeout(DISCONNECT_S):
                 await self._client.disconnect()
         except TimeoutError:
-            pass  # its process is gone, and its tasks end with the loop
-        if self._standing:
-            self._standing = False
-            self.ground.leave()
+            _log.warning("the SDK does not let go of process %s, which is gone", self.pid)
+        finally:
+            if self._standing:
+                self._standing = False
+                self.ground.leave()
 
     # --- the watch
 
