@@ -39,6 +39,7 @@ from autopoll.tree import (
 
 TURN_S = 300.0  # how long to wait for somebody else who changes the settings
 WATCHDOG = "watchdog"
+WATCHDOG_S = 5.0  # for two rounds of its loop, of a second each
 
 Report = Callable[[str], None]
 
@@ -122,8 +123,8 @@ def clear(tree: Tree, config: Config) -> None:
         for name in os.listdir(folder)  # noqa: PTH208 - names are wanted, not paths
         if is_ours(name) and name not in wanted and not tree.beat(name)
     }
-    if gone:
-        _let_watchdog_see(tree)
+    if gone and not _has_watchdog_seen(tree):
+        return  # the next reload clears up
     for name in gone:
         shutil.rmtree(home.workers / name, ignore_errors=True)
         (home.beats / name).unlink(missing_ok=True)
@@ -171,16 +172,22 @@ def _does_not_start(name: str, said: str) -> DoesNotStart:
     return DoesNotStart(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
 
 
-def _let_watchdog_see(tree: Tree) -> None:
-    """Wait until the watchdog has taken note of a death: without its heartbeat it would take an
-    end that was meant for a crash."""
-    seen: set[float] = set()
-    end = time.monotonic() + 5.0
-    while time.monotonic() < end and (beat := tree.beat(WATCHDOG)):
-        seen.add(beat.loop_beat)
-        if len(seen) > 2:  # a whole round lies between
-            return
+def _has_watchdog_seen(tree: Tree) -> bool:
+    """Wait until the watchdog has taken note of a death; tell whether it has.
+
+    It would take an end that was meant for a crash if the heartbeat were gone by then.
+    """
+    rounds: set[float] = set()
+    end = time.monotonic() + WATCHDOG_S
+    while time.monotonic() < end:
+        beat = tree.beat(WATCHDOG)
+        if beat is None:
+            return True  # its successor will not know that there was anybody
+        rounds.add(beat.loop_beat)
+        if len(rounds) > 2:  # a whole round lies between
+            return True
         time.sleep(STEP_S)
+    return False
 
 
 def _told(

@@ -334,3 +334,22 @@ def test_the_gateway_comes_knows_new_shards_and_goes(new_place) -> None:
     done = place.json("reload")
     assert (done["gateway"], done["removed"]) == ("removed", ["extra"])
     assert pids(place) == before
+
+
+def test_a_poller_that_is_told_by_hand_lets_who_is_not_wanted_finish(new_place) -> None:
+    place = new_place(MAIN + SLOW)
+    place.run("up")
+    asking = place.start_ask("still there?", "--shard", "slow")
+    place.busy("worker-slow-1")
+    before = place.beat("poller")
+    settings(place, MAIN)
+    place.kill("poller", signal.SIGHUP)
+    until(lambda: place.beat("poller").settings != before.settings, 20, "the new settings")
+    rounds = place.beat("poller").loop_beat + 2.0  # it looks once a second whom to let go
+    until(lambda: place.beat("poller").loop_beat > rounds, 20, "two rounds of the poller")
+    (place.root / "go").touch()
+    out, err = asking.communicate(timeout=30)
+    assert asking.returncode == 0, err
+    assert json.loads(out)["attempts"] == 1
+    assert place.json("reload")["removed"] == ["slow"]
+    assert sorted(os.listdir(place.home.workers)) == ["worker"]
