@@ -170,7 +170,7 @@ class Trying:
             result, detail = work()
         except AutopollError as error:
             raise self._failed(name, began, error) from error
-        self._passed(name, began, detail)
+        self.steps.append(Step(name=name, ok=True, ms=_ms(began), detail=detail))
         return result
 
     async def _try(self, name: str, work: Any) -> Any:
@@ -187,23 +187,14 @@ class Trying:
         except (Exception, SystemExit) as error:  # a backend is foreign code
             broken = Broken(f"{type(error).__name__}: {error}")
             raise self._failed(name, began, broken) from error
-        self._passed(name, began, detail)
-        return result
-
-    def _passed(self, name: str, began: float, detail: str) -> None:
         self.steps.append(Step(name=name, ok=True, ms=_ms(began), detail=detail))
+        return result
 
     def _failed(self, name: str, began: float, error: AutopollError) -> Failure:
         failure = Failure(name, error)
+        said, kind, mend = redact(failure.what), failure.kind, failure.mend
         self.steps.append(
-            Step(
-                name=name,
-                ok=False,
-                ms=_ms(began),
-                detail=redact(failure.what),
-                failure=failure.kind,
-                mend=failure.mend,
-            )
+            Step(name=name, ok=False, ms=_ms(began), detail=said, failure=kind, mend=mend)
         )
         return failure
 
