@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 RUN = .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-check figures figures-backends busy faults soak up down status health docs build clean
+.PHONY: help setup demo test check bench bench-check figures figures-backends busy doors faults soak up down status health docs build clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -47,6 +47,9 @@ figures-backends: setup ## time a question by each way to a model, against a moc
 
 busy: setup ## keep every core busy for half an hour and count false kills; MINUTES=…
 	@.venv/bin/python bench/busy.py $(if $(MINUTES),--minutes $(MINUTES))
+
+doors: setup ## measure what REST and MCP add to asking, and what the gateway holds; a minute
+	@.venv/bin/python bench/doors.py
 
 faults: setup ## strike a home at random for ten minutes; SEED=… repeats, OUT=… draws a plot
 	@.venv/bin/python bench/campaign $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)")

@@ -58,13 +58,15 @@ class Gateway:
             await server.open(listener)
             heart.state = State.IDLE
             log.info("serving on %s", settings.address)
-            while not self.stopping.is_set():
+            while not (self.stopping.is_set() or hub.crash):
                 heart.beat()
                 await server.look_after()
                 await self.pause()
             heart.state = State.DRAINING
             hub.drain()
             await server.shutdown([listener])
+            if hub.crash:
+                raise hub.crash
         if settings.address.path:
             (self.home.root / settings.address.path).unlink(missing_ok=True)
 

@@ -59,12 +59,14 @@ class Hub:
         self._followed: dict[int, set[_Follower]] = {}
         self._rung = asyncio.Event()
         self._end: AutopollError | None = None
+        self.crash: BaseException | None = None  # a bug that has ended it
 
     async def __aenter__(self) -> Self:
         # `down` empties var/run, and who is not supervised may wait all the same.
         self.home.waiters.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._doorbell = Doorbell(self.home.waiters / f"{self.name}.fifo", self._rung.set)
         self._looking = asyncio.create_task(self._look_on())
+        self._looking.add_done_callback(self._deaf)
         return self
 
     async def __aexit__(
@@ -75,11 +77,17 @@ class Hub:
     ) -> None:
         self.drain()
         self._looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._looking
+        await asyncio.gather(self._looking, return_exceptions=True)
         self._doorbell.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
+
+    def _deaf(self, looking: asyncio.Task[None]) -> None:
+        """Send everybody away when a bug ends the looking: nobody would ever be told."""
+        if not looking.cancelled() and (error := looking.exception()):
+            log.error("nobody looks any more", exc_info=error)
+            self.crash = error
+            self.drain()
 
     @property
     def waiting(self) -> int:

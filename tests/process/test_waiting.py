@@ -9,7 +9,7 @@ import pytest
 
 from autopoll.bridge.contract import Answered, Bridge, Failed, QueryState
 from autopoll.config import Config, load
-from autopoll.errors import Down, NotFound
+from autopoll.errors import BridgeBusy, Down, NotFound
 from autopoll.gateway import waiting
 from autopoll.gateway.waiting import Draining, Hub
 from autopoll.home import Home
@@ -215,5 +215,51 @@ def test_the_wait_ends_at_its_time_and_who_went_away_is_forgotten(setting: Setti
         with pytest.raises(NotFound, match="no message 999"):
             await hub.outcome(999, HOUR_S)
         assert hub.waiting == 0
+
+    setting.run(story)
+
+
+def test_nobody_waits_for_ever_when_a_bug_ends_the_looking(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_bridge: Bridge, _ids: list[int]) -> list[QueryState]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(setting.bridge), "queries", broken)
+
+    async def story(hub: Hub) -> None:
+        [number] = (await hub.ask("Really?", "main")).ids
+        with pytest.raises(Draining):
+            await hub.outcome(number, HOUR_S)
+        assert isinstance(hub.crash, ZeroDivisionError)
+
+    setting.run(story)
+
+
+def test_trouble_with_the_store_passes_and_whoever_waits_goes_on_waiting(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "NET_S", 0.01)
+    looks = 0
+
+    def busy(bridge: Bridge, ids: list[int]) -> list[QueryState]:
+        nonlocal looks
+        looks += 1
+        if looks < 5:
+            raise BridgeBusy("locked")
+        return original(bridge, ids)
+
+    bridge_type = type(setting.bridge)
+    original = bridge_type.queries
+    monkeypatch.setattr(bridge_type, "queries", busy)
+
+    async def story(hub: Hub) -> None:
+        [number] = (await hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
+        while not hub.waiting:
+            await asyncio.sleep(0)
+        setting.answer(None)
+        assert (await waiter).answer == "yes"
+        assert looks >= 5
 
     setting.run(story)

@@ -1,11 +1,13 @@
 """Where the gateway listens, and what it leaves alone."""
 
+import asyncio
 import socket
 import stat
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from doors import free_port
 
 from autopoll.address import Address
 from autopoll.errors import AlreadyRunning, AutopollError, ConfigError
@@ -68,6 +70,30 @@ def test_a_port_that_is_taken_is_named(home) -> None:
         with pytest.raises(AlreadyRunning, match=f"listens on {address}") as refused:
             open_listener(home, address)
     assert "gateway.listen" in refused.value.mend
+
+
+def test_no_answer_waits_for_the_kernel_to_gather_more(home) -> None:
+    """asyncio sets TCP_NODELAY on what is accepted only if the socket names its protocol."""
+
+    async def accepted() -> int:
+        set_by_asyncio: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            option = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            set_by_asyncio.set_result(option)
+            writer.close()
+
+        address = Address(host="127.0.0.1", port=free_port())
+        server = await asyncio.start_server(greet, sock=open_listener(home, address))
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        try:
+            return await set_by_asyncio
+        finally:
+            writer.close()
+            server.close()
+
+    assert asyncio.run(accepted()) != 0
 
 
 def test_an_address_that_is_not_ours_is_refused(home) -> None:
