@@ -4,10 +4,12 @@ Everything is done by the commands that a person would type. Exits with 1 as soo
 as the README promises; whatever happens, nothing is left running and nothing is left behind.
 """
 
+import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ QUESTIONS = (
     "How do I add a backend?",
 )
 AGENTS_QUESTION = "How do I tell Claude Code of a home?"
+PROGRAMS_QUESTION = "How long is a key remembered?"
 LONG_QUESTION = "Which page writes most about the lease?"
 SLOW = "worker-slow-1"
 SHOWN_LINES = 9
@@ -45,6 +48,10 @@ options.passages = 1
 backend = "command"
 context = {context}
 options.command = {command}
+
+[gateway]
+enabled = true
+listen = "unix:var/run/gateway.sock"
 """
 
 
@@ -66,6 +73,7 @@ class Demo:
         self.found()
         self.ask_around()
         self.ask_as_an_agent()
+        self.ask_as_a_program()
         self.pull_the_plug()
         self.look()
         self.stop()
@@ -119,6 +127,40 @@ class Demo:
         for text in came["told"]:
             say(f"progress: {text}")
         show(came["result"])
+
+    def ask_as_a_program(self) -> None:
+        """Ask over REST, twice under one key, as a program does that cannot be sure."""
+        heading("The same for a program, over REST")
+        token = self.json("gateway", "token")["token"]
+        body = json.dumps({"question": PROGRAMS_QUESTION})
+        command(
+            "curl --unix-socket var/run/gateway.sock http://localhost/v1/questions \\\n"
+            "    -H 'Authorization: Bearer …' -H 'Idempotency-Key: demo' -H 'Prefer: wait=30' \\\n"
+            f"    -H 'Content-Type: application/json' -d '{body}'"
+        )
+        first, second = (self.post("/v1/questions", body, token) for _ in range(2))
+        promise(first["status"] == "answered", f"{PROGRAMS_QUESTION!r} is answered")
+        promise(first == second, "a repeated request asks nothing new")
+        show(first)
+        say("sent twice under one Idempotency-Key, asked once")
+
+    def post(self, path: str, body: str, token: str) -> Any:
+        """Send a request to the gateway and return what it answers."""
+        connection = http.client.HTTPConnection("localhost", timeout=60)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(self.home.run / "gateway.sock"))
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": "demo",
+            "Prefer": "wait=30",
+        }
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        promise(answer.status == 200, f"{path} is served")
+        told = json.load(answer)
+        connection.close()
+        return told
 
     def pull_the_plug(self) -> None:
         """Kill a worker with a question in its hands."""

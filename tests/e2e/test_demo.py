@@ -54,7 +54,7 @@ def test_the_demo_keeps_its_promises_and_leaves_nothing(scratch) -> None:
     demo = start(ROOT, scratch)
     out, err = demo.communicate(timeout=120)
     assert demo.returncode == 0, out + err
-    assert len(re.findall(r"Sources: \S+:\d+-\d+", out)) == 6
+    assert len(re.findall(r"Sources: \S+:\d+-\d+", out)) == 7
     assert "progress: question " in out
     assert "kill -9" in out
     assert "answered all the same, once, by attempt 2" in out
