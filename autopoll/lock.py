@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from autopoll.errors import AlreadyRunning
@@ -72,14 +72,24 @@ def acquire(path: Path, what: str) -> int:
 def holder_of(path: Path) -> int | None:
     """Return the pid of the process that holds the lock, or None; changes nothing."""
     try:
-        inode = path.stat()
+        place = path.stat()
         text = path.read_text("ascii").strip()
     except (FileNotFoundError, UnicodeDecodeError):
         return None
-    # /proc/locks tells without taking the lock, which would make a racing holder fail.
-    key = f"{os.major(inode.st_dev):02x}:{os.minor(inode.st_dev):02x}:{inode.st_ino}"
-    held = any(
-        len(fields := line.split()) > 5 and fields[1] == "FLOCK" and fields[5] == key
-        for line in Path("/proc/locks").read_text("ascii").splitlines()
-    )
-    return int(text) if held and text.isdigit() else None
+    if not text.isdigit():
+        return None
+    # Told without taking the lock, which would make a racing holder fail. /proc/locks is read a page
+    # at a time and may pass over a lock when others are freed meanwhile; what the process itself
+    # has open may not, but a child that has inherited the lock would not be seen there.
+    key = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}:{place.st_ino}"
+    held = any("FLOCK" in line and key in line.split() for line in _locks(int(text)))
+    return int(text) if held else None
+
+
+def _locks(pid: int) -> Iterator[str]:
+    """Yield a line about each lock that a process has, and about each that there is."""
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # it is gone, or not ours
+        for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+            with suppress(FileNotFoundError):  # closed since it was listed
+                yield from entry.read_text("ascii").splitlines()
+    yield from Path("/proc/locks").read_text("ascii").splitlines()

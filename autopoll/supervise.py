@@ -30,7 +30,7 @@ from autopoll.errors import (
     TimedOut,
 )
 from autopoll.home import Home, socket_path
-from autopoll.lock import acquire, hold, holder_of
+from autopoll.lock import acquire, hold_in_turn, holder_of
 from autopoll.prepare import prepare
 from autopoll.process import gate, heartbeat, orphans
 from autopoll.process.heartbeat import Beat, State
@@ -39,6 +39,7 @@ from autopoll.status import last_error
 
 START_LIMIT_S = 90.0
 STEP_S = 0.05
+PATIENCE_S = 5.0  # with the lock of a supervisord that has just ended
 PR_SET_CHILD_SUBREAPER = 36
 LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and keeps this
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
@@ -127,7 +128,8 @@ def down(home: Home, config: Config, report: Report) -> bool:
     elif not home.run.is_dir():
         return False
     try:
-        with hold(lock, f"supervisord of {home.root}"):
+        # In turn, because supervisord is gone a moment before all that had its lock open.
+        with hold_in_turn(lock, f"supervisord of {home.root}", PATIENCE_S):
             left = clear_leftovers(home, config.delivery.drain_timeout)
     except AlreadyRunning as error:
         raise Down(f"{home.root} was started again while it went down: {error.what}") from error
