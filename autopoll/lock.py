@@ -78,9 +78,9 @@ def holder_of(path: Path) -> int | None:
         return None
     if not text.isdigit():
         return None
-    # Told without taking the lock, which would make a racing holder fail. /proc/locks is read a page
-    # at a time and may pass over a lock when others are freed meanwhile; what the process itself
-    # has open may not, but a child that has inherited the lock would not be seen there.
+    # Told without taking the lock, which would make a racing holder fail. /proc/locks is read a
+    # page at a time and may pass over a lock when others are freed meanwhile; what the process
+    # itself has open may not, but a child that has inherited the lock would not be seen there.
     key = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}:{place.st_ino}"
     held = any("FLOCK" in line and key in line.split() for line in _locks(int(text)))
     return int(text) if held else None
@@ -88,7 +88,7 @@ def holder_of(path: Path) -> int | None:
 
 def _locks(pid: int) -> Iterator[str]:
     """Yield a line about each lock that a process has, and about each that there is."""
-    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # it is gone, or not ours
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or not ours
         for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
             with suppress(FileNotFoundError):  # closed since it was listed
                 yield from entry.read_text("ascii").splitlines()
