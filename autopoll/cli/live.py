@@ -39,9 +39,10 @@ class Live:
             click.echo(f"--- attempt {piece.attempt}, from the beginning")
         elif self._several and not self._begun:
             click.echo(self._heading)
-        click.echo(shown(piece.text), nl=False)
+        # Noted first: who sees it may press Ctrl-C before we are back from printing it.
         self._begun, self._attempt = True, piece.attempt
         self._text += piece.text
+        click.echo(shown(piece.text), nl=False)
 
     def outcome(self, result: "Result") -> str:
         """Return what is still to be printed of an answer, and turn to the next question."""
