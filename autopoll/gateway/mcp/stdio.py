@@ -89,9 +89,10 @@ class Lines:
                     skipping = False
                 held += rest
                 if len(held) > LONGEST:  # answered as what cannot be read, and dropped to its end
+                    if not skipping:
+                        self._hand_over("")
                     skipping = True
                     held.clear()
-                    self._hand_over("")
         except OSError as error:
             log.warning("stdin cannot be read: %s", error)
         self._hand_over(None)

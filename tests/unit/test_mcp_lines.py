@@ -1,0 +1,105 @@
+"""Lines off a descriptor, as the server over stdin reads them."""
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from autopoll.gateway.mcp import stdio
+from autopoll.gateway.mcp.stdio import Lines, Paper
+
+
+def lines(*chunks: bytes) -> list[str]:
+    """Return what is read of chunks that come one after the other, and then end."""
+    read, write = os.pipe()
+
+    def feed() -> None:
+        for chunk in chunks:
+            os.write(write, chunk)
+        os.close(write)
+
+    async def main() -> list[str]:
+        threading.Thread(target=feed, daemon=True).start()
+        async with asyncio.timeout(20):
+            return [line async for line in Lines(read)]
+
+    try:
+        return asyncio.run(main())
+    finally:
+        os.close(read)
+
+
+def test_lines_are_whole_however_they_come() -> None:
+    assert lines(b"one\ntw", b"o\n", b"\n", b"  \n", b"three\r\n\nfour\n") == [
+        "one",
+        "two",
+        "three\r",
+        "four",
+    ]
+
+
+def test_what_is_not_utf8_is_read_all_the_same() -> None:
+    assert lines(b"\xff\xfe\n", "é\n".encode()[:1], "é\n".encode()[1:]) == ["��", "é"]
+
+
+def test_a_last_line_without_an_end_is_no_line() -> None:
+    assert lines(b"whole\nbroken off") == ["whole"]
+
+
+def test_a_line_beyond_the_limit_is_told_as_empty_and_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stdio, "LONGEST", 100_000)
+    monkeypatch.setattr(stdio, "CHUNK", 1000)
+    assert lines(b"first\n", b"x" * 350_000, b"y\nlast\n") == ["first", "", "last"]
+    assert lines(b"z" * 99_000 + b"\n") == ["z" * 99_000]
+
+
+def test_a_reader_that_takes_its_time_holds_the_writer_up() -> None:
+    read, write = os.pipe()
+    written = 0
+
+    def flood() -> None:
+        nonlocal written
+        while written < 10_000_000:
+            written += os.write(write, b"x" * 999 + b"\n")
+        os.close(write)
+
+    async def main() -> None:
+        nonlocal written
+        writer = threading.Thread(target=flood, daemon=True)
+        writer.start()
+        count = 0
+        async with asyncio.timeout(60):
+            async for _ in Lines(read):
+                count += 1
+                if count == 1:
+                    last = -1
+                    while last != written:  # until it stands still
+                        last = written
+                        await asyncio.sleep(0.05)
+                    assert written < 1_000_000
+        assert count == 10_000
+
+    asyncio.run(main())
+    os.close(read)
+
+
+def test_a_client_that_is_gone_is_told_of_once_and_holds_up_nobody() -> None:
+    read, write = os.pipe()
+    os.close(read)
+
+    async def main() -> int:
+        gone = 0
+
+        def tell() -> None:
+            nonlocal gone
+            gone += 1
+
+        async with asyncio.timeout(20):
+            await Paper(write, tell).write("anybody there?\n")
+        return gone
+
+    assert asyncio.run(main()) == 1
+    os.close(write)
