@@ -7,6 +7,7 @@ its successor has the same bell.
 
 import asyncio
 import logging
+import resource
 import signal
 from functools import partial
 
@@ -30,6 +31,8 @@ NAME = "gateway"
 BEAT_S = 1.0
 IDLE_S = 30  # how long a connection is kept between two requests
 MAX_HEADERS = 16 * 1024  # bytes of a request's line and headers
+OWN_FILES = 64  # descriptors beside those of connections
+WATCHED_SHARE = 0.8  # of the descriptors, above which the watchdog calls it a leak
 LEAVE_S = 5  # for what has been said to be sent, when everybody is told to go
 
 log = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ class Gateway:
             log.info("serving on %s", settings.address)
             while not (self.stopping.is_set() or hub.crash):
                 heart.beat()
+                heart.note = f"{hub.waiting} wait for answers" if hub.waiting else ""
                 await server.look_after()
                 await self.pause()
             heart.state = State.DRAINING
@@ -124,10 +128,25 @@ def run(home: Home, config: Config) -> None:
             "reach, and there is no operator's token",
             "Make one with: autopoll gateway token",
         )
+    make_room(config.gateway.max_connections)
     logs.setup(home.log, NAME)
     with hold(home.locks / f"{NAME}.lock", NAME), Heart.open(home.beats, NAME, NAME) as heart:
         heart.settings = fingerprint.of_gateway(config)
         asyncio.run(_run(home, config, heart))
+
+
+def make_room(connections: int) -> None:
+    """See that so many connections can be open; raise ConfigError when the system forbids it."""
+    needed = int((connections + OWN_FILES) / WATCHED_SHARE) + 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise ConfigError(
+            f"gateway.max_connections = {connections} needs {needed} open files, of which this "
+            f"user may have {hard}",
+            "Lower it, or raise the limit (ulimit -n).",
+        )
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 async def _run(home: Home, config: Config, heart: Heart) -> None:

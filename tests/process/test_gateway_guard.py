@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import resource
 import socket
 import stat
 import subprocess
@@ -15,6 +16,8 @@ from doors import Door, config
 from place import Place, until
 
 from autopoll import operator_token
+from autopoll.errors import ConfigError
+from autopoll.gateway.server import make_room
 
 PATHS = (
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/questions/1", "/v1/status", "/nowhere",
@@ -287,6 +290,21 @@ def test_a_gateway_that_cannot_be_is_not_tried_again_and_says_what_to_do(new_pla
     place.environ["PYTHONPATH"] = str(hidden.parent)
     refused = place.run("gateway", code=78)
     assert "pip install 'autopoll[gateway]'" in refused.stderr
+
+
+def test_it_takes_as_many_files_as_it_allows_connections_or_says_that_it_cannot() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, before[1]))
+        make_room(512)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft * 0.8 > 512
+        assert hard == before[1]
+        with pytest.raises(ConfigError, match="max_connections = 10000000 needs") as refused:
+            make_room(10_000_000)
+        assert "ulimit" in refused.value.mend
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_the_operators_token_is_shown_once_rotated_and_revoked(door) -> None:
