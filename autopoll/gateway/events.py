@@ -14,8 +14,9 @@ import msgspec
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from autopoll.errors import AutopollError
+from autopoll.gateway.follower import News
 from autopoll.gateway.problems import RETRY_S, response
-from autopoll.gateway.waiting import Hub, News
+from autopoll.gateway.waiting import Hub
 from autopoll.piece import Piece
 from autopoll.service import Result
 

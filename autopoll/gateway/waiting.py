@@ -8,7 +8,7 @@ Whoever stops waiting only stops looking: a question is kept from the moment it 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from types import TracebackType
@@ -18,9 +18,8 @@ from autopoll.bridge.contract import QueryState
 from autopoll.config import Config, load
 from autopoll.doorbell import Doorbell
 from autopoll.errors import AutopollError, ConfigError, Down
+from autopoll.gateway.follower import Follower, News
 from autopoll.home import Home
-from autopoll.piece import Follower as PieceFollower
-from autopoll.piece import Piece
 from autopoll.service import (
     DOWN_AFTER,
     NET_S,
@@ -29,11 +28,9 @@ from autopoll.service import (
     Result,
     Service,
     connect,
-    to_result,
 )
 
 T = TypeVar("T")
-News = QueryState | Piece | Result
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +53,7 @@ class Hub:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bridge")
         self._service: Service | None = None
         self._stamp = (0, 0)  # of the settings
-        self._followed: dict[int, set[_Follower]] = {}
+        self._followed: dict[int, set[Follower]] = {}
         self._rung = asyncio.Event()
         self._end: AutopollError | None = None
         self.crash: BaseException | None = None  # a bug that has ended it
@@ -123,7 +120,7 @@ class Hub:
         part may be left out. Close it (contextlib.aclosing) when leaving it early.
         Raises NotFound, Down when nobody is there to answer, and Draining when this process ends.
         """
-        follower = _Follower(self.home, message_id, pieces=pieces)
+        follower = Follower(self.home, message_id, pieces=pieces)
         self._followed.setdefault(message_id, set()).add(follower)
         try:
             # Only now, so that no ring is missed between the look and the waiting.
@@ -247,55 +244,3 @@ def _down() -> Down:
         "autopoll is down: the question is kept and will be answered after `autopoll up`",
         "Read it again then, by its id.",
     )
-
-
-class _Follower:
-    """One who waits for one question; sees each change at most once, and skips what is old."""
-
-    def __init__(self, home: Home, message_id: int, *, pieces: bool) -> None:
-        self._news = asyncio.Event()
-        self._state: QueryState | None = None
-        self._error: AutopollError | None = None
-        self._read: list[Piece] = []
-        self._pieces = PieceFollower(home, message_id, self._read.append) if pieces else None
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether it follows an answer that is being written."""
-        return bool(self._pieces and self._state and self._state.state == "leased")
-
-    def tell(self, state: QueryState) -> None:
-        if state != self._state:
-            self._state = state
-            self._news.set()
-
-    def poke(self) -> None:
-        self._news.set()
-
-    def fail(self, error: AutopollError) -> None:
-        self._error = error
-        self._news.set()
-
-    def close(self) -> None:
-        if self._pieces:
-            self._pieces.close()
-
-    async def __aiter__(self) -> AsyncIterator[News]:
-        told: QueryState | None = None
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            state = self._state
-            if state and (result := to_result(state)).status != "pending":
-                yield result
-                return
-            if self._error:
-                raise self._error
-            if state and state is not told:
-                told = state
-                yield state
-            # Only now that they are wanted, so that a slow reader holds up nothing.
-            if state and self._pieces and state.state == "leased":
-                self._pieces.look(state.attempts)
-                while self._read:
-                    yield self._read.pop(0)

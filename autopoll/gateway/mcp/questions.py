@@ -12,9 +12,10 @@ from autopoll.config import ShardSection
 from autopoll.errors import Down
 from autopoll.gateway import questions
 from autopoll.gateway.access import Caller
+from autopoll.gateway.follower import News
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
-from autopoll.gateway.waiting import Draining, News
+from autopoll.gateway.waiting import Draining
 from autopoll.piece import Piece
 from autopoll.progress import words
 from autopoll.service import Result, Service

@@ -1,0 +1,69 @@
+"""One who waits for one question of many that are looked at together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from autopoll.bridge.contract import QueryState
+from autopoll.errors import AutopollError
+from autopoll.home import Home
+from autopoll.piece import Follower as PieceFollower
+from autopoll.piece import Piece
+from autopoll.service import Result, to_result
+
+News = QueryState | Piece | Result
+
+
+class Follower:
+    """One who waits for one question; sees each change at most once, and skips what is old."""
+
+    def __init__(self, home: Home, message_id: int, *, pieces: bool) -> None:
+        self._news = asyncio.Event()
+        self._state: QueryState | None = None
+        self._error: AutopollError | None = None
+        self._read: list[Piece] = []
+        self._pieces = PieceFollower(home, message_id, self._read.append) if pieces else None
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it follows an answer that is being written."""
+        return bool(self._pieces and self._state and self._state.state == "leased")
+
+    def tell(self, state: QueryState) -> None:
+        """Take in how the question stands."""
+        if state != self._state:
+            self._state = state
+            self._news.set()
+
+    def poke(self) -> None:
+        """Have it look for more of its answer."""
+        self._news.set()
+
+    def fail(self, error: AutopollError) -> None:
+        """Send it away, unless the answer is there."""
+        self._error = error
+        self._news.set()
+
+    def close(self) -> None:
+        """Let go of what it reads; tolerated twice."""
+        if self._pieces:
+            self._pieces.close()
+
+    async def __aiter__(self) -> AsyncIterator[News]:
+        told: QueryState | None = None
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            state = self._state
+            if state and (result := to_result(state)).status != "pending":
+                yield result
+                return
+            if self._error:
+                raise self._error
+            if state and state is not told:
+                told = state
+                yield state
+            # Only now that they are wanted, so that a slow reader holds up nothing.
+            if state and self._pieces and state.state == "leased":
+                self._pieces.look(state.attempts)
+                while self._read:
+                    yield self._read.pop(0)
