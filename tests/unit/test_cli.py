@@ -135,7 +135,7 @@ def test_asking_imports_nothing_that_only_others_need(home: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"rich", "asyncio", "psutil", "supervisor", "xmlrpc", "inotify_simple"}
-    heavy |= {"fastapi", "starlette", "pydantic", "uvicorn", "mcp", "ipaddress"}
+    heavy |= {"fastapi", "starlette", "pydantic", "uvicorn", "mcp"}
     assert not set(done.stdout.split()) & (
         heavy | {"importlib.metadata", "logging", "platformdirs"}
     )
