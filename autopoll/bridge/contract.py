@@ -313,7 +313,10 @@ class Bridge(Protocol):
         ...
 
     def inbox(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
-        """Take the unread messages of a session, marking them read, as a legacy reader does."""
+        """Take the unread messages of a session, marking them read, as a legacy reader does.
+
+        Fewer than `limit` when their text is 16 MiB or more; the rest stays unread.
+        """
         ...
 
     def messages(
@@ -327,7 +330,8 @@ class Bridge(Protocol):
         limit: int = 100,
     ) -> list[Message]:
         """Return messages without consuming them: the newest `limit`, oldest first; with `after`,
-        the first `limit` beyond that id. `kind` filters by type (query, response, …, text).
+        the first `limit` beyond that id. `kind` filters by type (query, response, …, text). Fewer
+        when their text is 16 MiB or more.
         """
         ...
 
@@ -449,8 +453,10 @@ class Bridge(Protocol):
         """Return the next questions finished beyond a number, at most `limit`, in order."""
         ...
 
-    def dead(self) -> list[DeadLetter]:
-        """Return the dead letters, oldest first."""
+    def dead(
+        self, *, message_id: int | None = None, text_bytes: int | None = None
+    ) -> list[DeadLetter]:
+        """Return the dead letters, oldest first, or only one; texts cut at so many bytes."""
         ...
 
     def retry_dead(self, message_id: int) -> int:

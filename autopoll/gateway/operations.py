@@ -18,7 +18,7 @@ from autopoll.status import ShardStatus, Status
 
 router = APIRouter(prefix="/v1", tags=["operation"])
 
-_SHOWN = 1000  # characters of each dead letter in the list
+_SHOWN = 1000  # bytes of each dead letter in the list
 
 Number = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of the question.")]
 
@@ -103,10 +103,8 @@ async def list_incidents(
 )
 async def dead_letters(visit: Visiting) -> Response:
     """Return the dead letters that are neither retried nor dropped."""
-    found = await visit.operate(lambda service: service.bridge.dead())
-    return send(
-        DeadLetters([msgspec.structs.replace(each, text=each.text[:_SHOWN]) for each in found])
-    )
+    found = await visit.operate(lambda service: service.bridge.dead(text_bytes=_SHOWN))
+    return send(DeadLetters(found))
 
 
 @router.get(
@@ -119,10 +117,10 @@ async def dead_letter(visit: Visiting, number: Number) -> Response:
     """Return one dead letter."""
 
     def find(service: Service) -> DeadLetter:
-        for each in service.bridge.dead():
-            if each.message_id == number:
-                return each
-        raise NotFound(f"there is no dead letter {number}", "List them: GET /v1/dead-letters")
+        found = service.bridge.dead(message_id=number)
+        if not found:
+            raise NotFound(f"there is no dead letter {number}", "List them: GET /v1/dead-letters")
+        return found[0]
 
     return send(await visit.operate(find))
 

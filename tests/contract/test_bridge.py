@@ -1169,6 +1169,33 @@ def test_a_batch_that_is_not_kept_costs_nothing(store: SqliteStore) -> None:
     assert bridge.spent("2027-01-15")["main"].answers == 1
 
 
+# --- lists of large messages
+
+
+def test_dead_letters_are_shown_in_short_and_one_by_one(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "first" * 10, "second" * 10, metadata=OWN)
+    first, second = take(bridge)
+    bridge.settle([failed(first, permanent=True), failed(second, permanent=True)])
+    assert [each.text for each in bridge.dead(text_bytes=7)] == ["firstfi", "seconds"]
+    [only] = bridge.dead(message_id=second.message_id)
+    assert (only.message_id, only.text) == (second.message_id, "second" * 10)
+    assert bridge.dead(message_id=10**9) == []
+
+
+def test_a_list_ends_where_it_would_take_too_much_memory(bridge: Bridge) -> None:
+    conversation = talk(bridge, shard=None)
+    large = "x" * (6 << 20)
+    ids = [ask(bridge, conversation, large)[0] for _ in range(5)]
+    newest = bridge.messages(conversation=conversation)
+    assert [each.id for each in newest] == ids[2:]
+    assert [each.id for each in bridge.messages(after=ids[0])] == ids[1:4]
+    taken = bridge.inbox(conversation, "b")
+    assert [each.id for each in taken] == ids[:3]
+    assert [each.id for each in bridge.inbox(conversation, "b")] == ids[3:]
+    assert bridge.inbox(conversation, "b") == []
+
+
 # --- keys
 
 

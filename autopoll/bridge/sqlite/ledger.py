@@ -101,14 +101,19 @@ class Ledger(Tables):
             for number, shard, state, span, attempts in rows
         ]
 
-    def dead(self) -> list[DeadLetter]:
-        """Return the dead letters, oldest first; neither dropped nor retried ones."""
+    def dead(
+        self, *, message_id: int | None = None, text_bytes: int | None = None
+    ) -> list[DeadLetter]:
+        """Return the dead letters, oldest first; neither dropped nor retried ones.
+
+        Only one of them where `message_id` names it; texts are cut at `text_bytes`.
+        """
         rows = self._rows(
             "SELECT d.message_id, d.conversation_id, d.shard, d.attempts, d.last_error,"
             " d.settled_at, substr(CAST(m.message AS BLOB),1,?) FROM deliveries d LEFT JOIN"
             " messages m ON m.id=d.message_id WHERE d.state='dead' AND d.dismissed_at IS NULL"
-            " ORDER BY d.message_id",
-            (self.limits.max_message,),
+            " AND (? IS NULL OR d.message_id=?) ORDER BY d.message_id",
+            (text_bytes or self.limits.max_message, message_id, message_id),
         )
         return [
             DeadLetter(

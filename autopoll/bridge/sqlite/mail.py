@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from autopoll.bridge.contract import Message, QueryState
@@ -10,6 +11,8 @@ from autopoll.bridge.sqlite.budget import Budget
 from autopoll.bridge.sqlite.tables import other_session, readable, storable
 from autopoll.errors import NotFound, UsageError
 from autopoll.redact import redact_message
+
+PAGE = 16 << 20  # bytes of text after which a list ends, however many were asked for
 
 # Foreign programs may have stored anything. As bytes it can be read; as text it need not be UTF-8,
 # which SQLite does not check and the driver refuses.
@@ -102,10 +105,15 @@ class Mail(Budget):
         self, where: str, values: Sequence[Any], limit: int, *, newest: bool = False
     ) -> list[Message]:
         order = "DESC" if newest else "ASC"
-        rows = self._rows(
-            f"SELECT {_COLUMNS} FROM messages m WHERE {where} ORDER BY m.id {order} LIMIT ?",
-            (*values, limit),
-        )
+        sql = f"SELECT {_COLUMNS} FROM messages m WHERE {where} ORDER BY m.id {order} LIMIT ?"
+        rows: list[tuple[Any, ...]] = []
+        size = 0
+        with self._explained(), closing(self._db.execute(sql, (*values, limit))) as found:
+            for row in found:  # one by one, because all at once need not fit into memory
+                rows.append(row)
+                size += len(row[4] or b"") + len(row[5] or b"")
+                if size >= PAGE:
+                    break
         return [_message(row) for row in (reversed(rows) if newest else rows)]
 
     def _checked(self, text: str) -> str:
