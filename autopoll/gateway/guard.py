@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from autopoll.config import GatewaySection
 from autopoll.gateway.problems import Refused, response
 
+ROOM = 64 << 20  # bytes of all bodies at a time: they are read before it is known whose they are
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Guard:
         self._settings = settings
         self._audit = audit
         self._hosts = _hosts(settings)
+        self._held = 0  # bytes of the bodies of all requests that are being served
         self._origins = frozenset(origin.lower() for origin in settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +42,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._settings.max_body, self._settings.client_timeout)
+        body = _Body(receive, self._settings, self._hold)
         watched = _Started(send)
         try:
             self._check(Headers(scope=scope))
@@ -52,6 +54,16 @@ class Guard:
         else:
             if body.refused:  # something below has caught it, and told it as a fault of its own
                 self._refuse(body.refused)
+        finally:
+            self._held -= body.size
+
+    def _hold(self, size: int) -> None:
+        """Count in a part of a body; raise Refused when all bodies together are too much."""
+        self._held += size
+        if self._held > max(ROOM, self._settings.max_body):
+            raise Refused(
+                "too-much-at-once", 503, "the gateway is reading too much at once; try again later"
+            )
 
     def _check(self, headers: Headers) -> None:
         """Raise Refused for a request that no client of ours would send."""
@@ -83,11 +95,14 @@ class Guard:
 class _Body:
     """A request's body as it comes in, counted and timed from the first look at it to its end."""
 
-    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+    def __init__(
+        self, receive: Receive, settings: GatewaySection, hold: Callable[[int], None]
+    ) -> None:
         self._receive = receive
-        self._limit = limit
-        self._seconds = seconds
-        self._size = 0
+        self._limit = settings.max_body
+        self._seconds = settings.client_timeout
+        self._hold = hold
+        self.size = 0
         self._deadline: float | None = None
         self._ended = False
         self.refused: Refused | None = None
@@ -105,8 +120,13 @@ class _Body:
         if message["type"] != "http.request":
             self._ended = True
             return message
-        self._size += len(message.get("body", b""))
-        if self._size > self._limit:
+        part = len(message.get("body", b""))
+        self.size += part
+        try:
+            self._hold(part)
+        except Refused as error:
+            raise self._refuse(error) from None
+        if self.size > self._limit:
             raise self._refuse(too_large(self._limit))
         self._ended = not message.get("more_body", False)
         return message
