@@ -162,7 +162,7 @@ class Service:
         """
         _check_question(question)
         partner = "b" if session == "a" else "a"
-        if (conversation, partner) not in self.bridge.routes():
+        if self.bridge.route(conversation, partner) is None:
             raise UsageError(
                 f"no shard answers session {partner} of {conversation}",
                 f"Have one answer it: autopoll serve {conversation} --session {partner}",
@@ -304,7 +304,7 @@ class Service:
 
         Raises UsageError for a session that a shard serves: its questions are not for us to take.
         """
-        shard = self.bridge.routes().get((conversation, session))
+        shard = self.bridge.route(conversation, session)
         if shard is not None:
             raise UsageError(
                 f"session {session} of {conversation} is answered by shard {shard}",

@@ -365,6 +365,10 @@ class Bridge(Protocol):
         """Return (conversation, session) -> shard."""
         ...
 
+    def route(self, conversation: str, session: str) -> str | None:
+        """Return the shard that answers a session, None when none does."""
+        ...
+
     def take_over(self, owner: str) -> int:
         """Make `owner` the one answerer and free what earlier owners still held; return how many.
 

@@ -174,7 +174,7 @@ def _place(service: Service, caller: Caller, asked: Question) -> tuple[str, str]
                 "Leave it out: the token tells it.",
             )
         partner = "b" if caller.session == "a" else "a"
-        shard = service.bridge.routes().get((caller.conversation, partner))
+        shard = service.bridge.route(caller.conversation, partner)
         if asked.shard not in (None, shard):
             raise UsageError(
                 f"shard {asked.shard!r} does not answer in this conversation",

@@ -247,6 +247,13 @@ def test_a_route_to_another_shard_takes_along_what_is_not_begun(bridge: Bridge) 
     assert bridge.routes() == {(conversation, "b"): "new"}
 
 
+def test_who_answers_a_session_is_found_by_itself(bridge: Bridge) -> None:
+    served, plain = talk(bridge, "other"), talk(bridge, shard=None)
+    assert bridge.route(served, "b") == bridge.routes()[served, "b"] == "other"
+    assert bridge.route(served, "a") is bridge.route(plain, "b") is None
+    assert bridge.route("nowhere", "b") is None
+
+
 @pytest.mark.parametrize("kind", ["response", "status", "heartbeat"])
 def test_what_wants_no_answer_stays_unread_for_its_reader(bridge: Bridge, kind: str) -> None:
     conversation = talk(bridge)

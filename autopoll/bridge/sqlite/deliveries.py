@@ -108,6 +108,15 @@ class Deliveries(Enrolment, Costs):
         rows = self._rows("SELECT conversation_id, session, shard FROM routes ORDER BY id")
         return {(conversation, session): shard for conversation, session, shard in rows}
 
+    def route(self, conversation: str, session: str) -> str | None:
+        """Return the shard that answers a session, None when none does."""
+        rows = self._rows(
+            "SELECT shard FROM routes WHERE conversation_id=? AND session=?",
+            (conversation, session),
+        )
+        shard: str | None = rows[0][0] if rows else None
+        return shard
+
     def take_over(self, owner: str) -> int:
         """Become the one answerer, free what earlier owners still held, and return how many.
 
