@@ -181,6 +181,7 @@ def test_agents_beside_each_other_each_get_their_own_answers(
     play(story)
 
 
+@pytest.mark.parametrize("one", ["stdio", "http"], indirect=True)
 def test_a_worker_killed_in_the_middle_of_a_question_costs_an_attempt_and_no_answer(
     place: Place, one: One
 ) -> None:
