@@ -16,6 +16,7 @@ from doors import Door
 from place import until
 from prometheus_client.parser import text_string_to_metric_families
 
+from autopoll import credentials
 from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import Limits
 
@@ -335,6 +336,18 @@ def test_a_message_into_a_served_conversation_is_answered(door, operator) -> Non
     with door.client(tokens["b"]) as shard:
         refused = shard.post(f"{where}/inbox")
         assert refused.status_code == 422
+
+
+def test_the_operator_speaks_where_the_home_does_and_nowhere_else(door, operator) -> None:
+    own = credentials.read(door.place.home).shards["echo"]
+    asked = ask(operator, "as the home", conversation=own, headers=WAIT)
+    assert asked.json()["answer"] == "as the home"
+    assert operator.post(f"/v1/conversations/{own}/messages", json={"text": "x"}).status_code == 201
+    foreign = conversation(operator)["conversation"]  # its tokens are kept by whoever made it
+    refused = operator.post(f"/v1/conversations/{foreign}/messages", json={"text": "x"})
+    assert refused.status_code == 404
+    assert "keeps no token" in refused.json()["detail"]
+    assert operator.get(f"/v1/conversations/{foreign}/messages").json() == {"messages": []}
 
 
 def test_who_sends_too_fast_is_told_when_to_go_on(door, operator) -> None:
