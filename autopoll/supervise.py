@@ -18,7 +18,7 @@ from autopoll import files
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.backends.environment import worker_environment
-from autopoll.config import STOP_WAIT_S, Config, context_paths
+from autopoll.config import STOP_WAIT_S, Config, DeliverySection, context_paths
 from autopoll.errors import (
     AlreadyRunning,
     AutopollError,
@@ -108,8 +108,12 @@ def up_in_foreground(home: Home, config: Config) -> None:
     )
 
 
-def down(home: Home, config: Config, report: Report) -> bool:
-    """Drain and stop everything, leaving no process and nothing in var/run; tell if it was up."""
+def down(home: Home, config: Config | None, report: Report) -> bool:
+    """Drain and stop everything, leaving no process and nothing in var/run; tell if it was up.
+
+    Without a config, because it cannot be read, orphans are given the usual time to drain.
+    """
+    delivery = config.delivery if config else DeliverySection()
     lock = home.locks / "supervisord.lock"
     holder = holder_of(lock)
     if holder:
@@ -130,7 +134,7 @@ def down(home: Home, config: Config, report: Report) -> bool:
     try:
         # In turn, because supervisord is gone a moment before all that had its lock open.
         with hold_in_turn(lock, f"supervisord of {home.root}", PATIENCE_S):
-            left = clear_leftovers(home, config.delivery.drain_timeout)
+            left = clear_leftovers(home, delivery.drain_timeout)
     except AlreadyRunning as error:
         raise Down(f"{home.root} was started again while it went down: {error.what}") from error
     return bool(holder or left)

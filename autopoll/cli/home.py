@@ -7,6 +7,7 @@ import click
 
 from autopoll.cli.front import Front, command
 from autopoll.cli.render import Progress, print_json
+from autopoll.errors import ConfigError
 
 
 @command(
@@ -71,11 +72,19 @@ def up(front: Front, foreground: bool) -> None:
 
 @command("down", fields='{"home","was_up"}', example="autopoll down")
 def down(front: Front) -> None:
-    """Finish what is in flight, then stop everything. Unanswered questions are kept."""
+    """Finish what is in flight, then stop everything. Unanswered questions are kept.
+
+    A mistake in autopoll.toml is no hindrance.
+    """
     from autopoll import supervise
 
+    try:
+        config = front.config
+    except ConfigError as error:
+        click.echo(f"autopoll: going down all the same: {error.what}", err=True)
+        config = None
     with Progress(front.json) as progress:
-        was_up = supervise.down(front.home, front.config, progress.say)
+        was_up = supervise.down(front.home, config, progress.say)
     if front.json:
         print_json({"home": str(front.home.root), "was_up": was_up})
     else:

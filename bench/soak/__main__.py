@@ -1,12 +1,14 @@
 """One million questions to one home, with every process restarted in the middle of them.
 
-    python bench/soak [--questions 1000000] [--seconds S] [--window 10000] [--out bench/results]
+    python bench/soak [--questions 1000000] [--seconds S] [--rate R] [--window 10000]
+                      [--out bench/results]
 
 Sampled as it goes. Promised: memory, descriptors, the write-ahead log and the 99th percentile of
 latency grow by less than 1 % per 100,000 questions, by least squares after a warm-up; no question
 is lost, answered wrong or answered twice; and after 100,000 questions each process holds what it
 held after 1,000. Writes soak.json and soak.svg; exit 1 when a promise does not hold. With --seconds
-it ends after that time, however many questions that were.
+it ends after that time, however many questions that were; with --rate it asks no faster than that
+many a second, in place of as fast as they are answered.
 """
 
 import argparse
@@ -71,6 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--questions", type=positive, default=1_000_000)
     parser.add_argument("--seconds", type=positive, help="end after so long")
+    parser.add_argument("--rate", type=positive, help="questions a second at most")
     parser.add_argument("--window", type=positive, help="questions of a sample; else a hundredth")
     parser.add_argument("--out", type=Path, default=Path("bench", "results"))
     given = parser.parse_args()
@@ -81,7 +84,7 @@ def main() -> int:
         del os.environ[name]  # what is set there is meant for another home
     try:
         with results_folder(given.out) as out, running_home() as home:
-            record = soak(home, given.questions, given.seconds, given.window)
+            record = soak(home, given.questions, given.seconds, given.rate, given.window)
             return tell(record, out)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -121,14 +124,16 @@ def running_home() -> Iterator[Home]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
 
-def soak(home: Home, questions: int, seconds: int | None, window: int | None) -> Record:
+def soak(
+    home: Home, questions: int, seconds: int | None, rate: int | None, window: int | None
+) -> Record:
     """Ask, restart and sample; what goes wrong ends it and is among the faults of the record."""
     record = Record(version=__version__, machine=this_machine(home.root), started=datetime.now(UTC))
     config = load(home)
     restarts = Restarts(home, lambda: {name: held.pid for name, held in look(home).items()})
     began = time.monotonic()
     with closing(connect(home, config)) as bridge:
-        asker = Asker(home, config, bridge)
+        asker = Asker(home, config, bridge, rate)
         try:
             for sample in windows(home, asker, restarts, questions, seconds, window, record.faults):
                 record.samples.append(sample)

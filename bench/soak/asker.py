@@ -14,9 +14,16 @@ PATIENCE_S = 180.0  # for a batch; a restart of everything takes some seconds
 
 
 class Asker:
-    """Somebody who always has a batch of questions out; counts what is asked and answered wrong."""
+    """Somebody who always has a batch of questions out; counts what is asked and answered wrong.
 
-    def __init__(self, home: Home, config: Config, bridge: Bridge) -> None:
+    With a `rate`, batches are begun so that there are no more than that many questions a second.
+    """
+
+    def __init__(
+        self, home: Home, config: Config, bridge: Bridge, rate: float | None = None
+    ) -> None:
+        self._pause = 1 / rate if rate else 0.0  # seconds that a question is worth
+        self._next = 0.0
         self.asked = 0
         self.wrong = 0
         self._home = home
@@ -25,6 +32,8 @@ class Asker:
     def batch(self, size: int) -> list[float]:
         """Ask a batch and return how long each answer took (ms); raise TimedOut for a lost one."""
         questions = [f"question {self.asked + number}" for number in range(size)]
+        time.sleep(max(0.0, self._next - time.monotonic()))
+        self._next = time.monotonic() + size * self._pause
         took: list[float] = []
         # A new one each time: when everything is restarted, bells in var/run go with the rest.
         with Waiter(self._home) as waiter:

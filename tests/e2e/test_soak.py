@@ -17,6 +17,7 @@ pytestmark = pytest.mark.long
 
 SOAK = Path(__file__).parents[2] / "bench" / "soak"
 SECONDS = int(os.environ.get("AUTOPOLL_TEST_SOAK_SECONDS", "120"))
+RATE = 200  # questions a second, because other tests run beside this one
 PROCESSES = {"supervisord", "poller", "worker", "watchdog"}
 
 
@@ -55,7 +56,7 @@ def start(temporary: Path, out: Path, *args: str) -> subprocess.Popen[str]:
 def test_a_home_stays_as_it_is_and_loses_nothing_while_every_process_is_restarted(
     temporary, tmp_path
 ) -> None:
-    soaking = start(temporary, tmp_path / "out", "--seconds", str(SECONDS))
+    soaking = start(temporary, tmp_path / "out", "--seconds", str(SECONDS), "--rate", str(RATE))
     out, err = soaking.communicate(timeout=SECONDS + 220)
     assert "Traceback" not in err, err
     found = json.loads((tmp_path / "out" / "soak.json").read_text())

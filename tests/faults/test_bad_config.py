@@ -266,3 +266,14 @@ def test_json_errors_hold_what_happened_and_what_to_do(resting) -> None:
         error = json.loads(refused.stderr)
         assert "bakcend" in error["error"] and "Allowed" in error["mend"]
         assert refused.stdout == ""
+
+
+def test_a_home_whose_settings_were_garbled_goes_down_all_the_same(new_place) -> None:
+    place = new_place()
+    place.run("up")
+    place.home.config.write_text("[shards.main\n")
+    done = place.run("down")
+    assert "going down all the same" in done.stderr
+    assert "is not valid TOML" in done.stderr
+    assert place.processes() == []
+    assert "as it was before" in place.run("down").stdout
