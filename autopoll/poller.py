@@ -300,7 +300,12 @@ class Poller:
         if flight.begun is None:
             flight.begun = self.loop.time()
             self.alarm.by(flight.due)
-        told, delivery = _read_progress(payload), flight.delivery
+        try:
+            told = _read_progress(payload)
+        except msgspec.MsgspecError as error:
+            log.warning("%s tells what cannot be read: %s", flight.worker, error)
+            told = Progress()  # a sign of life all the same
+        delivery = flight.delivery
         more = bool(told.piece) and self.partials.add(
             delivery.message_id, delivery.attempt, told.piece
         )
