@@ -16,7 +16,9 @@ from autopoll.errors import AutopollError, Exit, UsageError
 from autopoll.home import instance_name
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import State
-from autopoll.service import DOWN_AFTER, NET_S, Result, Service, Waiter, to_result
+from autopoll.result import Result, to_result
+from autopoll.service import DOWN_AFTER, NET_S, Service
+from autopoll.waiter import Waiter
 
 LOST_S = 5.0  # without any instance able to work; a restart takes less
 

@@ -5,13 +5,10 @@ so a front door may be interrupted at any moment, and `answer ID` takes up the w
 """
 
 import os
-import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Protocol, Self
 
 import msgspec
 
@@ -30,10 +27,11 @@ from autopoll.bridge.contract import (
 from autopoll.config import Config
 from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import Home, socket_path
-from autopoll.message import read_answer, write_query
+from autopoll.message import write_query
 from autopoll.piece import Follower, Pieces
-from autopoll.request import Usage, read_usage
-from fifo.bell import Bell, ring
+from autopoll.result import Result, to_result
+from autopoll.waiter import Ringable, Waiter
+from fifo.bell import ring
 from fifo.errors import FifoError
 
 NET_S = 1.0  # how often a waiter looks without having been rung
@@ -41,19 +39,6 @@ PIECES_S = 0.1  # how often who follows an answer looks for its pieces: only the
 DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes less
 TOKEN_FILE_LIMIT = 4096  # characters; a token has 64
 TOKEN_VARIABLE = "AUTOPOLL_TOKEN"  # noqa: S105 - the name of a variable
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A question's outcome so far; `answer` holds the reason when `status` is error."""
-
-    id: int
-    status: Literal["answered", "error", "pending"]
-    answer: str | None
-    sources: list[str]
-    shard: str | None
-    attempts: int
-    latency_ms: int | None
-    usage: Usage | None = None  # left out where nobody told it
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,42 +62,6 @@ def connect(home: Home, config: Config, *, create: bool = False, read_only: bool
         redact=config.access.redact,
     )
     return open_bridge(config.bridge.url, home.root, limits, create=create, read_only=read_only)
-
-
-class Ringable(Protocol):
-    """Whoever has a bell among the home's waiters."""
-
-    name: str
-
-
-class Waiter:
-    """The bell of one asker, there for as long as it waits."""
-
-    def __init__(self, home: Home) -> None:
-        self.name = f"w-{os.urandom(8).hex()}"
-        # `down` empties var/run, and a question may be asked all the same.
-        home.waiters.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._bell = Bell(home.waiters / f"{self.name}.fifo")
-
-    def wait(self, seconds: float) -> bool:
-        """Return when rung, or after the time; tell which."""
-        poll = select.poll()
-        poll.register(self._bell.fileno(), select.POLLIN)
-        rung = bool(poll.poll(max(0.0, seconds) * 1000))
-        if rung:
-            self._bell.read()
-        return rung
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bell.close()
 
 
 class Service:
@@ -368,36 +317,6 @@ def nudge(home: Home) -> bool:
         return ring(home.bell)
     except (FifoError, OSError):
         return False
-
-
-def to_result(state: QueryState) -> Result:
-    """Return the outcome that a query's state amounts to."""
-    latency = (
-        max(0, state.settled_at - state.enrolled_at)  # the clock may have been set back
-        if state.settled_at is not None and state.enrolled_at is not None
-        else None
-    )
-    if state.answer is None:
-        return Result(
-            id=state.message_id,
-            status="pending",
-            answer=None,
-            sources=[],
-            shard=state.shard,
-            attempts=state.attempts,
-            latency_ms=None,
-        )
-    answer = read_answer(state.answer.text, state.answer.metadata)
-    return Result(
-        id=state.message_id,
-        status="error" if answer.error else "answered",
-        answer=answer.text,
-        sources=answer.sources,
-        shard=state.shard,
-        attempts=state.attempts,
-        latency_ms=latency,
-        usage=read_usage(state.answer.metadata),
-    )
 
 
 def read_token(path: Path) -> str:

@@ -19,8 +19,9 @@ from autopoll.lock import holder_of
 from autopoll.process.heartbeat import Beat, State, is_alive, read_all
 from autopoll.process.supervisor import Program, Supervisor
 from autopoll.process.vitals import vitals
-from autopoll.service import Service, Waiter, connect
+from autopoll.service import Service, connect
 from autopoll.timing import utc_day, wall_ms
+from autopoll.waiter import Waiter
 
 PATIENCE_S = 1.0  # for supervisord's answer
 STALE_S = 5.0  # a main loop that has not beaten for longer is not well

@@ -25,8 +25,9 @@ from autopoll.home import Home, instance_name
 from autopoll.process.heartbeat import State
 from autopoll.redact import redact
 from autopoll.request import Refusal, Request
-from autopoll.service import Service, Waiter, connect
+from autopoll.service import Service, connect
 from autopoll.tree import Tree, under
+from autopoll.waiter import Waiter
 
 START_LIMIT_S = 60.0
 CANARY = "In one short sentence: what can you answer questions about?"

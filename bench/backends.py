@@ -35,7 +35,8 @@ from autopoll.backends.claude_code.program import bundled
 from autopoll.bridge.contract import Bridge
 from autopoll.process.vitals import all_vitals
 from autopoll.scratch import Scratch, scratch_home
-from autopoll.service import Service, Waiter, connect
+from autopoll.service import Service, connect
+from autopoll.waiter import Waiter
 
 T = TypeVar("T")
 

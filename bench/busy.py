@@ -17,7 +17,8 @@ import psutil
 
 from autopoll.process import heartbeat, incidents
 from autopoll.scratch import Scratch, scratch_home
-from autopoll.service import Service, Waiter, connect
+from autopoll.service import Service, connect
+from autopoll.waiter import Waiter
 
 FLOOD = 100
 CORES = os.cpu_count() or 1

@@ -30,7 +30,8 @@ from autopoll import operator_token
 from autopoll.process import heartbeat
 from autopoll.process.vitals import vitals
 from autopoll.scratch import Scratch, scratch_home
-from autopoll.service import Service, Waiter, connect
+from autopoll.service import Service, connect
+from autopoll.waiter import Waiter
 
 SHUT = Path(__file__).parents[1] / "tests" / "data" / "shut.py"
 CONFIG = """

@@ -14,7 +14,8 @@ from pathlib import Path
 from autopoll.bench.figures import Figure, Lap, Say, interleave
 from autopoll.bench.floor import Floor, floor
 from autopoll.scratch import Scratch, scratch_home
-from autopoll.service import Service, Waiter, connect
+from autopoll.service import Service, connect
+from autopoll.waiter import Waiter
 
 SECTION = "chain"
 ROUNDS = 5

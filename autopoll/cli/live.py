@@ -9,7 +9,7 @@ from autopoll.cli.render import shown
 if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
     from autopoll.piece import Piece
-    from autopoll.service import Result
+    from autopoll.result import Result
 
 
 class Live:

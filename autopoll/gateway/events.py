@@ -18,7 +18,7 @@ from autopoll.gateway.follower import News
 from autopoll.gateway.problems import RETRY_S, response
 from autopoll.gateway.waiting import Hub
 from autopoll.piece import Piece
-from autopoll.service import Result
+from autopoll.result import Result
 
 PING_S = 15.0  # proxies close what is silent for longer, and a client that is gone is noticed
 

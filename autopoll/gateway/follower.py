@@ -8,7 +8,7 @@ from autopoll.errors import AutopollError
 from autopoll.home import Home
 from autopoll.piece import Follower as PieceFollower
 from autopoll.piece import Piece
-from autopoll.service import Result, to_result
+from autopoll.result import Result, to_result
 
 News = QueryState | Piece | Result
 

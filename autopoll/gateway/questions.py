@@ -21,7 +21,8 @@ from autopoll.gateway.access import Caller, Visiting
 from autopoll.gateway.openapi import problems, record, send
 from autopoll.gateway.problems import response
 from autopoll.gateway.waiting import Draining, Hub
-from autopoll.service import Result, Service, to_result
+from autopoll.result import Result, to_result
+from autopoll.service import Service
 
 T = TypeVar("T")
 

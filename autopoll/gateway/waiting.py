@@ -20,15 +20,8 @@ from autopoll.doorbell import Doorbell
 from autopoll.errors import AutopollError, ConfigError, Down
 from autopoll.gateway.follower import Follower, News
 from autopoll.home import Home
-from autopoll.service import (
-    DOWN_AFTER,
-    NET_S,
-    PIECES_S,
-    Asked,
-    Result,
-    Service,
-    connect,
-)
+from autopoll.result import Result
+from autopoll.service import DOWN_AFTER, NET_S, PIECES_S, Asked, Service, connect
 
 T = TypeVar("T")
 

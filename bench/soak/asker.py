@@ -7,7 +7,8 @@ from autopoll.bridge.contract import Bridge
 from autopoll.config import Config
 from autopoll.errors import Down
 from autopoll.home import Home
-from autopoll.service import Service, Waiter
+from autopoll.service import Service
+from autopoll.waiter import Waiter
 
 BATCH = 100
 PATIENCE_S = 180.0  # for a batch; a restart of everything takes some seconds

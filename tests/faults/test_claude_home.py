@@ -16,7 +16,8 @@ from mock_api.server import MockApi, running
 from place import Place, answers_to, until
 
 from autopoll.config import load
-from autopoll.service import Service, Waiter
+from autopoll.service import Service
+from autopoll.waiter import Waiter
 
 pytestmark = [pytest.mark.claude, pytest.mark.long]
 

@@ -15,7 +15,8 @@ from autopoll.gateway.waiting import Draining, Hub
 from autopoll.home import Home
 from autopoll.message import Answer, read_envelope
 from autopoll.prepare import prepare
-from autopoll.service import Result, connect
+from autopoll.result import Result
+from autopoll.service import connect
 from fifo.bell import Bell, ring
 
 CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"

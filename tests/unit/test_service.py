@@ -15,7 +15,8 @@ from autopoll.errors import AccessDenied, Down, NotFound, RateLimited, TimedOut,
 from autopoll.home import Home
 from autopoll.message import Answer
 from autopoll.prepare import prepare
-from autopoll.service import Service, Waiter, connect, read_token
+from autopoll.service import Service, connect, read_token
+from autopoll.waiter import Waiter
 from fifo.bell import Bell, ring
 
 CONFIG = '[shards.main]\nbackend = "echo"\n[access]\nrate_per_second = 1\nrate_burst = 5\n'

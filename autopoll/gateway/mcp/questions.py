@@ -18,7 +18,8 @@ from autopoll.gateway.mcp.reply import Reply
 from autopoll.gateway.waiting import Draining
 from autopoll.piece import Piece
 from autopoll.progress import words
-from autopoll.service import Result, Service
+from autopoll.result import Result
+from autopoll.service import Service
 from autopoll.status import ShardStatus, status
 
 # Below the 60 s after which many clients give up a call, so that the caller rather reads that the

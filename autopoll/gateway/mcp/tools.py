@@ -11,7 +11,7 @@ from autopoll.errors import AutopollError, UsageError
 from autopoll.gateway.mcp import mailbox, questions
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
-from autopoll.service import Result
+from autopoll.result import Result
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):

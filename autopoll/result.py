@@ -1,0 +1,52 @@
+"""How a question stands, as every front door tells it."""
+
+from typing import Literal
+
+import msgspec
+
+from autopoll.bridge.contract import QueryState
+from autopoll.message import read_answer
+from autopoll.request import Usage, read_usage
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A question's outcome so far; `answer` holds the reason when `status` is error."""
+
+    id: int
+    status: Literal["answered", "error", "pending"]
+    answer: str | None
+    sources: list[str]
+    shard: str | None
+    attempts: int
+    latency_ms: int | None
+    usage: Usage | None = None  # left out where nobody told it
+
+
+def to_result(state: QueryState) -> Result:
+    """Return the outcome that a query's state amounts to."""
+    latency = (
+        max(0, state.settled_at - state.enrolled_at)  # the clock may have been set back
+        if state.settled_at is not None and state.enrolled_at is not None
+        else None
+    )
+    if state.answer is None:
+        return Result(
+            id=state.message_id,
+            status="pending",
+            answer=None,
+            sources=[],
+            shard=state.shard,
+            attempts=state.attempts,
+            latency_ms=None,
+        )
+    answer = read_answer(state.answer.text, state.answer.metadata)
+    return Result(
+        id=state.message_id,
+        status="error" if answer.error else "answered",
+        answer=answer.text,
+        sources=answer.sources,
+        shard=state.shard,
+        attempts=state.attempts,
+        latency_ms=latency,
+        usage=read_usage(state.answer.metadata),
+    )
