@@ -21,6 +21,7 @@ from autopoll.process.supervisor import Program, Supervisor
 POLLER = "poller"
 GATEWAY = "gateway"
 STEP_S = 0.05
+SETTLE_S = 5.0  # startsecs and more
 _LARGEST_ENVIRON = 4 * 1024 * 1024
 
 
@@ -92,10 +93,19 @@ class Tree:
 
     def renew(self, name: str, number: signal.Signals) -> None:
         """Have a process take up the settings, unless an operator stopped it."""
+        if number is signal.SIGTERM:
+            self._let_start(name)
         if beat := self.beat(name):
             signals.send(beat.pid, beat.started, number)
         elif is_given_up(self.supervisor.process(name)):
             self.supervisor.start(name)
+
+    def _let_start(self, name: str) -> None:
+        """Wait until supervisord counts a program as running: one that ends earlier has failed to
+        start for it, and after four such ends it gives the program up."""
+        end = time.monotonic() + SETTLE_S
+        while self.supervisor.process(name).state == "STARTING" and time.monotonic() < end:
+            time.sleep(STEP_S)
 
     def remove(self, names: list[str]) -> None:
         """Drain workers, all at once, and have supervisord forget them."""

@@ -37,8 +37,9 @@ def play(backend: ClaudeCode, scene: Scene) -> None:
         finally:
             await backend.stop()
 
+    before = psutil.Process().children(recursive=True)
     asyncio.run(whole())
-    assert not psutil.Process().children(recursive=True)
+    assert psutil.Process().children(recursive=True) == before
     assert not (backend._setting.root / "var" / "run" / "claude").exists()
 
 

@@ -1,4 +1,7 @@
-"""The context files as they are now: what has changed is read again, at most once a second."""
+"""The context files as they are now: what has changed is read again before the next question.
+
+Where the files are so many that looking at them takes long, they are looked at less often.
+"""
 
 import logging
 import time
@@ -9,7 +12,8 @@ from autopoll.backends.context import Context, Source, Stamp
 from autopoll.backends.contract import Broken, Permanent
 
 LARGEST = 128 * 1024 * 1024  # of text in all; `extract` indexes it in 30 s, half its time to start
-LOOK_AGAIN_S = 1.0  # between two looks at the files; a look costs a stat per file
+LOOK_AGAIN_S = 1.0  # between two looks at the files at most; a look costs a stat per file,
+SHARE = 0.05  # and this much of the time may go into looking
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +41,15 @@ class Library:
         self._sizes: dict[Path, int] = {}  # of what the reader holds
         self._size = 0  # of all of it
         self._looked = float("-inf")
+        self._cost = 0.0  # seconds that the last look took, without reading
 
     def look(self) -> None:
         """Bring the reader up to date with the files; raise Broken when they are too large."""
-        if time.monotonic() - self._looked < LOOK_AGAIN_S:
+        now = time.monotonic()
+        if now - self._looked < min(LOOK_AGAIN_S, self._cost / SHARE):
             return
         files = self.context.files()
+        self._cost = time.monotonic() - now
         for path in self._known.keys() - files.keys():
             self._drop(path)
             del self._known[path]

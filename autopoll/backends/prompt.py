@@ -121,7 +121,7 @@ class Prompt:
         self._measure = Measure(tokens=0, window=window, budget=self.budget, files=0, whole=True)
 
     async def look(self) -> None:
-        """Bring the prompt up to date with the files, at most once a second; raise Broken."""
+        """Bring the prompt up to date with the files; raise Broken."""
         await asyncio.to_thread(self._locked_look)
 
     async def ask(self, question: str, context_file: str | None = None) -> Turn:

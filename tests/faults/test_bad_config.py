@@ -78,7 +78,7 @@ def test_settings_that_cannot_work_are_refused_by_file_and_key(resting, content,
 
 
 @pytest.mark.parametrize(
-    "command", ["ask why?", "status", "init .", "down", "restart", "up --foreground", "poller"]
+    "command", ["ask why?", "status", "init .", "restart", "up --foreground", "poller"]
 )
 def test_every_command_that_needs_the_settings_refuses_them(resting, command) -> None:
     with spoilt(resting.home.config, ECHO.replace("backend", "bakcend")):

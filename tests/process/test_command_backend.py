@@ -41,6 +41,8 @@ def ask(question: str = "?", context_file: str | None = None) -> Request:
 def with_started(backend: Command, scene: Scene) -> None:
     """Run a scene with a started backend; afterwards no child is left, within five seconds."""
 
+    before = psutil.Process().children(recursive=True)
+
     async def main() -> None:
         await backend.start()
         try:
@@ -49,7 +51,7 @@ def with_started(backend: Command, scene: Scene) -> None:
             begun = time.monotonic()
             await backend.stop()
             assert time.monotonic() - begun < 5
-        assert not psutil.Process().children(recursive=True)
+        assert psutil.Process().children(recursive=True) == before
 
     asyncio.run(main())
 
@@ -292,12 +294,14 @@ def test_a_large_question_to_a_program_that_does_not_read_holds_up_nothing(tmp_p
 
 
 def test_a_program_that_never_says_that_it_is_ready_is_broken_at_its_limit(tmp_path: Path) -> None:
+    before = psutil.Process().children(recursive=True)
+
     async def main() -> None:
         backend = command(tmp_path, "never ready", ready=True, ready_timeout="200ms")
         with pytest.raises(Broken, match=r"did not say that it is ready within 0.2 s"):
             await backend.start()
         await backend.stop()
-        assert not psutil.Process().children(recursive=True)
+        assert psutil.Process().children(recursive=True) == before
 
     asyncio.run(main())
 
