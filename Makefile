@@ -9,9 +9,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 RUN = .venv/bin/python -m
+SPREAD = -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-check figures figures-backends busy doors faults soak up down status health docs build clean
+.PHONY: help setup demo test test-long check bench bench-check figures figures-backends busy doors faults soak up down status health docs build clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -22,8 +23,11 @@ setup: .venv/installed ## make .venv with everything the other targets need
 demo: setup ## watch it work: questions, kill -9, answers, nothing left
 	@.venv/bin/python demo
 
-test: setup ## run all tests
-	@$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder
+test: setup ## run the tests, but for those of test-long
+	@$(RUN) pytest $(SPREAD) -m "not long"
+
+test-long: setup ## run the tests that take long: soak, random faults, the real Claude Code CLI, …
+	@$(RUN) pytest $(SPREAD) -m long
 
 check: setup ## ruff, mypy, and the direction of imports
 	@$(RUN) ruff check .

@@ -13,7 +13,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, or the others would all wait for them in the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    items.sort(
+        key=lambda item: not (item.get_closest_marker("long") or item.get_closest_marker("early"))
+    )
 
 
 @pytest.fixture

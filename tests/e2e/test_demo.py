@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.early
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,8 +20,6 @@ from autopoll import credentials
 from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import Limits
 
-pytestmark = pytest.mark.long
-
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:

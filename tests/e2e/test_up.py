@@ -10,7 +10,7 @@ import psutil
 import pytest
 from place import ECHO, Place, until
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.early
 
 TREE = ["poller", "watchdog", "worker"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from place import ECHO, Place, until
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.early
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from autopoll.bridge.contract import Failed, Limits
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.timing import wall_ms
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.early
 
 CONFIG = """
 [shards.main]

@@ -2,8 +2,11 @@
 
 import re
 
+import pytest
 from moods import CONFIG, answered, asked, incidents, kept, set_mood, shard, states
 from place import until
+
+pytestmark = pytest.mark.early
 
 BUDGET = 'backend = "command"\ndaily_tokens = 1_000\n'
 WORDS = r"budget until \d{4}-\d\d-\d\dT00:00:00Z: 1,200 of 1,000 tokens used today"

@@ -10,7 +10,7 @@ import pytest
 from doors import Door
 from place import answers_to, until
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.early
 
 TREE = ["gateway", "poller", "watchdog", "worker", "worker-echo-1"]
 CLIENTS = 200

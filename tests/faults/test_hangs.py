@@ -15,6 +15,8 @@ from autopoll.process.heartbeat import Beat
 from autopoll.process.incidents import Incident
 from autopoll.process.vitals import all_vitals
 
+pytestmark = pytest.mark.early
+
 DEADLOCK = "wait_for_a_lock_that_nobody_releases"
 ASKED = {  # of each shard
     "main": f"once {DEADLOCK}",

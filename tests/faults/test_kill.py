@@ -7,6 +7,8 @@ import signal
 import pytest
 from place import Place, until
 
+pytestmark = pytest.mark.early
+
 SLOW = """
 [shards.main]
 backend = "echo"

@@ -9,7 +9,7 @@ import time
 import pytest
 from place import Place, answers_to, until
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.early
 
 QUESTIONS, CONVERSATIONS, INSTANCES = 1000, 20, 3
 STORM_S, PAUSE_S, CALM_S = 20.0, 0.5, 60.0

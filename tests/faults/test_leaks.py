@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from naughtiness import naughty_home
 from place import until
 
 from autopoll.process import incidents
+
+pytestmark = pytest.mark.long
 
 LEAKS = {
     "main": "leak_descriptors",

@@ -10,6 +10,8 @@ from mock_api import MockApi
 from moods import shard
 from place import Place, answers_to, until
 
+pytestmark = pytest.mark.early
+
 PATHS = {"anthropic": "", "openai": "/v1"}
 KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 KEY = "mock-key-of-no-known-form-0123456789"

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
 from place import Place, until
 
 from autopoll.process import incidents
 from autopoll.process.incidents import Incident
+
+pytestmark = pytest.mark.long
 
 CONFIG = """
 [shards.main]

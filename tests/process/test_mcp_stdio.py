@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from place import Place
 
+pytestmark = pytest.mark.long
+
 SLOW = '[shards.main]\nbackend = "echo"\noptions = { delay = "1s", concurrency = 8 }\n'
 # Prints in every way there is, from the moment on when the server is there to be disturbed.
 NOISE = """

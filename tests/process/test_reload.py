@@ -15,6 +15,8 @@ from autopoll.config import ShardSection, load
 from autopoll.home import socket_path
 from autopoll.process.supervisor import Supervisor
 
+pytestmark = pytest.mark.early
+
 GATED = Path(__file__).parents[1] / "data" / "gated.py"
 MAIN = '[shards.main]\nbackend = "echo"\n'
 SLOW = f"""

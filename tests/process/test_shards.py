@@ -13,6 +13,8 @@ import pytest
 from mock_api import MockApi
 from place import Place, until
 
+pytestmark = pytest.mark.early
+
 DATA = Path(__file__).parents[1] / "data"
 HOME = f"""\
 # Our agents.

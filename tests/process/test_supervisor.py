@@ -17,6 +17,8 @@ from ward import PATIENT, WATCHDOG, Ward, is_stopped, stop
 from autopoll.errors import NotFound, SupervisorError
 from autopoll.process.supervisor import Program, Supervisor
 
+pytestmark = pytest.mark.early
+
 CONF = f"""
 [unix_http_server]
 file = %(here)s/../var/run/s.sock

@@ -13,7 +13,7 @@ from ward import WATCHDOG, Ward, is_stopped, stop
 from autopoll.process.heartbeat import Beat, State
 from autopoll.process.vitals import boot_id, vitals
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.early
 
 BUSY = ("busy-sleeping", "busy-spinning", "busy-holding")
 SICK = {

@@ -10,6 +10,8 @@ from ward import Ward
 from autopoll.process.heartbeat import State
 from autopoll.process.vitals import all_vitals, vitals
 
+pytestmark = pytest.mark.long
+
 CONFIG = """
 [shards.main]
 backend = "echo"

@@ -17,7 +17,7 @@ from autopoll.bench.sections import here
 from autopoll.cli import main
 from autopoll.cli.bench import bench
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.early
 
 SLOW = GOOD.replace("1.25", "2.0")
 
