@@ -12,24 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autopoll.backends.contract import Permanent, Setting
+from autopoll.backends.keys import KeyFiles
+from autopoll.backends.stamp import Stamp
 from autopoll.errors import ConfigError
 from autopoll.home import Home
 
 MAX_BYTES = 16 * 1024 * 1024
-
-
-class Stamp(NamedTuple):
-    """What changes when a file is written, replaced, or made readable."""
-
-    mtime_ns: int
-    ctime_ns: int
-    size: int
-    inode: int
-
-    @classmethod
-    def of(cls, facts: os.stat_result) -> "Stamp":
-        """Return the stamp of a file that was stat'ed."""
-        return cls(facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino)
 
 
 class Source(NamedTuple):
@@ -44,7 +32,8 @@ class Context:
     """The readable files of one shard.
 
     Hidden files and folders below a root are no context: they hold keys and caches more often than
-    knowledge. Neither are the home's own files, for var/ holds its tokens and everybody's messages.
+    knowledge. Neither are the home's own files, for var/ holds its tokens and everybody's messages,
+    nor the files that its settings name as keys, whichever shard's.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -52,6 +41,7 @@ class Context:
         self._home = home.root
         own = (home.var, home.config, home.supervisord_conf, home.shards_d)
         self._own = frozenset(path.resolve() for path in own)
+        self._key_files = KeyFiles(home)
         self._roots = [root.resolve() for root in setting.context]
         for root in self._roots:
             if self._is_own(root):
@@ -77,8 +67,9 @@ class Context:
         is no context.
         """
         found: dict[Path, Stamp] = {}
+        private = self._own | self._key_files.paths()
         for root in self._roots:
-            found.update(_walk(root, self._own))
+            found.update(_walk(root, private))
         return dict(sorted(found.items()))
 
     def read(self, name: str) -> Source:
@@ -131,7 +122,8 @@ class Context:
         yield os.path.join(self._home, name)  # noqa: PTH118
 
     def _is_own(self, path: Path) -> bool:
-        return not self._own.isdisjoint((path, *path.parents))
+        private = self._own | self._key_files.paths()
+        return not private.isdisjoint((path, *path.parents))
 
     def _covers(self, path: Path) -> bool:
         if self._is_own(path):

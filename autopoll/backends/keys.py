@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autopoll.backends.contract import Setting
+from autopoll.backends.stamp import Stamp
+from autopoll.config import load
 from autopoll.errors import ConfigError
+from autopoll.home import Home
 from autopoll.redact import redact
 
 _LARGEST = 65_536  # bytes; a file of several lines is refused anyway
@@ -41,6 +44,36 @@ class Login(NamedTuple):
 
     key: Key
     base_url: str | None
+
+
+class KeyFiles:
+    """The files that the settings name as keys, whichever shard's, as the settings are now.
+
+    Looked up and not handed in: a key that is named for one shard must not be shown by another that
+    was started before, and is not to be started anew for it.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._stamp: Stamp | None = None
+        self._paths: frozenset[Path] = frozenset()
+
+    def paths(self) -> frozenset[Path]:
+        """Return them, resolved; those of before while the settings cannot be read."""
+        try:
+            stamp = Stamp.of(self._home.config.stat())
+            if stamp != self._stamp:
+                options = [section.options for section in load(self._home).shards.values()]
+                names = [table["key_file"] for table in options if "key_file" in table]
+                self._paths = frozenset(
+                    (self._home.root / Path(name).expanduser()).resolve()
+                    for name in names
+                    if isinstance(name, str)
+                )
+                self._stamp = stamp
+        except (OSError, ConfigError):
+            return self._paths
+        return self._paths
 
 
 NO_KEY = Key("none", "nowhere")  # for services of one's own; the libraries insist on some word

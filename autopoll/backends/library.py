@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from autopoll.backends.context import Context, Source, Stamp
+from autopoll.backends.context import Context, Source
 from autopoll.backends.contract import Broken, Permanent
+from autopoll.backends.stamp import Stamp
 
 LARGEST = 128 * 1024 * 1024  # of text in all; `extract` indexes it in 30 s, half its time to start
 LOOK_AGAIN_S = 1.0  # between two looks at the files at most; a look costs a stat per file,

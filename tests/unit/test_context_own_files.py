@@ -35,6 +35,26 @@ def test_an_own_file_cannot_be_asked_for_by_name(home: Path, name: str) -> None:
         context(home, home).read(name)
 
 
+def test_a_key_file_of_any_shard_is_no_context_from_the_moment_it_is_named(home: Path) -> None:
+    (home / "k.key").write_text("the key")
+    seen = context(home, home)
+    assert home / "k.key" in seen.files()
+    (home / "autopoll.toml").write_text(
+        "[shards.main]\nbackend = 'echo'\n[shards.other]\nbackend = 'anthropic'\n"
+        "options = {key_file = 'k.key'}\n"
+    )
+    assert home / "k.key" not in seen.files()
+    with pytest.raises(Permanent, match="not among"):
+        seen.read("k.key")
+    (home / "autopoll.toml").write_text("[shards")  # somebody is writing it
+    assert home / "k.key" not in seen.files()
+    with pytest.raises(ConfigError, match="home's own"):
+        (home / "autopoll.toml").write_text(
+            "[shards.main]\nbackend = 'echo'\noptions = {key_file = './k.key'}\n"
+        )
+        context(home, home / "k.key")
+
+
 def test_a_private_folder_that_is_a_symlink_is_still_private(home: Path) -> None:
     (home / "var").rename(home / "elsewhere")
     (home / "var").symlink_to(home / "elsewhere")

@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-from autopoll.backends.context import Context, Stamp
+from autopoll.backends.context import Context
 from autopoll.backends.contract import Broken, Permanent
+from autopoll.backends.stamp import Stamp
 from autopoll.home import Home
 
 
