@@ -58,7 +58,7 @@ doors: setup ## measure what REST and MCP add to asking, and what the gateway ho
 faults: setup ## strike a home at random for ten minutes; SEED=… repeats, OUT=… draws a plot
 	@.venv/bin/python bench/campaign $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)")
 
-soak: setup ## ask a million questions and see that nothing grows; half an hour; QUESTIONS=…
+soak: setup ## ask a million questions and see that nothing grows; from ten minutes on; QUESTIONS=…
 	@.venv/bin/python bench/soak $(if $(QUESTIONS),--questions $(QUESTIONS))
 
 up: setup ## start this checkout as a home
