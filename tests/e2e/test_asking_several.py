@@ -10,10 +10,11 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from place import Place
+from place import Place, until
 
 from autopoll.home import socket_path
 from autopoll.process.supervisor import Supervisor
@@ -160,8 +161,15 @@ def test_a_shard_whose_token_was_revoked_says_so_beside_the_others(place: Place)
 
 
 def test_an_interrupt_says_how_to_fetch_every_answer(place: Place) -> None:
-    asking = place.start_ask("still?", "--shard", "main,late")
-    place.busy("worker-late-1")
+    with closing(place.bridge()) as bridge:
+        before = max(message.id for message in bridge.messages())
+        asking = place.start_ask("still?", "--shard", "main,late")
+
+        def stored() -> bool:  # and not: busy, which it may be with the question of another test
+            later = bridge.messages(after=before)
+            return sum(json.loads(each.text).get("question") == "still?" for each in later) == 2
+
+        until(stored, what="both questions to be stored")
     asking.send_signal(signal.SIGINT)
     _, err = asking.communicate(timeout=10)
     assert asking.returncode == 130

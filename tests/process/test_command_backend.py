@@ -38,6 +38,12 @@ def ask(question: str = "?", context_file: str | None = None) -> Request:
     )  # fmt: skip
 
 
+def program(backend: Command) -> psutil.Process:
+    """Return the program that it keeps, and no other child that this process may have."""
+    assert backend._child is not None
+    return psutil.Process(backend._child.pid)
+
+
 def with_started(backend: Command, scene: Scene) -> None:
     """Run a scene with a started backend; afterwards no child is left, within five seconds."""
 
@@ -143,7 +149,7 @@ def test_a_long_answer_still_in_the_pipe_at_its_end_counts_too(tmp_path: Path) -
     async def scene(backend: Command) -> None:
         asked = asyncio.create_task(backend.answer(ask(), Listener()))
         await asyncio.sleep(0)
-        child = psutil.Process().children()[0]
+        child = program(backend)
         deadline = time.monotonic() + 5
         while child.status() != psutil.STATUS_ZOMBIE:  # the loop stands still meanwhile
             assert time.monotonic() < deadline
@@ -189,7 +195,7 @@ def test_a_breach_of_the_protocol_is_named_and_ends_the_program(
 def test_a_program_that_closes_its_input_is_found_out_at_the_next_question(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
         first = asyncio.create_task(backend.answer(ask(), Listener()))
-        child = psutil.Process().children()[0]
+        child = program(backend)
         deadline = time.monotonic() + 5
         while os.path.exists(f"/proc/{child.pid}/fd/0") and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
@@ -328,7 +334,7 @@ def test_a_program_that_ignores_end_of_input_and_term_is_killed_within_five_seco
 
 def test_a_stop_that_is_cut_short_kills_at_once(tmp_path: Path) -> None:
     async def scene(backend: Command) -> None:
-        child = psutil.Process().children()[0]
+        child = program(backend)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(backend.stop(), 0.05)
         deadline = time.monotonic() + 5
