@@ -80,6 +80,7 @@ def test_ci_calls_the_test_command_of_the_readme_and_the_checks() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     commands = script.read_text().splitlines()
-    assert "make test" in commands
+    assert "make test || alone" in commands  # and not less often than once more, alone
+    assert "make test-long || alone" in commands
     assert "make check" in commands
     assert re.search(r"^make test\b", (ROOT / "README.md").read_text(), re.M)
