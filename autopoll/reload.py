@@ -16,14 +16,21 @@ import msgspec
 
 from autopoll import fingerprint
 from autopoll.config import Config, load
-from autopoll.errors import ConfigError, DoesNotStart, Down, TimedOut
+from autopoll.errors import ConfigError, Down, TimedOut
 from autopoll.home import Home
 from autopoll.lock import hold_in_turn
 from autopoll.prepare import prepare
 from autopoll.process.heartbeat import Beat
 from autopoll.service import connect
 from autopoll.status import last_error
-from autopoll.supervise import START_LIMIT_S, check, is_held, is_up, write_shards
+from autopoll.supervise import (
+    START_LIMIT_S,
+    check,
+    does_not_start,
+    is_held,
+    is_up,
+    write_shards,
+)
 from autopoll.tree import (
     GATEWAY,
     POLLER,
@@ -159,17 +166,13 @@ def _is_there(tree: Tree, name: str, settings: str) -> bool:
     if beat is None:
         program = tree.supervisor.process(name)
         if is_given_up(program):
-            raise _does_not_start(name, last_error(tree.home, name))
+            raise does_not_start(name, last_error(tree.home, name))
         return program.state == "STOPPED"  # by an operator, who will start it again
     if beat.settings != settings:
         return False
     if is_held(tree.home, beat):
-        raise _does_not_start(name, beat.note)
+        raise does_not_start(name, beat.note)
     return is_up(tree.home, beat)
-
-
-def _does_not_start(name: str, said: str) -> DoesNotStart:
-    return DoesNotStart(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
 
 
 def _has_watchdog_seen(tree: Tree) -> bool:

@@ -160,7 +160,7 @@ def restart(home: Home, config: Config, name: str | None, report: Report) -> Non
         if beat is None or (before and beat.pid == before.pid):
             return False
         if is_held(home, beat):
-            raise _does_not_start(name, beat.note)
+            raise does_not_start(name, beat.note)
         return is_up(home, beat)
 
     if not _until(ready, START_LIMIT_S):
@@ -280,7 +280,7 @@ def given_up(home: Home) -> Down | None:
     that holds back from trying."""
     for beat in heartbeat.read_all(home.beats):
         if is_held(home, beat):
-            return _does_not_start(beat.name, beat.note)
+            return does_not_start(beat.name, beat.note)
     try:
         programs = Supervisor(socket_path(home)).processes()
     except SupervisorError:
@@ -288,7 +288,7 @@ def given_up(home: Home) -> Down | None:
     for program in programs:
         refused = program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
         if program.state == "FATAL" or refused:
-            return _does_not_start(program.name, last_error(home, program.name))
+            return does_not_start(program.name, last_error(home, program.name))
     return None
 
 
@@ -304,7 +304,8 @@ def is_up(home: Home, beat: Beat) -> bool:
     return beat.state in READY
 
 
-def _does_not_start(name: str, said: str) -> DoesNotStart:
+def does_not_start(name: str, said: str) -> DoesNotStart:
+    """Return the error that names a program and the reason it gave."""
     return DoesNotStart(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
 
 
