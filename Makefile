@@ -36,30 +36,30 @@ check: setup ## ruff, mypy, and the direction of imports
 	@.venv/bin/lint-imports
 
 bench: setup ## measure what a question costs beside the floor, and record it in bench/results
-	@$(RUN) autopoll bench --out bench/results
-	@.venv/bin/python bench/trace --out bench/results/way.svg --page docs/performance.md
-	@.venv/bin/python docs/generate.py
+	@$(RUN) bench.cost --out bench/results
+	@$(RUN) bench.trace --out bench/results/way.svg --page docs/performance.md
+	@$(RUN) bench.ipc.page
 
 bench-check: setup ## measure, and fail where a ratio is over 25 % worse than the recorded one
-	@$(RUN) autopoll bench --out build/bench --compare bench/results/figures.json
+	@$(RUN) bench.cost --out build/bench --compare bench/results/figures.json
 
 figures: setup ## time each fault until it is noticed and answered, 20 times; TIMES=…
-	@.venv/bin/python bench/figures.py $(if $(TIMES),--times $(TIMES))
+	@$(RUN) bench.figures $(if $(TIMES),--times $(TIMES))
 
 figures-backends: setup ## time a question by each way to a model, against a mock; TIMES=…
-	@.venv/bin/python bench/backends.py $(if $(TIMES),--times $(TIMES))
+	@$(RUN) bench.backends $(if $(TIMES),--times $(TIMES))
 
 busy: setup ## keep every core busy for half an hour and count false kills; MINUTES=…
-	@.venv/bin/python bench/busy.py $(if $(MINUTES),--minutes $(MINUTES))
+	@$(RUN) bench.busy $(if $(MINUTES),--minutes $(MINUTES))
 
 doors: setup ## measure what REST and MCP add to asking, and what the gateway holds; a minute
-	@.venv/bin/python bench/doors.py
+	@$(RUN) bench.doors
 
 faults: setup ## strike a home at random for ten minutes; SEED=… repeats, OUT=… draws a plot
-	@.venv/bin/python bench/campaign $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)")
+	@$(RUN) bench.campaign $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)")
 
 soak: setup ## ask a million questions and see that nothing grows; from ten minutes on; QUESTIONS=…
-	@.venv/bin/python bench/soak $(if $(QUESTIONS),--questions $(QUESTIONS))
+	@$(RUN) bench.soak $(if $(QUESTIONS),--questions $(QUESTIONS))
 
 up: setup ## start this checkout as a home
 	@$(RUN) autopoll up
@@ -75,6 +75,7 @@ health: setup ## ask a canary question through the whole chain
 
 docs: setup ## write docs/cli.md and the tables of docs/ipc.md
 	@.venv/bin/python docs/generate.py
+	@$(RUN) bench.ipc.page
 
 build: setup ## make the sdist and the wheel in dist/
 	@$(RUN) build --no-isolation

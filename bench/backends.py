@@ -1,6 +1,6 @@
 """What a question costs by each way to a model, in one run against a mock of the APIs on loopback.
 
-    python bench/backends.py [--times 20] [--out FILE.json]
+    python -m bench.backends [--times 20] [--out FILE.json]
 
 (a) `claude -p` spawned for each question, as a polling script does when it has seen one; what it
 waits for its next poll is not counted. (b) to (d) go through the whole of autopoll, from `ask` to

@@ -1,6 +1,6 @@
 """A home under full load for as long as wanted: whoever is killed then is killed by mistake.
 
-    python bench/busy.py [--minutes 30]
+    python -m bench.busy [--minutes 30]
 
 As many instances as there are cores compute without a pause, in their main loop, for longer than
 one that stands still is tolerated; another shard is flooded meanwhile. Every incident and every

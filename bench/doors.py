@@ -1,6 +1,6 @@
 """What a question costs through each door, over asking inside one process; and a gateway's memory.
 
-    python bench/doors.py [--questions 500] [--waiting 200]
+    python -m bench.doors [--questions 500] [--waiting 200]
 
 A scratch home answers with `echo`. The doors take turns, so that a machine that slows down slows
 all of them; each asks over one connection that stays open, MCP by the official client. What a door

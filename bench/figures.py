@@ -1,6 +1,6 @@
 """How long each fault of the self-test takes to be noticed, and a question to be answered.
 
-    python bench/figures.py [--times 20]
+    python -m bench.figures [--times 20]
 
 Each time is a run of its own in a new home, because who was continued or replaced a moment ago is
 treated differently. Prints median and worst in milliseconds; exit 1 when a question was lost or

@@ -1,6 +1,6 @@
 """How many instructions an exchange costs, layer by layer: the same on a busy machine.
 
-    python bench/steps.py [--count 100] [--size 200] [--page docs/ipc.md]
+    python -m bench.steps [--count 100] [--size 200] [--page docs/ipc.md]
 
 Each layer runs as one process, with both ends on one loop, under callgrind: once with many
 exchanges and once with twice as many, so that the difference is what they cost and nothing else.
@@ -71,7 +71,17 @@ def instructions(layer: str, size: int, count: int) -> float:
 
 def _counted(layer: str, size: int, count: int) -> int:
     done = subprocess.run(
-        [*COUNTING, __file__, "--layer", layer, "--size", str(size), "--count", str(count)],
+        [
+            *COUNTING,
+            "-m",
+            "bench.steps",
+            "--layer",
+            layer,
+            "--size",
+            str(size),
+            "--count",
+            str(count),
+        ],
         env={**os.environ, "PYTHONHASHSEED": "0"},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

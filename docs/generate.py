@@ -1,7 +1,6 @@
 """Writes what is not typed by hand: `python docs/generate.py`.
 
-docs/cli.md comes from the commands' own help, the tables of docs/ipc.md from the figures in
-bench/results.
+docs/cli.md comes from the commands' own help.
 """
 
 from collections.abc import Iterator
@@ -9,12 +8,9 @@ from pathlib import Path
 
 import click
 
-from autopoll.bench import report
-from autopoll.bench.ipc import page
 from autopoll.cli import COMMANDS, commands
 
 HERE = Path(__file__).parent
-FIGURES = HERE.parent / "bench" / "results" / report.NAME
 HEAD = """\
 # Command line
 
@@ -72,4 +68,3 @@ def text() -> str:
 
 if __name__ == "__main__":
     (HERE / "cli.md").write_text(text(), encoding="utf-8")
-    page.fill(HERE / "ipc.md", report.read(FIGURES).figures)

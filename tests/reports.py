@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autopoll.bench.figures import Figure
-from autopoll.bench.machine import Machine
-from autopoll.bench.report import Report
+from bench.cost.figures import Figure
+from bench.cost.machine import Machine
+from bench.cost.report import Report
 
 MACHINE = Machine("a processor", 2, 24, "6.1", "ext4", "CPython 3.11.2", "3.51.3")
 SECTION = """
-from autopoll.bench.figures import Figure
+from bench.cost.figures import Figure
 
 def measure(scale, folder, say):
     (folder / "data.db").write_text("x")

@@ -44,7 +44,6 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),
         "dead": ("dead:dead", "Show, retry and drop dead letters."),
         "faults": ("faults:faults", "Break a scratch home and show that nothing is lost."),
-        "bench": ("bench:bench", "Measure what a question costs beyond the model."),
         "logs": ("logs:logs", "Show the logs, and follow them."),
     },
     "Processes, started by supervisord": {
@@ -117,13 +116,18 @@ def commands(ctx: click.Context) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; nothing but a bug in this function raises."""
+    """Run the command line and return its exit code."""
     args = sys.argv[1:] if arguments is None else arguments
+    return run(commands, args or ["--help"])
+
+
+def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
+    """Run a command and return its exit code; nothing but a bug in this function raises."""
     if sys.stdout is not None and isinstance(sys.stdout, type(sys.__stdout__)):
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         _check_encoding(args)
-        code = commands.main(args or ["--help"], prog_name="autopoll", standalone_mode=False)
+        code = command.main(args, prog_name=name, standalone_mode=False)
         if sys.stdout is not None:  # it is when we were started with it closed
             sys.stdout.flush()
     except click.Abort:

@@ -1,6 +1,6 @@
 """The fault campaign: everything that can be struck is struck at random while five askers ask on.
 
-    python bench/campaign [--seconds 600] [--seed N] [--out recovery.svg]
+    python -m bench.campaign [--seconds 600] [--seed N] [--out recovery.svg]
 
 Promised: as many answers as questions, none twice, in the order of their conversation, no process
 and no descriptor left over, and everything at work again within a minute of the storm's end without
@@ -25,9 +25,6 @@ from datetime import datetime
 from pathlib import Path
 
 import psutil
-from recovery import Question, recoveries, svg_plot, table, text_plot
-from storm import CONTROL, NoRoom, SmallDisk, Storm
-from verification import ASKER, text_of, verify
 
 from autopoll import supervise
 from autopoll.bridge.contract import Bridge, Message
@@ -35,6 +32,9 @@ from autopoll.process import heartbeat
 from autopoll.scratch import Scratch, scratch_home
 from autopoll.service import connect
 from autopoll.status import status
+from bench.campaign.recovery import Question, recoveries, svg_plot, table, text_plot
+from bench.campaign.storm import CONTROL, NoRoom, SmallDisk, Storm
+from bench.campaign.verification import ASKER, text_of, verify
 
 HERE = Path(__file__).parent
 CONFIG = """
@@ -78,7 +78,10 @@ def main() -> int:
     given = parser.parse_args()
     if not given.inside and may_mount():
         # In a name space of its own the mount ends with us, however we end.
-        os.execvp(UNSHARED[0], [*UNSHARED, sys.executable, *sys.argv, "--inside"])
+        os.execvp(
+            UNSHARED[0],
+            [*UNSHARED, sys.executable, "-m", "bench.campaign", *sys.argv[1:], "--inside"],
+        )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     seed = random.randrange(2**32) if given.seed is None else given.seed
     with tempfile.TemporaryDirectory(prefix="autopoll-campaign-") as name:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from storm import Fault
+from bench.campaign.storm import Fault
 
 # Milliseconds; each class is twice as wide as the one before.
 CLASSES = (0, 32, 63, 125, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000)

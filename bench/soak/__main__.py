@@ -1,6 +1,6 @@
 """One million questions to one home, with every process restarted in the middle of them.
 
-    python bench/soak [--questions 1000000] [--seconds S] [--rate R] [--window 10000]
+    python -m bench.soak [--questions 1000000] [--seconds S] [--rate R] [--window 10000]
                       [--out bench/results]
 
 Sampled as it goes. Promised: memory, descriptors, the write-ahead log and the 99th percentile of
@@ -25,23 +25,23 @@ from pathlib import Path
 
 import apsw
 import msgspec
-import promise
-from asker import BATCH, Asker
-from flatness import judge_all, table
-from restarts import PLAN, Done, Restarts
-from sample import Held, Sample, look, size_of
 
 from autopoll import __version__, supervise
-from autopoll.bench import plot
-from autopoll.bench.disk import scratch_folder
-from autopoll.bench.machine import Machine, this_machine
-from autopoll.bench.results import folder as results_folder
-from autopoll.bench.results import put
 from autopoll.config import load
 from autopoll.errors import AutopollError, Down
 from autopoll.home import Home
 from autopoll.prepare import found
 from autopoll.service import connect
+from bench.cost import plot
+from bench.cost.disk import scratch_folder
+from bench.cost.machine import Machine, this_machine
+from bench.cost.results import folder as results_folder
+from bench.cost.results import put
+from bench.soak import promise
+from bench.soak.asker import BATCH, Asker
+from bench.soak.flatness import judge_all, table
+from bench.soak.restarts import PLAN, Done, Restarts
+from bench.soak.sample import Held, Sample, look, size_of
 
 CONFIG = """
 [shards.main]
@@ -238,7 +238,7 @@ def tell(record: Record, out: Path) -> int:
     if not plot.is_possible():
         print(plot.LEFT_OUT)
     elif record.samples:
-        from chart import chart
+        from bench.soak.chart import chart
 
         put(out / "soak.svg", chart(record.samples))
     for fault in record.faults:

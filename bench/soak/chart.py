@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
-from sample import Sample
 
-from autopoll.bench.plot import drawing, svg
+from bench.cost.plot import drawing, svg
+from bench.soak.sample import Sample
 
 LATENCY = "batch of 100, ms"
 Curves = Mapping[str, Sequence[tuple[float, float]]]

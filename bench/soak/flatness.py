@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import msgspec
-from sample import Sample
+
+from bench.soak.sample import Sample
 
 PER = 100_000  # questions
 LIMIT = 0.01  # of the mean, for each PER questions

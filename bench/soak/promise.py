@@ -7,7 +7,7 @@ for a while, as the least of several readings: what the allocator is about to ha
 import time
 from collections.abc import Callable
 
-from sample import Held
+from bench.soak.sample import Held
 
 FIRST, LAST = 1_000, 100_000  # questions
 ALLOWED = 0.03

@@ -1,6 +1,6 @@
 """Where the time of a question goes, from `ask` to the answer, as one bar.
 
-    python bench/trace [--count 2000] [--out bar.svg] [--page page.md]
+    python -m bench.trace [--count 2000] [--out bar.svg] [--page page.md]
 
 Asks one question after the other of a home whose processes note when it passes (see
 sitecustomize.py), and prints the median length of each stretch of the way in microseconds. The
@@ -17,9 +17,9 @@ from bisect import bisect
 from pathlib import Path
 from typing import Any
 
-from autopoll.bench import chain, plot
-from autopoll.bench.disk import scratch_folder
-from autopoll.bench.floor import floor
+from bench.cost import chain, plot
+from bench.cost.disk import scratch_folder
+from bench.cost.floor import floor
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- way:begin -->", "<!-- way:end -->"

@@ -10,9 +10,9 @@ import psutil
 import pytest
 from place import until
 
-from autopoll.bench.ipc import CHANNELS
-from autopoll.bench.ipc.contract import Channel, Wrong
-from autopoll.bench.ipc.window import AHEAD, ROOM, Window
+from bench.ipc import CHANNELS
+from bench.ipc.contract import Channel, Wrong
+from bench.ipc.window import AHEAD, ROOM, Window
 
 STILL_S = 0.2
 TURNING = {"fifo", "pipes, asyncio", "tcp, our frames"}

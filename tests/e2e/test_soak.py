@@ -15,7 +15,7 @@ from place import until
 
 pytestmark = pytest.mark.long
 
-SOAK = Path(__file__).parents[2] / "bench" / "soak"
+ROOT = Path(__file__).parents[2]
 SECONDS = int(os.environ.get("AUTOPOLL_TEST_SOAK_SECONDS", "120"))
 RATE = 200  # questions a second, because other tests run beside this one
 PROCESSES = {"supervisord", "poller", "worker", "watchdog"}
@@ -43,7 +43,8 @@ def is_in(process: psutil.Process, folder: Path) -> bool:
 
 def start(temporary: Path, out: Path, *args: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, SOAK, "--out", out, "--window", "300", *args],
+        [sys.executable, "-m", "bench.soak", "--out", out, "--window", "300", *args],
+        cwd=ROOT,
         env={**os.environ, "TMPDIR": str(temporary), "AUTOPOLL_SHARDS__MAIN__BACKEND": "not ours"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.long
 
-CAMPAIGN = Path(__file__).parents[2] / "bench" / "campaign"
+ROOT = Path(__file__).parents[2]
 SECONDS = 60
 
 
@@ -19,7 +19,18 @@ def test_a_minute_of_random_faults_loses_doubles_and_disorders_nothing(tmp_path)
     seed = os.environ.get("AUTOPOLL_TEST_SEED") or str(random.randrange(2**32))
     plot = tmp_path / "recovery.svg"
     done = subprocess.run(
-        [sys.executable, CAMPAIGN, "--seconds", str(SECONDS), "--seed", seed, "--out", plot],
+        [
+            sys.executable,
+            "-m",
+            "bench.campaign",
+            "--seconds",
+            str(SECONDS),
+            "--seed",
+            seed,
+            "--out",
+            plot,
+        ],
+        cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -9,8 +9,8 @@ import psutil
 import pytest
 from place import until
 
-from autopoll.bench import chain
-from autopoll.bench.floor import floor
+from bench.cost import chain
+from bench.cost.floor import floor
 
 
 def children() -> list[psutil.Process]:
@@ -46,7 +46,7 @@ def test_a_floor_that_has_lost_a_process_says_so(tmp_path: Path, role: str) -> N
 
 def test_the_floor_ends_when_its_asker_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from autopoll.bench.floor import floor\n"
+        "import sys, time; from pathlib import Path; from bench.cost.floor import floor\n"
         "with floor(Path(sys.argv[1])) as asker:\n"
         "    print(*asker.ask(['?']), flush=True), time.sleep(60)"
     )

@@ -7,9 +7,9 @@ from typing import Any
 import psutil
 import pytest
 
-from autopoll.bench import growth, history, reading
-from autopoll.bench.prose import Prose
-from autopoll.bench.reading import Reader
+from bench.cost import growth, history, reading
+from bench.cost.prose import Prose
+from bench.cost.reading import Reader
 
 TABLES = (
     "conversations", "messages", "deliveries", "answers", "audit_log", "routes", "budgets",
@@ -118,7 +118,7 @@ def test_growth_is_measured_beside_an_empty_bridge(tmp_path: Path) -> None:
 def test_a_context_over_the_limit_of_extract_is_cut_down_and_the_figure_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autopoll.bench.reading.LARGEST", 300_000)
+    monkeypatch.setattr("bench.cost.reading.LARGEST", 300_000)
     figures = {each.name: each for each in reading.measure(0.01, tmp_path, lambda _: None)}
     assert "in place of 1 MB" in figures["question to 0.3 MB of context"].note
     assert figures["question to 0.1 MB of context"].note == ""

@@ -10,9 +10,9 @@ import psutil
 import pytest
 from place import until
 
-from autopoll.bench import idle, old_way
-from autopoll.bench.figures import Figure
-from autopoll.bench.upkeep import upkeep
+from bench.cost import idle, old_way
+from bench.cost.figures import Figure
+from bench.cost.upkeep import upkeep
 
 SLEEPER = "import time\nwhile True: time.sleep(0.01)"
 SPINNER = "while True: pass"

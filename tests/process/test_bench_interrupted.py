@@ -1,4 +1,4 @@
-"""`autopoll bench` as a process: interrupted in the middle of a section that has processes."""
+"""`python -m bench.cost`, interrupted in the middle of a section that has processes."""
 
 import os
 import re
@@ -12,6 +12,7 @@ import pytest
 from place import until
 from reports import write_sections
 
+ROOT = Path(__file__).parents[2]
 # The section keeps a child for as long as it measures, and a file, as real ones do.
 BODY = """import subprocess, sys, time
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:
@@ -23,10 +24,11 @@ BODY = """import subprocess, sys, time
 MAIN = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-from autopoll.bench import sections
+from bench.cost import sections
 sections.SECTIONS = {"endless": "fake_endless"}
-from autopoll.cli import main
-sys.exit(main())
+from autopoll.cli import run
+from bench.cost.__main__ import bench
+sys.exit(run(bench, sys.argv[1:]))
 """
 
 
@@ -40,9 +42,9 @@ def start(tmp_path):
     def start(*before: str) -> subprocess.Popen[str]:
         started.append(
             subprocess.Popen(
-                [*before, sys.executable, "-c", MAIN, str(tmp_path / "modules"), "bench"],
+                [*before, sys.executable, "-c", MAIN, str(tmp_path / "modules")],
                 cwd=tmp_path / "here",
-                env={**os.environ, "TMPDIR": str(tmp_path / "disk")},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "disk")},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

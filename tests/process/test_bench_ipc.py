@@ -10,10 +10,10 @@ import psutil
 import pytest
 from place import until
 
-from autopoll.bench.figures import Figure
-from autopoll.bench.ipc import CHANNELS
-from autopoll.bench.ipc.matrix import BESIDE, SIZES, STREAMS, measure
-from autopoll.bench.ipc.page import BEGIN, END, fill, tables
+from bench.cost.figures import Figure
+from bench.ipc import CHANNELS
+from bench.ipc.matrix import BESIDE, SIZES, STREAMS, measure
+from bench.ipc.page import BEGIN, END, fill, tables
 
 SCALE = 0.01
 WHATS = [
@@ -112,7 +112,7 @@ def test_the_page_is_filled_between_its_markers_and_nowhere_else(
 def test_an_interrupt_in_the_middle_leaves_no_process_and_no_pipe(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from autopoll.bench.ipc.matrix import measure
+from bench.ipc.matrix import measure
 measure(1.0, Path({str(tmp_path)!r}), lambda line: print(line, flush=True))
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as run:

@@ -1,4 +1,4 @@
-"""`autopoll bench` over sections that measure nothing: what it writes, says and refuses."""
+"""`python -m bench.cost` over sections that measure nothing: what it writes, says and refuses."""
 
 import importlib
 import inspect
@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from reports import GOOD, MACHINE, figure, report, write_sections
 
-from autopoll.bench import plot, sections
-from autopoll.bench.sections import here
-from autopoll.cli import main
-from autopoll.cli.bench import bench
+from autopoll.cli import run as run_command
+from bench.cost import plot, sections
+from bench.cost.__main__ import bench
+from bench.cost.sections import here
 
 pytestmark = pytest.mark.early
 
@@ -42,7 +42,7 @@ def run(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sections, "SECTIONS", table)
         for name in table.values():
             sys.modules.pop(name, None)
-        code = main(["bench", *args])
+        code = run_command(bench, list(args), "python -m bench.cost")
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         assert list((tmp_path / "disk").iterdir()) == [], "left behind"
@@ -63,14 +63,14 @@ def test_a_run_writes_figures_a_page_and_plots_and_shows_a_table(run) -> None:
     code, out, err = run()
     assert code == 0
     written = {"figures.json", "figures.md", "ratios.svg"}
-    assert {path.name for path in Path("autopoll-bench").iterdir()} == written
-    assert all(f"wrote autopoll-bench/{name}" in err for name in written)
+    assert {path.name for path in Path("build/bench").iterdir()} == written
+    assert all(f"wrote build/bench/{name}" in err for name in written)
     assert out.splitlines()[1].split() == ["product", "one", "900", "µs", "1.25"]
-    kept = json.loads(Path("autopoll-bench/figures.json").read_text())
+    kept = json.loads(Path("build/bench/figures.json").read_text())
     assert kept["figures"][0]["ratio"] == 1.25
     assert kept["machine"] == msgspec.to_builtins(here())
     assert kept["scale"] == 1.0
-    assert Path("autopoll-bench/figures.md").stat().st_mode & 0o044
+    assert Path("build/bench/figures.md").stat().st_mode & 0o044
 
 
 def test_a_section_that_fails_is_named_with_its_reason_and_the_next_has_its_turn(run) -> None:
@@ -78,7 +78,7 @@ def test_a_section_that_fails_is_named_with_its_reason_and_the_next_has_its_turn
     assert code == 1
     assert "chain was not measured: ZeroDivisionError: by nothing (fake_chain.py, line 7)" in err
     assert "cpu" in out
-    assert "chain: ZeroDivisionError" in Path("autopoll-bench/figures.md").read_text()
+    assert "chain: ZeroDivisionError" in Path("build/bench/figures.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_figures_that_cannot_be_used_are_a_failure(run, body, words) -> None:
 
 def test_when_nothing_was_measured_the_results_of_an_earlier_run_stay(run) -> None:
     assert run()[0] == 0
-    before = Path("autopoll-bench/figures.json").read_bytes()
+    before = Path("build/bench/figures.json").read_bytes()
     code, _, err = run("--only", "chain", chain="raise OSError(28, 'No space left on device')")
     assert code == 1
     assert "No space left" in err
     assert "wrote" not in err
-    assert Path("autopoll-bench/figures.json").read_bytes() == before
+    assert Path("build/bench/figures.json").read_bytes() == before
 
 
 def test_a_bug_is_shown_whole_on_request(run, monkeypatch) -> None:
@@ -141,7 +141,7 @@ def test_json_is_one_object_and_nothing_else(run) -> None:
     told = json.loads(out)
     assert told.keys() == {"figures", "failures", "written", "comparison"}
     assert told["comparison"][0]["loss"] == pytest.approx(0.6)
-    assert told["written"][0] == "autopoll-bench/figures.json"
+    assert told["written"][0] == "build/bench/figures.json"
 
 
 def test_a_loss_of_more_than_a_quarter_fails_and_a_table_says_how_much(run) -> None:
@@ -170,7 +170,7 @@ def test_figures_of_another_machine_are_refused_before_anything_is_measured(run)
     assert (code, out) == (2, "")
     assert "cores: 2 and" in err or "processor: a processor and" in err
     assert "make bench" in err
-    assert not Path("autopoll-bench").exists()
+    assert not Path("build/bench").exists()
 
 
 def test_without_matplotlib_it_says_so_and_how_to_get_it(run, monkeypatch) -> None:
@@ -179,7 +179,7 @@ def test_without_matplotlib_it_says_so_and_how_to_get_it(run, monkeypatch) -> No
     assert code == 0
     assert "plots are left out" in err
     assert "pip install matplotlib" in err
-    assert not list(Path("autopoll-bench").glob("*.svg"))
+    assert not list(Path("build/bench").glob("*.svg"))
 
 
 # --- ugly input
@@ -221,9 +221,9 @@ def test_ugly_input_is_refused_before_anything_is_measured(run, args, words) -> 
 
 
 def test_a_run_does_not_overwrite_what_it_is_compared_with(run) -> None:
-    Path("autopoll-bench").mkdir()
-    Path(baseline(figure(ratio=1.0))).rename("autopoll-bench/figures.json")
-    code, _, err = run("--compare", "autopoll-bench/../autopoll-bench/figures.json")
+    Path("build/bench").mkdir(parents=True)
+    Path(baseline(figure(ratio=1.0))).rename("build/bench/figures.json")
+    code, _, err = run("--compare", "build/bench/../bench/figures.json")
     assert code == 4
     assert "overwritten" in err
 
@@ -234,7 +234,7 @@ def test_a_folder_that_may_not_be_written_is_refused(run, monkeypatch) -> None:
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("autopoll.bench.results.tempfile.TemporaryFile", denied)
+    monkeypatch.setattr("bench.cost.results.tempfile.TemporaryFile", denied)
     code, _, err = run("--out", "locked")
     assert code == 4
     assert "cannot be written to locked: Permission denied" in err

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from reports import MACHINE, figure, report
 
-from autopoll.bench import plot, results, table
-from autopoll.bench.comparison import OtherMachine, compare, loss, row
-from autopoll.bench.figures import Point
-from autopoll.bench.report import Failure, read
 from autopoll.errors import UsageError
+from bench.cost import plot, results, table
+from bench.cost.comparison import OtherMachine, compare, loss, row
+from bench.cost.figures import Point
+from bench.cost.report import Failure, read
 
 # --- words
 

@@ -2,32 +2,14 @@
 
 import json
 import xml.etree.ElementTree as xml
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from autopoll.bridge.contract import Message
 from autopoll.message import Answer, write_answer
+from bench.campaign import recovery, verification
 
-CAMPAIGN = Path(__file__).parents[2] / "bench" / "campaign"
 OK = [True] * 6
-
-
-@pytest.fixture
-def verification(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(CAMPAIGN)
-    import verification
-
-    return verification
-
-
-@pytest.fixture
-def recovery(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(CAMPAIGN)
-    import recovery
-
-    return recovery
 
 
 def message(number: int, sender: str, text: str, metadata: str | None = None) -> Message:
@@ -56,14 +38,14 @@ REPLIES = [reply(number + 3, ASKED[number - 1], f"ada {number - 1}") for number 
 FIRST, SECOND, THIRD = REPLIES
 
 
-def kept(verification: ModuleType, replies: list[Message], ada: int = 3, **more) -> list[bool]:
+def kept(replies: list[Message], ada: int = 3, **more) -> list[bool]:
     asked = more.get("asked", ASKED)
     found = verification.verify([*asked, *replies], {"ada": ada}, more.get("losers", ()))
     return [each.kept for each in found]
 
 
-def test_one_answer_to_each_in_order_is_as_promised(verification) -> None:
-    assert kept(verification, REPLIES) == OK
+def test_one_answer_to_each_in_order_is_as_promised() -> None:
+    assert kept(REPLIES) == OK
 
 
 @pytest.mark.parametrize(
@@ -76,25 +58,23 @@ def test_one_answer_to_each_in_order_is_as_promised(verification) -> None:
         pytest.param([FIRST, THIRD, SECOND], 3, id="out of order"),
     ],
 )
-def test_what_is_not_as_promised_is_seen(verification, replies, broken) -> None:
-    assert [number for number, each in enumerate(kept(verification, replies)) if not each] == [
-        broken
-    ]
+def test_what_is_not_as_promised_is_seen(replies, broken) -> None:
+    assert [number for number, each in enumerate(kept(replies)) if not each] == [broken]
 
 
-def test_a_question_that_was_refused_and_is_there_all_the_same_is_seen(verification) -> None:
+def test_a_question_that_was_refused_and_is_there_all_the_same_is_seen() -> None:
     again = message(7, "a", "ada 2")
-    found = kept(verification, [*REPLIES, reply(8, again, "ada 2")], 4, asked=[*ASKED, again])
+    found = kept([*REPLIES, reply(8, again, "ada 2")], 4, asked=[*ASKED, again])
     assert found == [True, True, True, True, False, True]
 
 
-def test_a_question_that_its_asker_knows_and_the_bridge_does_not_is_seen(verification) -> None:
-    assert kept(verification, REPLIES, 4) == [*OK[:5], False]
-    assert kept(verification, REPLIES, 4, losers={"ada"}) == [*OK[:5], False]
-    assert kept(verification, REPLIES, 2, losers={"ada"}) == OK
+def test_a_question_that_its_asker_knows_and_the_bridge_does_not_is_seen() -> None:
+    assert kept(REPLIES, 4) == [*OK[:5], False]
+    assert kept(REPLIES, 4, losers={"ada"}) == [*OK[:5], False]
+    assert kept(REPLIES, 2, losers={"ada"}) == OK
 
 
-def test_recovery_lasts_until_everybody_had_an_answer_to_a_new_question(recovery) -> None:
+def test_recovery_lasts_until_everybody_had_an_answer_to_a_new_question() -> None:
     fault = recovery.Fault("KILL worker", 1000)
     late = recovery.Fault("KILL worker", 9000)
     questions = [
@@ -106,7 +86,7 @@ def test_recovery_lasts_until_everybody_had_an_answer_to_a_new_question(recovery
     assert recovery.recoveries([fault, late], questions) == {"KILL worker": [650]}
 
 
-def test_the_plots_show_every_recovery_once(recovery) -> None:
+def test_the_plots_show_every_recovery_once() -> None:
     values = [10, 40, 40, 999, 1000, 500_000]
     classes = recovery.histogram(values)
     assert sum(count for _, count in classes) == len(values)
@@ -120,11 +100,11 @@ def test_the_plots_show_every_recovery_once(recovery) -> None:
     assert xml.fromstring(recovery.svg_plot([], "")) is not None
 
 
-def test_the_table_has_median_and_worst_of_each_kind(recovery) -> None:
+def test_the_table_has_median_and_worst_of_each_kind() -> None:
     lines = recovery.table({"slow": [5, 900, 100], "quick": [1]}).splitlines()
     assert [line.split()[:1] for line in lines[1:]] == [["quick"], ["slow"]]
     assert lines[2].split() == ["slow", "3", "100", "900", "900"]
 
 
-def test_json_of_the_metadata_names_the_question(verification) -> None:
+def test_json_of_the_metadata_names_the_question() -> None:
     assert json.loads(FIRST.metadata or "")["in_reply_to"] == verification.in_reply_to(FIRST) == 1

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.bench import report
-from autopoll.bench.ipc import page
 from autopoll.cli import COMMANDS
+from bench.cost import report
+from bench.ipc import page
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autopoll.bench.figures import Figure, Spread, interleave, spread
+from bench.cost.figures import Figure, Spread, interleave, spread
 
 
 @pytest.mark.parametrize(

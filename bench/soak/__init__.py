@@ -1,0 +1,1 @@
+"""The soak: a million questions, a restart of every process, and nothing that grows."""

@@ -1,0 +1,1 @@
+"""Where the time of a question goes, from `ask` to the answer."""
