@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,7 +40,7 @@ class Scratch:
         output = self.home.log / "up.stderr"
         with output.open("wb") as stderr:
             started = self._supervisord = subprocess.Popen(
-                [sys.executable, "-m", "autopoll", "up", "--foreground"],
+                [*supervise.MODULE, "autopoll", "up", "--foreground"],
                 cwd=self.home.root,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

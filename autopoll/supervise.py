@@ -42,7 +42,9 @@ STEP_S = 0.05
 PATIENCE_S = 5.0  # with the lock of a supervisord that has just ended
 PR_SET_CHILD_SUBREAPER = 36
 LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and keeps this
-SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
+# -P, or a json.py among the files of a home would be run in the place of Python's own.
+MODULE = [sys.executable, "-P", "-m"]
+SUPERVISORD = [*MODULE, "supervisor.supervisord"]
 READY = (State.IDLE, State.BUSY)
 
 GATEWAY = "gateway"
@@ -67,8 +69,9 @@ def up(home: Home, config: Config, report: Report) -> None:
     output = home.log / "up.stderr"
     with output.open("wb") as stderr:
         child = subprocess.Popen(
-            [sys.executable, "-m", "autopoll", "up", "--foreground", "--home", str(home.root)],
+            [*MODULE, "autopoll", "up", "--foreground", "--home", str(home.root)],
             cwd=home.root,
+            env=fixed_imports(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
@@ -100,11 +103,10 @@ def up_in_foreground(home: Home, config: Config) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise Down(f"cannot become a subreaper: {os.strerror(ctypes.get_errno())}")
+    environ = environment(os.environ, config)
     os.chdir(home.root)
     os.execve(  # noqa: S606 - no shell is wanted
-        sys.executable,
-        [*SUPERVISORD, "-n", "-s", "-c", str(home.supervisord_conf)],
-        environment(os.environ, config),
+        sys.executable, [*SUPERVISORD, "-n", "-s", "-c", str(home.supervisord_conf)], environ
     )
 
 
@@ -187,13 +189,28 @@ def check(home: Home, config: Config) -> None:
 
 def environment(inherited: Mapping[str, str], config: Config) -> dict[str, str]:
     """Return the environment for supervisord: of ours only what workers may have."""
-    kept = worker_environment(inherited, [each.options for each in config.shards.values()])
+    kept = worker_environment(
+        fixed_imports(inherited), [each.options for each in config.shards.values()]
+    )
     # conf/supervisord.conf says `autopoll`: the one of this installation, activated or not.
     folders = [str(Path(sys.executable).parent)]
     if script := shutil.which("autopoll"):
         folders.append(str(Path(script).parent))
     kept["PATH"] = os.pathsep.join([*folders, kept.get("PATH", os.defpath)])
     return kept
+
+
+def fixed_imports(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment by which Python imports the same in every folder.
+
+    An empty entry of PYTHONPATH (`:/opt/lib`) is the folder in which a program is started: for our
+    processes that is the home, whose files nobody meant to run.
+    """
+    fixed = dict(environ)
+    if entries := fixed.pop("PYTHONPATH", ""):
+        named = filter(None, entries.split(os.pathsep))
+        fixed["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in named)
+    return fixed
 
 
 def write_shards(home: Home, config: Config) -> None:

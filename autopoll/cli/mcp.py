@@ -160,7 +160,7 @@ def _program() -> list[str]:
     script = Path(sys.executable).parent / "autopoll"
     if script.is_file():
         return [str(script)]
-    return [sys.executable, "-m", "autopoll"]
+    return [sys.executable, "-P", "-m", "autopoll"]  # nothing of the folder an agent works in
 
 
 def _url(front: Front) -> str:
