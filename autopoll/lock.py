@@ -70,20 +70,30 @@ def acquire(path: Path, what: str) -> int:
 
 
 def holder_of(path: Path) -> int | None:
-    """Return the pid of the process that holds the lock, or None; changes nothing."""
+    """Return the pid of the process that holds the lock, or None; changes nothing.
+
+    It is the pid that the process has for us. A process in a container wrote the one that it has
+    there, which is another's here.
+    """
     try:
         place = path.stat()
-        text = path.read_text("ascii").strip()
+        named = path.read_text("ascii").strip()
     except (FileNotFoundError, UnicodeDecodeError):
         return None
-    if not text.isdigit():
+    if not named.isdigit():
         return None
     # Told without taking the lock, which would make a racing holder fail. /proc/locks is read a
     # page at a time and may pass over a lock when others are freed meanwhile; what the process
     # itself has open may not, but a child that has inherited the lock would not be seen there.
-    key = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}:{place.st_ino}"
-    held = any("FLOCK" in line and key in line.split() for line in _locks(int(text)))
-    return int(text) if held else None
+    device = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}"
+    for line in _locks(int(named)):
+        match line.removeprefix("lock:").split():
+            case [_, "FLOCK", _, _, pid, lies, _, _]:
+                on, _, inode = lies.rpartition(":")
+                # btrfs and overlays tell stat(2) of another device than they tell of here.
+                if inode == str(place.st_ino) and (on == device or pid == named):
+                    return int(pid)
+    return None
 
 
 def _locks(pid: int) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from autopoll import lock
 from autopoll.errors import AlreadyRunning
 from autopoll.lock import acquire, hold, holder_of
 
@@ -54,3 +55,27 @@ def test_a_lock_that_nobody_holds_or_nobody_made_has_no_holder(tmp_path: Path) -
     assert holder_of(path) is None
     path.write_text("no number\n")
     assert holder_of(path) is None
+
+
+@pytest.mark.parametrize(
+    ("pid", "device", "inode", "holder"),
+    [
+        pytest.param(7, "own", "own", 7, id="plain"),
+        pytest.param(7, "00:28", "own", 7, id="a btrfs or an overlay names another device"),
+        pytest.param(4711, "own", "own", 4711, id="in a container it has another number"),
+        pytest.param(4711, "00:28", "own", None, id="another lock of another process"),
+        pytest.param(7, "own", "1", None, id="another lock of this process"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}", "lock:\t{}"], ids=["/proc/locks", "fdinfo"])
+def test_the_holder_is_the_process_that_the_kernel_names(
+    tmp_path: Path, monkeypatch, form: str, pid: int, device: str, inode: str, holder: int | None
+) -> None:
+    path = tmp_path / "lock"
+    path.write_text("7\n")
+    place = path.stat()
+    own = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}"
+    lies = f"{own if device == 'own' else device}:{place.st_ino if inode == 'own' else inode}"
+    line = form.format(f"3: FLOCK  ADVISORY  WRITE {pid} {lies} 0 EOF")
+    monkeypatch.setattr(lock, "_locks", lambda named: [f"3: -> {line}", line])
+    assert holder_of(path) == holder
