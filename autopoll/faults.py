@@ -23,6 +23,7 @@ from autopoll.process.heartbeat import Beat, State
 from autopoll.scratch import Scratch, scratch_home
 from autopoll.service import Service, connect
 from autopoll.status import status
+from autopoll.timing import wall_ms
 
 FLOOD = 500
 ASK_EVERY_S = 0.5
@@ -95,7 +96,7 @@ class Trial:
         if fault.signal:
             self._ask(*fault.questions)
             yield from self._until(lambda: not fault.questions or self._is_in_hand())
-        self.struck, self._struck_ms = time.monotonic(), _now_ms()
+        self.struck, self._struck_ms = time.monotonic(), wall_ms()
         self._strike(before)
         self._ask("and now?")
         yield from self._until(self._is_noticed, asking=True)
@@ -146,7 +147,7 @@ class Trial:
         while not condition() and (now := time.monotonic()) < end:
             if asking and now >= self._next_question:
                 self._next_question = now + ASK_EVERY_S
-                self._ask(f"and at {_now_ms()}?")
+                self._ask(f"and at {wall_ms()}?")
             yield
 
     def _is_in_hand(self) -> bool:
@@ -174,7 +175,7 @@ class Trial:
     # --- the questions
 
     def _ask(self, *questions: str) -> None:
-        asked = _now_ms()
+        asked = wall_ms()
         for number, question in zip(
             self._service.ask(questions, self.fault.shard).ids, questions, strict=True
         ):
@@ -302,7 +303,3 @@ def _strike(
                 del trials[trial]
                 yield trial.outcome()
         time.sleep(STEP_S)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -1,13 +1,11 @@
 """What becomes of a delivery: replies, failures and deaths made outcomes, here and only here."""
 
-import time
-
 import msgspec
 
 from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released
 from autopoll.message import Answer
 from autopoll.request import Failure, Reply, Usage
-from autopoll.timing import backoff_ms
+from autopoll.timing import backoff_ms, wall_ms
 
 _read_reply = msgspec.msgpack.Decoder(Reply).decode
 
@@ -18,7 +16,7 @@ def answered(delivery: Delivery, answer: Answer, usage: Usage | None = None) -> 
         message_id=delivery.message_id,
         fence=delivery.fence,
         answer=answer,
-        seconds=max(0.0, time.time() - delivery.enrolled_at / 1000),
+        seconds=max(0.0, (wall_ms() - delivery.enrolled_at) / 1000),
         usage=usage,
     )
 

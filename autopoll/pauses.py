@@ -110,7 +110,7 @@ def end(home: Home, pause: Pause) -> None:
     try:
         # By the wall clock, because the machine may have been restarted since.
         began = datetime.fromisoformat(pause.incident.at).timestamp()
-        incidents.recovered(home.incidents, pause.incident, wall_ms() - round(began * 1000))
+        incidents.recovered(home.incidents, pause.incident, max(0, wall_ms() - round(began * 1000)))
     except OSError as error:
         log.error("the recovery could not be kept: %s", error)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from autopoll.errors import UsageError
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS = 86_400_000
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)", re.ASCII)
@@ -37,6 +38,11 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def utc_now() -> datetime:
+    """Return the time on the wall, which may be set at any moment, as all that goes by it may."""
+    return _EPOCH + timedelta(microseconds=time.time_ns() // 1000)
+
+
 def utc_day(ms: int) -> str:
     """Return the UTC day of a wall-clock time, as "2026-03-01"."""
     return datetime.fromtimestamp(ms // 1000, UTC).date().isoformat()
@@ -49,7 +55,7 @@ def day_end_ms(ms: int) -> int:
 
 def utc_iso(offset_s: float = 0.0) -> str:
     """Return the time as a naive UTC ISO string, the form that legacy bridge clients can read."""
-    moment = datetime.now(UTC)
+    moment = utc_now()
     if offset_s:
         moment += timedelta(seconds=offset_s)
     return moment.isoformat().removesuffix("+00:00")

@@ -6,11 +6,12 @@ there is none, by words that have been the same for years.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from autopoll.backends.contract import Permanent, Retriable, Unanswered, Unavailable
 from autopoll.backends.resets import regained_ms, wait_ms
+from autopoll.timing import utc_now
 
 RECONNECT_MS = 5_000  # until a service that cannot be reached is tried again, if not told otherwise
 
@@ -57,7 +58,7 @@ class Refusal(NamedTuple):
 
 def failure(refusal: Refusal, now: datetime | None = None) -> Unanswered:
     """Return the failure that a refusal is."""
-    now = now or datetime.now(UTC)
+    now = now or utc_now()
     status, words = _status(refusal), refusal.words
     said = f"{refusal.kind} {words}"
     wait = wait_ms(refusal.headers, now)

@@ -4,7 +4,6 @@ Nothing is counted along the way, so that nothing is lost with the gateway: the 
 attempts come from the bridge, read once and then only what is new.
 """
 
-import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from autopoll.process import casebook, incidents
 from autopoll.process.heartbeat import Beat, is_alive, read_all
 from autopoll.process.incidents import Incident
 from autopoll.service import Service
+from autopoll.timing import wall_ms
 
 # Seconds; from a backend that only searches to a model that thinks for minutes.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -126,7 +126,7 @@ class _Reading(Collector):
                 depth.add_metric([shard, state], each.count if each else 0)
             leased = found.get((shard, "leased"))
             flight.add_metric([shard], leased.count if leased else 0)
-            age = max(0.0, time.time() - min(since) / 1000) if since else 0.0
+            age = max(0.0, (wall_ms() - min(since)) / 1000) if since else 0.0
             oldest.add_metric([shard], age)
         yield from (depth, flight, oldest)
         yield GaugeMetricFamily(

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from autopoll.process import signals
 from autopoll.process.heartbeat import Beat
 from autopoll.process.vitals import catches, vitals
 from autopoll.redact import redact
+from autopoll.timing import utc_now
 
 _KEPT = 100  # folders
 _STACKS_WITHIN = 0.5
@@ -46,7 +46,7 @@ def last_words(beat: Beat) -> str:
 
 def _collect(home: Home, beat: Beat, verdict: str) -> str:
     now = time.monotonic()
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+    stamp = utc_now().strftime("%Y%m%dT%H%M%S.%f")[:-3]
     folder = home.evidence / f"{stamp}-{beat.name}"
     facts = _facts(beat)
     stacks = _stacks(home.log / f"{beat.name}.stacks", beat)
@@ -56,7 +56,7 @@ def _collect(home: Home, beat: Beat, verdict: str) -> str:
         (folder / "facts.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
         if stacks:
             (folder / "stacks.txt").write_text(redact(stacks), encoding="utf-8")
-        _forget_oldest(home.evidence)
+        _forget_oldest(home.evidence, folder)
         kept = f"details in {folder.relative_to(home.root)}"
     except OSError as error:  # a full disk
         kept = f"details could not be kept: {error.strerror}"
@@ -148,11 +148,14 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _forget_oldest(folder: Path) -> None:
+def _forget_oldest(folder: Path, newest: Path) -> None:
     """Remove what is beyond the newest; a folder of evidence holds files and no folders."""
     entries = folder.iterdir()
-    kept = sorted(each for each in entries if each.is_dir() and not each.is_symlink())
-    for old in kept[:-_KEPT]:
+    # By its name the newest is old when the clock was set back.
+    others = sorted(
+        each for each in entries if each.is_dir() and not each.is_symlink() and each != newest
+    )
+    for old in others[: 1 - _KEPT]:
         with contextlib.suppress(OSError):
             for file in old.iterdir():
                 file.unlink()

@@ -9,13 +9,13 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from autopoll.process.vitals import boot_id
 from autopoll.redact import redact
+from autopoll.timing import utc_now
 
 _MAX_BYTES = 1024 * 1024
 
@@ -60,7 +60,7 @@ def record(
 ) -> Incident:
     """Append an incident, its evidence redacted, and return it; raises OSError on a full disk."""
     incident = Incident(
-        at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        at=utc_now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         process=process,
         verdict=verdict,
         action=action,

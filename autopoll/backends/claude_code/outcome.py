@@ -5,7 +5,6 @@ An error of the service does not raise: it comes as a result whose subtype is "s
 why and for how long it will wait; that word ends the question here.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from autopoll.backends.contract import Permanent, Report, Retriable, Unanswered,
 from autopoll.backends.usage import spent
 from autopoll.redact import redact
 from autopoll.request import Usage
+from autopoll.timing import wall_ms
 
 # By what the CLI calls it, and by HTTP status where it has no name for it.
 _CREDENTIALS = frozenset(["authentication_failed", "oauth_org_not_allowed", 401, 403])
@@ -128,7 +128,7 @@ class Hearing:
             return Unavailable(words, _MENDS["quota"], kind="quota", usage=usage)
         if kinds & _RATE and self._limit is not None:
             resets = self._limit.resets_at
-            left = None if resets is None else max(0, round((resets - time.time()) * 1000))
+            left = None if resets is None else max(0, round(resets * 1000) - wall_ms())
             which = (self._limit.rate_limit_type or "plan").replace("_", " ")
             words += f" (the {which} limit)"
             return Unavailable(words, kind="quota", resume_after_ms=left, usage=usage)

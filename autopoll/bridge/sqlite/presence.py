@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from autopoll.bridge.contract import Presence
 from autopoll.bridge.sqlite.tables import Tables, other_session, readable, storable
 from autopoll.redact import redact
-from autopoll.timing import utc_iso
+from autopoll.timing import utc_iso, utc_now
 
 ALIVE_S = 120  # how long legacy partners believe a sign of life
 
@@ -54,4 +54,4 @@ def _age_s(at: str | None) -> float | None:
     except ValueError:
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, round((datetime.now(UTC) - aware).total_seconds(), 3))
+    return max(0.0, round((utc_now() - aware).total_seconds(), 3))
