@@ -39,6 +39,7 @@ from autopoll.pauses import Pauses
 from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
+from autopoll.renewal import Renewal
 from autopoll.request import Failure, Progress, Request
 from autopoll.roster import Roster
 from autopoll.service import connect
@@ -70,6 +71,7 @@ class Poller:
         self.shards, self.clients = self.roster.shards, self.roster.clients
         self.pauses = Pauses(home, list(config.shards))
         self.budgets = Budgets(bridge, self.pauses, config.shards)
+        self.renewal = Renewal(home, bridge, config.access.token_lifetime)
         self.partials = Partials(home, redacting=config.access.redact)
         self.flights: dict[int, Flight] = {}
         self.alarm = Alarm(self.mind_flights)
@@ -100,6 +102,7 @@ class Poller:
             log.info("ready: took over %d unfinished", freed)
             lookout.listen()
             self.heart.state = State.IDLE
+            self.keep_tokens()
             while not self.stopping.is_set():
                 self.tick()
                 await _wait(self.stopping, NET_S)
@@ -169,6 +172,11 @@ class Poller:
     def keep_budgets(self) -> None:
         """Begin and end pauses that have to do with the time or with somebody's will."""
         self.budgets.look(self.pauses.look())
+
+    def keep_tokens(self) -> None:
+        """See that the home's own tokens do not expire, from now on."""
+        self.outage_guard(self.renewal.look)
+        self.loop.call_later(min(NET_S, self.renewal.every_s), self.keep_tokens)
 
     def keep_house(self) -> None:
         """Put back what somebody took out of var/run: its folders and our bell."""

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import platformdirs
 
-from autopoll import credentials
+from autopoll import credentials, renewal
 from autopoll.bridge.contract import Bridge, Tokens
 from autopoll.config import Config
-from autopoll.errors import AccessDenied, ConfigError, NotFound
+from autopoll.errors import ConfigError, NotFound
 from autopoll.home import SOCKET_LIMIT, Home, socket_path
 from autopoll.service import connect
 
@@ -75,7 +75,7 @@ def prepare(home: Home, config: Config) -> dict[str, Tokens]:
                 if known is None or not _is_there(bridge, known):
                     made[shard] = _converse(bridge, shard, kept)
                 else:
-                    _refresh(bridge, known, kept)
+                    renewal.replace_refused(bridge, known, kept)
                 bridge.serve(kept.shards[shard], "b", shard)
     finally:
         bridge.close()
@@ -133,15 +133,3 @@ def _converse(bridge: Bridge, shard: str, kept: credentials.Credentials) -> Toke
     kept.shards[shard] = tokens.conversation
     kept.tokens[tokens.conversation] = {"a": tokens.a, "b": tokens.b}
     return tokens
-
-
-def _refresh(bridge: Bridge, conversation: str, kept: credentials.Credentials) -> None:
-    """Renew our tokens by using them; replace an expired one, but never one that was revoked."""
-    revoked = bridge.conversation(conversation).revoked
-    for session, token in kept.tokens.get(conversation, {}).items():
-        if session in revoked:
-            continue
-        try:
-            bridge.authenticate(conversation, token)
-        except AccessDenied:
-            kept.tokens[conversation][session] = bridge.rotate(conversation, session)

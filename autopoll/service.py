@@ -227,7 +227,7 @@ class Service:
         """
         token = token or os.environ.get(TOKEN_VARIABLE)
         if not token:
-            token = self._kept.read().token(conversation, session or "a")
+            return self.as_owner(conversation, session or "a")
         proven = self.bridge.authenticate(conversation, token)
         if session not in (None, proven):
             raise AccessDenied(
@@ -283,7 +283,7 @@ class Service:
     def own_session(self, shard: str) -> tuple[str, str]:
         """Return the home's own conversation with a shard and its session there, proven.
 
-        Raises NotFound for an unknown shard, and AccessDenied.
+        Raises as `as_owner` does, and NotFound for an unknown shard.
         """
         if shard not in self.config.shards:
             raise NotFound(
@@ -295,7 +295,23 @@ class Service:
             raise NotFound(
                 f"shard {shard} has no conversation yet", f"Run: autopoll init '{self.home.root}'"
             )
-        return conversation, self.bridge.authenticate(conversation, kept.token(conversation, "a"))
+        return conversation, self.as_owner(conversation, "a")
+
+    def as_owner(self, conversation: str, session: str) -> str:
+        """Prove a session by the token that the home keeps for it, replacing one that has expired.
+
+        Raises NotFound when it keeps none, and AccessDenied for a revoked one.
+        """
+        try:
+            token = self._kept.read().token(conversation, session)
+            return self.bridge.authenticate(conversation, token)
+        except AccessDenied:
+            from autopoll import renewal  # which an asker mostly does not need
+
+            with credentials.edit(self.home) as kept:
+                if session not in renewal.replace_refused(self.bridge, conversation, kept):
+                    raise
+        return session
 
 
 def _follow(follower: Follower, attempt: int, waiter: Waiter, seconds: float) -> bool:

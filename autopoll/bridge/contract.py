@@ -269,6 +269,14 @@ class Bridge(Protocol):
         """
         ...
 
+    def prolong(self, conversation: str, token: str) -> bool:
+        """Renew a token on behalf of the home that keeps it, expired or not; tell whether it opens.
+
+        A wrong or revoked one is left alone. Writes only when less than half of its life is left.
+        Raises NotFound when there is no such conversation.
+        """
+        ...
+
     def whose(self, token: str) -> str | None:
         """Return the conversation that a token was made for, which proves nothing yet.
 

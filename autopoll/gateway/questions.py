@@ -12,7 +12,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
-from autopoll import credentials
 from autopoll.bridge.contract import Key, Sent
 from autopoll.config import GatewaySection
 from autopoll.errors import Down, NotFound, UsageError
@@ -191,8 +190,7 @@ def _place(service: Service, caller: Caller, asked: Question) -> tuple[str, str]
 
 def own_session(service: Service, conversation: str) -> str:
     """Return session a of a conversation, proven by the token that the home keeps for it."""
-    token = credentials.read(service.home).token(conversation, "a")
-    return service.authenticate(conversation, "a", token)
+    return service.as_owner(conversation, "a")
 
 
 def _seconds(request: Request, prefer: str | None) -> float | None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +41,7 @@ from autopoll.message import Answer
 from autopoll.request import Usage
 
 LEASE = 60_000
+DAY_MS = 24 * 3600 * 1000
 OWN = '{"lane": "own"}'
 
 
@@ -838,6 +840,99 @@ def test_a_token_in_use_lives_on_and_an_idle_one_expires(store: SqliteStore) -> 
     store.clock.now += 1_000_000
     with pytest.raises(AccessDenied, match="expired"):
         bridge.authenticate(tokens.conversation, tokens.a)
+
+
+def test_whoever_keeps_a_token_can_renew_it_and_nobody_can_renew_a_revoked_one(
+    store: SqliteStore,
+) -> None:
+    bridge = store.open(token_lifetime_s=1000.0)
+    tokens = bridge.create_conversation("asker", "shard")
+
+    def expiry() -> str:
+        ((expires,),) = store.foreign("SELECT expires_at FROM conversations")
+        return str(expires)
+
+    made = expiry()
+    store.clock.now += 400_000
+    assert bridge.prolong(tokens.conversation, tokens.a)
+    assert expiry() == made, "nothing is written while more than half of it is left"
+    store.clock.now += 200_000
+    assert not bridge.prolong(tokens.conversation, "0" * 64)
+    assert expiry() == made
+    assert bridge.prolong(tokens.conversation, tokens.a)
+    assert expiry() > made
+    store.clock.now += 31 * DAY_MS
+    assert bridge.prolong(tokens.conversation, tokens.a)
+    assert bridge.authenticate(tokens.conversation, tokens.a) == "a"
+    bridge.revoke(tokens.conversation, "a")
+    store.clock.now += 31 * DAY_MS
+    assert not bridge.prolong(tokens.conversation, tokens.a)
+    with pytest.raises(AccessDenied, match="expired"):
+        bridge.authenticate(tokens.conversation, tokens.b)
+    with pytest.raises(NotFound):
+        bridge.prolong("conv_none", tokens.a)
+
+
+MOVES_MS = (DAY_MS, 31 * DAY_MS, 365 * DAY_MS, -3_600_000)
+
+
+@pytest.mark.parametrize("moved", MOVES_MS)
+def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
+    store: SqliteStore, moved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, real = store.clock.now, time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + (store.clock.now - start) * 1_000_000)
+    bridge = store.open(rate_per_s=1.0, rate_burst=6)
+    tokens = bridge.create_conversation("asker", "shard")
+    name = tokens.conversation
+    bridge.serve(name, "b", "main")
+    ids = ask(bridge, name, "held?", "failing?", "waiting?", metadata=OWN)
+    held, failing = take(bridge, count=2)
+    settle(bridge, failed(failing, 30_000))
+    key = Key(scope="s", name="once", digest=b"d")
+    keyed = bridge.send_once(name, "a", "keyed?", OWN, key).id
+    bridge.set_status(name, "a", "here")
+    bridge.announce()
+
+    store.clock.now += moved
+
+    # Who holds a lease and renews it first loses it to nobody, and settles under it.
+    assert bridge.renew([(held.message_id, held.fence)], LEASE) == {held.message_id}
+    assert bridge.reap() == []
+    settle(bridge, answered(held))
+    # Nothing that waits waits for the old time, and the budget is never shut for as long as a step.
+    assert {each.message_id for each in take(bridge)} == {failing.message_id, ids[2], keyed}
+    for _ in range(2):
+        try:
+            ask(bridge, name, "more?", metadata=OWN)
+        except RateLimited as error:
+            assert error.wait_ms <= 1000
+            store.clock.now += error.wait_ms
+            ask(bridge, name, "more?", metadata=OWN)
+    again = bridge.send_once(name, "a", "keyed?", OWN, key)
+    assert again.fresh == (moved >= DAY_MS), "a key is remembered for a day"
+    # What is shown is never below nothing, and who gave a sign of life now is alive.
+    assert bridge.presence(name, "a").age_s == pytest.approx(max(0.0, moved / 1000), abs=60)
+    bridge.announce()
+    assert bridge.presence(name, "b").alive
+    bridge.set_status(name, "a", "here")
+    shown = bridge.presence(name, "a")
+    assert shown.alive and shown.age_s is not None and 0 <= shown.age_s < 60
+    assert min(bridge.latencies_ms()) >= 0
+    assert all(each.latency_ms >= 0 for each in bridge.finished(0, 100))
+    assert {each.state for each in bridge.backlog()} == {"leased", "sent"}
+    # A token is renewed by whoever keeps it, opens, and can be replaced and revoked.
+    assert bridge.prolong(name, tokens.a) and bridge.authenticate(name, tokens.a) == "a"
+    assert bridge.whose(tokens.b) == name
+    assert bridge.authenticate(name, bridge.rotate(name, "b")) == "b"
+    bridge.deny(name, "wrong token")
+    # The next owner frees whatever is held, and nothing else becomes of it.
+    assert bridge.take_over("the next") == 3
+    for each in take(bridge, owner="the next"):
+        assert each.attempt == (2 if each.message_id == failing.message_id else 1)
+        settle(bridge, answered(each))
+    counts = bridge.counts()
+    assert counts["dead"] == counts["leased"] == counts["ready"] == counts["queued"] == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from autopoll.waiter import Waiter
 from fifo.bell import Bell, ring
 
 CONFIG = '[shards.main]\nbackend = "echo"\n[access]\nrate_per_second = 1\nrate_burst = 5\n'
+TRUE_NS = time.time_ns
 CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
 
 
@@ -100,6 +102,65 @@ def test_a_revoked_token_is_refused_without_being_shown(service: Service, bridge
         service.ask(["how?"], "main")
     assert kept.token(kept.shards["main"], "a") not in str(caught.value)
     assert bridge.messages() == []
+
+
+def test_an_own_token_that_nobody_used_for_a_month_is_replaced_by_the_next_who_asks(
+    service: Service, bridge: Bridge, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = credentials.read(home).shards["main"]
+    before = credentials.read(home).tokens[conversation]
+    first = service.ask(["one"], "main").ids
+    forward(monkeypatch, 31 * 86_400)
+    answer(bridge, "yes")
+    assert service.ask(["two"], "main").ids[0] > first[0]
+    assert service.authenticate(conversation, "b", None) == "b"
+    after = credentials.read(home).tokens[conversation]
+    assert not set(before.values()) & set(after.values())
+    for old in before.values():
+        with pytest.raises(AccessDenied):
+            service.authenticate(conversation, None, old)
+    assert service.result(first[0]).answer == "yes"
+    forward(monkeypatch, 32 * 86_400)
+    service.ask(["three"], "main")
+    assert credentials.read(home).tokens[conversation] == after, "it is in use, and stays"
+
+
+def test_an_expired_token_that_was_revoked_stays_revoked(
+    service: Service, bridge: Bridge, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = credentials.read(home).shards["main"]
+    bridge.revoke(conversation, "a")
+    forward(monkeypatch, 31 * 86_400)
+    for _ in range(2):
+        with pytest.raises(AccessDenied):
+            service.ask(["why?"], "main")
+    assert bridge.conversation(conversation).revoked == ["a"]
+
+
+def test_of_many_who_find_a_token_expired_none_is_refused(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward(monkeypatch, 31 * 86_400)
+    refused: list[Exception] = []
+
+    def ask() -> None:
+        with closing(connect(home, load(home, {}))) as bridge:
+            try:
+                Service(home, load(home, {}), bridge).own_session("main")
+            except AccessDenied as error:
+                refused.append(error)
+
+    askers = [threading.Thread(target=ask) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    assert not refused
+
+
+def forward(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """Have the clock on the wall be ahead of the true one."""
+    monkeypatch.setattr("time.time_ns", lambda: TRUE_NS() + seconds * 10**9)
 
 
 def test_outcomes_come_in_the_order_they_were_asked_for(

@@ -76,26 +76,17 @@ class Access(Tables):
         Raises AccessDenied (audited) when it is wrong, malformed, expired or revoked, NotFound
         (audited) when there is no such conversation.
         """
-        rows = self._rows(
-            "SELECT CAST(session_a_token AS BLOB), CAST(session_b_token AS BLOB),"
-            " CAST(expires_at AS BLOB) FROM conversations WHERE id=?",
-            (storable(conversation),),
-        )
-        if not rows:
+        facts = self._facts(conversation)
+        if facts is None:
             self._deny(None, "unknown conversation")
-            raise NotFound(
-                f"there is no conversation {conversation!r}",
-                "List them with: autopoll conversations",
-            )
-        stored_a, stored_b, expires = rows[0]
-        session = _proven(token, stored_a, stored_b)
+            raise _unknown(conversation)
+        session, left = _proven(token, *facts[:2]), _left_ms(facts[2], self.clock())
         if session is None:
             self._deny(conversation, "wrong token")
             raise AccessDenied(
                 f"the token does not open conversation {conversation}",
                 "Use the one shown at its creation, or make a new one by rotating it.",
             )
-        left = _left_ms(readable(expires), self.clock())
         if left is not None and left <= 0:
             self._deny(conversation, "expired token")
             raise AccessDenied(
@@ -105,6 +96,22 @@ class Access(Tables):
         if left is not None and left < self._lifetime_ms / 2:
             self._renew_expiry(conversation)
         return session
+
+    def prolong(self, conversation: str, token: str) -> bool:
+        """Renew a token on behalf of the home that keeps it, expired or not; tell whether it opens.
+
+        A wrong or revoked one is left alone. Writes only when less than half of its life is left.
+        Raises NotFound when there is no such conversation.
+        """
+        facts = self._facts(conversation)
+        if facts is None:
+            raise _unknown(conversation)
+        if _proven(token, *facts[:2]) is None:
+            return False
+        left = _left_ms(facts[2], self.clock())
+        if left is not None and left < self._lifetime_ms / 2:
+            self._renew_expiry(conversation)
+        return True
 
     def whose(self, token: str) -> str | None:
         """Return the conversation that a token was made for, which proves nothing yet.
@@ -141,6 +148,15 @@ class Access(Tables):
     @property
     def _lifetime_ms(self) -> int:
         return round(self.limits.token_lifetime_s * 1000)
+
+    def _facts(self, conversation: str) -> tuple[bytes | None, bytes | None, str | None] | None:
+        """Return what is stored of both tokens, and their expiry; None for no conversation."""
+        rows = self._rows(
+            "SELECT CAST(session_a_token AS BLOB), CAST(session_b_token AS BLOB),"
+            " CAST(expires_at AS BLOB) FROM conversations WHERE id=?",
+            (storable(conversation),),
+        )
+        return (rows[0][0], rows[0][1], readable(rows[0][2])) if rows else None
 
     def _conversations(self, where: str, values: tuple[str, ...]) -> list[Conversation]:
         rows = self._rows(
@@ -214,6 +230,12 @@ class Access(Tables):
             line, count = seen[0]
             self._rows("UPDATE denials SET count=? WHERE conversation_id=?", (count + 1, key))
             self._rows("UPDATE audit_log SET details=? WHERE id=?", (_denied(why, count + 1), line))
+
+
+def _unknown(conversation: str) -> NotFound:
+    return NotFound(
+        f"there is no conversation {conversation!r}", "List them with: autopoll conversations"
+    )
 
 
 def _denied(why: str, count: int) -> str:

@@ -1,0 +1,134 @@
+"""A home's own tokens, kept alive by its poller, by either clock."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from autopoll import credentials
+from autopoll.bridge.contract import Bridge
+from autopoll.config import load
+from autopoll.home import Home
+from autopoll.prepare import prepare
+from autopoll.renewal import Renewal
+from autopoll.service import connect
+
+CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
+DAY_S = 86_400.0
+LIFETIME_S = 30 * DAY_S
+TRUE_NS, TRUE = time.time_ns, time.monotonic
+
+
+class Clocks:
+    """Both clocks, each moved by itself."""
+
+    def __init__(self) -> None:
+        self.wall = self.steady = 0.0
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    made = Clocks()
+    monkeypatch.setattr("time.time_ns", lambda: TRUE_NS() + round(made.wall * 1e9))
+    monkeypatch.setattr("autopoll.renewal.time.monotonic", lambda: TRUE() + made.steady)
+    return made
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    home.config.write_text('[shards.main]\nbackend = "echo"\n')
+    home.supervisord_conf.parent.mkdir()
+    home.supervisord_conf.write_text(CONF)
+    prepare(home, load(home, {}))
+    return home
+
+
+@pytest.fixture
+def bridge(home: Home) -> Iterator[Bridge]:
+    with closing(connect(home, load(home, {}))) as bridge:
+        yield bridge
+
+
+def expiry(home: Home, bridge: Bridge) -> str:
+    found = bridge.conversation(credentials.read(home).shards["main"]).expires_at
+    assert found
+    return found
+
+
+def test_a_home_at_rest_is_renewed_each_time_half_of_the_life_is_over(
+    home: Home, bridge: Bridge, clocks: Clocks
+) -> None:
+    renewal = Renewal(home, bridge, LIFETIME_S)
+    seen = {expiry(home, bridge)}
+    for day in range(1, 91):
+        clocks.wall = clocks.steady = day * DAY_S
+        renewal.look()
+        seen.add(expiry(home, bridge))
+    conversation = credentials.read(home).shards["main"]
+    for session, token in credentials.read(home).tokens[conversation].items():
+        assert bridge.authenticate(conversation, token) == session
+    assert len(seen) == 1 + 6, "written no oftener than is needed"
+
+
+@pytest.mark.parametrize("leap", [LIFETIME_S + DAY_S, 365 * DAY_S])
+def test_a_leap_of_the_clock_on_the_wall_is_seen_at_the_next_look(
+    home: Home, bridge: Bridge, clocks: Clocks, leap: float
+) -> None:
+    renewal = Renewal(home, bridge, LIFETIME_S)
+    renewal.look()
+    before = expiry(home, bridge)
+    clocks.wall = leap
+    clocks.steady = 1.0
+    renewal.look()
+    assert expiry(home, bridge) > before
+
+
+def test_a_clock_set_back_neither_renews_for_ever_nor_never(
+    home: Home, bridge: Bridge, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    true = type(bridge).prolong
+
+    def counted(bridge: Bridge, conversation: str, token: str) -> bool:
+        looks.append(conversation)
+        return true(bridge, conversation, token)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(bridge), "prolong", counted)
+    renewal = Renewal(home, bridge, LIFETIME_S)
+    clocks.wall = -3600.0
+    renewal.look()
+    for second in range(1, 3600):
+        clocks.wall, clocks.steady = second - 7200.0, float(second)
+        renewal.look()
+    assert len(looks) == 2, "one look, at both tokens"
+    clocks.steady = 3601.0
+    renewal.look()
+    assert len(looks) == 4
+
+
+def test_credentials_that_cannot_be_read_keep_the_poller_from_nothing(
+    home: Home, bridge: Bridge, clocks: Clocks, caplog: pytest.LogCaptureFixture
+) -> None:
+    renewal = Renewal(home, bridge, LIFETIME_S)
+    home.credentials.write_bytes(b"\xff{")
+    for hour in range(3):
+        clocks.steady = 3601.0 * hour
+        renewal.look()
+    assert caplog.text.count("garbled") == 1
+    home.credentials.unlink()
+    clocks.steady = 3601.0 * 3
+    renewal.look()
+
+
+def test_a_conversation_that_is_gone_is_passed_over(
+    home: Home, bridge: Bridge, clocks: Clocks
+) -> None:
+    with credentials.edit(home) as kept:
+        kept.tokens = {"conv_gone": {"a": "0" * 64}, **kept.tokens}
+    before = expiry(home, bridge)
+    clocks.wall = LIFETIME_S + DAY_S
+    Renewal(home, bridge, LIFETIME_S).look()
+    assert expiry(home, bridge) > before
