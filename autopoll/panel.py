@@ -1,7 +1,7 @@
 """One question to several shards at once: each outcome as it comes, a reason where none comes.
 
 Whoever compares answers does not want to wait for the one shard that cannot answer. So a shard that
-is paused for longer than the asker waits, or of which no instance is able to work, is given up with
+is paused for longer than the asker waits, or has something in its way for long, is given up with
 its reason. Its question is kept all the same, and is answered when the shard works again.
 """
 
@@ -10,17 +10,14 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from autopoll import pauses
+from autopoll import availability, pauses
 from autopoll.bridge.contract import QueryState
 from autopoll.errors import AutopollError, Exit, UsageError
-from autopoll.home import instance_name
-from autopoll.process import heartbeat
-from autopoll.process.heartbeat import State
 from autopoll.result import Result, to_result
 from autopoll.service import DOWN_AFTER, NET_S, Service
 from autopoll.waiter import Waiter
 
-LOST_S = 5.0  # without any instance able to work; a restart takes less
+LOST_S = 5.0  # with something in its way; a restart takes less
 
 
 class Voice(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +38,7 @@ class Panel:
         self._waiter = waiter
         self._pending: dict[int, str] = {}  # question -> shard
         self._refused: list[Voice] = []
-        self._able: dict[str, float] = {}  # shard -> when an instance was last seen able
+        self._able: dict[str, float] = {}  # shard -> when nothing was in its way
 
     def ask(self, question: str, shard: str, context_file: str | None) -> list[int]:
         """Store the question for one shard and return its id in a list.
@@ -111,19 +108,12 @@ class Panel:
         return None
 
     def _disabled(self, shard: str) -> str:
-        """Return why no instance of a shard is able to work; empty, and noted, when one is."""
-        home, section = self._service.home, self._service.config.shards[shard]
-        names = [instance_name(shard, number) for number in range(1, section.instances + 1)]
-        why = "none of its instances runs"
-        for name in names:
-            beat = heartbeat.read(home.beats / name)
-            if beat is None or not heartbeat.is_alive(beat):
-                continue
-            if beat.state is not State.HELD:
-                self._able[shard] = time.monotonic()
-                return ""
-            why = f"{name} is held: {beat.note}"
-        return why
+        """Return what keeps a shard from answering; empty, and noted, when nothing does."""
+        service = self._service
+        if found := availability.obstacle(service.home, service.config, shard):
+            return found.what
+        self._able[shard] = time.monotonic()
+        return ""
 
     def _missing(self, state: QueryState, shard: str, reason: str, code: Exit) -> Voice:
         return Voice(

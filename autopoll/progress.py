@@ -3,10 +3,16 @@
 from autopoll.bridge.contract import QueryState
 
 
-def words(state: QueryState, paused: str | None) -> str:
-    """Return one line for whoever waits; `paused` says why the shard answers nothing for now."""
+def words(state: QueryState, paused: str | None, obstacle: str = "") -> str:
+    """Return one line for whoever waits.
+
+    `paused` says why the shard answers nothing on purpose for now, `obstacle` what else is in its
+    way.
+    """
     who = f"shard {state.shard}" if state.shard else "the shard"
     again = f", attempt {state.attempts}" if state.attempts > 1 else ""
+    if obstacle:
+        return f"question {state.message_id} is kept: {obstacle}"
     match state.state:
         case "leased":
             return f"{who} is working on question {state.message_id}{again}"

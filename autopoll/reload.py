@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from autopoll import fingerprint
+from autopoll.availability import last_error
 from autopoll.config import Config, load
 from autopoll.errors import ConfigError, Down, TimedOut
 from autopoll.home import Home
@@ -22,7 +23,6 @@ from autopoll.lock import hold_in_turn
 from autopoll.prepare import prepare
 from autopoll.process.heartbeat import Beat
 from autopoll.service import connect
-from autopoll.status import last_error
 from autopoll.supervise import (
     START_LIMIT_S,
     check,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,6 +34,9 @@ from autopoll.result import Result, to_result
 from autopoll.waiter import Ringable, Waiter
 from fifo.bell import ring
 from fifo.errors import FifoError
+
+if TYPE_CHECKING:
+    from autopoll.availability import Obstacle
 
 NET_S = 1.0  # how often a waiter looks without having been rung
 PIECES_S = 0.1  # how often who follows an answer looks for its pieces: only the asker is rung
@@ -72,6 +76,7 @@ class Service:
         self.config = config
         self.bridge = bridge
         self._kept = credentials.Kept(home)
+        self.obstacle: Obstacle | None = None  # in the way of what is waited for
 
     def ask(
         self,
@@ -153,7 +158,8 @@ class Service:
 
         `on_piece` is given the text of the answer that is next in this order as it is written. It
         is on the way only: the last part may be left out, and what counts is the outcome.
-        Raises TimedOut, or Down when nobody is there to answer; the questions stay stored.
+        Raises TimedOut, or Down when nobody is there to answer, or will be without somebody's help;
+        the questions stay stored.
         """
         end = None if timeout is None else time.monotonic() + timeout
         for number, message_id in enumerate(ids):
@@ -176,7 +182,7 @@ class Service:
         follower: Follower | None,
     ) -> Result | None:
         """Return the outcome of the first of ids, None at the end of the time; raise Down."""
-        alone = 0
+        alone = stuck = 0
         while True:
             state = self.bridge.query(ids[0])
             result = to_result(state)
@@ -194,6 +200,18 @@ class Service:
             alone = 0 if rung or self.is_listening() else alone + 1
             if alone >= DOWN_AFTER:
                 raise self.down(ids)
+            self.obstacle = None if rung else self._find_obstacle(state.shard)
+            if self.obstacle and self.obstacle.lasting:
+                stuck += 1
+                if stuck >= DOWN_AFTER:
+                    raise self.obstacle.blocked(_these(ids), f"read the answer with: {_fetch(ids)}")
+            else:
+                stuck = 0
+
+    def _find_obstacle(self, shard: str | None) -> "Obstacle | None":
+        from autopoll import availability  # loads more than an asker mostly needs
+
+        return availability.obstacle(self.home, self.config, shard)
 
     def paused(self, shard: str) -> str | None:
         """Return why a shard answers nothing for now, and until when; None when it does."""

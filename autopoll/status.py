@@ -11,6 +11,7 @@ import time
 import msgspec
 
 from autopoll import pauses
+from autopoll.availability import PATIENCE_S, STALE_S, last_error
 from autopoll.bridge.contract import Bridge, Spent
 from autopoll.config import Config, load
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
@@ -23,8 +24,6 @@ from autopoll.service import Service, connect
 from autopoll.timing import utc_day, wall_ms
 from autopoll.waiter import Waiter
 
-PATIENCE_S = 1.0  # for supervisord's answer
-STALE_S = 5.0  # a main loop that has not beaten for longer is not well
 CANARY_S = 15.0
 ROOM = 64 * 1024 * 1024  # bytes below which a disk is called full
 READY = (State.IDLE, State.BUSY)
@@ -237,14 +236,6 @@ def _why_down(home: Home, program: Program) -> str:
     if program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG:
         return last_error(home, program.name)
     return program.spawnerr
-
-
-def last_error(home: Home, name: str) -> str:
-    """Return the last error that a program told on its stderr."""
-    path = home.log / f"{name}.stderr"
-    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
-    told = [line.removeprefix("autopoll: ") for line in lines if line.startswith("autopoll: ")]
-    return told[-1] if told else "it says nothing"
 
 
 def _since_boot() -> float:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from autopoll import files
+from autopoll.availability import last_error
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.backends.environment import worker_environment
@@ -35,7 +36,6 @@ from autopoll.prepare import prepare
 from autopoll.process import gate, heartbeat, orphans
 from autopoll.process.heartbeat import Beat, State
 from autopoll.process.supervisor import Supervisor
-from autopoll.status import last_error
 
 START_LIMIT_S = 90.0
 STEP_S = 0.05

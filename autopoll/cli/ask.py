@@ -13,7 +13,7 @@ from autopoll.cli.front import DurationType, Front, command
 from autopoll.cli.live import Live
 from autopoll.cli.questions import read_lines, read_question
 from autopoll.cli.render import Progress, print_json, shown
-from autopoll.errors import Exit, NotFound, RateLimited, TimedOut, UsageError
+from autopoll.errors import Down, Exit, NotFound, RateLimited, TimedOut, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -229,7 +229,8 @@ def _await(
             return
         of = f" ({settled + 1} of {len(ids)})" if len(ids) > 1 else ""
         paused = service.paused(state.shard) if state.shard else None
-        progress.say(words(state, paused) + of)
+        found = service.obstacle
+        progress.say(words(state, paused, found.what if found and not paused else "") + of)
 
     def show(piece: "Piece") -> None:
         progress.say("")  # which would write over the line that grows
@@ -242,7 +243,7 @@ def _await(
             settled += 1
             with progress.aside():
                 code = max(code, _print_result(front, result, live))
-    except TimedOut:
+    except (TimedOut, Down):
         for message_id in ids[settled:] if front.json else []:
             print_json(service.result(message_id))
         raise

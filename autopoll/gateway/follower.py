@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from autopoll.availability import Obstacle
 from autopoll.bridge.contract import QueryState
 from autopoll.errors import AutopollError
 from autopoll.home import Home
 from autopoll.piece import Follower as PieceFollower
 from autopoll.piece import Piece
 from autopoll.result import Result, to_result
+from autopoll.service import DOWN_AFTER
 
 News = QueryState | Piece | Result
 
@@ -17,9 +19,11 @@ class Follower:
     """One who waits for one question; sees each change at most once, and skips what is old."""
 
     def __init__(self, home: Home, message_id: int, *, pieces: bool) -> None:
+        self._message_id = message_id
         self._news = asyncio.Event()
         self._state: QueryState | None = None
         self._error: AutopollError | None = None
+        self._stuck = 0  # looks in a row that found somebody's help to be needed
         self._read: list[Piece] = []
         self._pieces = PieceFollower(home, message_id, self._read.append) if pieces else None
 
@@ -33,6 +37,18 @@ class Follower:
         if state != self._state:
             self._state = state
             self._news.set()
+
+    @property
+    def shard(self) -> str | None:
+        """Whose answer it waits for, as far as that is known."""
+        return self._state.shard if self._state else None
+
+    def meet(self, obstacle: Obstacle | None) -> None:
+        """Take in what is in the way of the answer; send it away when that stays."""
+        self._stuck = self._stuck + 1 if obstacle and obstacle.lasting else 0
+        if obstacle and self._stuck >= DOWN_AFTER:
+            fetch = "read the answer by its id"
+            self.fail(obstacle.blocked(f"question {self._message_id}", fetch))
 
     def poke(self) -> None:
         """Have it look for more of its answer."""

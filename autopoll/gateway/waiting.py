@@ -14,6 +14,7 @@ from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
+from autopoll import availability
 from autopoll.bridge.contract import QueryState
 from autopoll.config import Config, load
 from autopoll.doorbell import Doorbell
@@ -176,6 +177,8 @@ class Hub:
             alone = 0 if heard else alone + 1
             if alone >= DOWN_AFTER:
                 self._fail_all(_down())
+            elif not rung:
+                await self._look_around()
 
     async def _ring(self, seconds: float) -> bool:
         """Return when rung, or after the time; tell which."""
@@ -202,6 +205,18 @@ class Hub:
         for state in states:
             for follower in self._followed.get(state.message_id, ()):
                 follower.tell(state)
+
+    async def _look_around(self) -> None:
+        """Tell who waits what is in the way of their answers."""
+        shards = {each.shard for those in self._followed.values() for each in those}
+        # In a thread of its own: supervisord is given a second to answer.
+        found = {
+            shard: await asyncio.to_thread(availability.obstacle, self.home, self.config, shard)
+            for shard in shards
+        }
+        for followers in self._followed.values():
+            for follower in followers:
+                follower.meet(found.get(follower.shard))
 
     # --- in the thread of the bridge
 

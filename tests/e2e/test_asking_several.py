@@ -113,7 +113,7 @@ def test_a_shard_that_cannot_answer_says_why_beside_the_others(place: Place) -> 
     said = dict(part.split("\n", 1) for part in done.stdout.split("--- shard ")[1:])
     of = {heading.split(",")[0]: text for heading, text in said.items()}
     assert of["main"].strip() == of["late"].strip() == "you?"
-    assert "none of its instances runs" in of["gone"]
+    assert "was stopped by hand" in of["gone"]
     assert "paused: quota until" in of["tired"]
     assert "autopoll answer" in of["gone"]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from autopoll.availability import Blocked
 from autopoll.bridge.contract import QueryState
 from autopoll.config import ShardSection
 from autopoll.errors import Down
@@ -161,6 +162,9 @@ async def _await(call: Call, number: int, seconds: float) -> Reply:
                         await call.tell(each.text)
                     case _:
                         await call.tell(await _progress(call, each))
+    except Blocked as error:
+        fetch = f"fetch the answer with get_answer, id {number}."
+        raise error.obstacle.blocked(f"question {number}", fetch) from None
     except Down:
         raise _down(number) from None
     except (TimeoutError, Draining):
