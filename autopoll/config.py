@@ -148,8 +148,18 @@ def parse(path: Path, text: str, environ: Mapping[str, str]) -> Config:
 
 
 def context_paths(home: Home, section: ShardSection) -> list[Path]:
-    """Return a shard's context files and folders, absolute."""
-    return [(home.root / Path(entry).expanduser()).resolve() for entry in section.context]
+    """Return a shard's context files and folders, absolute; raise ConfigError for what is none."""
+    return [_context_path(home, entry) for entry in section.context]
+
+
+def _context_path(home: Home, entry: str) -> Path:
+    try:
+        return (home.root / Path(entry).expanduser()).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # no such user, a NUL, a loop of links
+        raise ConfigError(
+            f"{home.config}: the context path {entry[:200]!r} cannot be used: {error}",
+            "Name a file or a folder.",
+        ) from error
 
 
 def _check(config: Config, origin: str) -> None:

@@ -3,6 +3,7 @@
 import msgspec
 
 from autopoll.backends.contract import Broken, Permanent, Retriable, Unavailable
+from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.errors import (
     AutopollError,
     ConfigError,
@@ -54,6 +55,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
     steps: list[Step]
     context: Size | None = None
+    context_remarks: Remarks = NOTHING
     canary: Canary | None = None
 
 

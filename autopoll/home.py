@@ -126,6 +126,11 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.run / "pauses"
 
     @cached_property
+    def remarks(self) -> Path:
+        """What each worker has to say about single context files, a file per worker that has."""
+        return self.run / "remarks"
+
+    @cached_property
     def waiters(self) -> Path:
         """The bells of askers that wait for an answer."""
         return self.run / "waiters"
@@ -148,7 +153,8 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         """Create the folders under var/ with mode 0700, whatever the umask."""
         for folder in (
             self.var, self.locks, self.log, self.evidence, self.run,
-            self.beats, self.workers, self.gates, self.pauses, self.waiters, self.partials,
+            self.beats, self.workers, self.gates, self.pauses, self.remarks, self.waiters,
+            self.partials,
         ):  # fmt: skip
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)

@@ -136,6 +136,7 @@ def clear(tree: Tree, config: Config) -> None:
         shutil.rmtree(home.workers / name, ignore_errors=True)
         (home.beats / name).unlink(missing_ok=True)
         (home.gates / name).unlink(missing_ok=True)
+        (home.remarks / name).unlink(missing_ok=True)
     for path in home.pauses.iterdir():
         if path.name not in config.shards:
             path.unlink(missing_ok=True)

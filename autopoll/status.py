@@ -12,6 +12,7 @@ import msgspec
 
 from autopoll import pauses
 from autopoll.availability import PATIENCE_S, STALE_S, last_error
+from autopoll.backends.remarks import Remarks, kept
 from autopoll.bridge.contract import Bridge, Spent
 from autopoll.config import Config, load
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
@@ -26,6 +27,7 @@ from autopoll.waiter import Waiter
 
 CANARY_S = 15.0
 ROOM = 64 * 1024 * 1024  # bytes below which a disk is called full
+REMARKS = 10  # files that a check names
 READY = (State.IDLE, State.BUSY)
 
 
@@ -59,6 +61,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     paused: str | None
     usage_today: Spent  # since the last UTC midnight
+    context_remarks: Remarks  # on files that are passed over, or read in an unusual way
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +185,7 @@ def health(home: Home, *, deep: bool = False) -> Health:
     checks.append(_check_database(now))
     checks += [_check_process(process) for process in now.processes]
     checks += [_check_shard(shard) for shard in now.shards]
+    checks += [_check_context(shard) for shard in now.shards if shard.context_remarks.total]
     down = now.supervisord == "down" or now.queue is None or not _can_answer(now)
     if deep and not down:
         # What is paused would let its canary wait until the end of the pause.
@@ -269,6 +273,9 @@ def _shard(
         in_flight=in_flight,
         paused=pause.words if pause else held[0] if held and not ready else None,
         usage_today=spent,
+        context_remarks=max(
+            (kept(home.remarks / process.name) for process in mine), key=lambda each: each.total
+        ),
     )
 
 
@@ -330,6 +337,13 @@ def _check_shard(shard: ShardStatus) -> Check:
         return Check(name=name, ok=False, detail=f"paused: {shard.paused}")
     ready = f"{shard.ready} of {shard.instances} ready"
     return Check(name=name, ok=shard.ready > 0, detail=ready)
+
+
+def _check_context(shard: ShardStatus) -> Check:
+    """Tell of the context files that are not read as they should; one that fails is degraded."""
+    remarks = shard.context_remarks
+    detail = "; ".join(remarks.lines(REMARKS))
+    return Check(name=f"context {shard.name}", ok=not remarks.failed, detail=detail)
 
 
 def _supervisord_words(now: Status) -> str:

@@ -13,10 +13,11 @@ from typing import Any, TypeVar, get_args
 
 from autopoll import pauses
 from autopoll.backends import open_backend
-from autopoll.backends.context import Context
+from autopoll.backends.context import Context, Source
 from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unheard
 from autopoll.backends.environment import worker_environment
 from autopoll.backends.excerpts import Page
+from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.bridge.contract import Bridge, QueryState
 from autopoll.config import Config, context_paths
 from autopoll.errors import AutopollError, ConfigError, TimedOut
@@ -50,6 +51,7 @@ class Trying:
         self.tree = tree
         self.steps: list[Step] = []
         self.size: Size | None = None
+        self.remarks = NOTHING
         self.canary: Canary | None = None
         self._say = say
 
@@ -74,6 +76,7 @@ class Trying:
             ok=all(step.ok for step in self.steps),
             steps=self.steps,
             context=self.size,
+            context_remarks=self.remarks,
             canary=self.canary,
         )
 
@@ -107,16 +110,21 @@ class Trying:
 
         def look() -> tuple[Size, str]:
             context = Context(self.setting())
+            listing = context.listing()
+            remarks = listing.remarks(context.name)
             pages = []
-            for path in context.files():
-                try:
-                    pages.append(Page.of(context.name(path), context.read(str(path)).text))
-                except Permanent:  # no text; backends pass it over as well
-                    continue
+            for path in listing.files:
+                found = context.found(path)
+                if isinstance(found, Source):
+                    pages.append(Page.of(context.name(path), found.text))
+                if remark := context.remark(path, found):
+                    remarks.append(remark)
+            self.remarks = Remarks.of(remarks)
             size = Size(files=len(pages), tokens=sum(page.tokens for page in pages))
             if self.section.context and not pages:
+                why = "; ".join(self.remarks.lines(3))
                 raise ConfigError(
-                    f"shards.{self.shard}.context holds no text file",
+                    f"shards.{self.shard}.context holds no text file{': ' * bool(why)}{why}",
                     "Name files or folders with text; hidden files are none.",
                 )
             return size, f"{size.files} files, about {size.tokens:,} tokens"

@@ -24,11 +24,13 @@ from autopoll.backends import open_backend
 from autopoll.backends.contract import (
     Backend,
     Broken,
+    Mistaken,
     Permanent,
     Retriable,
     Setting,
     Unavailable,
 )
+from autopoll.backends.remarks import NOTHING, Remarks, keep
 from autopoll.config import Config, context_paths
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.home import Home, instance_name
@@ -85,6 +87,7 @@ class Worker:
         self.probed = 0.0
         self.answered = 0
         self.worn = ""  # why it is time for a new incarnation
+        self.remarks: Remarks | None = None  # of the backend on its files, as they are kept
 
     async def run(self, heart: Heart) -> None:
         """Serve until told to stop, whatever becomes of the backend."""
@@ -181,6 +184,7 @@ class Worker:
         if self.refusal:
             pauses.end(self.home, self.refusal)
             self.refusal = None
+        self.keep_remarks()
         self.warm.set()
         self.probed = self.loop.time()
         self.heart.note = ""
@@ -211,8 +215,20 @@ class Worker:
         if not self.tasks and self.loop.time() - self.probed > PROBE_S:
             await self.look_after()
             self.probed = self.loop.time()
+        self.keep_remarks()
         self.retire_if_due()
         await self.pause(BEAT_S)
+
+    def keep_remarks(self) -> None:
+        """Keep what the backend says about its files, for `status` and `health`, if it is new."""
+        remarks = getattr(self.backend, "remarks", NOTHING)
+        if remarks == self.remarks or not isinstance(remarks, Remarks):
+            return
+        try:
+            keep(self.home.remarks / self.name, remarks)
+        except OSError as error:
+            log.warning("what is to be said about the files cannot be kept: %s", error)
+        self.remarks = remarks
 
     def retire_if_due(self) -> None:
         """Take nothing new once it is worn, and end when nothing is left in hand."""
@@ -325,6 +341,8 @@ class Worker:
             return Failure(kind="timeout", message="cancelled at its deadline")
         except msgspec.MsgspecError as error:
             return Failure(kind="permanent", message=f"unreadable request: {error}")
+        except Mistaken as error:
+            return Reply(answer=Answer(text=str(error), error=True), usage=error.usage)
         except (Retriable, Permanent, Unavailable) as error:
             return _failure(error)
         except (Exception, SystemExit) as error:  # whatever else foreign code raises is Broken

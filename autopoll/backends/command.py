@@ -36,7 +36,7 @@ from autopoll.backends.contract import (
 from autopoll.backends.environment import child_environment
 from autopoll.backends.options import Options, read_options
 from autopoll.errors import ConfigError
-from autopoll.message import Answer
+from autopoll.message import Answer, to_json
 from autopoll.redact import redact
 from autopoll.request import Refusal, Reply, Request, Usage
 from autopoll.timing import Duration
@@ -133,7 +133,7 @@ class Command:
         }
         asked = self._asked[number] = _Asked(report)
         try:
-            child.send(msgspec.json.encode(question))
+            child.send(to_json(question).encode())  # a path may hold what is not UTF-8
             # Shielded, because a cancelled question is settled too, by the program letting go.
             return _reply(await asyncio.shield(asked.outcome))
         except asyncio.CancelledError:

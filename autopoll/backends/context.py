@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from autopoll.backends.contract import Permanent, Setting
+from autopoll.backends.contract import Mistaken, Setting
+from autopoll.backends.decoding import Decoded, NoText, decode
 from autopoll.backends.keys import KeyFiles
+from autopoll.backends.listing import Listing, walk
+from autopoll.backends.remarks import Remark, original, printable
 from autopoll.backends.stamp import Stamp
 from autopoll.errors import ConfigError
 from autopoll.home import Home
@@ -21,11 +24,24 @@ MAX_BYTES = 16 * 1024 * 1024
 
 
 class Source(NamedTuple):
-    """A context file that was read: its resolved path, its stamp before reading, its text."""
+    """A context file that was read: its resolved path, its stamp before reading, its text.
+
+    `how` it was read is told where that is not plain UTF-8.
+    """
 
     path: Path
     stamp: Stamp
     text: str
+    how: str = ""
+
+
+class Unreadable(Mistaken):
+    """A context file that is not read, and why; `failed` when it might be text all the same."""
+
+    def __init__(self, name: str, reason: str, mend: str = "", *, failed: bool = False) -> None:
+        super().__init__(f"context file {_quoted(name)} {reason}", mend)
+        self.reason = reason
+        self.failed = failed
 
 
 class Context:
@@ -49,7 +65,7 @@ class Context:
                     f"shards.{setting.shard}.context: {root} is the home's own",
                     "Take it out of the list.",
                 )
-            if not root.exists():
+            if not _exists(root):
                 raise ConfigError(
                     f"shards.{setting.shard}.context: {root} does not exist",
                     "Create it, or take it out of the list.",
@@ -60,24 +76,20 @@ class Context:
         """The resolved context roots."""
         return list(self._roots)
 
-    def files(self) -> dict[Path, Stamp]:
-        """Return every regular file under the roots with its stamp, in order of path.
-
-        Symlinks are passed over: what they lead to inside a root is found as itself, and the rest
-        is no context.
-        """
-        found: dict[Path, Stamp] = {}
+    def listing(self) -> Listing:
+        """Return every regular file under the roots, and what is passed over."""
+        found = Listing({}, {})
         private = self._own | self._key_files.paths()
         for root in self._roots:
-            found.update(_walk(root, private))
-        return dict(sorted(found.items()))
+            walk(root, private, found)
+        return Listing(dict(sorted(found.files.items())), found.passed)
 
     def read(self, name: str) -> Source:
         """Return the context file of that name: absolute, or relative to a root's folder or home.
 
-        Raises Permanent, naming the file as given, when it is no readable text file of the context.
+        Raises Unreadable, naming the file as given, when it is no readable text file of the
+        context.
         """
-        shown = repr(name if len(name) <= 200 else name[:200] + "…")
         for candidate in self._candidates(name):
             try:
                 handle = os.open(candidate, os.O_PATH | os.O_CLOEXEC)
@@ -88,37 +100,66 @@ class Context:
             try:
                 path = Path(f"/proc/self/fd/{handle}").readlink()
                 if self._covers(path):
-                    return Source(path, Stamp.of(os.fstat(handle)), _read_text(handle, shown))
+                    return Source(path, Stamp.of(os.fstat(handle)), *_read_text(handle, name))
             finally:
                 os.close(handle)
         # One text for "missing" and "outside", so that an asker cannot feel out the file system.
-        raise Permanent(
-            f"context file {shown} is not among this shard's context files",
+        raise Unreadable(
+            name,
+            "is not among this shard's context files",
             "Name a file under the shard's context paths.",
         )
+
+    def found(self, path: Path) -> Source | Unreadable:
+        """Return what there is in a file of the listing, or why there is nothing."""
+        try:
+            return self.read(str(path))
+        except Unreadable as error:
+            return error
+
+    def remark(self, path: Path, found: Source | Unreadable) -> Remark | None:
+        """Return what is to be said about a file that was read, or was not; mostly nothing."""
+        name = self.name(path)
+        if isinstance(found, Unreadable):
+            return Remark(file=name, reason=found.reason, failed=found.failed)
+        if not _is_utf8(path):
+            how = f"has a name that is not UTF-8, and is cited by this one {found.how}".rstrip()
+            return Remark(file=name, reason=how, skipped=False)
+        return Remark(file=name, reason=f"is {found.how}", skipped=False) if found.how else None
 
     def cite(self, path: Path, first: int, last: int) -> str:
         """Return `path:first-last`, the path as short as it is still clear."""
         return f"{self.name(path)}:{first}-{last}"
 
     def name(self, path: Path) -> str:
-        """Return the path relative to home, or else to the parent of its context root."""
+        """Return the path relative to home, or else to the parent of its context root.
+
+        It is valid text on one line, whatever the file is called.
+        """
         if path.is_relative_to(self._home):
-            return str(path.relative_to(self._home))
+            return printable(str(path.relative_to(self._home)))
         for root in self._roots:
             if path.is_relative_to(root):
-                return str(path.relative_to(root.parent))
-        return str(path)
+                return printable(str(path.relative_to(root.parent)))
+        return printable(str(path))
 
     def _candidates(self, name: str) -> Iterator[str]:
+        """Yield the places where it may be: by its name as it is, and as `printable` shows it."""
         if not name.strip():
             return
+        yield from self._places(name)
+        if "\\x" in name:
+            yield from self._places(original(name))
+
+    def _places(self, name: str) -> Iterator[str]:
         # os.path, because joining by pathlib would already fail on a NUL in some versions.
         if os.path.isabs(name):  # noqa: PTH117
             yield name
             return
         for root in self._roots:
-            yield os.path.join(root if root.is_dir() else root.parent, name)  # noqa: PTH118
+            # Not Path.is_dir, which raises where we may not look.
+            folder = root if os.path.isdir(root) else root.parent  # noqa: PTH112
+            yield os.path.join(folder, name)  # noqa: PTH118
         yield os.path.join(self._home, name)  # noqa: PTH118
 
     def _is_own(self, path: Path) -> bool:
@@ -134,50 +175,54 @@ class Context:
         return False
 
 
-def _walk(root: Path, own: frozenset[Path]) -> Iterator[tuple[Path, Stamp]]:
-    """Yield the regular files at or under a root; what cannot be looked into is passed over."""
-    if not root.is_dir():
-        facts = _stat(root)
-        if facts is not None and stat.S_ISREG(facts.st_mode):
-            yield root, Stamp.of(facts)
-        return
-    for folder, folders, names in os.walk(root):
-        folders[:] = [
-            name for name in folders if not name.startswith(".") and Path(folder, name) not in own
-        ]
-        for name in names:
-            path = Path(folder, name)
-            facts = None if name.startswith(".") or path in own else _stat(path)
-            if facts is not None and stat.S_ISREG(facts.st_mode):
-                yield path, Stamp.of(facts)
-
-
-def _stat(path: Path) -> os.stat_result | None:
+def _exists(path: Path) -> bool:
+    """Tell whether a path is there; one where we may not look is, and is named when it is read."""
     try:
-        return path.lstat()
-    except OSError:  # gone since it was listed
-        return None
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
-def _read_text(handle: int, shown: str) -> str:
-    """Return the text behind an O_PATH descriptor; raise Permanent when it is not readable text."""
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _quoted(name: str) -> str:
+    return repr(name if len(name) <= 200 else name[:200] + "…")
+
+
+def _read_text(handle: int, name: str) -> Decoded:
+    """Return the text behind an O_PATH descriptor; raise Unreadable when there is none."""
     facts = os.fstat(handle)
     if stat.S_ISDIR(facts.st_mode):
-        raise Permanent(f"context file {shown} is a folder", "Name a file in it.")
+        raise Unreadable(name, "is a folder", "Name a file in it.")
     if not stat.S_ISREG(facts.st_mode):
-        raise Permanent(f"context file {shown} is not a regular file")
+        raise Unreadable(name, "is not a regular file")
     if facts.st_size > MAX_BYTES:
-        raise Permanent(
-            f"context file {shown} has {facts.st_size:,} bytes; the limit is {MAX_BYTES:,}",
+        raise Unreadable(
+            name,
+            f"has {facts.st_size:,} bytes; the limit is {MAX_BYTES:,}",
             "Name a smaller file, or split it.",
         )
     try:
-        with open(f"/proc/self/fd/{handle}", "rb") as file:  # noqa: PTH123 - a descriptor
+        # Without waiting: who holds a lease on a file may take his time to give it up.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(f"/proc/self/fd/{handle}", flags), "rb") as file:
             data = file.read(MAX_BYTES + 1)
+    except BlockingIOError as error:
+        raise Unreadable(name, "is held by another program", failed=True) from error
     except OSError as error:
-        raise Permanent(f"context file {shown} cannot be read: {error.strerror}") from error
+        raise Unreadable(name, f"cannot be read: {error.strerror}", failed=True) from error
     if len(data) > MAX_BYTES:
-        raise Permanent(f"context file {shown} grew beyond the limit of {MAX_BYTES:,} bytes")
-    if b"\0" in data:
-        raise Permanent(f"context file {shown} is binary, not text")
-    return data.decode("utf-8-sig", "replace")
+        raise Unreadable(name, f"grew beyond the limit of {MAX_BYTES:,} bytes")
+    try:
+        return decode(data)
+    except NoText as error:
+        raise Unreadable(name, str(error)) from error

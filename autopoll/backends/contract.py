@@ -75,6 +75,10 @@ class Permanent(Unanswered):
     """Asking again will not help: the text becomes the error answer."""
 
 
+class Mistaken(Permanent):
+    """The question itself is wrong: the text is its answer, and no dead letter is kept of it."""
+
+
 class Unavailable(Unanswered):
     """The service behind the backend works for nobody just now, and a new instance would not help.
 

@@ -19,6 +19,7 @@ from autopoll.backends.contract import Broken, Report, Setting
 from autopoll.backends.library import Library
 from autopoll.backends.options import Options, read_options
 from autopoll.backends.passages import cut
+from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.backends.search import Hit, Index
 from autopoll.message import Answer
 from autopoll.request import Reply, Request
@@ -56,6 +57,11 @@ class Extract:
         """Return the passages that answer best, with citations, or say that there are none."""
         question, name, limit = request.question, request.context_file, self._options.passages
         return await self._run(lambda library: library.answer(question, name, limit))
+
+    @property
+    def remarks(self) -> Remarks:
+        """What is to be said about single files of the context."""
+        return self._library.remarks if self._library is not None else NOTHING
 
     async def probe(self) -> None:
         """Search for something; raise Broken when the index cannot be searched."""
@@ -95,6 +101,10 @@ class _Library:
         """Cut a long look short; called from another thread."""
         self._files.closing = True
 
+    @property
+    def remarks(self) -> Remarks:
+        return self._files.remarks
+
     def check(self) -> None:
         self._index.check()
 
@@ -105,6 +115,7 @@ class _Library:
         """Search all files, or the named one; raise Permanent when that cannot be read."""
         self.look()
         only = None if name is None else self._files.read(name).path
+        self._files.need_some()
         hits = self._index.search(question, limit, only)
         if not hits:
             where = "the context files" if only is None else self._context.name(only)

@@ -65,15 +65,19 @@ class KeyFiles:
             if stamp != self._stamp:
                 options = [section.options for section in load(self._home).shards.values()]
                 names = [table["key_file"] for table in options if "key_file" in table]
-                self._paths = frozenset(
-                    (self._home.root / Path(name).expanduser()).resolve()
-                    for name in names
-                    if isinstance(name, str)
-                )
+                found = [_resolved(self._home, name) for name in names if isinstance(name, str)]
+                self._paths = frozenset(path for path in found if path is not None)
                 self._stamp = stamp
         except (OSError, ConfigError):
             return self._paths
         return self._paths
+
+
+def _resolved(home: Home, name: str) -> Path | None:
+    try:
+        return (home.root / Path(name).expanduser()).resolve()
+    except (OSError, ValueError, RuntimeError):  # no path, as the shard that names it is told
+        return None
 
 
 NO_KEY = Key("none", "nowhere")  # for services of one's own; the libraries insist on some word
@@ -89,7 +93,7 @@ def read_key(
     """
     if key_file is not None:
         option = f"shards.{setting.shard}.options.key_file"
-        path = (setting.root / Path(key_file).expanduser()).absolute()
+        path = _key_path(setting, key_file, option)
         text, origin = _private_text(path, option), f"file {path}"
     else:
         option = f"shards.{setting.shard}.options.key_env"
@@ -106,6 +110,18 @@ def read_key(
             "Put the key into it and nothing else.",
         )
     return Key(value, origin)
+
+
+def _key_path(setting: Setting, key_file: str, option: str) -> Path:
+    try:
+        if "\0" in key_file:
+            raise ValueError("it holds a NUL")
+        return (setting.root / Path(key_file).expanduser()).absolute()
+    except (ValueError, RuntimeError) as error:  # no such user
+        raise ConfigError(
+            f"{option}: {key_file[:200]!r} is no path: {error}",
+            "Name a file of your own that holds the key, mode 0600.",
+        ) from error
 
 
 def _private_text(path: Path, option: str) -> str:

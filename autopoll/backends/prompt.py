@@ -27,6 +27,7 @@ from autopoll.backends.contract import Broken
 from autopoll.backends.excerpts import Page, excerpts, heading, tokens
 from autopoll.backends.library import Library
 from autopoll.backends.passages import cut
+from autopoll.backends.remarks import Remarks, printable
 from autopoll.backends.search import Index
 
 SHARE = 0.5  # of the window that files may take, so that question and answer have room
@@ -127,9 +128,15 @@ class Prompt:
     async def ask(self, question: str, context_file: str | None = None) -> Turn:
         """Return what to send, after a look at the files.
 
-        Raises Permanent when `context_file` is none of the context, Broken as `look` does.
+        Raises Mistaken when `context_file` is none of the context, Permanent when none of the
+        files can be read, Broken as `look` does.
         """
         return await asyncio.to_thread(self._ask, question, context_file)
+
+    @property
+    def remarks(self) -> Remarks:
+        """What is to be said about single files, at the last look."""
+        return self._library.remarks
 
     def size(self) -> Measure:
         """Return how large the context was at the last look, estimated."""
@@ -143,9 +150,9 @@ class Prompt:
 
     def put(self, source: Source) -> None:
         """Take a file that is new or has changed."""
-        name = _plain(self._context.name(source.path))
+        name = self._context.name(source.path)
         if self._owners.setdefault(name, source.path) != source.path:
-            name = _plain(str(source.path))
+            name = printable(str(source.path))
         self._pages[source.path] = Page.of(name, source.text)
         if self._index is not None:
             self._enter(source.path, source.text)
@@ -180,6 +187,7 @@ class Prompt:
         with self._lock:
             self._look()
             only = None if name is None else self._library.read(name).path
+            self._library.need_some()
             if self._stale:  # the named file is newer than the look
                 self._write()
             try:
@@ -246,8 +254,3 @@ class Prompt:
         assert self._index is not None
         title = self._context.name(path.with_suffix(""))
         self._index.put(path, title, cut(text, path.suffix))
-
-
-def _plain(name: str) -> str:
-    """Return a name that fits on one line and into UTF-8."""
-    return "".join(char if char.isprintable() else "?" for char in name)

@@ -29,6 +29,7 @@ from autopoll.backends.line import Line, Service
 from autopoll.backends.options import Options
 from autopoll.backends.prompt import Measure, Prompt, Turn
 from autopoll.backends.refusals import unreachable
+from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.backends.speech import Speech
 from autopoll.errors import ConfigError
 from autopoll.request import Reply, Request
@@ -130,6 +131,11 @@ class Remote(ABC):
     async def probe(self) -> None:
         """Raise Broken unless started; it asks nobody, for that might cost or take long."""
         self._started()
+
+    @property
+    def remarks(self) -> Remarks:
+        """What is to be said about single files of the context."""
+        return self._prompt.remarks if self._prompt is not None else NOTHING
 
     async def measure(self) -> Measure:
         """Return how large the context is, counted by the service where it counts for nothing."""

@@ -15,10 +15,12 @@ from autopoll.errors import Exit, NotFound, UsageError
 if TYPE_CHECKING:
     from autopoll.findings import Step, Trial
 
+REMARKS = 20  # context files that are named
 OPTION_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 TRIAL = (
     '{"shard","backend","ok","steps":[{"name","ok","ms","detail","failure","mend"}],\n'
     ' "context":{"files","tokens","window","share","whole","exact"},\n'
+    ' "context_remarks":{"total","failed","files":[{"file","reason","skipped","failed"}]},\n'
     ' "canary":{"answer","sources","ms","usage"}}'
 )
 
@@ -37,7 +39,8 @@ def shards() -> None:
 
 @command(
     "list",
-    fields='{"name","backend","instances","ready","in_flight","paused","usage_today"} a line',
+    fields='{"name","backend","instances","ready","in_flight","paused","usage_today",\n'
+    ' "context_remarks"} a line',
     group=shards,
     example="autopoll shards list --json",
 )
@@ -218,6 +221,8 @@ def test(front: Front, names: tuple[str, ...]) -> int:
         click.echo(f"shard {name}, backend {trial.backend}")
         for step in trial.steps:
             _print_step(step)
+        for line in trial.context_remarks.lines(REMARKS):
+            click.echo(shown(f"        {line}"))
         _print_cost(trial)
     return code
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from autopoll.status import Status
 
 REFRESH_S = 1.0
+REMARKS = 5  # context files of a shard that are named
 
 
 @command(
@@ -19,8 +20,9 @@ REFRESH_S = 1.0
     fields='{"ready","supervisord","processes":[{"name","role","state","pid","uptime_s","restarts",\n'
     ' "rss_bytes","fds",…}],"shards":[{"name","backend","instances","ready","in_flight",\n'
     ' "paused","usage_today":{"input_tokens","output_tokens","cached_tokens","cost_usd",\n'
-    ' "answers"}}],"queue":{"queued","ready","leased","done","dead"},"latency_ms":{"p50","p99"},\n'
-    ' "problems":[…]}',
+    ' "answers"},"context_remarks":{"total","failed","files":[{"file","reason",\n'
+    ' "skipped","failed"}]}}],"queue":{"queued","ready","leased","done","dead"},\n'
+    ' "latency_ms":{"p50","p99"},"problems":[…]}',
     example="autopoll status\nautopoll status --watch",
 )
 @click.option("--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
@@ -99,6 +101,9 @@ def _print_status(now: "Status") -> None:
     )
     click.echo()
     print_shards(now)
+    for shard in now.shards:
+        for line in shard.context_remarks.lines(REMARKS):
+            click.echo(shown(f"  {shard.name}: {line}"))
     click.echo()
     if now.queue is not None:
         click.echo(

@@ -512,6 +512,7 @@ def test_status_and_health_have_the_fields_that_others_rely_on(home: Path, run: 
                 "cost_usd": None,
                 "answers": 0,
             },
+            "context_remarks": {"total": 0, "failed": 0, "files": []},
         }
     ]
     assert status["queue"].keys() == {"queued", "ready", "leased", "done", "dead"}

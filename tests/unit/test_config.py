@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.config import Config, load
+from autopoll.config import Config, ShardSection, context_paths, load
 from autopoll.errors import ConfigError
 from autopoll.home import Home
 
@@ -197,3 +197,12 @@ def test_an_override_through_a_value_is_refused(tmp_path: Path) -> None:
     (tmp_path / "autopoll.toml").write_text(MAIN)
     with pytest.raises(ConfigError, match="AUTOPOLL_SHARDS__MAIN__BACKEND__X"):
         load(Home(tmp_path), {"AUTOPOLL_SHARDS__MAIN__BACKEND__X": "1"})
+
+
+@pytest.mark.parametrize("entry", ["~nosuchuser/docs", "loop", "a\0b"])
+def test_a_context_path_that_is_no_path_is_named(tmp_path: Path, entry: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    section = ShardSection(backend="extract", context=[entry])
+    with pytest.raises(ConfigError) as refused:
+        context_paths(Home(tmp_path), section)
+    assert repr(entry) in refused.value.what and refused.value.mend

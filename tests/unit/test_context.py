@@ -50,12 +50,12 @@ def as_nobody() -> Iterator[None]:
 
 
 def test_files_are_listed_through_folders_in_order(home: Path) -> None:
-    assert list(context(home).files()) == [home / "docs/a.md", home / "docs/deep/b.txt"]
+    assert list(context(home).listing().files) == [home / "docs/a.md", home / "docs/deep/b.txt"]
 
 
 def test_a_root_may_be_a_file_and_roots_may_overlap(home: Path) -> None:
     both = context(home, "docs/deep", "docs", "beside.md")
-    assert len(both.files()) == 3
+    assert len(both.listing().files) == 3
 
 
 def test_hidden_files_symlinks_and_devices_are_not_listed(home: Path) -> None:
@@ -67,7 +67,7 @@ def test_hidden_files_symlinks_and_devices_are_not_listed(home: Path) -> None:
     (docs / "up").symlink_to(home.parent)
     (docs / "loop").symlink_to(docs)
     os.mkfifo(docs / "pipe.md")
-    assert list(context(home).files()) == [docs / "a.md", docs / "deep/b.txt"]
+    assert list(context(home).listing().files) == [docs / "a.md", docs / "deep/b.txt"]
 
 
 @pytest.mark.parametrize("name", ["a.md", "docs/a.md", "deep/../a.md", "./a.md"])

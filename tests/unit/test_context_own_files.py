@@ -25,7 +25,7 @@ def context(home: Path, *roots: Path) -> Context:
 
 
 def test_what_lies_under_the_home_is_found_without_the_homes_own_files(home: Path) -> None:
-    found = [str(path.relative_to(home)) for path in context(home, home).files()]
+    found = [str(path.relative_to(home)) for path in context(home, home).listing().files]
     assert found == ["README.md", "conf/theirs.md"]
 
 
@@ -38,16 +38,16 @@ def test_an_own_file_cannot_be_asked_for_by_name(home: Path, name: str) -> None:
 def test_a_key_file_of_any_shard_is_no_context_from_the_moment_it_is_named(home: Path) -> None:
     (home / "k.key").write_text("the key")
     seen = context(home, home)
-    assert home / "k.key" in seen.files()
+    assert home / "k.key" in seen.listing().files
     (home / "autopoll.toml").write_text(
         "[shards.main]\nbackend = 'echo'\n[shards.other]\nbackend = 'anthropic'\n"
         "options = {key_file = 'k.key'}\n"
     )
-    assert home / "k.key" not in seen.files()
+    assert home / "k.key" not in seen.listing().files
     with pytest.raises(Permanent, match="not among"):
         seen.read("k.key")
     (home / "autopoll.toml").write_text("[shards")  # somebody is writing it
-    assert home / "k.key" not in seen.files()
+    assert home / "k.key" not in seen.listing().files
     with pytest.raises(ConfigError, match="home's own"):
         (home / "autopoll.toml").write_text(
             "[shards.main]\nbackend = 'echo'\noptions = {key_file = './k.key'}\n"

@@ -86,3 +86,10 @@ def test_a_key_is_taken_out_of_what_is_shown() -> None:
     assert key.hidden(f"Incorrect key: {VALUE}.") == "Incorrect key: [key]."
     other = "sk-ant-api03-" + "x" * 40
     assert other not in key.hidden(f"not {other}")
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/key", "a\0b"])
+def test_a_key_file_that_is_no_path_is_a_mistake_in_the_settings(tmp_path: Path, name: str) -> None:
+    setting = Setting(shard="main", root=tmp_path, context=[])
+    with pytest.raises(ConfigError, match=r"shards.main.options.key_file: .* is no path"):
+        read_key(setting, name, "KEY")

@@ -18,6 +18,7 @@ from autopoll.backends.keys import read_key
 from autopoll.backends.libraries import need
 from autopoll.backends.options import read_options
 from autopoll.backends.prompt import Measure, Prompt
+from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.errors import ConfigError
 from autopoll.home import Home
 from autopoll.message import Answer
@@ -136,6 +137,11 @@ class ClaudeCode:
             await pool.close()
         if grounds is not None:
             grounds.close()
+
+    @property
+    def remarks(self) -> Remarks:
+        """What is to be said about single files of the context."""
+        return self._prompt.remarks if self._prompt is not None else NOTHING
 
     async def measure(self) -> Measure:
         """Return how large the context is, estimated."""

@@ -8,16 +8,23 @@ scratch/    its TMPDIR
 """
 
 import asyncio
+import errno
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-from autopoll.backends.context import Context
-from autopoll.backends.contract import Broken, Permanent
+from autopoll.backends.context import Context, Unreadable
+from autopoll.backends.contract import Broken
 from autopoll.backends.stamp import Stamp
 from autopoll.home import Home
+
+# Two context paths may have files of one name, and a name may be too long once it can be shown.
+_NO_SUCH_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+
+_log = logging.getLogger(__name__)
 
 
 class Ground:
@@ -90,7 +97,7 @@ class Grounds:
             _remove_empty(self._parent, self._parent.parent)
 
     def _on(self, system: str, version: int) -> Ground:
-        stamps = self._context.files() if self._context is not None else {}
+        stamps = self._context.listing().files if self._context is not None else {}
         known = self._ground
         if known is not None and known.version >= version and known.stamps == stamps:
             return known
@@ -116,12 +123,18 @@ class Grounds:
             return  # of the same name as another file; it cannot be cited by name either
         try:
             text = self._context.read(str(path)).text
-        except Permanent:  # binary, too large, or gone meanwhile
+        except Unreadable:  # binary, too large, or gone meanwhile; the prompt's remarks name it
             return
         target = folder / name
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target.write_text(text, "utf-8")
-        target.chmod(0o400)
+        try:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with target.open("x", encoding="utf-8") as file:
+                file.write(text)
+            target.chmod(0o400)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_NAME:
+                raise
+            _log.info("%s is not among the files of the tools: %s", name, error.strerror)
 
 
 def _remove_empty(*folders: Path) -> None:
