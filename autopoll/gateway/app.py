@@ -42,6 +42,7 @@ def make_app(home: Home, config: Config, hub: Hub) -> FastAPI:
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        strict_content_type=False,  # a body of no type is JSON; see bodies.py for the others
     )
     app.state.home, app.state.config, app.state.hub = home, config, hub
     app.state.past = metrics.Past()

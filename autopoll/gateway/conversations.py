@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from autopoll.bridge.contract import Conversation, Message, Presence, Tokens
 from autopoll.errors import NotFound
 from autopoll.gateway.access import Caller, Visiting
+from autopoll.gateway.bodies import JsonRoute
 from autopoll.gateway.openapi import problems, record, send
 from autopoll.gateway.questions import own_session
 from autopoll.service import Service
 
-router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
+router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=JsonRoute)
 
 Name = Annotated[str, Path(max_length=200, description="The id of the conversation.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]

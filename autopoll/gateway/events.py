@@ -14,6 +14,7 @@ import msgspec
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from autopoll.errors import AutopollError
+from autopoll.gateway import strict_json
 from autopoll.gateway.follower import News
 from autopoll.gateway.problems import RETRY_S, response
 from autopoll.gateway.waiting import Hub
@@ -67,10 +68,10 @@ async def stream(hub: Hub, number: int, seconds: float) -> AsyncGenerator[bytes,
 
 def _event(number: int, news: News) -> bytes:
     if isinstance(news, Piece):
-        return format_sse_event(event="piece", data_str=msgspec.json.encode(news).decode())
+        return format_sse_event(event="piece", data_str=strict_json.encode(news).decode())
     if isinstance(news, Result):
         return format_sse_event(
-            event="answer", id=f"{number}-answer", data_str=msgspec.json.encode(news).decode()
+            event="answer", id=f"{number}-answer", data_str=strict_json.encode(news).decode()
         )
     progress = Progress(
         id=number,
@@ -82,5 +83,5 @@ def _event(number: int, news: News) -> bytes:
     return format_sse_event(
         event="progress",
         id=f"{number}-{news.state}-{news.attempts}",
-        data_str=msgspec.json.encode(progress).decode(),
+        data_str=strict_json.encode(progress).decode(),
     )

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
+from autopoll.gateway import strict_json
 from autopoll.gateway.problems import MEDIA_TYPE, Problem
 
 Responses = dict[int | str, dict[str, Any]]
@@ -16,8 +17,8 @@ _PLACE = "#/components/schemas/{name}"
 _SENT: set[Any] = {Problem}
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}}
 # What any request may be told: not HTTP, no token, the wrong one, too slow, too large, the wrong
-# host, not usable, a bug, and what passes.
-_ANY = (400, 401, 403, 408, 413, 421, 422, 500, 503)
+# type of content, the wrong host, not usable, a bug, and what passes.
+_ANY = (400, 401, 403, 408, 413, 415, 421, 422, 500, 503)
 
 
 def record(kind: Any, description: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def problems(*more: int, less: tuple[int, ...] = ()) -> Responses:
 
 def send(sent: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a record as it goes out."""
-    return Response(msgspec.json.encode(sent), status, headers, "application/json")
+    return Response(strict_json.encode(sent), status, headers, "application/json")
 
 
 def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:

@@ -27,6 +27,7 @@ from autopoll.errors import (
     TimedOut,
     UsageError,
 )
+from autopoll.gateway import strict_json
 from autopoll.gateway.waiting import Draining
 
 MEDIA_TYPE = "application/problem+json"
@@ -127,7 +128,7 @@ def problem(
         mend=mend,
         id=kept,
     )
-    return Response(msgspec.json.encode(body), kind.status, headers, MEDIA_TYPE)
+    return Response(strict_json.encode(body), kind.status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
@@ -159,8 +160,8 @@ async def _of_ours(_request: Request, error: Exception) -> Response:
 async def _of_validation(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
-    if any(each["type"] == "json_invalid" for each in found):
-        return problem(Kind("malformed", 400), "the body is not JSON", "Send a JSON object.")
+    if any(each["type"] == "missing" and each["loc"] == ("body",) for each in found):
+        return problem(_KINDS[UsageError], "the body is empty", "Send a JSON object.")
     # Without the input itself: it may hold what should not be told again.
     words = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found[:5])
     return problem(Kind("unusable", 422), words, "See /openapi.json for what can be given.")

@@ -17,6 +17,7 @@ from autopoll.config import GatewaySection
 from autopoll.errors import Down, NotFound, UsageError
 from autopoll.gateway import events
 from autopoll.gateway.access import Caller, Visiting
+from autopoll.gateway.bodies import JsonRoute
 from autopoll.gateway.openapi import problems, record, send
 from autopoll.gateway.problems import response
 from autopoll.gateway.waiting import Draining, Hub
@@ -29,7 +30,7 @@ _WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?", re.ASCII | re.IGNORECASE)
 _PLACE = {"Location": "Where the question is."}
 _WAITED = {"Preference-Applied": "How long was waited at most."}
 
-router = APIRouter(prefix="/v1/questions", tags=["questions"])
+router = APIRouter(prefix="/v1/questions", tags=["questions"], route_class=JsonRoute)
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of the question.")]
 Prefer = Annotated[
