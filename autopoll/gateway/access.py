@@ -22,10 +22,10 @@ from autopoll.service import Service
 
 T = TypeVar("T")
 
-_SCHEME = HTTPBearer(
+_DESCRIBED = HTTPBearer(
     auto_error=False, description="A token of a conversation, or the operator's token."
 )
-_AT_ONCE = 32
+_SCHEME = "bearer "
 _MEND = "Send the header: Authorization: Bearer TOKEN"
 
 log = logging.getLogger(__name__)
@@ -95,14 +95,13 @@ class Audit:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writing: dict[str, asyncio.Task[None]] = {}
 
     def __call__(self, why: str) -> None:
         """Note a refusal; `why` is one of a few words."""
-        if len(self._writing) < _AT_ONCE:  # a flood is one line a minute whatever is left out
-            task = asyncio.create_task(self._write(why))
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+        if why not in self._writing:  # a flood is one line a minute whatever is left out
+            self._writing[why] = task = asyncio.create_task(self._write(why))
+            task.add_done_callback(lambda _: self._writing.pop(why))
 
     async def _write(self, why: str) -> None:
         try:
@@ -119,7 +118,7 @@ def prove(service: Service, token: str | None, conversation: str | None = None) 
     """
     if not token:
         service.bridge.deny(None, "no token")
-        raise AccessDenied("there is no token", _MEND)
+        raise without_token()
     if operator_token.proves(service.home, token):
         return Caller()
     known = service.bridge.whose(token) or conversation
@@ -133,16 +132,29 @@ def prove(service: Service, token: str | None, conversation: str | None = None) 
     raise AccessDenied("the token opens nothing here", _MEND)
 
 
+def without_token() -> AccessDenied:
+    """Return the error of a request that shows no token."""
+    return AccessDenied("there is no token", _MEND)
+
+
+def bearer(request: Request) -> str | None:
+    """Return the token that a request shows."""
+    header = request.headers.get("authorization", "")
+    if header[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return header[len(_SCHEME) :].strip() or None
+
+
 def _why(error: NotFound | Forbidden) -> str:
     return "not for this token" if isinstance(error, NotFound) else "needs the operator's token"
 
 
 def _visit(
-    request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_SCHEME)]
+    request: Request,
+    _described: Annotated[HTTPAuthorizationCredentials | None, Depends(_DESCRIBED)],
 ) -> Visit:
     hub: Hub = request.app.state.hub
-    named = request.path_params.get("conversation")
-    return Visit(hub, bearer.credentials if bearer else None, named)
+    return Visit(hub, bearer(request), request.path_params.get("conversation"))
 
 
 Visiting = Annotated[Visit, Depends(_visit)]

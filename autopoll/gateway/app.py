@@ -9,6 +9,7 @@ from autopoll import __version__
 from autopoll.config import Config
 from autopoll.gateway import conversations, health, metrics, operations, questions
 from autopoll.gateway.access import Audit
+from autopoll.gateway.authentication import Authentication
 from autopoll.gateway.guard import Guard
 from autopoll.gateway.mcp.http import HEADERS, PATH, Door
 from autopoll.gateway.openapi import describe
@@ -26,14 +27,14 @@ opens everything. Every error is problem+json (RFC 9457), with what to do about 
 
 def build(home: Home, config: Config, hub: Hub, door: Door, audit: Audit) -> ASGIApp:
     """Return what is served, guard and all, over a hub and a door that the caller has entered."""
-    app = make_app(home, config, hub)
+    app = make_app(home, config, hub, audit)
     route = Route(PATH, endpoint=door, methods=["POST"])
     app.router.routes.append(route)
     app.state.routes.append(route)
     return Guard(app, config.gateway, audit)
 
 
-def make_app(home: Home, config: Config, hub: Hub) -> FastAPI:
+def make_app(home: Home, config: Config, hub: Hub, audit: Audit) -> FastAPI:
     """Return the application without its guard."""
     app = FastAPI(
         title="autopoll",
@@ -52,7 +53,8 @@ def make_app(home: Home, config: Config, hub: Hub) -> FastAPI:
     app.state.routes = [route for each in served for route in each.router.routes]
     install(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
-    if config.gateway.allowed_origins:
+    app.add_middleware(Authentication, hub=hub, audit=audit)
+    if config.gateway.allowed_origins:  # outermost: a page may read why it was refused
         app.add_middleware(
             CORSMiddleware,
             allow_origins=config.gateway.allowed_origins,

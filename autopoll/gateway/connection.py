@@ -2,14 +2,19 @@
 
 uvicorn bounds the size of headers and how long a connection may stay idle between two requests.
 Nothing in it bounds how long the first request, or the headers of any, may take to come; how long a
-client may leave an answer lying; how long one goes on sending what was refused; and connections
-beyond the limit are let in to be told so. One look a second at all connections does it, where a
-timer for each would be set and cancelled with every request.
+client may leave an answer lying; how long one goes on sending what was refused; and who gives way
+when there are too many. One look a second at all connections does it, where a timer for each would
+be set and cancelled with every request.
+
+No byte that comes puts a deadline off: each counts from the moment at which it became the client's
+turn, and ends with a whole request, or a whole answer.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+import socket
+import struct
+from collections.abc import Callable, Hashable
 from typing import Any, cast
 
 import h11
@@ -17,7 +22,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from autopoll.gateway.problems import MEDIA_TYPE, Kind, problem
+from autopoll.gateway.access import Caller
+from autopoll.gateway.admission import Admission, too_many
+from autopoll.gateway.problems import Refused, response
+
+IDLE_S = 30  # how long a connection is kept between two requests
+STRANGER_IDLE_S = 3  # and as long as no token was shown on it
+LINGER_S = 2.0  # for a client to read why it was refused, while it still sends
+_UCRED = struct.Struct("3i")  # pid, uid, gid
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +38,16 @@ class Bounds:
     """What connections may take, and whom to tell of those that took more."""
 
     def __init__(self, most: int, seconds: float, audit: Callable[[str], None]) -> None:
-        self.most = most
+        self.admission = Admission(most, audit)
         self.seconds = seconds
         self.audit = audit
 
 
 class Connection(H11Protocol):
-    """A connection within bounds; made by uvicorn, one for each client."""
+    """A connection within bounds; made by uvicorn, one for each client.
+
+    Requests find it as `connection` in their scope's state, to tell whether a token was shown.
+    """
 
     def __init__(
         self,
@@ -43,7 +58,10 @@ class Connection(H11Protocol):
         *,
         bounds: Bounds,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, server_state, app_state | {"connection": self}, _loop)
+        self.timeout_keep_alive = STRANGER_IDLE_S
+        self.peer: Hashable = None
+        self.proof: tuple[bytes, Caller] | None = None  # the digest of a token, and whose it is
         self._bounds = bounds
         self._state = ""  # what it waits for, and since when
         self._since = self.loop.time()
@@ -51,52 +69,114 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let a client in, or tell it that there are too many."""
         super().connection_made(cast("asyncio.Transport", transport))
-        if len(self.connections) > self._bounds.most:
-            self._bounds.audit("too-many-connections")
-            self._tell(Kind("too-many-connections", 503), "too many connections; try again later")
+        self.peer = _peer(transport)
+        if not self._bounds.admission.enter(self):
+            self.send_away()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Make room for another."""
+        self._bounds.admission.leave(self)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what a client sends, unless it has been told to go."""
         if not self.transport.is_closing():
             super().data_received(data)
+            self._bounds.admission.changed(self)
+
+    def on_response_complete(self) -> None:
+        """Begin to count anew with each request."""
+        self._state, self._since = "", self.loop.time()
+        super().on_response_complete()
+        self._bounds.admission.changed(self)
+
+    def pause_writing(self) -> None:
+        """Note that the client does not take what it is sent."""
+        super().pause_writing()
+        self._bounds.admission.changed(self)
+
+    def resume_writing(self) -> None:
+        """Note that it takes it again."""
+        super().resume_writing()
+        self._bounds.admission.changed(self)
 
     def send_400_response(self, msg: str) -> None:
         """Tell that what was sent is not HTTP."""
         self._bounds.audit("not-http")
-        self._tell(Kind("malformed", 400), msg)
+        self._tell(Refused("malformed", 400, msg, "Send HTTP/1.1."))
+
+    def prove(self) -> None:
+        """Note that a token is shown on it; raise Refused when there are too many."""
+        self._bounds.admission.prove(self)
+        self.timeout_keep_alive = IDLE_S
+
+    def disprove(self) -> None:
+        """Note that the token opens nothing."""
+        self._bounds.admission.disprove(self)
+        self.timeout_keep_alive = STRANGER_IDLE_S
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is our turn; a body is the guard's to time."""
+        return not (self.transport.is_closing() or self.is_idle or self._owes())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is between two requests; uvicorn's own limit of idleness holds then."""
+        return self.timeout_keep_alive_task is not None
+
+    def send_away(self) -> None:
+        """Close in favour of another; silently between two requests."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # it would be kept until the client takes what it is sent
+        elif self.is_idle:
+            self.transport.close()
+        else:
+            self._tell(too_many())
 
     def look(self, now: float) -> None:
         """Cut the connection when its client has kept us waiting for too long."""
-        state = self._waits_for()
+        state = self._owes()
+        seconds = self._bounds.seconds
+        if state == "refused-body-goes-on":
+            seconds = min(seconds, LINGER_S)
         if state != self._state:
             self._state, self._since = state, now
-        elif state and now - self._since > self._bounds.seconds:
+        elif state and now - self._since > seconds:
             log.info("cut: %s", state)
             self._bounds.audit(state)
             if state == "headers-too-slow":
-                self._tell(Kind(state, 408), "the request did not come in time")
+                self._tell(Refused(state, 408, "the request did not come in time"))
             else:
                 self.transport.abort()
 
-    def _waits_for(self) -> str:
+    def _owes(self) -> str:
         """Return what the client owes us; empty when it is our turn, or its body, which the guard
-        times."""
-        if self.transport.is_closing():
-            return "answer-not-taken"
-        if self.flow.write_paused:
+        times, and between two requests."""
+        if self.transport.is_closing() or self.flow.write_paused:
             return "answer-not-taken"
         if self.cycle is None or self.cycle.response_complete:
             if self.conn.their_state is h11.SEND_BODY:
                 return "refused-body-goes-on"
-            # After an answer uvicorn's own limit of idleness holds, until the next request begins.
-            return "" if self.timeout_keep_alive_task else "headers-too-slow"
+            return "" if self.is_idle else "headers-too-slow"
         return ""
 
-    def _tell(self, kind: Kind, detail: str) -> None:
+    def _tell(self, error: Refused) -> None:
         """Write an error past h11, whose state need not allow it, and close."""
-        told = problem(kind, detail, headers={"Connection": "close"})
-        lines = [f"HTTP/1.1 {kind.status} {kind.title}", f"Content-Type: {MEDIA_TYPE}"]
-        lines += [f"Content-Length: {len(told.body)}", "Connection: close", "", ""]
+        told = response(error)
+        lines = [f"HTTP/1.1 {error.kind.status} {error.kind.title}", "Connection: close"]
+        lines += [f"{name.decode()}: {value.decode()}" for name, value in told.raw_headers]
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.write("\r\n".join(lines).encode() + bytes(told.body))
+            self.transport.write("\r\n".join([*lines, "", ""]).encode() + bytes(told.body))
         self.transport.close()
+
+
+def _peer(transport: asyncio.BaseTransport) -> Hashable:
+    """Return who is at the other end: a user over a unix socket, else an address."""
+    end: socket.socket = transport.get_extra_info("socket")
+    if end.family == socket.AF_UNIX:
+        told = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        _, user, _ = _UCRED.unpack(told)
+        return int(user)
+    name: tuple[str, int] | None = transport.get_extra_info("peername")
+    return name[0] if name else None

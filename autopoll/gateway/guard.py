@@ -1,4 +1,5 @@
-"""What every request passes before anything looks at it: Host, Origin, size and time of its body.
+"""What every request passes before anything looks at it: Host and Origin, and, once somebody reads
+its body, size and time of that.
 
 A page in somebody's browser can send requests to this machine, and by DNS rebinding even read the
 answers; but the browser names the host it was told, and the origin of the page. So both are checked
@@ -42,10 +43,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._settings, self._hold)
+        headers = Headers(scope=scope)
+        body = _Body(receive, self._settings, self._hold, headers.get("content-length", ""))
         watched = _Started(send)
         try:
-            self._check(Headers(scope=scope))
+            self._check(headers)
             await self._app(scope, body.receive, watched.send)
         except Refused as error:
             self._refuse(error)
@@ -83,9 +85,6 @@ class Guard:
                 "pages of this origin may not use this gateway",
                 "Name the origin in gateway.allowed_origins.",
             )
-        length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._settings.max_body:
-            raise too_large(self._settings.max_body)
 
     def _refuse(self, error: Refused) -> None:
         log.info("refused: %s", error.kind.name)
@@ -96,9 +95,10 @@ class _Body:
     """A request's body as it comes in, counted and timed from the first look at it to its end."""
 
     def __init__(
-        self, receive: Receive, settings: GatewaySection, hold: Callable[[int], None]
+        self, receive: Receive, settings: GatewaySection, hold: Callable[[int], None], length: str
     ) -> None:
         self._receive = receive
+        self._promised = int(length) if length.isascii() and length.isdigit() else 0
         self._limit = settings.max_body
         self._seconds = settings.client_timeout
         self._hold = hold
@@ -110,6 +110,8 @@ class _Body:
     async def receive(self) -> Message:
         if self._ended:  # what comes now is the end of the connection, which may take its time
             return await self._receive()
+        if self._promised > self._limit:
+            raise self._refuse(too_large(self._limit))
         loop = asyncio.get_running_loop()
         self._deadline = self._deadline or loop.time() + self._seconds
         try:

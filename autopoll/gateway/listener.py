@@ -10,7 +10,7 @@ from autopoll.address import Address
 from autopoll.errors import AlreadyRunning, ConfigError
 from autopoll.home import Home
 
-_BACKLOG = 512
+BACKLOG = 512
 _LONGEST = 107  # bytes of a socket's path that the kernel takes
 
 
@@ -29,7 +29,7 @@ def open_listener(home: Home, address: Address) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((address.host, address.port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -55,7 +55,7 @@ def _open_unix(path: Path) -> socket.socket:
             listener.bind(str(path))
         finally:
             os.umask(before)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

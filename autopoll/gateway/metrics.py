@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from autopoll.bridge.contract import Backlog, Spent
 from autopoll.gateway.access import Visiting
+from autopoll.gateway.authentication import is_private
 from autopoll.gateway.openapi import problems
 from autopoll.gateway.waiting import Hub
 from autopoll.process import casebook, incidents
@@ -213,8 +214,8 @@ async def metrics(request: Request, visit: Visiting) -> Response:
     """Return queue, latencies, attempts, restarts, pipe errors and costs."""
     hub: Hub = request.app.state.hub
     past: Past = request.app.state.past
-    if request.scope["server"] and request.scope["server"][1] is not None:
-        await visit.operate(lambda service: None)  # through a private socket comes the owner only
+    if not is_private(request.scope):
+        await visit.operate(lambda service: None)
     await past.catch_up(hub)
     text = await hub.call(lambda service: _written(service, past, hub.waiting))
     return Response(text, media_type=CONTENT_TYPE_PLAIN_1_0_0)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import resource
 import signal
+import socket
 from functools import partial
 
 import uvicorn
@@ -18,8 +19,8 @@ from autopoll.config import Config
 from autopoll.errors import ConfigError
 from autopoll.gateway.access import Audit
 from autopoll.gateway.app import build
-from autopoll.gateway.connection import Bounds, Connection
-from autopoll.gateway.listener import open_listener
+from autopoll.gateway.connection import IDLE_S, Bounds, Connection
+from autopoll.gateway.listener import BACKLOG, open_listener
 from autopoll.gateway.mcp.http import Door
 from autopoll.gateway.waiting import Hub
 from autopoll.home import Home
@@ -29,9 +30,9 @@ from autopoll.process.lifeline import Lifeline
 
 NAME = "gateway"
 BEAT_S = 1.0
-IDLE_S = 30  # how long a connection is kept between two requests
 MAX_HEADERS = 16 * 1024  # bytes of a request's line and headers
-OWN_FILES = 64  # descriptors beside those of connections
+OWN_FILES = 128  # descriptors beside those of connections, and for those about to be sent away
+AT_ONCE = 64  # connections taken in one turn of the loop, before the first of them is looked at
 WATCHED_SHARE = 0.8  # of the descriptors, above which the watchdog calls it a leak
 LEAVE_S = 5  # for what has been said to be sent, when everybody is told to go
 
@@ -89,6 +90,7 @@ class Gateway:
                 proxy_headers=False,  # an address that a client gives of itself proves nothing
                 h11_max_incomplete_event_size=MAX_HEADERS,
                 timeout_keep_alive=IDLE_S,
+                backlog=AT_ONCE,
                 timeout_graceful_shutdown=LEAVE_S,
             )
         )
@@ -105,11 +107,12 @@ class Gateway:
 class Server(uvicorn.Server):
     """uvicorn on our own loop and our own signals."""
 
-    async def open(self, listener: object) -> None:
+    async def open(self, listener: socket.socket) -> None:
         """Begin to serve."""
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
-        await self.startup(sockets=[listener])  # type: ignore[list-item]
+        await self.startup(sockets=[listener])
+        listener.listen(BACKLOG)  # which asyncio has set to what it takes in one turn
 
     async def look_after(self) -> None:
         """Keep the Date header right and cut who takes too long; once a second."""

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from autopoll.errors import AutopollError
-from autopoll.gateway.access import Visit
+from autopoll.gateway.access import Visit, bearer
 from autopoll.gateway.mcp.server import make_server
 from autopoll.gateway.problems import response
 from autopoll.gateway.waiting import Hub
@@ -20,7 +20,6 @@ from autopoll.gateway.waiting import Hub
 PATH = "/mcp"
 HEADERS = ("MCP-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name")  # of its requests
 _SESSION = "mcp-session-id"
-_SCHEME = "bearer "
 
 
 class Door:
@@ -59,7 +58,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in whoever shows a token, and hand the request over."""
         request = Request(scope, receive)
-        visit = Visit(self._hub, _bearer(request))
+        visit = Visit(self._hub, bearer(request))
         try:
             whose = await visit.call(lambda _service, caller: caller.scope)
         except AutopollError as error:
@@ -133,13 +132,6 @@ def _visit_of(request: Request) -> Visit:
     visit = request.state.visit
     assert isinstance(visit, Visit)
     return visit
-
-
-def _bearer(request: Request) -> str | None:
-    header = request.headers.get("authorization", "")
-    if header[: len(_SCHEME)].lower() != _SCHEME:
-        return None
-    return header[len(_SCHEME) :].strip()
 
 
 def _read(body: bytes) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""Who asks is proven before anybody looks at what is asked: path, query and body come after it.
+
+Without a token, or with one that opens nothing, the answer is 401 on every path but the public
+ones, and no byte of the body is read. What is for the operator only is refused (403) just as early.
+The proof is made once for each connection and token; the use-cases prove it again in their own turn
+of the bridge, so that a token that was revoked meanwhile does nothing.
+"""
+
+import hashlib
+import re
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from autopoll.errors import AutopollError
+from autopoll.gateway.access import Audit, Caller, Visit, bearer, without_token
+from autopoll.gateway.problems import response
+from autopoll.gateway.waiting import Hub
+
+PUBLIC = ("/healthz", "/readyz", "/openapi.json")
+_METRICS = "/metrics"
+_OPERATION = re.compile(
+    r"/metrics|/v1/(status|shards|incidents|conversations|dead-letters(/.*)?)", re.DOTALL
+)
+_CONVERSATION = re.compile(r"/v1/conversations/([^/]+)")
+
+
+class Connection(Protocol):
+    """The connection that a request came by; see connection.py."""
+
+    proof: tuple[bytes, Caller] | None
+
+    def prove(self) -> None:
+        """Note that a token is shown on it; raise Refused when there are too many."""
+        ...
+
+    def disprove(self) -> None:
+        """Note that the token opens nothing."""
+        ...
+
+
+class Authentication:
+    """ASGI middleware around everything that is served, within the guard."""
+
+    def __init__(self, app: ASGIApp, hub: Hub, audit: Audit) -> None:
+        self._app = app
+        self._hub = hub
+        self._audit = audit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through that shows who it is from, or tell that it does not."""
+        if scope["type"] != "http" or _is_public(scope):
+            await self._app(scope, receive, send)
+            return
+        connection: Connection = scope["state"]["connection"]
+        try:
+            await self._prove(Request(scope), connection)
+        except AutopollError as error:
+            await response(error)(scope, receive, send)
+            return
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 401:
+                _forget(connection)
+            await send(message)
+
+        await self._app(scope, receive, watched)
+
+    async def _prove(self, request: Request, connection: Connection) -> None:
+        """Raise AccessDenied, Forbidden, or Refused when too many ask."""
+        token, path = bearer(request), request.url.path
+        if not token:
+            self._audit("no token")
+            raise without_token()
+        named = _CONVERSATION.match(path)
+        visit = Visit(self._hub, token, named[1] if named else None)
+        digest = hashlib.sha256(token.encode()).digest()
+        if connection.proof is None or connection.proof[0] != digest:
+            _forget(connection)
+            connection.prove()
+            try:
+                connection.proof = digest, await visit.call(lambda _service, caller: caller)
+            finally:
+                if connection.proof is None:
+                    connection.disprove()
+        if not connection.proof[1].is_operator and _OPERATION.fullmatch(path):
+            await visit.operate(lambda _service: None)
+
+
+def _forget(connection: Connection) -> None:
+    connection.proof = None
+    connection.disprove()
+
+
+def _is_public(scope: Scope) -> bool:
+    """Tell whether anybody may ask for this; through a private socket comes the owner only."""
+    if scope["path"] == _METRICS:
+        return is_private(scope)
+    return scope["path"] in PUBLIC
+
+
+def is_private(scope: Scope) -> bool:
+    """Tell whether a request came through a unix socket."""
+    return bool(scope["server"]) and scope["server"][1] is None
