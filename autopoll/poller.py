@@ -151,6 +151,7 @@ class Poller:
     def tick(self) -> None:
         """Once a second: the net under every faster signal, and a look at the watchdog."""
         self.heart.beat()
+        self.bridge.require_in_place()  # or end: the next poller opens what others have open
         now = self.loop.time()
         if now - self.last_tick > GAP_S:
             self.awake_since = now  # we were stopped or suspended: nobody else is to blame

@@ -197,6 +197,8 @@ class Service:
                 rung = _follow(follower, state.attempts, waiter, left)
             else:
                 rung = waiter.wait(left)
+            if not rung:
+                self.bridge.require_in_place()
             alone = 0 if rung or self.is_listening() else alone + 1
             if alone >= DOWN_AFTER:
                 raise self.down(ids)

@@ -428,6 +428,13 @@ class Bridge(Protocol):
         """Tell cheaply whether another connection committed since the last call."""
         ...
 
+    def require_in_place(self) -> None:
+        """Raise BridgeError when the store that is open is no longer the one that others find.
+
+        Cheap enough for once a second; whoever keeps a bridge open for long has to look.
+        """
+        ...
+
     def watch(self) -> Watch:
         """Return a watch for foreign writers."""
         ...

@@ -161,6 +161,7 @@ def _wait_for_change(bridge: "Bridge") -> None:
     sys.stdout.flush()
     while not bridge.changed():
         time.sleep(FOLLOW_S)
+        bridge.require_in_place()
 
 
 def _print_messages(front: Front, found: "list[Message]", follow: bool) -> None:

@@ -18,7 +18,7 @@ from autopoll import availability
 from autopoll.bridge.contract import QueryState
 from autopoll.config import Config, load
 from autopoll.doorbell import Doorbell
-from autopoll.errors import AutopollError, ConfigError, Down
+from autopoll.errors import AutopollError, BridgeError, ConfigError, Down
 from autopoll.gateway.follower import Follower, News
 from autopoll.home import Home
 from autopoll.result import Result
@@ -221,6 +221,12 @@ class Hub:
     # --- in the thread of the bridge
 
     def _open(self) -> Service:
+        if self._service:
+            try:
+                self._service.bridge.require_in_place()
+            except BridgeError as error:
+                log.warning("opening the bridge anew: %s", error)
+                self._close()
         if self._service is None:
             bridge = connect(self.home, self.config)
             self._service = Service(self.home, self.config, bridge)
@@ -245,6 +251,7 @@ class Hub:
     def _close(self) -> None:
         if self._service:
             self._service.bridge.close()
+            self._service = None
 
 
 def _down() -> Down:

@@ -383,6 +383,35 @@ def test_a_database_damaged_in_its_queue_alone_is_named_too(resting, database) -
         resting.run("down")
 
 
+# --- another one
+
+
+def test_a_database_replaced_while_everything_runs_is_the_one_that_is_answered_in(tmp_path) -> None:
+    place = Place(tmp_path / "home")
+    database = place.home.var / "bridge.db"
+    with (
+        closing(sqlite3.connect(database)) as db,
+        closing(sqlite3.connect(place.home.var / "backup.db")) as backup,
+    ):
+        db.backup(backup)
+    try:
+        place.run("up")
+        before = place.pid("poller")
+        assert place.ask("before?")["id"] == 1
+        for ending in ("-wal", "-shm"):
+            database.with_name(f"bridge.db{ending}").unlink()
+        (place.home.var / "backup.db").replace(database)
+        assert place.ask("answered in which?", "--timeout", "60s")["id"] == 1
+        assert place.pid("poller") != before
+        with closing(sqlite3.connect(database)) as db:
+            assert db.execute("SELECT count(*) FROM answers").fetchone() == (1,)
+        assert {each["process"] for each in until(lambda: place.json_lines("incidents"))} == {
+            "poller"
+        }
+    finally:
+        place.close()
+
+
 # --- from another time
 
 

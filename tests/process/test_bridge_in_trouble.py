@@ -531,3 +531,55 @@ def definitions(path: Path) -> dict[str, str]:
     rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE type='table'").fetchall()
     db.close()
     return dict(rows)
+
+
+# --- taken away while it is open
+
+
+def put_another(path: Path) -> None:
+    make(path.with_name("backup.db")).close()
+    path.with_name("backup.db").replace(path)
+
+
+def remove_the_index(path: Path) -> None:
+    path.with_name(f"{path.name}-shm").unlink()
+
+
+def remove_the_log(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+@pytest.mark.parametrize(
+    ("strike", "said"),
+    [
+        (put_another, "bridge.db was replaced"),
+        (Path.unlink, "bridge.db was removed"),
+        (remove_the_index, "bridge.db-shm was removed"),
+        (remove_the_log, "bridge.db-wal was removed"),
+    ],
+)
+def test_a_store_that_others_do_not_find_any_more_is_told(tmp_path: Path, strike, said) -> None:
+    path = tmp_path / "bridge.db"
+    bridge = make(path)
+    ask(bridge)
+    bridge.require_in_place()
+    strike(path)
+    with pytest.raises(BridgeError, match=said):
+        bridge.require_in_place()
+    bridge.close()
+
+
+def test_what_other_programs_may_do_leaves_a_store_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "bridge.db"
+    make(path).close()
+    bridge = make(path)
+    for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA journal_mode=DELETE"):
+        ask(bridge)
+        subprocess.run(
+            [sys.executable, "-c", "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute"
+             "(sys.argv[2])", str(path), statement],
+            stderr=subprocess.DEVNULL,  # the last is refused while we have it open
+        )  # fmt: skip
+        SqliteBridge(path, Limits(), read_only=True).close()
+        bridge.require_in_place()
+    bridge.close()

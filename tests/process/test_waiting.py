@@ -264,3 +264,20 @@ def test_trouble_with_the_store_passes_and_whoever_waits_goes_on_waiting(
         assert looks >= 5
 
     setting.run(story)
+
+
+def test_a_hub_whose_database_was_replaced_asks_in_the_one_that_others_find(
+    setting: Setting,
+) -> None:
+    async def story(hub: Hub) -> None:
+        assert (await hub.ask("Before?", "main")).ids == [1]
+        path = setting.home.var / "bridge.db"
+        path.rename(setting.home.var / "before.db")
+        for ending in ("-wal", "-shm"):
+            path.with_name(f"{path.name}{ending}").unlink()
+        prepare(setting.home, setting.config)
+        assert (await hub.ask("After?", "main")).ids == [1]
+        with closing(connect(setting.home, setting.config)) as found:
+            assert "After?" in found.messages()[0].text
+
+    setting.run(story)

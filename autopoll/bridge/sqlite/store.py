@@ -60,6 +60,7 @@ class Store:
                 with self._explained():
                     schema.migrate(self._db, self.path)
             self._seen = self._data_version()
+            self._opened = self._files()
         except BaseException:
             self._db.close()
             raise
@@ -75,6 +76,31 @@ class Store:
         """
         seen, self._seen = self._seen, self._data_version()
         return seen != self._seen
+
+    def require_in_place(self) -> None:
+        """Raise BridgeError when the database, or what belongs to it, was replaced or removed.
+
+        Whoever opens it from then on sees another store than we do, and neither knows.
+        """
+        found = self._files()
+        for name, inode in self._opened.items():
+            if found.get(name) != inode:
+                raise BridgeError(
+                    f"{name} was {'replaced' if name in found else 'removed'} while it was open",
+                    "Take the home down before a backup is put back; what was written since is in "
+                    "the file that was there before.",
+                )
+
+    def _files(self) -> dict[str, int]:
+        """Return the inode of each file of the database that lies at its place.
+
+        While we have it open, the log and its index stay; SQLite removes them with its last user.
+        """
+        found = {}
+        for name in (str(self.path), f"{self.path}-wal", f"{self.path}-shm"):
+            with suppress(FileNotFoundError):
+                found[name] = os.stat(name).st_ino  # noqa: PTH116 - a Path a second is garbage
+        return found
 
     def _prepare_file(self, create: bool) -> None:
         refuse_network(self.path)
