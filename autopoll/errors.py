@@ -13,6 +13,8 @@ class Exit(IntEnum):
     USAGE = 4  # usage or configuration
     TIMED_OUT = 5
     BAD_CONFIG = 78  # a role's exit (EX_CONFIG) that supervisord does not restart
+    INTERRUPTED = 130  # as shells report a death by SIGINT
+    READER_GONE = 141  # as shells report a death by SIGPIPE
 
 
 class AutopollError(Exception):
@@ -81,6 +83,12 @@ class AccessDenied(AutopollError):
     """A token that is wrong, expired or revoked; the text never holds the token."""
 
     exit_code = Exit.USAGE
+
+
+class Interrupted(AutopollError):
+    """Somebody pressed Ctrl-C; the text says what state things are in."""
+
+    exit_code = Exit.INTERRUPTED
 
 
 class RateLimited(AutopollError):

@@ -27,7 +27,8 @@ Made by `make docs` from `autopoll … --help`; a test compares the two.
 | 4 | usage or configuration |
 | 5 | timed out |
 | 78 | a role's bad configuration, for supervisord, which then leaves it down |
-| 130 | interrupted |
+| 130 | interrupted; one line says what state things are in |
+| 141 | whoever read stdout has gone, as in `… \\| head -1`; nothing is said |
 
 ## Output
 
@@ -35,6 +36,22 @@ Answers and tables go to stdout, everything else to stderr. With `--json`, stdou
 object, or one object a line where a command lists or asks several things, and an error is one
 object `{"error","mend"}` on stderr. What takes longer than a second says on stderr what it is
 doing, except with `--json`.
+
+Text for people is made harmless on every stream, to a terminal, a pipe or a file: whatever others
+wrote (questions, answers, error texts, log lines, names) cannot move the cursor, set a title or
+write to a clipboard. Control characters but tab and line feed, DEL, C1, bidirectional controls,
+the separators U+2028 and U+2029, and halves of surrogate pairs are shown as `\\x1b` or `\\u202e`;
+CR LF becomes LF; all that prints stays, whatever the script. `--json` is exact: the values hold
+what there is, character by character, written as JSON escapes where it could drive a terminal.
+Text is in the encoding of the locale, with `\\xfc` for what that lacks; JSON is UTF-8 always.
+
+Output that cannot be written (stdout is closed, the disk is full) is an error: exit code 1, or
+what the command has found if that is worse, and a line on stderr that says what becomes of the
+work, such as how to fetch the answer. With stderr closed only the exit code tells.
+
+A call that the system refuses is told with its path, whose it is, and what to do. Exit codes: 4
+for no permission and a read-only file system, 2 for what is not there and a full disk, 1 for
+others.
 
 `--home` and `--json` may stand before or after the command's name.
 """

@@ -11,8 +11,12 @@ from importlib import import_module
 
 import click
 
-from autopoll.cli.front import Front, home_option, json_option
-from autopoll.errors import AutopollError, Exit, UsageError
+from autopoll import __version__
+from autopoll.cli import output
+from autopoll.cli.front import Front, Helped, home_option, json_option
+from autopoll.cli.output import is_terminal, say, write_json
+from autopoll.cli.words import words
+from autopoll.errors import Exit, Interrupted, UsageError
 
 # section -> command -> (module and object, help in one line)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -53,10 +57,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "gateway": ("gateway:gateway", "Serve programs and agents over HTTP."),
     },
 }
-INTERRUPTED = 130  # as shells report a death by SIGINT
+COMPLETING = "_AUTOPOLL_COMPLETE"  # set by a shell that asks what a word may become
 
 
-class Commands(click.Group):
+class Commands(Helped, click.Group):
     """The top group; it knows its commands by the table and imports only the one called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -94,6 +98,12 @@ class Commands(click.Group):
                 formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
 
 
+def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        say(f"autopoll {__version__}")
+        ctx.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -108,7 +118,14 @@ Completion (bash; zsh and fish likewise):
 )
 @home_option
 @json_option
-@click.version_option(package_name="autopoll", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def commands(ctx: click.Context) -> None:
     """Keep warm AI agents answering a message bridge around the clock."""
@@ -123,65 +140,59 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
     """Run a command and return its exit code; nothing but a bug in this function raises."""
-    if sys.stdout is not None and isinstance(sys.stdout, type(sys.__stdout__)):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    output.prepare()
+    front = Front()
     try:
-        _check_encoding(args)
-        code = command.main(args, prog_name=name, standalone_mode=False)
-        if sys.stdout is not None:  # it is when we were started with it closed
-            sys.stdout.flush()
-    except click.Abort:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit, and would complain about it then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.FAILED
+        code = _invoke(command, _decoded(args), name, front)
+        output.finish()
+    except output.ReaderGone:
+        return Exit.READER_GONE
+    except output.OutputLost as error:
+        _report(f"the output cannot be written: standard output: {error}", front.lost, args)
+        return max(Exit.FAILED, front.code)
+    except (KeyboardInterrupt, click.Abort):  # of what only looks
+        if is_terminal(sys.stderr):
+            say(err=True)  # after the ^C that the terminal shows
+        return Exit.INTERRUPTED
     except Exception as error:  # the boundary: a person gets a sentence
         if os.environ.get("AUTOPOLL_DEBUG") == "1":
             raise
-        return _report(error, as_json="--json" in args)
-    return code if isinstance(code, int) else Exit.OK
-
-
-def _check_encoding(args: list[str]) -> None:
-    for number, argument in enumerate(args, 1):
-        try:
-            argument.encode()
-        except UnicodeEncodeError:
-            raise UsageError(
-                f"argument {number} is not UTF-8: {argument!r}", "Give text in UTF-8."
-            ) from None
-
-
-def _report(error: Exception, *, as_json: bool) -> int:
-    """Say what happened on stderr and return the exit code that stands for it."""
-    what, mend, code = _words(error)
-    if as_json:
-        text = json.dumps({"error": what, "mend": mend})
-    else:
-        text = f"autopoll: {what}" + (f"\n  {mend}" if mend else "")
-    click.echo(text, err=True)
+        if isinstance(error, Interrupted) and is_terminal(sys.stderr):
+            say(err=True)
+        what, mend, code = words(error)
+        _report(what, mend, args)
     return code
 
 
-def _words(error: Exception) -> tuple[str, str, int]:
-    """Return (what, mend, exit code) of any error."""
-    if isinstance(error, AutopollError):
-        return error.what, error.mend, error.exit_code
-    if isinstance(error, click.ClickException):
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context else "autopoll"
-        if type(error).__name__ == "NoArgsIsHelpError":
-            return f"{path} needs a command", error.format_message(), Exit.USAGE
-        return error.format_message(), f"See: {path} --help", Exit.USAGE
-    if isinstance(error, OSError):
-        place = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror or error}{place}", "", Exit.FAILED
-    what = getattr(error, "what", None)
-    if isinstance(what, str):  # fifo's errors, which know nothing of ours
-        return what, getattr(error, "mend", ""), Exit.FAILED
-    return (
-        f"this is a bug in autopoll: {type(error).__name__}: {error}",
-        "Run it again with AUTOPOLL_DEBUG=1 and report what it prints.",
-        Exit.FAILED,
-    )
+def _invoke(command: click.Command, args: list[str], name: str, front: Front) -> int:
+    """Find the command and call it: what click's own `main` does, which takes a broken pipe of ours
+    for one of stdout, and prints by itself."""
+    if COMPLETING in os.environ:
+        command.main(args, prog_name=name, complete_var=COMPLETING)
+    try:
+        with command.make_context(name, args, obj=front) as context:
+            code = command.invoke(context)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _decoded(args: list[str]) -> list[str]:
+    """Return the arguments as the UTF-8 they are, whatever the locale; raise UsageError."""
+    decoded = []
+    for number, argument in enumerate(args, 1):
+        try:
+            decoded.append(os.fsencode(argument).decode())
+        except UnicodeError:
+            raise UsageError(
+                f"argument {number} is not UTF-8: {argument!r}", "Give text in UTF-8."
+            ) from None
+    return decoded
+
+
+def _report(what: str, mend: str, args: list[str]) -> None:
+    """Say on stderr what happened and what to do about it."""
+    if "--json" in args:
+        write_json(json.dumps({"error": what, "mend": mend}).encode(), err=True)
+    else:
+        say(f"autopoll: {what}" + (f"\n  {mend}" if mend else ""), err=True)

@@ -11,9 +11,10 @@ import click
 
 from autopoll.cli.front import DurationType, Front, command
 from autopoll.cli.live import Live
+from autopoll.cli.output import OutputLost, is_terminal, say
 from autopoll.cli.questions import read_lines, read_question
-from autopoll.cli.render import Progress, print_json, shown
-from autopoll.errors import Down, Exit, NotFound, RateLimited, TimedOut, UsageError
+from autopoll.cli.render import Progress, print_json
+from autopoll.errors import Down, Exit, Interrupted, NotFound, RateLimited, TimedOut, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 FIELDS = '{"id","status","answer","sources","shard","attempts","latency_ms"}'
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
-INTERRUPTED = 130
 
 
 @command(
@@ -94,7 +94,7 @@ def ask(
                 for message_id in asked.ids:
                     _print_id(front, message_id)
             if not heard:
-                click.echo(f"autopoll: {service.down(ids).what}", err=True)
+                say(f"autopoll: {service.down(ids).what}", err=True)
             return Exit.OK
         with Waiter(home) as waiter, Progress(front.json) as progress:
             if len(shards) > 1 and not lines:
@@ -116,7 +116,10 @@ def ask(
                 raise service.down(ids)
             return _await(front, service, ids, waiter, timeout, progress)
     except KeyboardInterrupt:
-        return _interrupted(ids)
+        raise _interrupted(ids) from None
+    except OutputLost:
+        front.lost = _kept(ids)
+        raise
     finally:
         bridge.close()
 
@@ -151,7 +154,7 @@ def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) ->
         with Waiter(front.home) as waiter, Progress(front.json) as progress:
             return _await(front, service, list(ids), waiter, timeout, progress)
     except KeyboardInterrupt:
-        return _interrupted(list(ids))
+        raise _interrupted(list(ids)) from None
     finally:
         bridge.close()
 
@@ -237,7 +240,7 @@ def _await(
         with progress.aside():
             live.piece(piece)
 
-    on_piece = show if sys.stdout.isatty() and not front.json else None
+    on_piece = show if is_terminal(sys.stdout) and not front.json else None
     try:
         for result in service.wait(ids, waiter, timeout=timeout, on_news=tell, on_piece=on_piece):
             settled += 1
@@ -256,33 +259,33 @@ def _print_id(front: Front, message_id: int) -> None:
     if front.json:
         print_json({"id": message_id, "status": "pending"})
     else:
-        click.echo(f"{message_id}")
+        say(f"{message_id}")
 
 
 def _print_result(front: Front, result: "Result", live: Live) -> Exit:
     """Print an outcome and return the exit code it stands for."""
+    code = Exit.FAILED if result.status == "error" else Exit.OK
+    front.code = max(front.code, code)
     if front.json:
         print_json(result)
     elif result.status == "pending":
-        click.echo(f"question {result.id} is not answered yet (attempts: {result.attempts})")
+        say(f"question {result.id} is not answered yet (attempts: {result.attempts})")
     else:
-        click.echo(live.outcome(result), nl=False)
+        say(live.outcome(result), nl=False)
         if result.status == "error":
-            click.echo(f"autopoll: question {result.id} failed: {result.answer}", err=True)
+            say(f"autopoll: question {result.id} failed: {result.answer}", err=True)
         elif result.sources:
-            click.echo(shown(f"\nSources: {', '.join(result.sources)}"))
-    return Exit.FAILED if result.status == "error" else Exit.OK
+            say(f"\nSources: {', '.join(result.sources)}")
+    return code
 
 
-def _interrupted(ids: list[int]) -> int:
-    if ids:
-        shown_ids = " ".join(str(message_id) for message_id in ids[:10])
-        more = " …" if len(ids) > 10 else ""
-        click.echo(
-            f"\nautopoll: interrupted; the question is kept, fetch it with: "
-            f"autopoll answer {shown_ids}{more}",
-            err=True,
-        )
-    else:
-        click.echo("\nautopoll: interrupted; nothing was sent", err=True)
-    return INTERRUPTED
+def _interrupted(ids: list[int]) -> Interrupted:
+    if not ids:
+        return Interrupted("interrupted; nothing was sent")
+    return Interrupted("interrupted; the waiting has ended", _kept(ids))
+
+
+def _kept(ids: list[int]) -> str:
+    numbers = " ".join(str(message_id) for message_id in ids[:10]) + " …" * (len(ids) > 10)
+    what = "The question is" if len(ids) == 1 else "The questions are"
+    return f"{what} kept; fetch with: autopoll answer {numbers}" if ids else "Nothing was sent."

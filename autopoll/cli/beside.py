@@ -1,16 +1,15 @@
 """Shows what several shards answer to one question: side by side where there is room."""
 
-import json
 import shutil
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
 from autopoll.cli.front import Front
-from autopoll.cli.render import Progress, print_json, shown
+from autopoll.cli.output import is_terminal, say
+from autopoll.cli.render import Progress, print_json
 from autopoll.errors import Exit
 from autopoll.progress import words
+from autopoll.visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +29,7 @@ def show(
 ) -> Exit:
     """Print the voice of every shard as it comes; return the worst exit code."""
     columns = shutil.get_terminal_size().columns
-    if not front.json and sys.stdout.isatty() and columns >= NARROWEST * len(shards):
+    if not front.json and is_terminal(sys.stdout) and columns >= NARROWEST * len(shards):
         return _show_columns(panel, shards, timeout)
     code = Exit.OK
     for voice in panel.voices(timeout, lambda state: progress.say(words(state, None))):
@@ -40,7 +39,7 @@ def show(
                 _print_json(voice)
             else:
                 number = f", question {voice.result.id}" if voice.result else ""
-                click.echo(f"--- shard {voice.shard}{number}\n{shown(_text(voice))}\n")
+                say(f"--- shard {voice.shard}{number}\n{_text(voice)}\n")
     return code
 
 
@@ -49,7 +48,7 @@ def _print_json(voice: "Voice") -> None:
         print_json(voice.result)
     if voice.result is None or voice.result.status == "pending":
         said = {"error": f"shard {voice.shard}: {voice.reason}", "mend": voice.mend}
-        click.echo(json.dumps(said), err=True)
+        print_json(said, err=True)
 
 
 def _show_columns(panel: "Panel", shards: list[str], timeout: float) -> Exit:
@@ -83,7 +82,7 @@ def _table(cells: dict[str, str]) -> "Table":
     table = Table(expand=True, header_style="bold")
     for shard in cells:
         table.add_column(Text(shard), ratio=1, overflow="fold")
-    table.add_row(*(Text(shown(text)) for text in cells.values()))
+    table.add_row(*(Text(visible(text)) for text in cells.values()))
     return table
 
 

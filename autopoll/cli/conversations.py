@@ -5,11 +5,13 @@ from contextlib import closing
 import click
 
 from autopoll.cli.front import Front, command, group
+from autopoll.cli.output import say
 from autopoll.cli.render import print_json, print_table
 from autopoll.errors import NotFound
 
 FIELDS = '{"id","role_a","role_b","created_at","expires_at","revoked","served","messages"}'
 SESSION = click.Choice(["a", "b"])
+ROTATE = "The tokens are made and were not shown; for new ones: autopoll conversations rotate {} a"
 
 
 @group("conversations", example="autopoll conversations list")
@@ -78,7 +80,7 @@ def show(front: Front, conversation: str) -> None:
         ("served", served or "by no shard"),
         ("messages", found.messages),
     ):
-        click.echo(f"{name:<13} {value}")
+        say(f"{name:<13} {value}")
 
 
 @command(
@@ -96,13 +98,14 @@ def create(front: Front, role_a: str, role_b: str, shard: str | None) -> None:
 
     with closing(connect(front.home, front.config)) as bridge:
         tokens = Service(front.home, front.config, bridge).converse(role_a, role_b, shard)
+    front.lost = ROTATE.format(tokens.conversation)
     if front.json:
         print_json({"conversation": tokens.conversation, "tokens": {"a": tokens.a, "b": tokens.b}})
     else:
-        click.echo(f"conversation  {tokens.conversation}")
-        click.echo(f"token of a    {tokens.a}")
-        click.echo(f"token of b    {tokens.b}")
-        click.echo("Keep the tokens now; they are not shown again.", err=True)
+        say(f"conversation  {tokens.conversation}")
+        say(f"token of a    {tokens.a}")
+        say(f"token of b    {tokens.b}")
+        say("Keep the tokens now; they are not shown again.", err=True)
 
 
 @command(
@@ -123,14 +126,15 @@ def rotate(front: Front, conversation: str, session: str) -> None:
     with closing(connect(front.home, front.config)) as bridge:
         token = bridge.rotate(conversation, session)
         kept = Service(front.home, front.config, bridge).keep_token(conversation, session, token)
+    front.lost = "The token is made and was not shown; run it again for another."
     if front.json:
         shown = None if kept else token
         print_json({"conversation": conversation, "session": session, "token": shown, "kept": kept})
     elif kept:
-        click.echo(f"the token of session {session} is replaced in {front.home.credentials}")
+        say(f"the token of session {session} is replaced in {front.home.credentials}")
     else:
-        click.echo(token)
-        click.echo("Keep the token now; it is not shown again.", err=True)
+        say(token)
+        say("Keep the token now; it is not shown again.", err=True)
 
 
 @command(
@@ -150,7 +154,7 @@ def revoke(front: Front, conversation: str, session: str) -> None:
     if front.json:
         print_json({"conversation": conversation, "session": session, "revoked": True})
     else:
-        click.echo(f"session {session} of {conversation} has no token any more")
+        say(f"session {session} of {conversation} has no token any more")
 
 
 @command(
@@ -182,9 +186,9 @@ def serve(front: Front, conversation: str, session: str, shard: str | None, stop
     if front.json:
         print_json({"conversation": conversation, "session": session, "shard": shard})
     elif shard is None:
-        click.echo(f"session {session} of {conversation} is not served any more")
+        say(f"session {session} of {conversation} is not served any more")
     else:
-        click.echo(f"session {session} of {conversation} is answered by shard {shard}")
+        say(f"session {session} of {conversation} is answered by shard {shard}")
 
 
 def _check_shard(front: Front, shard: str) -> None:

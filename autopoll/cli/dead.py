@@ -5,7 +5,8 @@ from contextlib import closing
 import click
 
 from autopoll.cli.front import Front, command, group
-from autopoll.cli.render import print_json, print_table, shortened, shown
+from autopoll.cli.output import say
+from autopoll.cli.render import print_json, print_table, shortened
 from autopoll.errors import NotFound
 
 FIELDS = '{"message_id","conversation","shard","attempts","last_error","settled_at","text"}'
@@ -67,10 +68,10 @@ def show(front: Front, message_id: int) -> None:
     if front.json:
         print_json(found)
         return
-    click.echo(f"shard       {found.shard}")
-    click.echo(f"attempts    {found.attempts}")
-    click.echo(shown(f"last error  {found.last_error}"))
-    click.echo(shown(f"\n{found.text}"))
+    say(f"shard       {found.shard}")
+    say(f"attempts    {found.attempts}")
+    say(f"last error  {found.last_error}")
+    say(f"\n{found.text}")
 
 
 @command("retry", fields='{"id","retries"}', group=dead, example="autopoll dead retry 42")
@@ -85,7 +86,7 @@ def retry(front: Front, message_id: int) -> None:
     if front.json:
         print_json({"id": fresh, "retries": message_id})
     else:
-        click.echo(f"asked again as {fresh}; see: autopoll answer {fresh}")
+        say(f"asked again as {fresh}; see: autopoll answer {fresh}")
 
 
 @command("drop", fields='{"id","dropped"}', group=dead, example="autopoll dead drop 42")
@@ -99,4 +100,4 @@ def drop(front: Front, message_id: int) -> None:
     if front.json:
         print_json({"id": message_id, "dropped": True})
     else:
-        click.echo(f"dropped {message_id}")
+        say(f"dropped {message_id}")

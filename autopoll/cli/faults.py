@@ -3,9 +3,8 @@
 import signal
 from typing import TYPE_CHECKING
 
-import click
-
 from autopoll.cli.front import Front, command
+from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json, print_table
 from autopoll.errors import Exit
 
@@ -43,7 +42,7 @@ def faults(front: Front) -> int:
         print_table(HEADINGS, (row(outcome) for outcome in outcomes), "no faults")
     if all(outcome.is_good for outcome in outcomes):
         return Exit.OK
-    click.echo("autopoll: not as promised; the table shows which fault", err=True)
+    say("autopoll: not as promised; the table shows which fault", err=True)
     return Exit.FAILED
 
 

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
+from autopoll.cli.output import say
+from autopoll.errors import Exit
+
 if TYPE_CHECKING:
     from autopoll.config import Config
     from autopoll.home import Home
@@ -14,11 +17,13 @@ P = ParamSpec("P")
 
 
 class Front:
-    """What the command line was started with."""
+    """What the command line was started with, and what is to be said where it cannot end."""
 
     def __init__(self) -> None:
         self.home_name: str | None = None
         self.json = False
+        self.code: int = Exit.OK  # of what was found before it was printed
+        self.lost = "What was done is done; give it an output that can be written."
 
     @functools.cached_property
     def home(self) -> "Home":
@@ -33,6 +38,27 @@ class Front:
         from autopoll.config import load
 
         return load(self.home)
+
+
+class Helped(click.Command):
+    """A command whose help goes the way of all our output."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return click's own option, which prints through us."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+class HelpedGroup(Helped, click.Group):
+    """A group of such commands."""
+
+
+def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        say(ctx.get_help())
+        ctx.exit()
 
 
 def _keep_home(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -79,7 +105,9 @@ def command(
             front = click.get_current_context().ensure_object(Front)
             return function(front, *args, **kwargs)
 
-        made = click.command(name, epilog=epilog(example, fields))(json_option(home_option(call)))
+        made = click.command(name, cls=Helped, epilog=epilog(example, fields))(
+            json_option(home_option(call))
+        )
         if group is not None:
             group.add_command(made)
         return made
@@ -96,10 +124,10 @@ def group(
     """
 
     def wrap(function: Callable[[], None]) -> click.Group:
-        made: click.Group = click.group(name, epilog=epilog(example), invoke_without_command=alone)(
-            json_option(home_option(function))
+        made = click.group(
+            name, cls=HelpedGroup, epilog=epilog(example), invoke_without_command=alone
         )
-        return made
+        return made(json_option(home_option(function)))
 
     return wrap
 

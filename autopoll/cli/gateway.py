@@ -2,7 +2,8 @@
 
 import click
 
-from autopoll.cli.front import Front, command, epilog, home_option, json_option
+from autopoll.cli.front import Front, HelpedGroup, command, epilog, home_option, json_option
+from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.cli.roles import run_role
 from autopoll.errors import ConfigError, UsageError
@@ -10,6 +11,7 @@ from autopoll.errors import ConfigError, UsageError
 
 @click.group(
     "gateway",
+    cls=HelpedGroup,
     invoke_without_command=True,
     epilog=epilog("autopoll gateway --home .\nautopoll gateway token"),
 )
@@ -60,11 +62,12 @@ def token(front: Front, rotate: bool, revoke: bool) -> None:
         if front.json:
             print_json({"revoked": True})
         else:
-            click.echo("the operator's token has ended")
+            say("the operator's token has ended")
         return
     made = operator_token.create(front.home, replace=rotate)
+    front.lost = "The token was not shown; for another: autopoll gateway token --rotate"
     if front.json:
         print_json({"token": made})
     else:
-        click.echo(made)
-        click.echo("It is not shown again.", err=True)
+        say(made)
+        say("It is not shown again.", err=True)

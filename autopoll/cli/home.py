@@ -5,7 +5,10 @@ from pathlib import Path
 
 import click
 
+from autopoll.cli.conversations import ROTATE
 from autopoll.cli.front import Front, command
+from autopoll.cli.interrupt import RELOADING, home_words, interruptible, process_words
+from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json
 from autopoll.errors import ConfigError
 
@@ -31,6 +34,7 @@ def init(front: Front, folder: str | None) -> None:
     home, is_new = found(Path(folder or front.home_name or "."))
     made = prepare(home, load(home))
     shards = credentials.read(home).shards
+    front.lost = ROTATE.format(shards["main"])
     if front.json:
         tokens = made.get("main")
         print_json(
@@ -42,12 +46,12 @@ def init(front: Front, folder: str | None) -> None:
         )
         return
     if not is_new:
-        click.echo(f"{home.root} is a home already; its settings and tokens are kept")
+        say(f"{home.root} is a home already; its settings and tokens are kept")
     else:
-        click.echo(f"made the home {home.root}")
-        click.echo(f"settings in {home.config}, tokens in {home.credentials} (yours alone)")
+        say(f"made the home {home.root}")
+        say(f"settings in {home.config}, tokens in {home.credentials} (yours alone)")
     there = "" if home.root == Path.cwd() else f"cd {shlex.quote(str(home.root))} && "
-    click.echo(f"next: {there}autopoll up && autopoll ask 'What is this about?'")
+    say(f"next: {there}autopoll up && autopoll ask 'What is this about?'")
 
 
 @command(
@@ -62,12 +66,12 @@ def up(front: Front, foreground: bool) -> None:
 
     if foreground:
         supervise.up_in_foreground(front.home, front.config)
-    with Progress(front.json) as progress:
+    with Progress(front.json) as progress, interruptible(lambda: home_words(front.home)):
         supervise.up(front.home, front.config, progress.say)
     if front.json:
         print_json({"home": str(front.home.root), "ready": True})
     else:
-        click.echo(f"{front.home.root} is up: {', '.join(front.config.shards)} ready")
+        say(f"{front.home.root} is up: {', '.join(front.config.shards)} ready")
 
 
 @command("down", fields='{"home","was_up"}', example="autopoll down")
@@ -81,14 +85,14 @@ def down(front: Front) -> None:
     try:
         config = front.config
     except ConfigError as error:
-        click.echo(f"autopoll: going down all the same: {error.what}", err=True)
+        say(f"autopoll: going down all the same: {error.what}", err=True)
         config = None
-    with Progress(front.json) as progress:
+    with Progress(front.json) as progress, interruptible(lambda: home_words(front.home)):
         was_up = supervise.down(front.home, config, progress.say)
     if front.json:
         print_json({"home": str(front.home.root), "was_up": was_up})
     else:
-        click.echo(f"{front.home.root} is down{'' if was_up else ', as it was before'}")
+        say(f"{front.home.root} is down{'' if was_up else ', as it was before'}")
 
 
 @command(
@@ -99,12 +103,15 @@ def restart(front: Front, name: str | None) -> None:
     """Drain and restart the process NAME (as in `autopoll status`), or everything."""
     from autopoll import supervise
 
-    with Progress(front.json) as progress:
+    def stands() -> tuple[str, str]:
+        return process_words(front.home, name) if name else home_words(front.home)
+
+    with Progress(front.json) as progress, interruptible(stands):
         supervise.restart(front.home, front.config, name, progress.say)
     if front.json:
         print_json({"home": str(front.home.root), "restarted": name})
     else:
-        click.echo(f"{name or front.home.root} is up again")
+        say(f"{name or front.home.root} is up again")
 
 
 @command(
@@ -124,7 +131,7 @@ def reload(front: Front) -> None:
     """
     from autopoll.reload import reload as take_up
 
-    with Progress(front.json) as progress:
+    with Progress(front.json) as progress, interruptible(lambda: RELOADING):
         done = take_up(front.home, progress.say)
     if front.json:
         print_json(done)
@@ -136,12 +143,12 @@ def reload(front: Front) -> None:
         ("unchanged", done.unchanged),
     ):
         if names:
-            click.echo(f"{what + ':':<11}{', '.join(names)}")
-    click.echo(f"{'poller:':<11}{done.poller}")
+            say(f"{what + ':':<11}{', '.join(names)}")
+    say(f"{'poller:':<11}{done.poller}")
     if done.gateway != "unchanged":
-        click.echo(f"{'gateway:':<11}{done.gateway}")
+        say(f"{'gateway:':<11}{done.gateway}")
     for shard, count in done.waiting.items():
-        click.echo(
+        say(
             f"{count} questions are kept for shard {shard}, which is no more; add it again, or "
             f"give them up: autopoll shards remove {shard} --force"
         )

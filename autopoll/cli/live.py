@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
-from autopoll.cli.render import shown
+from autopoll.cli.output import say
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
@@ -24,6 +22,7 @@ class Live:
         self._begun = False  # something of this question's answer stands on the terminal
         self._attempt = 0
         self._text = ""  # … and this is what does, of the attempt that runs
+        self._held = ""  # a CR at its end, which the next piece may make an end of line
 
     def news(self, state: "QueryState") -> bool:
         """Note how the question stands; tell whether its answer is being shown."""
@@ -36,40 +35,44 @@ class Live:
         """Print a piece."""
         if piece.anew:
             self._break_off()
-            click.echo(f"--- attempt {piece.attempt}, from the beginning")
+            say(f"--- attempt {piece.attempt}, from the beginning")
         elif self._several and not self._begun:
-            click.echo(self._heading)
+            say(self._heading)
         # Noted first: who sees it may press Ctrl-C before we are back from printing it.
         self._begun, self._attempt = True, piece.attempt
-        self._text += piece.text
-        click.echo(shown(piece.text), nl=False)
+        text = self._held + piece.text
+        self._held = "\r" if text.endswith("\r") else ""
+        text = text.removesuffix("\r")
+        self._text += text
+        say(text, nl=False)
 
     def outcome(self, result: "Result") -> str:
         """Return what is still to be printed of an answer, and turn to the next question."""
         text, begun, attempt = self._text, self._begun, self._attempt
-        self._text, self._begun = "", False
+        self._text, self._held, self._begun = "", "", False
         answer = result.answer or ""
         head = "" if begun or not self._several else heading(result.id, result.shard) + "\n"
         if result.status == "error":
             return head + _line_end(text)
         if text and attempt == result.attempts:
             if answer.startswith(text):
-                return shown(answer[len(text) :]) + "\n"
+                return answer[len(text) :] + "\n"
             if answer == text.rstrip():
                 return _line_end(text)
         if begun:
             head = f"{_line_end(text)}--- the answer\n"
-        return head + shown(answer) + "\n"
+        return head + answer + "\n"
 
     def leave(self) -> None:
         """End the line, so that an error that follows stands on a line of its own."""
-        click.echo(_line_end(self._text), nl=False)
-        self._text = ""
+        if end := _line_end(self._text):
+            say(end, nl=False)
+        self._text = self._held = ""
 
     def _break_off(self) -> None:
         if self._text:
-            click.echo(f"{_line_end(self._text)}--- broken off")
-            self._text = ""
+            say(f"{_line_end(self._text)}--- broken off")
+            self._text = self._held = ""
 
 
 def heading(message_id: int, shard: str | None) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from autopoll.cli.front import Front, command
-from autopoll.cli.render import print_json, shown
+from autopoll.cli.output import say
+from autopoll.cli.render import print_json
 from autopoll.errors import NotFound
 
 FOLLOW_S = 0.2
@@ -150,7 +151,7 @@ def _print_line(front: Front, line: dict[str, Any]) -> None:
         line.get("text", ""),
         more,
     )
-    click.echo(shown(" ".join(str(word) for word in words if word)))
+    say(" ".join(str(word) for word in words if word))
     for key in ("trace", "stack"):
         if key in line:
-            click.echo(shown(str(line[key])))
+            say(str(line[key]))

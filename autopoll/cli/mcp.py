@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autopoll.cli.front import Front, command, epilog, home_option, json_option
+from autopoll.cli.front import Front, HelpedGroup, command, epilog, home_option, json_option
+from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.errors import ConfigError, UsageError
 from autopoll.gateway.mcp.wire import claim
@@ -22,6 +23,7 @@ EXTRA = "python3 -m pip install 'autopoll[gateway]'"
 
 @click.group(
     "mcp",
+    cls=HelpedGroup,
     invoke_without_command=True,
     epilog=epilog("autopoll mcp install --client claude-code\nautopoll mcp --home ~/agents"),
 )
@@ -40,7 +42,7 @@ def mcp(ctx: click.Context) -> None:
 
 def _serve(front: Front) -> None:
     if sys.stdin is not None and sys.stdin.isatty():
-        click.echo("autopoll: waits for an agent's program on stdin; see its --help", err=True)
+        say("autopoll: waits for an agent's program on stdin; see its --help", err=True)
     wire = claim()  # before anything that might print is imported
     home, config = front.home, front.config
     try:
@@ -130,8 +132,8 @@ def install(
     elif only_print:
         _show(client, name, entry, inputs, path, by_command)
     else:
-        click.echo(f"{path}: server {name} {change}")
-        click.echo(f"next: {client.next}")
+        say(f"{path}: server {name} {change}")
+        say(f"next: {client.next}")
 
 
 def _show(
@@ -146,13 +148,13 @@ def _show(
     import json
 
     if path is None:
-        click.echo(by_command)
+        say(by_command or "")
         return
-    click.echo(f"autopoll: this belongs into {path}", err=True)
+    say(f"autopoll: this belongs into {path}", err=True)
     whole: dict[str, Any] = {"inputs": inputs} if inputs else {}
-    click.echo(json.dumps(whole | {client.table: {name: entry}}, indent=2, ensure_ascii=False))
+    say(json.dumps(whole | {client.table: {name: entry}}, indent=2, ensure_ascii=False))
     if by_command:
-        click.echo(f"autopoll: or run: {by_command}", err=True)
+        say(f"autopoll: or run: {by_command}", err=True)
 
 
 def _program() -> list[str]:

@@ -1,6 +1,5 @@
 """The bare bridge: send and take as a session, look as the operator."""
 
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +9,9 @@ import click
 
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.front import Front, command
+from autopoll.cli.output import say
 from autopoll.cli.questions import read_question
-from autopoll.cli.render import print_json, print_table, shortened, shown
+from autopoll.cli.render import print_json, print_table, shortened
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import Bridge, Message
@@ -64,7 +64,7 @@ def send(
     if front.json:
         print_json({"id": message_id, "conversation": conversation, "session": proven})
     else:
-        click.echo(f"{message_id}")
+        say(f"{message_id}")
 
 
 @command(
@@ -97,11 +97,11 @@ def inbox(
         for each in taken:
             print_json(each)
     elif not taken:
-        click.echo("no unread messages")
+        say("no unread messages")
     else:
         for each in taken:
-            click.echo(f"--- message {each.id}, from {each.sender}, {each.timestamp[:19]}")
-            click.echo(shown(each.text))
+            say(f"--- message {each.id}, from {each.sender}, {each.timestamp[:19]}")
+            say(each.text)
 
 
 @command(
@@ -158,7 +158,6 @@ def messages(
 
 
 def _wait_for_change(bridge: "Bridge") -> None:
-    sys.stdout.flush()
     while not bridge.changed():
         time.sleep(FOLLOW_S)
         bridge.require_in_place()
@@ -170,7 +169,7 @@ def _print_messages(front: Front, found: "list[Message]", follow: bool) -> None:
             print_json(each)
     elif follow:
         for each in found:
-            click.echo(shown(f"{each.id} {each.conversation} {_way(each)}  {shortened(each.text)}"))
+            say(f"{each.id} {each.conversation} {_way(each)}  {shortened(each.text)}")
     else:
         print_table(
             ("id", "conversation", "way", "time", "read", "text"),

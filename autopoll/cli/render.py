@@ -1,6 +1,7 @@
-"""The one place that prints: JSON lines, tables, and what is going on meanwhile."""
+"""How things look: JSON lines, tables, times, and what is going on meanwhile."""
 
 import contextlib
+import shutil
 import sys
 import threading
 import time
@@ -8,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import click
+from autopoll.cli.output import is_terminal, say, write, write_json
+from autopoll.visible import visible
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import Spent
@@ -16,31 +18,33 @@ if TYPE_CHECKING:
 QUIET_S = 1.0  # what is done sooner needs no progress report
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, *, err: bool = False) -> None:
     """Print one JSON object on a line of its own; records are taken as they are."""
     import msgspec
 
-    click.echo(msgspec.json.encode(value))
+    try:
+        data = msgspec.json.encode(value)
+    except UnicodeEncodeError:  # half a surrogate pair, as a file name or a foreign log may hold
+        import json
+
+        data = json.dumps(msgspec.to_builtins(value)).encode()
+    write_json(data, err=err)
 
 
-def shown(text: str) -> str:
-    """Return text that is safe on a terminal: what others wrote cannot move the cursor."""
-    if not sys.stdout.isatty():
-        return text
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for char in text
-    )
+def clear() -> None:
+    """Begin a terminal's screen anew; whatever else stdout is stays as it is."""
+    if is_terminal(sys.stdout):
+        write("\x1b[2J\x1b[1;1H")
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """Print rows under headings, or the sentence `empty` when there are none."""
     lines = [[_cell(value) for value in row] for row in rows]
     if not lines:
-        click.echo(empty)
+        say(empty)
         return
-    # A pipe has no width: nothing is cut or wrapped for whoever greps.
-    console_width = None if sys.stdout.isatty() else 100_000
+    import io
+
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -50,14 +54,17 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty
         table.add_column(heading, overflow="fold")
     for line in lines:
         table.add_row(*(Text(cell) for cell in line))
-    console = Console(width=console_width, highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    # A pipe has no width: nothing is cut or wrapped for whoever greps.
+    seen = is_terminal(sys.stdout)
+    drawn = io.StringIO()
+    Console(
+        file=drawn, force_terminal=seen, width=None if seen else 100_000, highlight=False
+    ).print(table)
+    write("".join(f"{line.rstrip()}\n" for line in drawn.getvalue().split("\n")[:-1]))
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None else shown(str(value)).replace("\n", " ").replace("\t", " ")
+    return "-" if value is None else visible(str(value)).replace("\n", " ").replace("\t", " ")
 
 
 def shortened(text: str, width: int = 72) -> str:
@@ -93,7 +100,7 @@ class Progress:
 
     def __init__(self, silent: bool = False) -> None:
         self._silent = silent
-        self._terminal = sys.stderr.isatty()
+        self._terminal = is_terminal(sys.stderr)
         self._begun = time.monotonic()
         self._text = ""
         self._shown = ""
@@ -114,7 +121,7 @@ class Progress:
         if self._thread.ident is not None:
             self._thread.join()
         if self._terminal and self._shown:
-            self._write("\r\x1b[K")
+            write("\r\x1b[K", err=True)
 
     def say(self, text: str) -> None:
         """Tell what is being done now; nothing while the text is empty."""
@@ -127,7 +134,7 @@ class Progress:
         """Let somebody else print undisturbed."""
         with self._lock:
             if self._terminal and self._shown:
-                self._write("\r\x1b[K")
+                write("\r\x1b[K", err=True)
                 self._shown = ""
             yield
 
@@ -137,13 +144,11 @@ class Progress:
                 if not self._text:
                     continue
                 if self._terminal:
-                    self._write(f"\r\x1b[K{self._text} ({time.monotonic() - self._begun:.0f} s)")
+                    spent = f" ({time.monotonic() - self._begun:.0f} s)"
+                    # What is wider than the terminal is written over in its last line only.
+                    room = max(0, shutil.get_terminal_size().columns - len(spent) - 1)
+                    line = visible(self._text).replace("\n", " ")[:room]
+                    write(f"\r\x1b[K{line}{spent}", err=True)
                 elif self._text != self._shown:
-                    self._write(f"{self._text}\n")
+                    say(self._text, err=True)
                 self._shown = self._text
-
-    def _write(self, text: str) -> None:
-        # Progress that nobody can see is no reason to stop the work.
-        with contextlib.suppress(OSError):
-            sys.stderr.write(text)
-            sys.stderr.flush()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import click
 
 from autopoll.cli.front import Front, command
+from autopoll.cli.output import say
 from autopoll.errors import ConfigError, Exit
 from autopoll.process.lifeline import Lifeline
 
@@ -53,7 +54,7 @@ def run_role(run: Callable[[], None]) -> int:
     try:
         run()
     except ConfigError as error:
-        click.echo(f"autopoll: {error}", err=True)
+        say(f"autopoll: {error}", err=True)
         Lifeline().hold_on(OUTLAST_S)
         return Exit.BAD_CONFIG
     except Exception as error:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autopoll.cli.front import Front, command, group
-from autopoll.cli.render import Progress, print_json, shown
+from autopoll.cli.interrupt import interruptible, shard_words
+from autopoll.cli.output import say
+from autopoll.cli.render import Progress, print_json
 from autopoll.errors import Exit, NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -142,7 +144,7 @@ def add(
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it is taken out again
     signal.signal(signal.SIGHUP, signal.default_int_handler)
-    with Progress(front.json) as progress:
+    with Progress(front.json) as progress, interruptible(lambda: shard_words(home, name)):
         added = enlist(home, name, _given(fields), progress.say, keep=keep)
     if front.json:
         print_json(added)
@@ -151,7 +153,7 @@ def add(
         _print_step(step)
     _print_cost(added.trial)
     state = "is ready" if added.running else "is written down; start it with: autopoll up"
-    click.echo(f"shard {name} {state}" + ("" if added.new else " (it was there already)"))
+    say(f"shard {name} {state}" + ("" if added.new else " (it was there already)"))
 
 
 @command(
@@ -174,16 +176,14 @@ def remove(front: Front, name: str, force: bool) -> None:
     """
     from autopoll.dismiss import remove as dismiss
 
-    with Progress(front.json) as progress:
+    with Progress(front.json) as progress, interruptible(lambda: shard_words(front.home, name)):
         done = dismiss(front.home, name, progress.say, force=force)
     if front.json:
         print_json(done)
         return
-    click.echo(f"shard {name} is removed; the history of its conversation stays")
+    say(f"shard {name} is removed; the history of its conversation stays")
     if done.given_up:
-        click.echo(
-            f"{done.given_up} waiting questions got an error answer; see: autopoll dead list"
-        )
+        say(f"{done.given_up} waiting questions got an error answer; see: autopoll dead list")
 
 
 @command(
@@ -215,14 +215,15 @@ def test(front: Front, names: tuple[str, ...]) -> int:
         with Progress(front.json) as progress:
             trial = Trying(home, config, name, tree, progress.say).run()
         code = code if trial.ok else Exit.FAILED
+        front.code = code
         if front.json:
             print_json(trial)
             continue
-        click.echo(f"shard {name}, backend {trial.backend}")
+        say(f"shard {name}, backend {trial.backend}")
         for step in trial.steps:
             _print_step(step)
         for line in trial.context_remarks.lines(REMARKS):
-            click.echo(shown(f"        {line}"))
+            say(f"        {line}")
         _print_cost(trial)
     return code
 
@@ -230,9 +231,9 @@ def test(front: Front, names: tuple[str, ...]) -> int:
 def _print_step(step: "Step") -> None:
     mark = "ok  " if step.ok else "FAIL"
     kind = f" ({step.failure})" if step.failure else ""
-    click.echo(shown(f"  {mark}  {step.name}{kind}: {step.detail} [{step.ms} ms]"))
+    say(f"  {mark}  {step.name}{kind}: {step.detail} [{step.ms} ms]")
     if step.mend:
-        click.echo(shown(f"        {step.mend}"))
+        say(f"        {step.mend}")
 
 
 def _print_cost(trial: "Trial") -> None:
@@ -240,7 +241,7 @@ def _print_cost(trial: "Trial") -> None:
         told = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
         told += f", {usage.cached_tokens:,} from a cache" if usage.cached_tokens else ""
         told += f", ${usage.cost_usd:,.4f}" if usage.cost_usd is not None else ""
-        click.echo(f"        the question cost {told}")
+        say(f"        the question cost {told}")
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from autopoll.cli.front import Front, command
-from autopoll.cli.render import Progress, age, cost, print_json, print_table, shown
+from autopoll.cli.interrupt import interruptible
+from autopoll.cli.output import say
+from autopoll.cli.render import Progress, age, clear, cost, print_json, print_table
 
 if TYPE_CHECKING:
     from autopoll.status import Status
@@ -32,11 +34,12 @@ def status(front: Front, watch: bool) -> int:
 
     while True:
         now = look(front.home, front.config)
+        front.code = now.exit_code
         if front.json:
             print_json(_fields(now))
         else:
             if watch:
-                click.clear()
+                clear()
             _print_status(now)
         if not watch:
             return now.exit_code
@@ -55,13 +58,15 @@ def health(front: Front, deep: bool) -> int:
 
     with Progress(front.json) as progress:
         progress.say("checking")
-        found = check(front.home, deep=deep)
+        with interruptible(lambda: ("nothing was changed", "Run it again when you like.")):
+            found = check(front.home, deep=deep)
+    front.code = found.exit_code
     if front.json:
         print_json(found)
     else:
-        click.echo(found.verdict)
+        say(found.verdict)
         for each in found.checks:
-            click.echo(shown(f"  {'ok  ' if each.ok else 'FAIL'}  {each.name}: {each.detail}"))
+            say(f"  {'ok  ' if each.ok else 'FAIL'}  {each.name}: {each.detail}")
     return found.exit_code
 
 
@@ -75,12 +80,12 @@ def _fields(now: "Status") -> dict[str, object]:
 
 def _print_status(now: "Status") -> None:
     if now.ready:
-        click.echo("ready")
+        say("ready")
     else:
-        click.echo(f"not ready (supervisord {now.supervisord})")
+        say(f"not ready (supervisord {now.supervisord})")
     for problem in now.problems:
-        click.echo(shown(f"  {problem}"))
-    click.echo()
+        say(f"  {problem}")
+    say()
     print_table(
         ("process", "role", "state", "pid", "up", "restarts", "memory", "files", "note"),
         (
@@ -99,18 +104,16 @@ def _print_status(now: "Status") -> None:
         ),
         "no processes",
     )
-    click.echo()
+    say()
     print_shards(now)
     for shard in now.shards:
         for line in shard.context_remarks.lines(REMARKS):
-            click.echo(shown(f"  {shard.name}: {line}"))
-    click.echo()
+            say(f"  {shard.name}: {line}")
+    say()
     if now.queue is not None:
-        click.echo(
-            "queue    " + ", ".join(f"{count} {state}" for state, count in now.queue.items())
-        )
+        say("queue    " + ", ".join(f"{count} {state}" for state, count in now.queue.items()))
     if now.latency_ms.p50 is not None:
-        click.echo(f"latency  p50 {now.latency_ms.p50} ms, p99 {now.latency_ms.p99} ms")
+        say(f"latency  p50 {now.latency_ms.p50} ms, p99 {now.latency_ms.p99} ms")
 
 
 def print_shards(now: "Status") -> None:

@@ -10,6 +10,7 @@ import click
 
 from autopoll.cli import run
 from autopoll.cli.front import Front, command
+from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json, print_table
 from autopoll.errors import Exit, UsageError
 
@@ -124,9 +125,9 @@ def bench(
         )
     else:
         _show(now, before, changes)
-        click.echo("".join(f"wrote {out / name}\n" for name in written), nl=False, err=True)
+        say("".join(f"wrote {out / name}\n" for name in written), nl=False, err=True)
         if not plot.is_possible():
-            click.echo(plot.LEFT_OUT, err=True)
+            say(plot.LEFT_OUT, err=True)
     is_good = not now.failures and all(change.is_good for change in changes or ())
     return Exit.OK if is_good else Exit.FAILED
 
@@ -149,19 +150,19 @@ def _show(now: "Report", before: "Report | None", changes: "list[Change] | None"
     )
     print_table(("section", *table.HEADINGS), rows, "nothing was measured")
     for failure in now.failures:
-        click.echo(f"autopoll: {failure.section} was not measured: {failure.reason}", err=True)
+        say(f"autopoll: {failure.section} was not measured: {failure.reason}", err=True)
     if before is None or changes is None:
         return
-    click.echo()
+    say()
     print_table(comparison.HEADINGS, map(comparison.row, changes), "there are no ratios to compare")
     if before.scale != now.scale:
-        click.echo(
+        say(
             f"the earlier run had scale {before.scale:g}, this one {now.scale:g}: "
             "small runs differ by chance",
             err=True,
         )
     if bad := [change for change in changes if not change.is_good]:
-        click.echo(
+        say(
             f"autopoll: {len(bad)} of {len(changes)} ratios are worse by more than "
             f"{comparison.ALLOWED:.0%}, or missing; the table shows which\n"
             "  When that is meant, record new figures: make bench",

@@ -122,7 +122,7 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
     heavy = {"rich", "asyncio", "psutil", "msgspec", "apsw", "supervisor", "tomllib", "xmlrpc"}
     assert not loaded & heavy
     mine = {name for name in loaded if name.startswith("autopoll.cli.")}
-    assert mine == {"autopoll.cli.front"}
+    assert mine == {f"autopoll.cli.{name}" for name in ("front", "output", "words")}
     for section in COMMANDS.values():
         assert all(name in done.stdout for name in section)
 
