@@ -120,7 +120,7 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
 def read_text(path: Path) -> str:
     """Return the text of a settings file; raise ConfigError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Windows editors write a mark first
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -358,7 +358,7 @@ def nudge(home: Home) -> bool:
 def read_token(path: Path) -> str:
     """Return the token in a file, or on stdin for `-`; raise UsageError when there is none."""
     try:
-        with (Path("/dev/stdin") if str(path) == "-" else path).open(encoding="utf-8") as file:
+        with (Path("/dev/stdin") if str(path) == "-" else path).open(encoding="utf-8-sig") as file:
             text = file.read(TOKEN_FILE_LIMIT)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error

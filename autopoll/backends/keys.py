@@ -148,6 +148,6 @@ def _private_text(path: Path, option: str) -> str:
                 f"{option}: {path} is open to others (mode {stat.S_IMODE(facts.st_mode):04o})",
                 f"Run: chmod 600 '{path}' (and renew the key: others may have read it)",
             )
-        return os.read(descriptor, _LARGEST).decode("utf-8", "replace")
+        return os.read(descriptor, _LARGEST).decode("utf-8-sig", "replace")
     finally:
         os.close(descriptor)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from autopoll import tables
 from autopoll.config import Config, ShardSection, context_paths, load
 from autopoll.errors import ConfigError
 from autopoll.home import Home
@@ -156,6 +157,13 @@ def test_a_shard_name_that_cannot_be_a_file_name_is_refused(tmp_path: Path, name
 @pytest.mark.parametrize("text", ["[shards", "a = ", b"\xff\xfe", b"a = \x00"])
 def test_what_is_not_toml_is_refused_with_the_place(tmp_path: Path, text: str | bytes) -> None:
     assert "TOML" in error(tmp_path, text)
+
+
+def test_the_mark_that_editors_of_windows_put_first_is_passed_over(tmp_path: Path) -> None:
+    text = "\ufeff" + MAIN.replace("\n", "\r\n")
+    assert list(read(tmp_path, text).shards) == ["main"]
+    added = tables.with_shard(tables.read(tmp_path / "autopoll.toml"), "new", {"backend": "echo"})
+    assert list(read(tmp_path, added).shards) == ["main", "new"]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

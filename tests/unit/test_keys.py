@@ -46,7 +46,7 @@ def test_no_key_in_the_environment_is_no_error_yet(
 def test_a_key_file_is_meant_from_the_home_and_comes_before_the_environment(
     setting: Setting,
 ) -> None:
-    private(setting.root / "key", f"{VALUE}\n")
+    private(setting.root / "key", f"\ufeff{VALUE}\n")  # as editors of Windows write it
     key = read_key(setting, "key", "MOCK_KEY", {"MOCK_KEY": "another"})
     assert key is not None and key.value == VALUE
 
