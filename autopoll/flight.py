@@ -7,7 +7,9 @@ from autopoll.bridge.contract import Delivery
 from autopoll.message import read_envelope
 
 TELL_S = 0.05  # an answer within this needs no word that work has begun
-CANCEL_GRACE_S = 5.0
+# From CANCEL to the end of the link to a worker that does not heed it. The watchdog sees the same
+# deadline, takes a few seconds, and has killed by then whoever hangs.
+CANCEL_GRACE_S = 10.0
 
 
 @dataclass(slots=True)
@@ -21,7 +23,13 @@ class Flight:
     canary: bool = False
     begun: float | None = None  # when the first sign of work came
     told: bool = False  # that it has begun
-    given_up: bool = False
+    given_up: float | None = None  # when the worker was told to let go of it
+    lost: bool = False  # its lease: whatever comes of it is nobody's
+
+    @property
+    def message_id(self) -> int:
+        """The question."""
+        return self.delivery.message_id
 
     @property
     def waiter(self) -> str | None:
@@ -31,12 +39,16 @@ class Flight:
     @property
     def lease_end(self) -> float:
         """The moment from which the lease is no longer renewed, whoever may be hung."""
+        if self.given_up is not None:
+            return self.given_up + CANCEL_GRACE_S
         return (self.begun or self.sent) + self.limit + CANCEL_GRACE_S
 
     @property
     def due(self) -> float:
-        """The moment to tell whoever asked, or else to give it up; `inf` when neither is left."""
-        if self.begun is None or self.given_up:
+        """The moment to tell whoever asked, or to give it up, or to give up its worker's link."""
+        if self.given_up is not None:
+            return self.lease_end
+        if self.begun is None:
             return inf
         return self.begun + (self.limit if self.told else min(TELL_S, self.limit))
 

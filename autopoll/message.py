@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from autopoll.errors import BadQuery
+from autopoll.text import storable, valid
 
 NEVER_ANSWERED = frozenset({"response", "status", "heartbeat"})
 _WAITER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
+_BOM = "\ufeff"
 _ECHOED_DEPTH = 20  # of a query_id: readers differ in how deep they go
 
 
@@ -68,7 +70,7 @@ def is_answerable(text: str, envelope: Envelope) -> bool:
 def read_query(text: str, metadata: str | None = None) -> Query:
     """Return the question a message holds; raise BadQuery when it holds none that can be read."""
     canary = read_envelope(metadata).canary
-    stripped = text.strip()
+    stripped = _body(text).rstrip()
     if not stripped:
         raise BadQuery("the message is empty", "Send a question as text or as JSON.")
     fields = _object(text)
@@ -77,7 +79,7 @@ def read_query(text: str, metadata: str | None = None) -> Query:
             raise BadQuery(_why_not_json(stripped), "Send valid JSON, or plain text.")
         if stripped[0] == "[" and _parses(stripped):
             raise BadQuery("the JSON is a list, not an object", 'Send {"question":"…"}.')
-        return Query(question=_clean(text), canary=canary)
+        return Query(question=storable(text), canary=canary)
     kind = fields.get("type", "query")
     if kind != "query":
         raise BadQuery(f"messages of type {_short(kind)} are not answered", 'Use "type":"query".')
@@ -91,9 +93,9 @@ def read_query(text: str, metadata: str | None = None) -> Query:
     if not isinstance(context_file, str | None):
         raise BadQuery(f"context_file must be a string, not {_short(context_file)}")
     return Query(
-        question=_clean(question),
+        question=storable(question),
         query_id=fields.get("query_id"),
-        context_file=None if context_file is None else _clean(context_file),
+        context_file=None if context_file is None else storable(context_file),
         canary=canary,
     )
 
@@ -130,7 +132,7 @@ def write_answer(
             **({"usage": usage} if usage else {}),
         }
     )
-    if fields is None and not question.lstrip().startswith("{"):
+    if fields is None and not _body(question).startswith("{"):
         sources = f"\n\nSources: {', '.join(answer.sources)}" if answer.sources else ""
         return answer.text + sources, metadata
     response = {
@@ -163,15 +165,22 @@ def read_answer(text: str, metadata: str | None) -> Answer:
     sources = facts.get("sources") or fields.get("sources") or []
     plain = text.rsplit("\n\nSources: ", 1)[0] if sources else text
     return Answer(
-        text=body if isinstance(body, str) else plain,
-        sources=[str(source) for source in sources] if isinstance(sources, list) else [],
+        text=valid(body if isinstance(body, str) else plain),
+        sources=[valid(str(source)) for source in sources] if isinstance(sources, list) else [],
         error=(facts.get("status") or fields.get("status")) == "error",
     )
 
 
+def _body(text: str) -> str:
+    """Return the text from its first character on, without blanks and a byte order mark."""
+    text = text.lstrip()
+    return text[1:].lstrip() if text.startswith(_BOM) else text
+
+
 def _object(text: str) -> dict[str, Any] | None:
     """Return the JSON object that the text is, or None."""
-    if not text.lstrip().startswith("{"):
+    text = _body(text)
+    if not text.startswith("{"):
         return None
     try:
         value = json.loads(text)
@@ -196,11 +205,6 @@ def _why_not_json(text: str) -> str:
     except RecursionError:
         return "the message is JSON nested too deeply to read"
     return "the message cannot be read"
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which no UTF-8 reader can take, and NULs, which end C strings."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
 
 
 def _scalar(value: Any) -> str | None:

@@ -31,6 +31,13 @@ def worker_died(delivery: Delivery, reason: str, *, begun: bool) -> Outcome:
     return _failed(delivery, f"worker-died: {reason}") if begun else released(delivery)
 
 
+def kept(delivery: Delivery, *, given_up: bool) -> Outcome:
+    """Return the outcome of what a worker had that did not let go of what was `given_up`."""
+    if not given_up:
+        return released(delivery)
+    return _failed(delivery, "timeout: the worker neither answered nor let go of it")
+
+
 def of_reply(delivery: Delivery, payload: bytes) -> Outcome:
     """Return the outcome of a REPLY's payload."""
     try:

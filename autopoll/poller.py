@@ -40,18 +40,17 @@ from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.renewal import Renewal
-from autopoll.request import Failure, Progress, Request
+from autopoll.request import Failure, Progress, Request, write
 from autopoll.roster import Roster
 from autopoll.service import connect
 from fifo import bell, link
-from fifo.errors import FifoError
+from fifo.errors import FifoError, NoCredit, NotConnected, TooLarge
 
 NET_S = 1.0  # the poll under bell and inotify
 ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
 GAP_S = 3.0  # a longer pause of our own says nothing about others
 
 _read_progress = msgspec.msgpack.Decoder(Progress).decode
-_encode = msgspec.msgpack.Encoder().encode
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +259,15 @@ class Poller:
             delivery, name, self.loop.time(), limit, query.canary
         )
         self.quiet.clear()
-        self.clients[name].request(self.last_request, _encode(request))
+        try:
+            self.clients[name].request(self.last_request, write(request))
+        except (NoCredit, NotConnected) as error:  # as when the pipe is full of what went before it
+            log.info("%s takes %d later: %s", name, delivery.message_id, error.what)
+            self.land(self.last_request)
+            self.finish(outcomes.released(delivery))
+        except TooLarge as error:
+            self.land(self.last_request)
+            self.finish(outcomes.answered(delivery, Answer(text=error.what, error=True)))
 
     def read(self, delivery: Delivery) -> Query | None:
         """Return the question, or None after settling it with an answer that says what is wrong."""
@@ -346,21 +353,41 @@ class Poller:
         Returns when to do so again.
         """
         now = self.loop.time()
+        deaf = set()
         for request_id, flight in self.flights.items():
             if flight.due > now:
                 continue
-            if flight.is_late(now):
-                flight.given_up = True
-                self.cancel(request_id, flight)
+            if flight.given_up is not None:
+                deaf.add(flight.worker)
+            elif flight.is_late(now):
+                log.warning("%s: %d is past its deadline", flight.worker, flight.message_id)
+                self.give_up(request_id, flight)
             else:
                 flight.told = True
                 self.ring(flight.waiter)
+        for worker in deaf:
+            self.hang_up(worker)
         return min((flight.due for flight in self.flights.values()), default=inf)
 
-    def cancel(self, request_id: int, flight: Flight) -> None:
-        """The deadline has passed: ask the worker to give up; the watchdog kills if it does not."""
-        log.warning("%s: %d is past its deadline", flight.worker, flight.delivery.message_id)
+    def give_up(self, request_id: int, flight: Flight) -> None:
+        """Ask the worker to let go; when it does not, the watchdog kills it, or we hang up."""
+        flight.given_up = self.loop.time()
+        self.alarm.by(flight.due)
         self.roster.cancel(flight.worker, request_id)
+
+    def hang_up(self, worker: str) -> None:
+        """Give up the link to a worker that keeps what it was told to let go of.
+
+        Nothing else would free its slots: it lives, and for the watchdog it is well. What it was at
+        besides is asked anew without a failed attempt, and a late reply finds no link.
+        """
+        log.error("%s did not let go of a cancelled question: hanging up", worker)
+        self.heart.pipe_failed()
+        for request_id, flight in list(self.flights.items()):
+            if flight.worker == worker:
+                self.land(request_id)
+                self.finish(outcomes.kept(flight.delivery, given_up=flight.given_up is not None))
+        self.roster.hang_up(worker, "a cancelled request was not let go of")
 
     def land(self, request_id: int) -> Flight | None:
         """Take a flight out of the air; None when it was given up before."""
@@ -383,7 +410,7 @@ class Poller:
         held = {
             flight.delivery.message_id: request_id
             for request_id, flight in self.flights.items()
-            if now < flight.lease_end
+            if now < flight.lease_end and not flight.lost
         }
         leases = [
             (flight.delivery.message_id, flight.delivery.fence)
@@ -394,9 +421,11 @@ class Poller:
         reaped = self.bridge.reap()
         gone = {settled.message_id for settled in reaped}
         for request_id, flight in list(self.flights.items()):
-            if request_id in lost or flight.delivery.message_id in gone:
-                log.warning("lease of %d lost", flight.delivery.message_id)
-                self.land(request_id)
+            if request_id in lost or (flight.message_id in gone and not flight.lost):
+                log.warning("lease of %d lost", flight.message_id)
+                flight.lost = True  # and still in the air, because it takes up a slot
+                if flight.given_up is None:
+                    self.give_up(request_id, flight)
         self.tell(reaped)
 
     def tell(self, settled: list[Settled]) -> None:

@@ -2,14 +2,13 @@
 
 import asyncio
 
-import msgspec
-
 from autopoll.process.heartbeat import Heart
-from autopoll.request import Progress
+from autopoll.request import Progress, write
+from autopoll.text import is_half
 from fifo.link import Server
 
 TOGETHER_S = 0.05  # what comes within it is told together, in one frame
-_BEGUN = msgspec.msgpack.encode(Progress())
+_BEGUN = write(Progress())
 LARGEST = 1024 * 1024  # characters of one answer that are told; the answer itself comes whole
 
 
@@ -56,14 +55,16 @@ class Reporter:
     def _flush(self) -> None:
         self._timer = None
         if self._news:
-            # Half a surrogate pair is no text, and no reason for a backend to fail.
-            piece = "".join(self._pieces).encode("utf-8", "replace").decode()
-            note = self._note.encode("utf-8", "replace").decode()
-            self._news, self._note = False, ""
+            piece = "".join(self._pieces)
             self._pieces.clear()
-            self._tell(Progress(text=note, piece=piece))
+            if is_half(piece[-1:]):  # its other half may be what the next piece begins with
+                self._pieces.append(piece[-1])
+                piece = piece[:-1]
+            said = Progress(text=self._note, piece=piece)
+            self._news, self._note = False, ""
+            self._tell(said)
             self._timer = self._loop.call_later(TOGETHER_S, self._flush)
 
     def _tell(self, progress: Progress) -> None:
         self._heart.progressed()
-        self._server.progress(self._request_id, msgspec.msgpack.encode(progress))
+        self._server.progress(self._request_id, write(progress))

@@ -3,11 +3,12 @@
 Not JSON, because JSON's escapes make a message up to six times larger than the bridge let in.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from autopoll.message import Answer
+from autopoll.text import valid
 
 # Why a service works for nobody just now, as its backend says, …
 Refusal = Literal["quota", "overloaded", "credentials", "rate-limit"]
@@ -28,6 +29,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: Tokens = 0
     cached_tokens: Tokens = 0
     cost_usd: Dollars | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class _Facts(msgspec.Struct, frozen=True):
@@ -86,3 +90,32 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_ms: int | None = None
     cause: Refusal | None = None
     usage: Usage | None = None
+
+
+def write(said: Request | Progress | Reply | Failure) -> bytes:
+    """Return what goes into a frame: the one border that text of a backend or an asker passes.
+
+    Such text may be none, as half a surrogate pair, or a kind of str; then it is made valid. Raises
+    TypeError, ValueError, OverflowError or RecursionError for what cannot be sent at all.
+    """
+    try:
+        return _encode(said)
+    except (TypeError, UnicodeEncodeError):
+        return _encode(_valid(msgspec.to_builtins(said, enc_hook=_plain)))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise TypeError(f"a {type(value).__name__} cannot be sent")
+
+
+def _valid(value: Any) -> Any:
+    match value:
+        case str():
+            return valid(value)
+        case list():
+            return [_valid(item) for item in value]
+        case dict():
+            return {_valid(key): _valid(item) for key, item in value.items()}
+    return value

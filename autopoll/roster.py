@@ -45,6 +45,11 @@ class Roster:
         if client := self.clients.get(name) or self._leaving.get(name):
             client.cancel(request_id)
 
+    def hang_up(self, name: str, reason: str) -> None:
+        """Give up the link to a worker, and take up the next one that it offers."""
+        if client := self.clients.get(name) or self._leaving.get(name):
+            client.hang_up(reason)
+
     def close(self) -> None:
         """Say goodbye to all."""
         for client in (*self.clients.values(), *self._leaving.values()):

@@ -44,18 +44,19 @@ from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
 from autopoll.redact import redact
 from autopoll.report import Reporter
-from autopoll.request import Failure, Reply, Request
+from autopoll.request import Failure, Reply, Request, write
 from autopoll.service import nudge
+from autopoll.text import valid
 from fifo import link
 from fifo.errors import FifoError, TooLarge
 
 START_LIMIT_S = 60.0
 BEAT_S = 1.0
 SETTLED_S = 5.0  # what ends within startsecs counts for supervisord as a failed start
+LONGEST_ERROR = 16 * 1024  # characters of an error's words that are told
 PROBE_S = 10.0  # how long an idle instance may be broken before it is noticed and replaced
 
 _read_request = msgspec.msgpack.Decoder(Request).decode
-_encode = msgspec.msgpack.Encoder().encode
 
 log = logging.getLogger(__name__)
 
@@ -295,7 +296,7 @@ class Worker:
             case link.RequestReceived(request_id=request_id, payload=payload):
                 task = self.loop.create_task(self.serve(request_id, payload))
                 # Not in `serve`, which never runs when it is cancelled at once.
-                task.add_done_callback(lambda _: self.land(request_id))
+                task.add_done_callback(lambda ended: self.land(request_id, ended))
                 self.tasks[request_id] = task
             case link.PairPublished(epoch=epoch):
                 self.heart.epoch = epoch
@@ -311,21 +312,40 @@ class Worker:
             case _:
                 log.info("link: %s", event)
 
-    def land(self, request_id: int) -> None:
-        """Let go of a request that is settled."""
+    def land(self, request_id: int, ended: asyncio.Task[None]) -> None:
+        """Let go of a request; one that ended without a word has failed, whatever ended it."""
         self.tasks.pop(request_id, None)
+        if ended.cancelled():
+            kind = "draining" if self.stopping.is_set() else "timeout"
+            self.fail(request_id, kind, "cancelled before its failure was told")
+        elif error := ended.exception():
+            log.error("request %d ended without an outcome", request_id, exc_info=error)
+            self.fail(request_id, "broken", f"{type(error).__name__} while it was answered")
+            self.broke(error)
         self.retire_if_due()
 
+    def fail(self, request_id: int, kind: str, message: str) -> None:
+        """Tell a failure in our own words, which can always be sent."""
+        try:
+            self.server.fail(request_id, write(Failure(kind=kind, message=message)))
+        except (FifoError, OSError) as error:  # the poller gives up a link that says nothing
+            log.error("the failure of request %d cannot be told: %s", request_id, error)
+
     async def serve(self, request_id: int, payload: bytes) -> None:
-        """Answer one request: whatever happens becomes exactly one REPLY or FAILURE."""
+        """Answer one request: whatever happens becomes exactly one REPLY or FAILURE.
+
+        What is raised here all the same, `land` makes a FAILURE of.
+        """
         outcome = await self.outcome(request_id, payload)
-        if isinstance(outcome, Reply):
-            try:
-                self.server.reply(request_id, _encode(outcome))
-                return
-            except TooLarge as error:
-                outcome = Failure(kind="permanent", message=f"the answer is too large: {error}")
-        self.server.fail(request_id, _encode(outcome))
+        try:
+            if isinstance(outcome, Reply):
+                self.server.reply(request_id, write(outcome))
+            else:
+                self.server.fail(request_id, write(outcome))
+        except TooLarge as error:
+            self.fail(request_id, "permanent", f"the answer is too large: {error}")
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            self.fail(request_id, "permanent", f"what the backend said cannot be sent: {error}")
 
     async def outcome(self, request_id: int, payload: bytes) -> Reply | Failure:
         """Turn all that can happen to a request into what is sent back."""
@@ -335,7 +355,6 @@ class Worker:
                 await self.warm.wait()
                 return await self.answer(request_id, request)
         except asyncio.CancelledError:
-            await self.look_after()  # a cancelled instance may have ended itself
             if self.stopping.is_set():
                 return Failure(kind="draining", message="cancelled when the worker had to end")
             return Failure(kind="timeout", message="cancelled at its deadline")
@@ -349,7 +368,8 @@ class Worker:
             log.warning("the instance broke", exc_info=error)
             self.broke(error)
             usage = error.usage if isinstance(error, Broken) else None
-            return Failure(kind="broken", message=f"{type(error).__name__}: {error}", usage=usage)
+            message = f"{type(error).__name__}: {_said(error)}"
+            return Failure(kind="broken", message=message, usage=usage)
 
     async def answer(self, request_id: int, request: Request) -> Reply:
         """Ask the backend, beating and reporting progress."""
@@ -367,6 +387,11 @@ class Worker:
             done = True
             self.answered += 1
             return reply
+        except asyncio.CancelledError:
+            # A cancelled instance may have ended itself. The heartbeat still shows the request, so
+            # that the watchdog sees whom this keeps.
+            await self.look_after()
+            raise
         finally:
             report.close()
             self.heart.end(request_id, done)
@@ -425,22 +450,31 @@ def _failure(error: Retriable | Permanent | Unavailable) -> Failure:
         case Retriable():
             return Failure(
                 kind="retriable",
-                message=str(error),
+                message=_said(error),
                 retry_after_ms=error.retry_after_ms,
                 usage=error.usage,
             )
         case Unavailable():
             return Failure(
                 kind="unavailable",
-                message=str(error),
+                message=_said(error),
                 retry_after_ms=error.resume_after_ms,
                 cause=error.kind,
                 usage=error.usage,
             )
         case Permanent():
-            return Failure(kind="permanent", message=str(error), usage=error.usage)
+            return Failure(kind="permanent", message=_said(error), usage=error.usage)
 
 
 def _words(error: BaseException) -> str:
     known = isinstance(error, AutopollError | FifoError)
-    return str(error) if known else f"{type(error).__name__}: {error}"
+    return _said(error) if known else f"{type(error).__name__}: {_said(error)}"
+
+
+def _said(error: BaseException) -> str:
+    """Return the words of an error, of which foreign code may have made anything."""
+    try:
+        return valid(str(error))[:LONGEST_ERROR]
+    except (Exception, SystemExit) as worse:  # its own __str__
+        log.warning("an error that cannot say what it is", exc_info=worse)
+        return f"it cannot say what it is: {type(worse).__name__}"

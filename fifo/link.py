@@ -15,11 +15,12 @@
     client.request(request_id, payload)       # NotConnected, NoCredit, TooLarge, LocalFault
     client.cancel(request_id)
     client.ping()
+    client.hang_up(reason)                    # and take up whatever pair is published next
     client.close()
 
 Events are in `fifo.events` and importable from here. `on_event` is called on the event loop and
 never from inside `request`, `cancel`, `ping`, `reply`, `fail`, `progress`, `drain` or `close`;
-`start` and `poke` may call it. It may call any method. Every request ends in exactly one
+`start`, `poke` and `hang_up` may call it. It may call any method. Every request ends in exactly one
 ReplyReceived, FailureReceived or Disconnected, cancelled or not.
 """
 
@@ -377,6 +378,12 @@ class Client:
         else:
             self._pinged = True
             self._link.session.ping()
+
+    def hang_up(self, reason: str) -> None:
+        """Give up this server's pair, and with it whatever it owes us; it makes a fresh one."""
+        if self._link:
+            self._link.session.bye(reason)
+            self._leave(reason)
 
     def close(self) -> None:
         """Say goodbye and let the pair go; in any state, any number of times. Tells no event."""

@@ -263,7 +263,7 @@ def test_characters_of_four_bytes_survive_the_round_trip(place, client, conversa
         (b"a\xed\xa0\x80b", "a\N{REPLACEMENT CHARACTER}"),
         (b"a\xff\xfeb", "a\N{REPLACEMENT CHARACTER}"),
         (b"\xf0\x9f\x99", "\N{REPLACEMENT CHARACTER}"),
-        ('{"question": "a\\ud800b"}', "a?b"),
+        ('{"question": "a\\ud800b"}', "a\N{REPLACEMENT CHARACTER}b"),
         ('{"question": "a\\u0000b"}', "a\N{REPLACEMENT CHARACTER}b"),
         ('{"question": "why?", "query_id": "\\ud800"}', "why?"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Heart
@@ -120,9 +121,31 @@ def test_an_endless_answer_stays_a_sign_of_life_when_no_more_of_it_is_told(tmp_p
 
 def test_half_a_character_is_no_reason_to_fail(tmp_path: Path) -> None:
     async def scene(report: Reporter) -> None:
-        report.piece("\ud83d")
+        report.piece("a \ude00")
         report("\ud83d")
         await asyncio.sleep(0.06)
 
     frames, _ = told(tmp_path, scene)
-    assert [(frame.text, frame.piece) for frame in frames[1:]] == [("", "?"), ("?", "")]
+    said = [(frame.text, frame.piece) for frame in frames[1:]]
+    assert said == [("", "a \ufffd"), ("\ufffd", "")]
+
+
+@pytest.mark.parametrize(
+    ("rest", "became"),
+    [
+        ("\ude00 yes", "a \U0001f600 yes"),
+        (" no", "a \ufffd no"),
+        ("\ud83d\ude00", "a \ufffd\U0001f600"),
+    ],
+)
+def test_a_character_of_which_each_half_comes_in_a_piece_of_its_own_is_told_whole(
+    tmp_path: Path, rest: str, became: str
+) -> None:
+    async def scene(report: Reporter) -> None:
+        report.piece("a \ud83d")  # is told at once, but for its end
+        report.piece(rest)
+        await asyncio.sleep(0.06)
+
+    frames, _ = told(tmp_path, scene)
+    assert frames[1].piece == "a "
+    assert "".join(frame.piece for frame in frames) == became

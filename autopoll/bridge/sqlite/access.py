@@ -9,9 +9,10 @@ import secrets
 from datetime import UTC, datetime
 
 from autopoll.bridge.contract import Conversation, Tokens
-from autopoll.bridge.sqlite.tables import Tables, other_session, readable, storable
+from autopoll.bridge.sqlite.tables import Tables, other_session, readable
 from autopoll.errors import AccessDenied, NotFound
 from autopoll.redact import redact_message
+from autopoll.text import storable
 
 # sha256 and no slow hash: the token is 256 random bits, which nobody searches through.
 _HASHED = "sha256$"

@@ -25,11 +25,12 @@ from autopoll.bridge.sqlite.enrolment import (
     Enrolment,
     Sight,
 )
-from autopoll.bridge.sqlite.tables import other_session, readable, storable
+from autopoll.bridge.sqlite.tables import other_session, readable
 from autopoll.lock import acquire
 from autopoll.message import Answer, to_json, write_answer
 from autopoll.redact import redact
 from autopoll.request import Usage
+from autopoll.text import storable
 from autopoll.timing import utc_iso
 
 ANNOUNCED_S = 45  # how long an announcement is left as it is; legacy partners believe it for 120

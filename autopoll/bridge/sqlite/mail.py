@@ -8,9 +8,10 @@ from typing import Any
 
 from autopoll.bridge.contract import Message, QueryState
 from autopoll.bridge.sqlite.budget import Budget
-from autopoll.bridge.sqlite.tables import other_session, readable, storable
+from autopoll.bridge.sqlite.tables import other_session, readable
 from autopoll.errors import NotFound, UsageError
 from autopoll.redact import redact_message
+from autopoll.text import storable
 
 PAGE = 16 << 20  # bytes of text after which a list ends, however many were asked for
 

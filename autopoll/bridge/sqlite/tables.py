@@ -56,12 +56,3 @@ def other_session(session: str) -> str:
 def readable(value: bytes | None) -> str | None:
     """Return stored bytes as text; what is not UTF-8 becomes U+FFFD."""
     return None if value is None else value.decode("utf-8", "replace")
-
-
-def storable(text: str) -> str:
-    """Return text without lone surrogates, which are no UTF-8, and NULs, which end C strings."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return (
-        text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    )
