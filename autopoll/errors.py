@@ -117,5 +117,9 @@ class BridgeBusy(BridgeError):
     """Another program holds the database; it may pass, so the caller may try again."""
 
 
+class RowRefused(BridgeError):
+    """The store does not take this one row: a rule of its schema, or of another program's."""
+
+
 class BridgeFull(BridgeError):
     """No room to write; nothing was changed and reading still works."""

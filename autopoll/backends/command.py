@@ -14,6 +14,7 @@ authors of such programs more.
 """
 
 import asyncio
+import json
 import logging
 import os
 import shutil
@@ -47,6 +48,8 @@ PROGRESS_S = 0.1  # between two reports of one question
 PROGRESS_CHARS = 2000
 SHOWN = 80  # bytes of a bad line in the error text
 REDACTED = 8192  # bytes of it that are searched for secrets
+
+_BLANK = b" \t\r\n\xef\xbb\xbf"  # and a byte order mark
 
 _log = logging.getLogger(__name__)
 
@@ -175,13 +178,13 @@ class Command:
 
     def _take(self, line: bytes) -> None:
         """Act on a line; one that cannot be understood ends the program."""
-        if not line.strip():
+        if not line.strip(_BLANK):
             return
         try:
-            said = msgspec.json.decode(line, type=Line)
+            said = _read(line)
         except msgspec.ValidationError as error:
             self._refuse(f"sent JSON of the wrong form ({error})", line)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             self._refuse("sent a line that is not JSON", line)
         else:
             if said.ready:
@@ -251,6 +254,19 @@ class _Asked:
             self._report(self._latest)
             self._latest = None
             self._timer = self._loop.call_later(PROGRESS_S, self._tell)
+
+
+def _read(line: bytes) -> Line:
+    """Return what the line says; raise ValidationError, ValueError when it is not JSON, or
+    RecursionError."""
+    try:
+        return msgspec.json.decode(line, type=Line)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Python's own reader takes half a surrogate pair, as json.dumps writes it, and a byte order
+        # mark; the worker makes valid text of the one, and the other means nothing.
+        return msgspec.convert(json.loads(line), Line)
 
 
 def _reply(outcome: Line | Broken) -> Reply:

@@ -31,7 +31,6 @@ from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.errors import (
     AccessDenied,
     AlreadyRunning,
-    BridgeError,
     KeyReused,
     NotFound,
     RateLimited,
@@ -429,6 +428,48 @@ def test_an_answer_is_stored_without_secrets_and_without_what_others_cannot_read
     assert (
         plain == json.loads(wrapped)["answer"] == "key [redacted:aws-key] \ufffd \ufffd \U0001f600"
     )
+
+
+# --- what the store does not take
+
+_REFUSE = """CREATE TRIGGER refuse BEFORE INSERT ON messages WHEN {}
+  BEGIN SELECT RAISE(ABORT, 'not in here'); END"""
+
+
+@pytest.mark.parametrize("in_a_turn", [True, False])
+def test_an_answer_that_the_store_refuses_becomes_an_error_and_holds_up_no_other(
+    bridge: Bridge, store: SqliteStore, in_a_turn: bool
+) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2", "3", metadata=OWN)
+    (later,) = ask(bridge, conversation, "4")
+    one, two, three, _ = taken = take(bridge)
+    store.foreign(_REFUSE.format("new.message LIKE '%poison%'"))
+    outcomes = [answered(one), answered(two, "poison"), answered(three), answered(taken[3])]
+    outcomes[1] = msgspec.structs.replace(outcomes[1], usage=Usage(output_tokens=7))
+    settled = bridge.turn(outcomes, "me", {}, LEASE)[0] if in_a_turn else bridge.settle(outcomes)
+    assert [each.state for each in settled] == ["done", "dead", "done", "done"]
+    answer = bridge.query(two.message_id).answer
+    assert answer and answer.text == "the answer cannot be stored in the bridge"
+    assert bridge.query(later).state == "done"
+
+
+def test_what_cannot_be_settled_at_all_stays_leased_and_holds_up_no_other(
+    store: SqliteStore,
+) -> None:
+    bridge = store.open(max_attempts=1)
+    cursed, blessed = talk(bridge), talk(bridge)
+    ask(bridge, cursed, "1")
+    ask(bridge, blessed, "2", "3")
+    store.foreign(_REFUSE.format(f"new.conversation_id='{cursed}'"))
+    one, two = take(bridge)
+    settled = bridge.settle([answered(one), answered(two)])
+    assert [each.state for each in settled] == ["lost", "done"]
+    three = take_one(bridge)
+    store.clock.now += LEASE + 1
+    assert [each.message_id for each in bridge.reap()] == [three.message_id]
+    store.foreign("DROP TRIGGER refuse")
+    assert bridge.reap() == [Settled(message_id=one.message_id, state="dead", answer_id=6)]
 
 
 # --- leases
@@ -1012,7 +1053,12 @@ def test_conversations_are_listed_without_tokens(bridge: Bridge, store: SqliteSt
     bridge.serve(second.conversation, "b", "main")
     ask(bridge, second.conversation, "1", "2")
     one, two = bridge.conversations()
-    assert (one.id, one.role_b, one.served, one.messages) == (first.conversation, "memory ?", {}, 0)
+    assert (one.id, one.role_b, one.served, one.messages) == (
+        first.conversation,
+        "memory \ufffd",
+        {},
+        0,
+    )
     assert (two.served, two.messages, two.revoked) == ({"b": "main"}, 2, [])
     assert bridge.conversation(second.conversation) == two
     for token in (first.a, first.b, second.a, second.b):
@@ -1265,8 +1311,7 @@ def test_a_batch_that_is_not_kept_costs_nothing(store: SqliteStore) -> None:
     ask(bridge, talk(bridge), "why?")
     delivery = take_one(bridge)
     store.foreign("CREATE TRIGGER no BEFORE INSERT ON answers BEGIN SELECT raise(ABORT, 'no'); END")
-    with pytest.raises(BridgeError):
-        settle(bridge, costing(answered(delivery), USED))
+    assert settle(bridge, costing(answered(delivery), USED)).state == "lost"
     assert bridge.spent("2027-01-15") == {}
     store.foreign("DROP TRIGGER no")
     settle(bridge, costing(answered(delivery), USED))

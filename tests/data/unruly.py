@@ -54,8 +54,11 @@ match way:
         say(ready=True)
         for_ever()
 
-number = ask()["id"]
+told = ask()
+number = told["id"]
 match way:
+    case "says what it was told":
+        say(id=number, answer=json.dumps(told))
     case "exit 7":
         print("out of memory", file=sys.stderr)
         sys.exit(7)
@@ -109,6 +112,15 @@ match way:
     case "answers and leaves":
         say(id=number, answer="last words")
         sys.exit(0)
+    case "lines of every form":
+        mark = b"\xef\xbb\xbf"
+        half = b'"half \\ud83d"'
+        raw(mark + b"\r\n" + b" \t\r\n\n" + mark + b'  {"ready": true}  \r\n')
+        raw(b'{"id": %d, "piece": "\\ud83d"}\n' % number)
+        raw(b'{"id": %d, "piece": "\xed\xb8\x80"}\r\n' % number)
+        raw(mark + b' {"id": %d, "answer": %b, "sources": [%b]}\r\n' % (number, half, half))
+        number = ask()["id"]
+        raw(b'{"id": %d, "error": %b}\n' % (number, half))
     case "much and leaves":
         fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)
         raw(json.dumps({"id": number, "answer": "x" * 900_000}).encode() + b"\n")

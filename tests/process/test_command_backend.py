@@ -399,6 +399,33 @@ def test_the_pieces_of_an_answer_are_passed_on_in_their_order(tmp_path: Path) ->
     assert "JSON of the wrong form" in breaks(tmp_path, "a piece of a number")
 
 
+def test_a_line_may_begin_with_a_mark_and_blanks_and_hold_half_a_character(tmp_path: Path) -> None:
+    report = Listener()
+
+    async def scene(backend: Command) -> None:
+        answer = (await backend.answer(ask(), report)).answer
+        assert (answer.text, answer.sources) == ("half \ud83d", ["half \ud83d"])
+        with pytest.raises(Permanent, match="half \ud83d"):
+            await backend.answer(ask(), report)
+        await backend.probe()
+
+    with_started(command(tmp_path, "lines of every form"), scene)
+    assert report.pieces == ["\ud83d", "\ude00"]  # the worker makes one character of them
+
+
+def test_a_context_folder_whose_name_is_no_text_is_told_as_python_escapes_it(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+
+    async def scene(backend: Command) -> None:
+        told = json.loads((await backend.answer(ask(), Listener())).answer.text)
+        assert told["context"] == [str(folder)]
+
+    with_started(command(folder, "says what it was told"), scene)
+
+
 def test_what_an_answer_costs_is_taken_from_it_and_nonsense_there_is_a_breach(
     tmp_path: Path,
 ) -> None:

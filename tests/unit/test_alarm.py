@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from autopoll.alarm import Alarm
-from autopoll.flight import TELL_S, Flight
+from autopoll.flight import CANCEL_GRACE_S, TELL_S, Flight
 
 
 class Deadlines:
@@ -119,8 +119,8 @@ def test_a_flight_is_told_of_once_begun_and_given_up_at_its_limit() -> None:
     assert one.due == 260.0
     assert one.is_late(260.0)
     assert not one.is_late(259.9)
-    one.given_up = True
-    assert one.due == inf
+    one.given_up = 261.0
+    assert one.due == one.lease_end == 261.0 + CANCEL_GRACE_S
 
 
 def test_a_flight_with_less_time_than_telling_takes_is_given_up_at_its_limit() -> None:

@@ -7,8 +7,8 @@ transaction has read stays true until it commits.
 # ruff: noqa: S608 - what is put into a statement are constants of this package, never values
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import to_builtins
 
@@ -26,6 +26,7 @@ from autopoll.bridge.sqlite.enrolment import (
     Sight,
 )
 from autopoll.bridge.sqlite.tables import other_session, readable
+from autopoll.errors import RowRefused
 from autopoll.lock import acquire
 from autopoll.message import Answer, to_json, write_answer
 from autopoll.redact import redact
@@ -33,7 +34,10 @@ from autopoll.request import Usage
 from autopoll.text import storable
 from autopoll.timing import utc_iso
 
+_EXPIRED = "the lease expired"
 ANNOUNCED_S = 45  # how long an announcement is left as it is; legacy partners believe it for 120
+# What is raised for one row that cannot be read or written, and says nothing of the others.
+_OF_ONE_ROW = (RowRefused, ValueError, TypeError, OverflowError, RecursionError)
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
 
 _READY = f"""SELECT d.message_id, d.conversation_id, d.to_session, d.lane, d.fence, d.attempts,
@@ -60,6 +64,9 @@ class _Held(NamedTuple):
     fence: int
     waiter: str | None
     question: bytes
+
+
+_One = TypeVar("_One", bound=Outcome | _Held)
 
 
 class Deliveries(Enrolment, Costs):
@@ -136,7 +143,7 @@ class Deliveries(Enrolment, Costs):
                 if delivery.fence <= FREE_CLAIMS:
                     self._free(delivery, now, attempts=delivery.attempts - 1)
                 else:
-                    self._fail(delivery, "its poller died", 0, now)
+                    self._apart(delivery, lambda held: self._fail(held, "its poller died", 0, now))
         return len(held)
 
     def announce(self) -> None:
@@ -183,9 +190,24 @@ class Deliveries(Enrolment, Costs):
         """
         if not outcomes:
             return [], self.take(owner, wanted, lease_ms)
+        try:
+            return self._turn(outcomes, owner, wanted, lease_ms)
+        except _OF_ONE_ROW as error:
+            _complain(f"settling one by one: {error}")
+            return self._turn(outcomes, owner, wanted, lease_ms, apart=True)
+
+    def _turn(
+        self,
+        outcomes: Sequence[Outcome],
+        owner: str,
+        wanted: Mapping[str, int],
+        lease_ms: int,
+        *,
+        apart: bool = False,
+    ) -> tuple[list[Settled], list[Delivery]]:
         with self._writing():
             now = self.clock()
-            settled = self._settle_all(outcomes, now)
+            settled = self._settle_all(outcomes, now, apart=apart)
             sight = self._look(_with_room(wanted), now)
             taken, beyond = self._take(sight, wanted, owner, lease_ms)
         self._looked(beyond, sight.newest)
@@ -212,8 +234,13 @@ class Deliveries(Enrolment, Costs):
         """Finish deliveries in one durable commit, each on its own merits, and promote lanes."""
         if not outcomes:
             return []
-        with self._writing():
-            return self._settle_all(outcomes, self.clock())
+        try:
+            with self._writing():
+                return self._settle_all(outcomes, self.clock())
+        except _OF_ONE_ROW as error:
+            _complain(f"settling one by one: {error}")
+            with self._writing():
+                return self._settle_all(outcomes, self.clock(), apart=True)
 
     def reap(self) -> list[Settled]:
         """Free or bury deliveries whose lease expired, and promote any lane left without a head.
@@ -239,7 +266,11 @@ class Deliveries(Enrolment, Costs):
                 values,
             )
             late = self._held("AND d.lease_until<:now", {"now": now})
-            settled = [self._fail(held, "the lease expired", 0, now) for held in late]
+            settled = [
+                ended
+                for held in late
+                if (ended := self._apart(held, lambda one: self._fail(one, _EXPIRED, 0, now)))
+            ]
             for lane in headless:
                 self._promote(lane, now)
         return settled
@@ -297,9 +328,47 @@ class Deliveries(Enrolment, Costs):
         )
         return [_Held(*row) for row in rows]
 
-    def _settle_all(self, outcomes: Sequence[Outcome], now: int) -> list[Settled]:
+    def _settle_all(
+        self, outcomes: Sequence[Outcome], now: int, *, apart: bool = False
+    ) -> list[Settled]:
+        if apart:
+            return [self._settle_apart(outcome, now) for outcome in outcomes]
         settled = [self._settle(outcome, now) for outcome in outcomes]
         self._charge(outcomes, settled, now)
+        return settled
+
+    def _settle_apart(self, outcome: Outcome, now: int) -> Settled:
+        """Settle one of which the store may not take what it says: then its error answer says so.
+
+        What cannot be settled even so keeps its lease until that expires, and holds up nobody.
+        """
+
+        def settle(said: Outcome) -> Settled:
+            [settled] = self._settle_all([said], now)
+            return settled
+
+        unwritable = Failed(
+            message_id=outcome.message_id,
+            fence=outcome.fence,
+            error="the answer cannot be stored in the bridge",
+            wait_ms=0,
+            permanent=True,
+            usage=outcome.usage,
+        )
+        settled = self._apart(outcome, settle) or self._apart(unwritable, settle)
+        return settled or Settled(message_id=outcome.message_id, state="lost")
+
+    def _apart(self, one: _One, settle: Callable[[_One], Settled]) -> Settled | None:
+        """Settle one in a transaction within the transaction; None when nothing came of it."""
+        self._rows("SAVEPOINT one")
+        try:
+            settled = settle(one)
+        except _OF_ONE_ROW as error:
+            self._rows("ROLLBACK TO one")
+            self._rows("RELEASE one")
+            _complain(f"question {one.message_id} cannot be settled: {error}")
+            return None
+        self._rows("RELEASE one")
         return settled
 
     def _settle(self, outcome: Outcome, now: int) -> Settled:
@@ -403,3 +472,9 @@ class Deliveries(Enrolment, Costs):
 
 def _with_room(wanted: Mapping[str, int]) -> list[str]:
     return [shard for shard, count in wanted.items() if count > 0]
+
+
+def _complain(words: str) -> None:
+    import logging  # only now, because an `ask`, which settles nothing, does without
+
+    logging.getLogger(__name__).error("%s", words)

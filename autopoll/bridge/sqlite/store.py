@@ -13,7 +13,7 @@ import apsw
 from autopoll.bridge.contract import Limits
 from autopoll.bridge.sqlite import schema
 from autopoll.bridge.sqlite.filesystem import refuse_network
-from autopoll.errors import BridgeBusy, BridgeError, BridgeFull
+from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, RowRefused
 from autopoll.timing import wall_ms
 
 Row = tuple[Any, ...]
@@ -234,6 +234,8 @@ class Store:
             case apsw.IOError():
                 reason = os.strerror(self._errno) if self._errno else str(error)
                 return BridgeError(f"cannot read or write {self.path}: {reason}", "Check the disk.")
+            case apsw.ConstraintError() | apsw.MismatchError() | apsw.TooBigError():
+                return RowRefused(f"{self.path}: {error}", "Was its schema changed?")
             case apsw.ConnectionClosedError():
                 return BridgeError(f"{self.path} was closed")
         return BridgeError(f"{self.path}: {error}", "Was its schema changed by another program?")
