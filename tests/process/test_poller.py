@@ -7,6 +7,7 @@ from contextlib import closing
 import msgspec
 from place import ECHO, Place, until
 
+from autopoll.bridge.contract import Bridge
 from autopoll.home import socket_path
 from autopoll.message import Answer
 from autopoll.process.supervisor import Supervisor
@@ -46,36 +47,42 @@ def test_a_worker_that_lets_go_of_nothing_loses_its_link_and_is_asked_anew(new_p
     place.run("up")
     poller = place.pid("poller")
     Supervisor(socket_path(place.home)).stop("worker", wait=True)
-    asking = [place.start_ask(question, "--timeout", "60") for question in ("mute", "patient")]
-    seen: list[tuple[str, int]] = []
     left: list[str] = []
 
-    async def answer() -> list[tuple[str, str]]:
-        def on_event(event: link.ServerEvent) -> None:
-            match event:
-                case link.RequestReceived(request_id=request_id, payload=payload):
-                    request = msgspec.msgpack.decode(payload, type=Request)
-                    seen.append((request.question, request.attempt))
+    def on_event(event: link.ServerEvent) -> None:
+        match event:
+            case link.RequestReceived(request_id=request_id, payload=payload):
+                question = msgspec.msgpack.decode(payload, type=Request).question
+                if question != "waiting":
                     server.progress(request_id, msgspec.msgpack.encode(Progress()))
-                    if left:
-                        reply = Reply(answer=Answer(text=f"so: {request.question}"))
-                        server.reply(request_id, msgspec.msgpack.encode(reply))
-                case link.ClientLeft(reason=reason):
-                    left.append(reason)
+                if left:  # until then it is deaf, and says nothing
+                    reply = Reply(answer=Answer(text=f"so: {question}"))
+                    server.reply(request_id, msgspec.msgpack.encode(reply))
+            case link.ClientLeft(reason=reason):
+                left.append(reason)
 
-        server = link.Server(place.home.workers / "worker", credits=1, on_event=on_event)
+    server = link.Server(place.home.workers / "worker", credits=2, on_event=on_event)
+
+    async def answer(bridge: Bridge, ids: list[int]) -> None:
         await server.start()
         try:
-            waiting = [asyncio.to_thread(each.communicate, timeout=60) for each in asking]
-            return await asyncio.gather(*waiting)
+            async with asyncio.timeout(60):
+                while not all(one.answer for one in bridge.queries(ids)):
+                    await asyncio.sleep(0.05)
         finally:
             await server.close()
 
-    results = [json.loads(out) for out, _ in asyncio.run(answer())]
-    assert [each["answer"] for each in results] == ["so: mute", "so: patient"]
+    with closing(place.bridge()) as bridge:
+        made = bridge.create_conversation("asker", "memory")
+        bridge.serve(made.conversation, "b", "main")
+        texts = ["begun", "waiting", "next"]  # for the third there is no room
+        ids = bridge.send(made.conversation, "a", texts, ['{"lane": "own"}'] * 3)
+        asyncio.run(answer(bridge, ids))
+        found = bridge.queries(ids)
+    assert [one.answer and one.answer.text for one in found] == [f"so: {text}" for text in texts]
+    assert [one.attempts for one in found] == [2, 1, 1]  # who was not at fault has lost none
+    assert found[0].last_error == "timeout: the worker neither answered nor let go of it"
     assert left[0] == "a cancelled request was not let go of"
-    attempts = {each["answer"]: each["attempts"] for each in results}
-    assert sorted(attempts.values()) == [1, 2]  # only what was begun and given up has cost one
     assert place.pid("poller") == poller
 
 

@@ -44,9 +44,9 @@ def test_each_deadline_is_reached_in_its_order_and_none_before_its_time(
         deadlines = Deadlines()
         call_at = deadlines.loop.call_at
 
-        def noting(when: float, *args: object) -> asyncio.TimerHandle:
+        def noting(when: float, *args: object, **more: object) -> asyncio.TimerHandle:
             moments.append(when)
-            return call_at(when, *args)  # type: ignore[arg-type]
+            return call_at(when, *args, **more)  # type: ignore[arg-type]
 
         monkeypatch.setattr(deadlines.loop, "call_at", noting)
         deadlines.add("late", 0.06)
