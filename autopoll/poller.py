@@ -48,6 +48,7 @@ from fifo.errors import FifoError, NoCredit, NotConnected, TooLarge
 
 NET_S = 1.0  # the poll under bell and inotify
 ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
+SWEEP_S = 60.0  # how soon the bell of an asker that was killed is taken away
 GAP_S = 3.0  # a longer pause of our own says nothing about others
 
 _read_progress = msgspec.msgpack.Decoder(Progress).decode
@@ -82,7 +83,7 @@ class Poller:
         self.crash: BaseException | None = None
         self.stopping = asyncio.Event()
         self.quiet = asyncio.Event()  # nothing in flight, nothing to settle
-        self.next_lease_check = self.next_announcement = 0.0
+        self.next_lease_check = self.next_announcement = self.next_sweep = 0.0
         self.guard = Guard(home)
         self.last_tick = self.awake_since = 0.0
 
@@ -184,6 +185,10 @@ class Poller:
             with suppress(OSError):  # what cannot be made is missed, and named, by who needs it
                 self.home.make_private()
         self.doorbell.look()
+        if self.loop.time() >= self.next_sweep:
+            self.next_sweep = self.loop.time() + SWEEP_S
+            with suppress(OSError):  # the same
+                bell.sweep(self.home.waiters, SWEEP_S)
 
     def stir(self) -> None:
         """See to it that a cycle runs, once, after everything that is readable now was read."""

@@ -239,6 +239,20 @@ def test_an_asker_whose_bell_was_replaced_still_gets_its_answer(place, precious,
 # --- heartbeats and everything
 
 
+def test_the_bell_of_an_asker_that_was_killed_is_taken_away(new_place) -> None:
+    place = new_place()
+    place.run("up")
+    place.kill("worker", signal.SIGSTOP)
+    asking = place.start_ask("who is there?")
+    [bell] = until(lambda: list(place.home.waiters.glob("*.fifo")), what="the asker's bell")
+    place.kill("worker", signal.SIGCONT)
+    asking.kill()
+    asking.communicate()
+    os.utime(bell, (0, 0))  # as if it were older than a minute
+    place.kill("poller")  # a new one looks at once, and then once a minute
+    until(lambda: not bell.exists(), what="the bell to be gone")
+
+
 def test_a_garbled_or_replaced_heartbeat_comes_back_and_nobody_is_killed_for_it(
     place, precious
 ) -> None:
