@@ -4,17 +4,19 @@ Those who imitate the API differ in what they leave out: usage, the window, a mo
 even the list of models. Whatever is missing is missing, and no error.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import openai
 
+from autopoll.backends.complaints import Complaint, complaint
 from autopoll.backends.contract import Permanent
-from autopoll.backends.http_service import HttpService, http_client
+from autopoll.backends.endings import ended
+from autopoll.backends.http_service import DONE, HttpService, http_client
 from autopoll.backends.keys import Login
 from autopoll.backends.openai import OpenAiOptions
 from autopoll.backends.prompt import Turn
-from autopoll.backends.speech import End, Ended, Event, Piece
+from autopoll.backends.speech import Ended, Event, Piece, Thought
 from autopoll.backends.usage import spent
 from autopoll.request import Usage
 
@@ -22,7 +24,7 @@ from autopoll.request import Usage
 # it under `meta`. OpenAI and Ollama do not tell.
 _WINDOWS = ("max_model_len", "context_length", "max_context_length", "context_window")
 _WINDOWS_BELOW = ("n_ctx", "n_ctx_train")
-_ENDS: dict[str, End] = {"length": "cut", "content_filter": "refused"}
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 
 
 class Chat(HttpService):
@@ -62,7 +64,7 @@ class Chat(HttpService):
 
     async def stream(self, turn: Turn) -> AsyncGenerator[Event, None]:
         """Ask, and yield what comes."""
-        stream = await self._completions.create(
+        asking = self._completions.with_streaming_response.create(
             model=self._options.model,
             messages=[
                 {"role": "system", "content": turn.system},
@@ -71,18 +73,16 @@ class Chat(HttpService):
             stream=True,
             extra_body=self._more(),
         )
-        refusal = ""
-        async with stream:
-            async for chunk in stream:
-                if chunk.usage is not None:
-                    yield _usage(chunk.usage)
-                for choice in chunk.choices or []:
-                    text = choice.delta.content if choice.delta else None
-                    yield Piece(text if isinstance(text, str) else "")
-                    refusal += (choice.delta.refusal or "") if choice.delta else ""
-                    if choice.finish_reason:
-                        how = "refused" if refusal else _ENDS.get(choice.finish_reason, "done")
-                        yield Ended(how, refusal or _why(choice.finish_reason))
+        heard = _Heard()
+        async with asking as response:
+            async for chunk in self.said(response.http_response):
+                if chunk is DONE:
+                    yield heard.over()
+                    continue
+                for event in [*heard.take(chunk or {})] or [Piece("")]:  # only a role, or the like
+                    yield event
+                if heard.error is not None:
+                    raise self.refused(heard.error)
 
     async def count(self, turn: Turn) -> int | None:
         """Return None: this API does not count."""
@@ -99,21 +99,80 @@ class Chat(HttpService):
         return {**more, **self._options.body}
 
 
-def _usage(usage: Any) -> Usage:
-    details = getattr(usage, "prompt_tokens_details", None)
-    cached = getattr(details, "cached_tokens", None) or getattr(
-        usage, "prompt_cache_hit_tokens", None
-    )
+class _Heard:
+    """What the chunks of one answer have told so far."""
+
+    def __init__(self) -> None:
+        self.error: Complaint | None = None  # within the answer
+        self._refusal = ""
+        self._said = False  # some text
+        self._tools = False  # a call of one, though we offer none
+        self._end: Ended | None = None
+
+    def take(self, chunk: dict[str, Any]) -> Iterator[Event]:
+        """Yield what a chunk tells; it may lack anything, or have it in another form."""
+        told = chunk.get("usage") or _table(chunk.get("x_groq")).get("usage")  # Groq's own place
+        if isinstance(told, dict):
+            yield _usage(told)
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            # There is only one answer; of several that `body` asks for, the first.
+            if isinstance(choice, dict) and str(choice.get("index") or 0) == "0":
+                yield from self._choice(choice)
+
+    def over(self) -> Ended:
+        """Return how it ended once the service has said its last word."""
+        return self._end or self._judged(Ended("done"))
+
+    def _choice(self, choice: dict[str, Any]) -> Iterator[Event]:
+        said = _table(choice.get("delta"))
+        if not said and not self._said:  # some repeat the whole message beside the pieces
+            said = _table(choice.get("message"))
+        text = _text(said.get("content"))
+        if any(said.get(name) for name in _THOUGHTS):
+            yield Thought()
+        if text:
+            self._said = True
+            yield Piece(text)
+        self._tools = self._tools or bool(said.get("tool_calls") or said.get("function_call"))
+        self._refusal += _text(said.get("refusal"))
+        self.error = complaint({"error": choice.get("error")})
+        if end := ended(choice.get("finish_reason")):
+            self._end = self._judged(end)
+            yield self._end
+
+    def _judged(self, end: Ended) -> Ended:
+        if self._refusal or end.how == "refused":
+            return Ended("refused", self._refusal or "its content filter stopped it")
+        if end.how in ("done", "tools"):
+            called = self._tools or (end.how == "tools" and not self._said)
+            return Ended("tools" if called else "done")
+        return end
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(content: Any) -> str:
+    """Return the text of a content: a string, or a list of parts of which some may be thoughts."""
+    if isinstance(content, list):
+        return "".join(
+            _text(part.get("text") if isinstance(part, dict) else part)
+            for part in content
+            if not isinstance(part, dict) or part.get("type", "text") in ("text", "output_text")
+        )
+    return content if isinstance(content, str) else ""
+
+
+def _usage(usage: dict[str, Any]) -> Usage:
+    details = _table(usage.get("prompt_tokens_details"))
     return spent(
-        prompt=usage.prompt_tokens,
-        cached=cached,
-        output=usage.completion_tokens,
-        dollars=getattr(usage, "cost", None),
+        prompt=usage.get("prompt_tokens"),
+        cached=details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens"),
+        output=usage.get("completion_tokens"),
+        dollars=usage.get("cost"),
     )
-
-
-def _why(reason: str) -> str:
-    return "its content filter stopped it" if reason == "content_filter" else ""
 
 
 def _window(model: dict[str, Any]) -> int | None:

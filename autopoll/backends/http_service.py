@@ -4,15 +4,20 @@ Both are made by the same generator: their errors have the same names, and both 
 of httpx through when a stream breaks. Imported when a backend starts, for httpx is heavy.
 """
 
+import asyncio
+import json
 import logging
 import ssl
+from collections.abc import AsyncIterator
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 import httpx2
 
+from autopoll.backends.complaints import Complaint, complaint, kind_of, words_of
 from autopoll.backends.contract import Retriable, Unanswered
+from autopoll.backends.events import Event, Events
 from autopoll.backends.keys import Login
 from autopoll.backends.refusals import Refusal, failure, unreachable
 
@@ -20,6 +25,9 @@ IDLE_S = 240.0  # for which an idle connection is kept; the services themselves 
 CONNECT_S = 10.0
 GRACE_S = 5.0  # by which the library's time-outs are longer than ours
 SHOWN = 300  # characters of what a service says
+DRAIN_S = 0.25  # for what is left of a stream that has said its last word
+
+DONE: dict[str, Any] = {"type": "message_stop"}  # the last word of a stream
 
 # A line for each request, with its address, is nothing to keep for every question.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -46,6 +54,98 @@ class HttpService:
         """Close all connections."""
         await self._client.close()
 
+    async def said(self, response: httpx2.Response) -> AsyncIterator[dict[str, Any] | None]:
+        """Yield the objects of a stream, or the one that came in its place; None for mere life.
+
+        The last is DONE where the service has said its last word. Raises the failure that an error
+        in it means, and Retriable for what is neither.
+        """
+        events, nothing, done = Events(), True, False
+        chunks = response.aiter_bytes()
+        async for chunk in chunks:
+            alive = True
+            for event in events.feed(chunk):
+                if done := event.data.strip() == "[DONE]":
+                    break
+                if (found := self._object(event)) is not None:
+                    nothing = alive = False
+                    yield found
+            if done:
+                break
+            if alive:  # a comment, or a part of a long event
+                yield None
+        for event in () if done else events.end():
+            if done := event.data.strip() == "[DONE]":
+                break
+            if (found := self._object(event)) is not None:
+                nothing = False
+                yield found
+        if events.body is not None:
+            yield self._whole(events.body)
+            done = True
+        elif nothing and not done:
+            raise self._nothing(response, events.strange)
+        if done:
+            yield DONE
+            await _drain(chunks)
+
+    def refused(self, said: Complaint) -> Unanswered:
+        """Return what an error means that came within an answer."""
+        return failure(Refusal(None, said.kind, self._shown(said.words)))
+
+    def _object(self, event: Event) -> dict[str, Any] | None:
+        """Return the object that an event holds, None when it holds nothing."""
+        if not event.data.strip():
+            return None
+        try:
+            found = json.loads(event.data)
+        except (ValueError, RecursionError) as error:
+            if event.name == "error":
+                raise self.refused(Complaint("", event.data)) from error
+            raise self._unreadable(event.data) from error
+        self._raise_complaint(found, event.name)
+        if found is None:
+            return None
+        if not isinstance(found, dict):
+            raise self._unreadable(event.data)
+        return found if "type" in found or not event.name else {**found, "type": event.name}
+
+    def _whole(self, body: bytes) -> dict[str, Any]:
+        """Return the whole answer that came in place of a stream, or raise what came instead."""
+        text = body.decode("utf-8", "replace")
+        if text.startswith("<"):
+            raise Retriable(
+                "the service sent a web page in place of an answer: "
+                f"{self._shown(words_of(text)) or 'without words'}",
+                "Check `base_url` and the proxy settings; a network may ask for a login.",
+            )
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise self._unreadable(text) from error
+        self._raise_complaint(found, "")
+        if not isinstance(found, dict) or not found.keys() & {"choices", "content"}:
+            raise Retriable(
+                f"the service sent no answer but: {self._shown(text)}", "Check `base_url`."
+            )
+        return found
+
+    def _nothing(self, response: httpx2.Response, strange: str) -> Retriable:
+        sent = f"no answer but: {self._shown(strange)}" if strange else "nothing"
+        return Retriable(
+            f"the service sent {sent} (status {response.status_code})", "Check `base_url`."
+        )
+
+    def _raise_complaint(self, found: Any, name: str) -> None:
+        said = complaint(found)
+        if said is None and name == "error":
+            said = Complaint("", words_of(found) or json.dumps(found))
+        if said is not None:
+            raise self.refused(said)
+
+    def _unreadable(self, text: str) -> Retriable:
+        return Retriable(f"the service sent what cannot be read: {self._shown(repr(text[:200]))}")
+
     def failure(self, error: Exception) -> Unanswered:
         """Return what an error means, in words that do not hold the key."""
         # Some errors come bare, and some inside the library's own.
@@ -59,29 +159,22 @@ class HttpService:
             return failure(
                 Refusal(
                     status=error.status_code,
-                    kind=_kind(body),
-                    words=self._said(error.message, body),
+                    kind=kind_of(body),
+                    words=self._shown(words_of(body).strip() or error.message),
                     headers={name.lower(): text for name, text in error.response.headers.items()},
                 )
             )
         if isinstance(cause, httpx2.HTTPError | httpx2.StreamError):
             return Retriable(f"the connection broke: {self._words(cause)}")
-        if isinstance(error, self._library.APIError):  # in mid-stream, in openai
-            return failure(Refusal(None, _kind(error.body), self._said(error.message, error.body)))
         return Retriable(f"the service sent what cannot be read: {self._words(error)}")
-
-    def _said(self, message: str, body: Any) -> str:
-        """Return what the service says about an error; there are many places where it may stand."""
-        inner = body.get("error", body) if isinstance(body, dict) else body
-        words = inner.get("message") or inner.get("detail") if isinstance(inner, dict) else inner
-        return self._shown(words if isinstance(words, str) and words.strip() else message)
 
     def _words(self, error: BaseException) -> str:
         return self._shown(f"{type(error).__name__}: {error}".rstrip(": "))
 
     def _shown(self, text: str) -> str:
         # Before it is cut, because half a key is not known for one.
-        return " ".join(self._key.hidden(text[: 20 * SHOWN]).split())[:SHOWN]
+        text = text[: 20 * SHOWN].encode("utf-8", "replace").decode()
+        return " ".join(self._key.hidden(text).split())[:SHOWN]
 
 
 def http_client(build: Any, patience: float, concurrency: int) -> Any:
@@ -108,12 +201,11 @@ def _certificates() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def _kind(body: Any) -> str:
-    """Return type and code of an error; some services put a status there."""
-    inner = body.get("error", body) if isinstance(body, dict) else None
-    if not isinstance(inner, dict):
-        return ""
-    details = inner.get("details")
-    code = details.get("error_code") if isinstance(details, dict) else None
-    parts = (inner.get("code"), inner.get("type"), code)
-    return " ".join(str(part) for part in parts if isinstance(part, str | int))
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Read what is left, which is mostly nothing, so that the connection can be used again."""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in chunks:
+                continue
+    except (TimeoutError, httpx2.HTTPError, httpx2.StreamError):
+        return  # the answer is there; the connection is closed

@@ -1,25 +1,19 @@
 """The Messages API through Anthropic's library, whose retries are off: trying again is ours."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import anthropic
 from anthropic.types import TextBlockParam
-from anthropic.types.raw_message_delta_event import Delta
 
 from autopoll.backends.anthropic import AnthropicOptions
+from autopoll.backends.endings import ended
 from autopoll.backends.http_service import HttpService, http_client
 from autopoll.backends.keys import Login
 from autopoll.backends.prompt import Turn
-from autopoll.backends.speech import End, Ended, Event, Piece
-from autopoll.backends.usage import spent
+from autopoll.backends.speech import Ended, Event, Piece, Thought
+from autopoll.backends.usage import count, spent
 from autopoll.request import Usage
-
-_ENDS: dict[str, End] = {
-    "refusal": "refused",
-    "max_tokens": "cut",
-    "model_context_window_exceeded": "full",
-}
 
 
 class Messages(HttpService):
@@ -54,7 +48,7 @@ class Messages(HttpService):
 
     async def stream(self, turn: Turn) -> AsyncGenerator[Event, None]:
         """Ask, and yield what comes."""
-        stream = await self._messages.create(
+        asking = self._messages.with_streaming_response.create(
             model=self._options.model,
             max_tokens=self._options.max_tokens,
             system=_system(turn),
@@ -62,20 +56,11 @@ class Messages(HttpService):
             stream=True,
             extra_body=self._options.body or None,
         )
-        told: dict[str, Any] = {}  # of the cost; later events tell only what has changed
-        async with stream:
-            async for event in stream:
-                match event.type:
-                    case "message_start":
-                        yield _usage(told, event.message.usage)
-                    case "content_block_delta" if event.delta.type == "text_delta":
-                        yield Piece(event.delta.text)
-                    case "message_delta":
-                        yield _usage(told, event.usage)
-                        if event.delta.stop_reason is not None:
-                            yield _end(event.delta)
-                    case _:
-                        yield Piece("")  # a thought, or the beginning of a block
+        heard = _Heard()
+        async with asking as response:
+            async for event in self.said(response.http_response):
+                for told in [*heard.take(event or {})] or [Piece("")]:  # a ping, or the like
+                    yield told
 
     async def count(self, turn: Turn) -> int | None:
         """Return how many tokens the turn has; counting costs nothing."""
@@ -91,25 +76,72 @@ def _system(turn: Turn) -> list[TextBlockParam]:
     return [{"type": "text", "text": turn.system, "cache_control": {"type": "ephemeral"}}]
 
 
-def _usage(told: dict[str, Any], usage: Any) -> Usage:
-    """Return the cost so far; what is written to the cache is input like any other."""
-    for name in (
-        "input_tokens",
-        "cache_creation_input_tokens",
-        "cache_read_input_tokens",
-        "output_tokens",
-    ):
-        value = getattr(usage, name, None)
-        told[name] = value if isinstance(value, int) else told.get(name, 0)
-    cached = told["cache_read_input_tokens"]
-    return spent(
-        prompt=told["input_tokens"] + told["cache_creation_input_tokens"] + cached,
-        cached=cached,
-        output=told["output_tokens"],
-    )
+class _Heard:
+    """What the events of one answer have told so far."""
 
+    def __init__(self) -> None:
+        self._cost: dict[str, Any] = {}  # later events tell only what has changed
+        self._tool = False  # a block that calls one, though we offer none
+        self._ended = False
 
-def _end(delta: Delta) -> Ended:
-    details = delta.stop_details
-    why = (details.explanation or details.category or "") if details else ""
-    return Ended(_ENDS.get(delta.stop_reason or "", "done"), why)
+    def take(self, event: dict[str, Any]) -> Iterator[Event]:
+        """Yield what an event tells; it may lack anything, or have it in another form."""
+        match event:
+            case {"type": "message", "content": list(blocks)}:  # whole, in place of a stream
+                yield self._usage(event.get("usage"))
+                for block in blocks:
+                    yield from self._block(block)
+                yield from self._end(event)
+            case {"type": "message_start", "message": dict(message)}:
+                yield self._usage(message.get("usage"))
+            case {"type": "content_block_start", "content_block": block}:
+                yield from self._block(block)
+            case {"type": "content_block_delta", "delta": dict(delta)}:
+                yield from self._delta(delta)
+            case {"type": "message_delta", "delta": dict(delta)}:
+                yield self._usage(event.get("usage"))
+                yield from self._end(delta)
+            case {"type": "message_stop"} if not self._ended:
+                yield Ended("tools" if self._tool else "done")
+
+    def _delta(self, delta: dict[str, Any]) -> Iterator[Event]:
+        match delta:
+            case {"type": "text_delta", "text": str(text)}:
+                yield Piece(text)
+            case {"type": "thinking_delta"}:
+                yield Thought()
+
+    def _block(self, block: Any) -> Iterator[Event]:
+        match block:
+            case {"type": "text", "text": str(text)}:
+                yield Piece(text)
+            case {"type": "thinking" | "redacted_thinking"}:
+                yield Thought()
+            case {"type": "tool_use"}:
+                self._tool = True
+
+    def _end(self, told: dict[str, Any]) -> Iterator[Event]:
+        why = ""
+        match told.get("stop_details"):
+            case {"explanation": str(words)} | {"category": str(words)}:
+                why = words
+        if end := ended(told.get("stop_reason"), why):
+            self._ended = True
+            yield Ended("tools") if self._tool and end.how == "done" else end
+
+    def _usage(self, usage: Any) -> Usage:
+        """Return the cost so far; what is written to the cache is input like any other."""
+        told, new = self._cost, usage if isinstance(usage, dict) else {}
+        for name in (
+            "input_tokens",
+            "cache_creation_input_tokens",
+            "cache_read_input_tokens",
+            "output_tokens",
+        ):
+            told[name] = count(new[name]) if new.get(name) is not None else told.get(name, 0)
+        cached = told["cache_read_input_tokens"]
+        return spent(
+            prompt=told["input_tokens"] + told["cache_creation_input_tokens"] + cached,
+            cached=cached,
+            output=told["output_tokens"],
+        )

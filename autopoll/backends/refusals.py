@@ -33,6 +33,14 @@ _STATUS_OF = {
     "overloaded_error": 529,
     "server_is_overloaded": 529,
     "slow_down": 503,
+    "overloaded": 529,  # TGI
+    "unavailable": 503,  # Gemini
+    "resource_exhausted": 429,
+    "badrequesterror": 400,  # vLLM, SGLang
+    "bad_request": 400,
+    "internalservererror": 500,
+    "internal_server_error": 500,
+    "engine_overloaded_error": 529,  # Moonshot
 }
 _TOO_LONG = re.compile(
     r"prompt is too long|context[ _](?:length|window|size)|maximum context"
@@ -62,7 +70,7 @@ def failure(refusal: Refusal, now: datetime | None = None) -> Unanswered:
     status, words = _status(refusal), refusal.words
     said = f"{refusal.kind} {words}"
     wait = wait_ms(refusal.headers, now)
-    if status == 402 or (status in (400, 403, 429) and _USED_UP.search(said)):
+    if status == 402 or (status in (None, 400, 403, 429) and _USED_UP.search(said)):
         return Unavailable(
             f"the service's quota is used up: {words}",
             "Add credit or raise the limit; its console shows both.",
@@ -75,12 +83,12 @@ def failure(refusal: Refusal, now: datetime | None = None) -> Unanswered:
             "Give another key, then: autopoll restart",
             kind="credentials",
         )
-    if status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(said)):
+    if status == 413 or (status in (None, 400, 422, 500) and _TOO_LONG.search(said)):
         return Permanent(
             f"the prompt is too long for the model: {words}",
             "Lower `context_tokens` or `max_tokens`, name fewer files, or ask shorter.",
         )
-    if status in (400, 403, 422) and _FILTERED.search(said):
+    if status in (None, 400, 403, 422) and _FILTERED.search(said):
         return Permanent(f"the service refuses to answer this: {words}")
     match status:
         case 429:
@@ -118,7 +126,7 @@ def unreachable(words: str) -> Unavailable:
 def _status(refusal: Refusal) -> int | None:
     if refusal.status is not None and refusal.status >= 300:
         return refusal.status
-    for word in refusal.kind.split():
+    for word in refusal.kind.lower().split():
         if word in _STATUS_OF:
             return _STATUS_OF[word]
         if word.isdecimal() and 400 <= int(word) < 600:

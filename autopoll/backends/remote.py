@@ -31,6 +31,7 @@ from autopoll.backends.prompt import Measure, Prompt, Turn
 from autopoll.backends.refusals import unreachable
 from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.backends.speech import Speech
+from autopoll.backends.thoughts import may_omit_the_first_tag
 from autopoll.errors import ConfigError
 from autopoll.request import Reply, Request
 from autopoll.timing import Duration
@@ -78,6 +79,8 @@ class Remote(ABC):
         self._prompt: Prompt | None = None
         self._line: Line | None = None
         self._limits: set[asyncio.Timeout] = set()  # of the questions under way
+        self._hold = may_omit_the_first_tag(options.model)  # pieces that may be thoughts
+        self._bare = False  # its thoughts come without their first tag
         if (options.context_tokens or 0) + (options.max_tokens or 0) >= self._window and (
             options.window is not None
         ):
@@ -115,7 +118,7 @@ class Remote(ABC):
     async def answer(self, request: Request, report: Report) -> Reply:
         """Ask the model and pass its words on as they come."""
         turn = await self._started().ask(request.question, request.context_file)
-        said = Speech(report)
+        said = Speech(report, hold=self._hold)
         line = self._open_line()
         try:
             await self._listen(line, turn, said)
@@ -124,7 +127,10 @@ class Remote(ABC):
             raise
         finally:
             await line.let_go()
-        reply = said.reply(turn, self._options.max_tokens)
+        try:
+            reply = said.reply(turn, self._options.max_tokens)
+        finally:
+            self._learn(said)
         self._count_dropped(said.dropped)
         return reply
 
@@ -253,6 +259,11 @@ class Remote(ABC):
     def _unless_stopped(self, failure: Unanswered) -> Unanswered:
         stopped = self._prompt is None
         return Broken(f"the backend of shard {self._shard} was stopped") if stopped else failure
+
+    def _learn(self, said: Speech) -> None:
+        """Know for the next question whether thoughts may come without their first tag."""
+        self._bare = self._bare or said.bare
+        self._hold = self._bare
 
     def _count_dropped(self, number: int) -> None:
         if number:

@@ -11,15 +11,28 @@ def spent(
     *, prompt: Any = None, cached: Any = None, output: Any = None, dollars: Any = None
 ) -> Usage:
     """Return a usage; `prompt` is all input, with what was read from a cache among it."""
-    read = _count(cached)
-    cost = dollars if isinstance(dollars, int | float) and 0 <= dollars <= 10**6 else None
+    read = count(cached)
+    told = _number(dollars)
+    cost = told if told is not None and 0 <= told <= 10**6 else None
     return Usage(
-        input_tokens=max(0, _count(prompt) - read),
+        input_tokens=max(0, count(prompt) - read),
         cached_tokens=read,
-        output_tokens=_count(output),
+        output_tokens=count(output),
         cost_usd=None if cost is None else float(cost),
     )
 
 
-def _count(value: Any) -> int:
-    return min(max(value, 0), _MOST) if isinstance(value, int) else 0
+def count(value: Any) -> int:
+    """Return a number of tokens, though it may be told in words, or be absurd."""
+    told = _number(value)
+    return int(min(max(told, 0), _MOST)) if told is not None and told == told else 0
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, though it may be told in words; nan is one."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, int | float) else None

@@ -19,6 +19,6 @@ moods.py lists them. The answer repeats the question, and cites the first line o
 prompt that holds one of its longer words.
 """
 
-from mock_api.server import MockApi, running
+from mock_api.server import MockApi, Raw, running
 
-__all__ = ["MockApi", "running"]
+__all__ = ["MockApi", "Raw", "running"]

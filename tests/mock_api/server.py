@@ -6,17 +6,26 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import ModuleType
-from typing import Any
+from types import MappingProxyType, ModuleType
+from typing import Any, NamedTuple
 
 from mock_api import chat, messages
 from mock_api.answers import tokens
 from mock_api.moods import Moods
 
 KEPT = 2000  # requests that are remembered
+
+
+class Raw(NamedTuple):
+    """What is sent to every question as it is, a chunk at a time."""
+
+    chunks: list[bytes]
+    status: int = 200
+    headers: Mapping[str, str] = MappingProxyType({"content-type": "text/event-stream"})
+    pause: float = 0.0  # seconds before each chunk
 
 
 class MockApi(ThreadingHTTPServer):
@@ -29,6 +38,7 @@ class MockApi(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.mood = ""
         self.key: str | None = None  # the only one that is let in, if set
+        self.raw: Raw | None = None  # in place of every answer, if set
         self.requests: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self.connections = 0  # made so far
         self.open: set[socket.socket] = set()  # now
@@ -128,7 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         moods = Moods.of(api.user_of(body), self.server.mood)
         if not self._let_in(api) or self._faulty(api, moods, body):
             return
-        if "count_tokens" in self.path:
+        if self.server.raw is not None:
+            self._play(self.server.raw)
+        elif "count_tokens" in self.path:
             size = tokens(messages.system_of(body)) + tokens(messages.user_of(body))
             self._send(200, {"input_tokens": size})
         elif body.get("stream"):
@@ -182,6 +194,19 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._wait(moods.number("pause"))
         self._end()
+
+    def _play(self, raw: Raw) -> None:
+        self.send_response(raw.status)
+        for name, value in raw.headers.items():
+            self.send_header(name, value)
+        if raw.status != 204:
+            self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        for chunk in raw.chunks:
+            self._wait(raw.pause * 1000)
+            self._chunk(chunk)
+        if raw.status != 204:
+            self._end()
 
     def _spoilt(self, api: ModuleType, moods: Moods) -> bool:
         """Spoil a stream that has begun; False when it shall go on."""

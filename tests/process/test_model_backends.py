@@ -320,7 +320,7 @@ def test_the_library_is_loaded_as_a_whole_at_the_start_and_not_at_the_first_ques
         ("cut", Retriable, None, "ended in the middle"),
         ("reset", Retriable, None, "connection broke"),
         ("garbage", Retriable, None, "cannot be read"),
-        ("html", Retriable, None, "ended in the middle"),
+        ("html", Retriable, None, "web page in place of an answer: A proxy says hello"),
         ("error", (Unavailable, Retriable), None, "mock error"),
         ("error=rate_limit_error", Unavailable, "rate-limit", "rate limit"),
         ("error=invalid_request_error", Permanent, None, "refuses the request"),
