@@ -61,6 +61,11 @@ def encode(value: Any) -> bytes:
         return json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
 
 
+def text(value: str) -> str:
+    """Return a text as it can be written."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):

@@ -10,7 +10,7 @@ from autopoll.gateway.mcp import stdio
 from autopoll.gateway.mcp.stdio import Lines, Paper
 
 
-def lines(*chunks: bytes) -> list[str]:
+def lines(*chunks: bytes) -> list[bytes]:
     """Return what is read of chunks that come one after the other, and then end."""
     read, write = os.pipe()
 
@@ -19,7 +19,7 @@ def lines(*chunks: bytes) -> list[str]:
             os.write(write, chunk)
         os.close(write)
 
-    async def main() -> list[str]:
+    async def main() -> list[bytes]:
         threading.Thread(target=feed, daemon=True).start()
         async with asyncio.timeout(20):
             return [line async for line in Lines(read)]
@@ -32,28 +32,26 @@ def lines(*chunks: bytes) -> list[str]:
 
 def test_lines_are_whole_however_they_come() -> None:
     assert lines(b"one\ntw", b"o\n", b"\n", b"  \n", b"three\r\n\nfour\n") == [
-        "one",
-        "two",
-        "three\r",
-        "four",
+        b"one",
+        b"two",
+        b"three\r",
+        b"four",
     ]
 
 
-def test_what_is_not_utf8_is_read_all_the_same() -> None:
-    assert lines(b"\xff\xfe\n", "é\n".encode()[:1], "é\n".encode()[1:]) == ["��", "é"]
+def test_the_last_line_needs_no_end() -> None:
+    assert lines(b"whole\nbroken off") == [b"whole", b"broken off"]
+    assert lines(b"whole\n", b" \r") == [b"whole"]
 
 
-def test_a_last_line_without_an_end_is_no_line() -> None:
-    assert lines(b"whole\nbroken off") == ["whole"]
-
-
-def test_a_line_beyond_the_limit_is_told_as_empty_and_dropped(
+def test_a_line_beyond_the_limit_is_told_and_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stdio, "LONGEST", 100_000)
     monkeypatch.setattr(stdio, "CHUNK", 1000)
-    assert lines(b"first\n", b"x" * 350_000, b"y\nlast\n") == ["first", "", "last"]
-    assert lines(b"z" * 99_000 + b"\n") == ["z" * 99_000]
+    assert lines(b"first\n", b"x" * 350_000, b"y\nlast\n") == [b"first", stdio.TOO_LONG, b"last"]
+    assert lines(b"y" * 350_000) == [stdio.TOO_LONG]
+    assert lines(b"z" * 99_000 + b"\n") == [b"z" * 99_000]
 
 
 def test_a_reader_that_takes_its_time_holds_the_writer_up() -> None:

@@ -1,6 +1,7 @@
 """MCP over HTTP, at /mcp of the gateway: streamable HTTP, behind the gateway's guard and tokens."""
 
 import json
+import logging
 import secrets
 from types import TracebackType
 from typing import Any, Self
@@ -9,10 +10,12 @@ import anyio
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from autopoll.errors import AutopollError
 from autopoll.gateway.access import Visit, bearer
+from autopoll.gateway.mcp.rpc import read
 from autopoll.gateway.mcp.server import make_server
 from autopoll.gateway.problems import response
 from autopoll.gateway.waiting import Hub
@@ -20,6 +23,8 @@ from autopoll.gateway.waiting import Hub
 PATH = "/mcp"
 HEADERS = ("MCP-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name")  # of its requests
 _SESSION = "mcp-session-id"
+
+log = logging.getLogger(__name__)
 
 
 class Door:
@@ -66,7 +71,14 @@ class Door:
             return
         scope.setdefault("state", {})["visit"] = visit
         body = await request.body()
-        message, exchange = _read(body), _Exchange(body, receive, send)
+        message, faults = read(body)
+        if faults:
+            log.warning("refused: %s", faults[0].message)
+            told = [fault.fields() for fault in faults]
+            refusal = JSONResponse(told if len(told) > 1 else told[0], 400)
+            await refusal(scope, receive, send)
+            return
+        exchange = _Exchange(body, receive, send)
         name = request.headers.get(_SESSION)
         if message.get("method") == "initialize":
             exchange.name = secrets.token_hex(16)
@@ -132,15 +144,6 @@ def _visit_of(request: Request) -> Visit:
     visit = request.state.visit
     assert isinstance(visit, Visit)
     return visit
-
-
-def _read(body: bytes) -> dict[str, Any]:
-    """Return the message; what is none is the protocol's to refuse."""
-    try:
-        message = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return message if isinstance(message, dict) else {}
 
 
 def _number(value: Any) -> str:

@@ -13,6 +13,7 @@ from mcp_types import (
 )
 
 from autopoll.config import ShardSection
+from autopoll.gateway import strict_json
 
 INSTRUCTIONS = """\
 autopoll keeps warm AI agents, called shards, answering around the clock. Use `ask` for anything a \
@@ -74,9 +75,10 @@ def ask_a_shard(
     ]
     if question := arguments.get("question"):
         lines += ["", f"What I want to know: {question[:_LONGEST]}"]
+    text = strict_json.text("\n".join(lines))
     return GetPromptResult(
         description=ASK.description,
         messages=[
-            PromptMessage(role="user", content=TextContent(type="text", text="\n".join(lines)))
+            PromptMessage(role="user", content=TextContent(type="text", text=text)),
         ],
     )

@@ -7,6 +7,7 @@ from mcp_types import INVALID_PARAMS, Resource, ResourceTemplate, TextResourceCo
 
 from autopoll.bridge.contract import Conversation, Message
 from autopoll.errors import AutopollError, BadQuery, NotFound
+from autopoll.gateway import strict_json
 from autopoll.gateway.access import Caller
 from autopoll.gateway.conversations import seen
 from autopoll.gateway.mcp.call import Call
@@ -63,7 +64,9 @@ async def read(call: Call, uri: str) -> TextResourceContents:
     except AutopollError as error:
         # A resource has no other way to say so than the protocol's.
         raise MCPError(INVALID_PARAMS, error.what, {"uri": uri[:300]}) from None
-    return TextResourceContents(uri=uri, mime_type=KIND, text=_transcript(conversation, messages))
+    return TextResourceContents(
+        uri=uri, mime_type=KIND, text=strict_json.text(_transcript(conversation, messages))
+    )
 
 
 def _summary(conversation: Conversation) -> str:

@@ -22,6 +22,7 @@ from mcp_types import (
 )
 
 from autopoll import __version__
+from autopoll.gateway import strict_json
 from autopoll.gateway.mcp import prompts, resources
 from autopoll.gateway.mcp.call import Call, Visit
 from autopoll.gateway.mcp.questions import askable
@@ -51,7 +52,7 @@ def make_server(hub: Hub, visit_of: Callable[[Any], Visit]) -> Server[Any]:
         async def tell(text: str) -> None:
             nonlocal steps
             steps += 1  # progress without an end known beforehand must still grow
-            await context.session.report_progress(steps, None, text)
+            await context.session.report_progress(steps, None, strict_json.text(text))
 
         listens = (context.meta or {}).get("progress_token") is not None
         return Call(visit_of(context.request), tell, listens=listens)

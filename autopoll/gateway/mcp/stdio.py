@@ -1,6 +1,7 @@
 """MCP over stdin and stdout: one client, for as long as its end of the pipe is open."""
 
 import asyncio
+import codecs
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from mcp.server.stdio import stdio_server
 
 from autopoll.config import Config
 from autopoll.gateway.mcp.call import Owner
+from autopoll.gateway.mcp.rpc import INVALID_REQUEST, Fault, read
 from autopoll.gateway.mcp.server import make_server
 from autopoll.gateway.mcp.wire import Wire
 from autopoll.gateway.waiting import Hub
@@ -21,6 +23,8 @@ from autopoll.home import Home
 
 LONGEST = 32 * 1024 * 1024  # bytes of a line; a message of the largest kind fits, escaped
 CHUNK = 64 * 1024
+TOO_LONG = b""  # no line is empty
+_TOO_LONG = [Fault(INVALID_REQUEST, f"Invalid Request: longer than {LONGEST} bytes")]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,8 @@ async def _serve(home: Home, config: Config, wire: Wire) -> None:
             owner = Owner(hub)
             server = make_server(hub, lambda _request: owner)
             # Only what is used of an anyio.AsyncFile is there.
-            async with stdio_server(cast(Any, lines), cast(Any, paper)) as (incoming, outgoing):
+            messages = Messages(lines, paper)
+            async with stdio_server(cast(Any, messages), cast(Any, paper)) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())
     except asyncio.CancelledError:
         if not ended:
@@ -58,8 +63,28 @@ async def _serve(home: Home, config: Config, wire: Wire) -> None:
     log.info("ends", extra={"pid": os.getpid()})
 
 
+class Messages:
+    """The lines that are messages; what is none is logged, and answered at once on the paper."""
+
+    def __init__(self, lines: "Lines", paper: "Paper") -> None:
+        self._lines = lines
+        self._paper = paper
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        async for line in self._lines:
+            faults = _TOO_LONG if line is TOO_LONG else read(line)[1]
+            for fault in faults:
+                log.warning("refused: %s", fault.message)
+                if fault.is_told:
+                    await self._paper.write(fault.line())
+            if not faults:
+                yield line.removeprefix(codecs.BOM_UTF8).decode()
+
+
 class Lines:
-    """The lines of a descriptor, read in a thread of its own.
+    """The lines of a descriptor, read in a thread of its own; TOO_LONG stands for one that is.
+
+    The last one needs no end: half a message is told apart by what it lacks.
 
     A daemon and not one of asyncio's, because a thread that waits in read() for a client that says
     nothing would hold up the end of the process. Works with pipes, files and terminals alike.
@@ -67,11 +92,11 @@ class Lines:
 
     def __init__(self, descriptor: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._lines: asyncio.Queue[str | None] = asyncio.Queue(1)
+        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         reader = threading.Thread(target=self._read, args=(descriptor,), daemon=True)
         reader.start()
 
-    async def __aiter__(self) -> AsyncIterator[str]:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         while (line := await self._lines.get()) is not None:
             yield line
 
@@ -84,20 +109,22 @@ class Lines:
                 for part in whole:
                     held += part
                     if not skipping and held.strip():
-                        self._hand_over(held.decode("utf-8", "replace"))
+                        self._hand_over(bytes(held))
                     held.clear()
                     skipping = False
                 held += rest
                 if len(held) > LONGEST:  # answered as what cannot be read, and dropped to its end
                     if not skipping:
-                        self._hand_over("")
+                        self._hand_over(TOO_LONG)
                     skipping = True
                     held.clear()
+            if held.strip() and not skipping:
+                self._hand_over(bytes(held))
         except OSError as error:
             log.warning("stdin cannot be read: %s", error)
         self._hand_over(None)
 
-    def _hand_over(self, line: str | None) -> None:
+    def _hand_over(self, line: bytes | None) -> None:
         """Wait until the line is taken, so that a client that floods is slowed down."""
         try:
             asyncio.run_coroutine_threadsafe(self._lines.put(line), self._loop).result()

@@ -8,6 +8,7 @@ from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from mcp_types import Tool as Listed
 
 from autopoll.errors import AutopollError, UsageError
+from autopoll.gateway import strict_json
 from autopoll.gateway.mcp import mailbox, questions
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
@@ -124,13 +125,14 @@ async def call_tool(call: Call, name: str, arguments: Mapping[str, Any]) -> Call
         reply = await tool.run(call, _read(tool, arguments))
     except AutopollError as error:
         return CallToolResult(content=[_text(str(error))], is_error=True)
-    content = [_text(msgspec.json.encode(reply.value).decode())]
+    told = strict_json.encode(reply.value)
+    content = [_text(told.decode())]
     if reply.note:
         # First where the call failed, as that is what the model reads first.
         content.insert(0 if reply.failed else 1, _text(reply.note))
     return CallToolResult(
         content=list(content),
-        structured_content=msgspec.to_builtins(reply.value),
+        structured_content=msgspec.json.decode(told),
         is_error=reply.failed,
     )
 
@@ -163,4 +165,4 @@ def _plain(what: str) -> str:
 
 
 def _text(text: str) -> TextContent:
-    return TextContent(type="text", text=text)
+    return TextContent(type="text", text=strict_json.text(text))
