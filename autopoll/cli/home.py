@@ -10,7 +10,7 @@ from autopoll.cli.front import Front, command
 from autopoll.cli.interrupt import RELOADING, home_words, interruptible, process_words
 from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json
-from autopoll.errors import ConfigError
+from autopoll.errors import ConfigError, Exit
 
 
 @command(
@@ -60,18 +60,24 @@ def init(front: Front, folder: str | None) -> None:
     example="autopoll up\nautopoll up --foreground   # for containers and systemd",
 )
 @click.option("--foreground", is_flag=True, help="Stay as supervisord itself until stopped.")
-def up(front: Front, foreground: bool) -> None:
-    """Start supervisord with poller, workers and watchdog, and wait until all are ready."""
+def up(front: Front, foreground: bool) -> int:
+    """Start supervisord with poller, workers and watchdog, and wait until all are ready.
+
+    A gateway that cannot listen keeps nothing else from coming up: the reason is told, the exit
+    code is 1 and "ready" false, and it is tried again by itself every second.
+    """
     from autopoll import supervise
 
     if foreground:
         supervise.up_in_foreground(front.home, front.config)
     with Progress(front.json) as progress, interruptible(lambda: home_words(front.home)):
         supervise.up(front.home, front.config, progress.say)
+    code = _gateway(front)
     if front.json:
-        print_json({"home": str(front.home.root), "ready": True})
+        print_json({"home": str(front.home.root), "ready": code == Exit.OK})
     else:
         say(f"{front.home.root} is up: {', '.join(front.config.shards)} ready")
+    return code
 
 
 @command("down", fields='{"home","was_up"}', example="autopoll down")
@@ -99,7 +105,7 @@ def down(front: Front) -> None:
     "restart", fields='{"home","restarted"}', example="autopoll restart\nautopoll restart worker"
 )
 @click.argument("name", required=False)
-def restart(front: Front, name: str | None) -> None:
+def restart(front: Front, name: str | None) -> int:
     """Drain and restart the process NAME (as in `autopoll status`), or everything."""
     from autopoll import supervise
 
@@ -112,6 +118,7 @@ def restart(front: Front, name: str | None) -> None:
         print_json({"home": str(front.home.root), "restarted": name})
     else:
         say(f"{name or front.home.root} is up again")
+    return _gateway(front) if name in (None, "gateway") else Exit.OK
 
 
 @command(
@@ -120,7 +127,7 @@ def restart(front: Front, name: str | None) -> None:
     "names of shards; poller: unchanged, in place, restarted; waiting: shard -> questions",
     example="autopoll reload",
 )
-def reload(front: Front) -> None:
+def reload(front: Front) -> int:
     """Have the running home take up a changed autopoll.toml.
 
     Workers of changed sections finish what they have in hand and start anew, new ones are added,
@@ -133,9 +140,10 @@ def reload(front: Front) -> None:
 
     with Progress(front.json) as progress, interruptible(lambda: RELOADING):
         done = take_up(front.home, progress.say)
+    code = Exit.OK if done.gateway in ("unchanged", "removed") else _gateway(front)
     if front.json:
         print_json(done)
-        return
+        return code
     for what, names in (
         ("added", done.added),
         ("changed", done.changed),
@@ -152,3 +160,17 @@ def reload(front: Front) -> None:
             f"{count} questions are kept for shard {shard}, which is no more; add it again, or "
             f"give them up: autopoll shards remove {shard} --force"
         )
+    return code
+
+
+def _gateway(front: Front) -> Exit:
+    """Tell on stderr why the gateway does not serve, if it does not; return what that counts as."""
+    from autopoll.process import heartbeat
+    from autopoll.process.heartbeat import State
+
+    beat = heartbeat.read(front.home.beats / "gateway") if front.config.gateway.enabled else None
+    if beat is None or beat.state is not State.HELD:
+        return Exit.OK
+    say(f"autopoll: the gateway is held: {beat.note}", err=True)
+    say("  It is tried again every second; all else is up.", err=True)
+    return Exit.FAILED

@@ -1,5 +1,7 @@
 """The gateway process: serves over HTTP until it is told to stop, and beats meanwhile.
 
+As long as it cannot listen it is held, and tries again every second.
+
 On TERM it lets nobody in, tells those who wait that it ends (503, with Retry-After; their questions
 stay), and goes when they are told. Nothing is lost with it: what was asked is in the bridge, and
 its successor has the same bell.
@@ -16,7 +18,7 @@ import uvicorn
 
 from autopoll import fingerprint, logs, operator_token
 from autopoll.config import Config
-from autopoll.errors import ConfigError
+from autopoll.errors import AlreadyRunning, ConfigError
 from autopoll.gateway.access import Audit
 from autopoll.gateway.app import build
 from autopoll.gateway.connection import IDLE_S, Bounds, Connection
@@ -54,12 +56,15 @@ class Gateway:
             loop.add_signal_handler(number, self.stopping.set)
         Lifeline().attach(loop, self.stopping.set)
         settings = self.config.gateway
-        listener = open_listener(self.home, settings.address)
+        listener = await self.listen(heart)
+        if listener is None:
+            return
         async with Hub(self.home, self.config, NAME) as hub, Door(hub) as door:
             audit = Audit(hub)
             bounds = Bounds(settings.max_connections, settings.client_timeout, audit)
             server = self.server(build(self.home, self.config, hub, door, audit), bounds)
             await server.open(listener)
+            heart.note = ""
             heart.state = State.IDLE
             log.info("serving on %s", settings.address)
             while not (self.stopping.is_set() or hub.crash):
@@ -74,6 +79,26 @@ class Gateway:
                 raise hub.crash
         if settings.address.path:
             (self.home.root / settings.address.path).unlink(missing_ok=True)
+
+    async def listen(self, heart: Heart) -> socket.socket | None:
+        """Return a socket that listens; None when it is told to stop before there is one.
+
+        An address that is taken, or not there yet, may be free at any time: until then it is held,
+        with the reason, and all else in the home goes on.
+        """
+        told = ""
+        while not self.stopping.is_set():
+            try:
+                return open_listener(self.home, self.config.gateway.address)
+            except (AlreadyRunning, ConfigError) as error:
+                why = f"{error.what}. {error.mend}"
+                if why != told:
+                    log.error("held: %s", told := why)
+                heart.note = why  # before the state: whoever sees it held shall see why
+                heart.state = State.HELD
+            heart.beat()
+            await self.pause()
+        return None
 
     def server(self, app: object, bounds: Bounds) -> "Server":
         """Return uvicorn, with all in it that a supervised program does for itself left out."""
