@@ -43,6 +43,10 @@ class ConfigError(AutopollError):
     exit_code = Exit.USAGE
 
 
+class Untrusted(ConfigError):
+    """A home, or what it would run, in which somebody else has a hand."""
+
+
 class NotFound(AutopollError):
     """A home, conversation, message, shard or process that is not there."""
 

@@ -1,13 +1,12 @@
 """The home folder: where it is and where everything in it lies."""
 
 import os
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
-from autopoll.errors import ConfigError, NotFound
+from autopoll.errors import ConfigError
 
 CONFIG_NAME = "autopoll.toml"
 SOCKET_LIMIT = 95  # bytes of path; supervisord adds its pid before it binds
@@ -17,33 +16,6 @@ class Home(msgspec.Struct, frozen=True, dict=True):
     """One home; every path that two parts of autopoll share is named here and nowhere else."""
 
     root: Path
-
-    @classmethod
-    def find(cls, explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> "Home":
-        """Return the home: `--home`, AUTOPOLL_HOME, the nearest folder upward, the state folder.
-
-        Raises NotFound when none of them holds an autopoll.toml.
-        """
-        named = explicit or environ.get("AUTOPOLL_HOME")
-        if named:
-            root = Path(named).expanduser().absolute()
-            if not (root / CONFIG_NAME).is_file():
-                raise NotFound(
-                    f"{root} is no autopoll home: it holds no {CONFIG_NAME}",
-                    f"Make one with: autopoll init '{root}'",
-                )
-            return cls(root.resolve())
-        here = Path.cwd()
-        for folder in (here, *here.parents):
-            if (folder / CONFIG_NAME).is_file():
-                return cls(folder)
-        state = default_root()
-        if (state / CONFIG_NAME).is_file():
-            return cls(state)
-        raise NotFound(
-            f"no autopoll home: no {CONFIG_NAME} in {here}, above it, or in {state}",
-            "Make one here with: autopoll init .",
-        )
 
     @cached_property
     def config(self) -> Path:

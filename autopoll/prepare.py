@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-from autopoll import credentials, renewal
+from autopoll import credentials, renewal, trust
 from autopoll.bridge.contract import Bridge, Tokens
 from autopoll.config import Config
 from autopoll.errors import ConfigError, NotFound
@@ -33,22 +33,27 @@ context = ["."]         # files and folders to answer from, seen from here
 """
 # In a path `%` breaks supervisord's expansion, `"` its environment, the others are its wildcards.
 _CONFLICTING = '%"*?['
+_FOLDER, _FILE = 0o755, 0o644  # the umask may take more away, and cannot add to it
 _STANDARD_SOCKET = "%(here)s/../var/run/supervisor.sock"
 
 
-def found(root: Path) -> tuple[Home, bool]:
+def found(root: Path, *, named: bool = True, trusting: bool = False) -> tuple[Home, bool]:
     """Make a folder a home, leaving what is there already; tell whether it is a new one.
 
-    Raises ConfigError for a path that supervisord cannot take or a folder that cannot be written.
+    Nothing that is made can be written by others, whatever the umask. Raises ConfigError for a path
+    that supervisord cannot take or a folder that cannot be written, Untrusted as trust.enter does.
     """
     root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100 - absolute() keeps the `..`
     _check_path(root)
+    trust.enter(root, named=named, trusting=trusting)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        home = Home(root.resolve())
+        _make(root)
+        # Once more, now that it is there: before, another could have made it as well.
+        home = trust.enter(root, named=named, trusting=trusting)
+        trust.require_whole(home)
         _check_path(home.root)
         # The configuration comes last: it alone makes the folder a home for others to find.
-        home.supervisord_conf.parent.mkdir(exist_ok=True)
+        _make(home.supervisord_conf.parent)
         _write_new(home.supervisord_conf, _process_tree(home))
         home.make_private()
         socket_path(home)
@@ -105,7 +110,7 @@ def _process_tree(home: Home) -> str:
             f"{home.root} is too long a path for a socket, and so is {short}",
             f"Choose a home of at most {SOCKET_LIMIT - 24} bytes, or set XDG_STATE_HOME.",
         )
-    short.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(short.parent)
     short.parent.chmod(0o700)
     return text.replace(_STANDARD_SOCKET, str(short))
 
@@ -115,9 +120,18 @@ def _write_new(path: Path, text: str) -> bool:
     if path.exists():
         return False
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
     fresh.rename(path)
     return True
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, as far as they are missing."""
+    for each in reversed((folder, *folder.parents)):
+        each.mkdir(mode=_FOLDER, exist_ok=True)
 
 
 def _is_there(bridge: Bridge, conversation: str) -> bool:

@@ -10,7 +10,7 @@ import time
 
 import msgspec
 
-from autopoll import pauses
+from autopoll import pauses, trust
 from autopoll.availability import PATIENCE_S, STALE_S, last_error
 from autopoll.backends.remarks import Remarks, kept
 from autopoll.bridge.contract import Bridge, Spent
@@ -172,6 +172,8 @@ def status(home: Home, config: Config) -> Status:
 def health(home: Home, *, deep: bool = False) -> Health:
     """Go through what a question needs; `deep` also asks every shard for a sign of life."""
     checks = [_check_home(home), _check_disk(home)]
+    if trust.belongs_to_others(home):  # what we may not read looks as if it were not there
+        return Health(verdict="down", checks=checks)
     try:
         config = load(home)
         now = status(home, config)
@@ -299,8 +301,8 @@ def _check_home(home: Home) -> Check:
         facts = home.var.stat()
     except OSError as error:
         return Check(name="home", ok=False, detail=f"{home.var}: {error.strerror}")
-    if facts.st_uid != os.geteuid():
-        return Check(name="home", ok=False, detail=f"{home.var} belongs to user {facts.st_uid}")
+    if complaint := trust.complaint_about(home):
+        return Check(name="home", ok=False, detail="; ".join(complaint))
     if facts.st_mode & 0o077:
         mode = stat.S_IMODE(facts.st_mode)
         detail = f"{home.var} is open to others (mode {mode:04o}); run: chmod 700 '{home.var}'"

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from autopoll import files
+from autopoll import files, runnable
 from autopoll.availability import last_error
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
@@ -120,7 +121,8 @@ def down(home: Home, config: Config | None, report: Report) -> bool:
     holder = holder_of(lock)
     if holder:
         report("draining")
-        os.kill(holder, signal.SIGCONT)  # a stopped supervisord could not hear us
+        with suppress(PermissionError):  # root's, by an earlier version, hears us by its socket
+            os.kill(holder, signal.SIGCONT)  # a stopped supervisord could not hear us
         try:
             Supervisor(socket_path(home)).shutdown()
         except SupervisorError as error:
@@ -175,6 +177,7 @@ def check(home: Home, config: Config) -> None:
     """Raise ConfigError for whatever can be known to be wrong before anything is started."""
     socket_path(home)
     worker_program(home)
+    runnable.require_safe_tree(home, environment(os.environ, config)["PATH"])
     for shard, section in config.shards.items():
         open_backend(
             section.backend,
@@ -216,7 +219,6 @@ def fixed_imports(environ: Mapping[str, str]) -> dict[str, str]:
 def write_shards(home: Home, config: Config) -> None:
     """Write a program file for each instance that conf/supervisord.conf does not name itself, and
     for the gateway."""
-    home.shards_d.mkdir(mode=0o700, exist_ok=True)
     template = worker_program(home)
     wanted: dict[str, list[str]] = {}
     for name, shard in config.instances().items():
@@ -236,8 +238,12 @@ def write_shards(home: Home, config: Config) -> None:
     for old in home.shards_d.glob("*.conf"):
         if old.name not in wanted:
             old.unlink()
+    if wanted:
+        home.shards_d.mkdir(mode=0o700, exist_ok=True)
     for name, sections in wanted.items():
-        files.put(home.shards_d / name, "\n".join(sections).encode())
+        path, text = home.shards_d / name, "\n".join(sections)
+        if files.get(path) != text.encode():  # which lets conf be read-only, as in an image
+            files.put(path, text.encode())
 
 
 def clear_leftovers(home: Home, patience: float) -> int:

@@ -24,6 +24,7 @@ from typing import Annotated
 
 import msgspec
 
+from autopoll import runnable
 from autopoll.backends.child import Child
 from autopoll.backends.context import Context
 from autopoll.backends.contract import (
@@ -89,6 +90,12 @@ class Command:
         self._context = Context(setting)
         self._folder = setting.root
         self._command = [_program(options.command[0], setting), *options.command[1:]]
+        program, *words = self._command
+        runnable.require_safe(
+            setting.root,
+            f"shards.{setting.shard}.options.command",
+            [program, *runnable.scripts_among(words, setting.root, program)],
+        )
         self._environment = child_environment(os.environ, setting.shard, options.env)
         self.concurrency = options.concurrency
         self.strays = 0  # lines about questions that are settled or were never asked

@@ -141,6 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
     """Run a command and return its exit code; nothing but a bug in this function raises."""
     output.prepare()
+    os.umask(os.umask(0o022) | 0o022)  # whatever we or a backend make is nobody else's to write
     front = Front()
     try:
         code = _invoke(command, _decoded(args), name, front)

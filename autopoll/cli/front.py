@@ -21,16 +21,26 @@ class Front:
 
     def __init__(self) -> None:
         self.home_name: str | None = None
+        self.trusting = False
         self.json = False
         self.code: int = Exit.OK  # of what was found before it was printed
         self.lost = "What was done is done; give it an output that can be written."
 
     @functools.cached_property
     def home(self) -> "Home":
-        """The home to work on; raises NotFound."""
-        from autopoll.home import Home
+        """The home to work on; raises NotFound, and Untrusted when somebody else has a hand in it
+        or something in its var/ is not ours."""
+        from autopoll.trust import require_whole
 
-        return Home.find(self.home_name)
+        require_whole(self.home_as_it_is)
+        return self.home_as_it_is
+
+    @functools.cached_property
+    def home_as_it_is(self) -> "Home":
+        """The same, whatever is in its var/; root is the owner of the home from then on."""
+        from autopoll.trust import find
+
+        return find(self.home_name, trusting=self.trusting)
 
     @functools.cached_property
     def config(self) -> "Config":
@@ -68,12 +78,17 @@ def _keep_home(ctx: click.Context, param: click.Parameter, value: str | None) ->
         ctx.ensure_object(Front).home_name = value
 
 
+def _keep_trust(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Front).trusting = True
+
+
 def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
         ctx.ensure_object(Front).json = True
 
 
-home_option = click.option(
+_dir_option = click.option(
     "--home",
     metavar="DIR",
     expose_value=False,
@@ -81,6 +96,20 @@ home_option = click.option(
     type=click.Path(),
     help="The home; else AUTOPOLL_HOME, or the nearest folder upward with autopoll.toml.",
 )
+_trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_trust,
+    help="Trust this home from now on, though others have a hand in it.",
+)
+
+
+def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say on which home it works."""
+    return _dir_option(_trust_option(function))
+
+
 json_option = click.option(
     "--json",
     is_flag=True,

@@ -31,7 +31,8 @@ def init(front: Front, folder: str | None) -> None:
     from autopoll.config import load
     from autopoll.prepare import found, prepare
 
-    home, is_new = found(Path(folder or front.home_name or "."))
+    named = folder or front.home_name
+    home, is_new = found(Path(named or "."), named=bool(named), trusting=front.trusting)
     made = prepare(home, load(home))
     shards = credentials.read(home).shards
     front.lost = ROTATE.format(shards["main"])
@@ -88,13 +89,14 @@ def down(front: Front) -> None:
     """
     from autopoll import supervise
 
+    home = front.home
     try:
         config = front.config
     except ConfigError as error:
         say(f"autopoll: going down all the same: {error.what}", err=True)
         config = None
-    with Progress(front.json) as progress, interruptible(lambda: home_words(front.home)):
-        was_up = supervise.down(front.home, config, progress.say)
+    with Progress(front.json) as progress, interruptible(lambda: home_words(home)):
+        was_up = supervise.down(home, config, progress.say)
     if front.json:
         print_json({"home": str(front.home.root), "was_up": was_up})
     else:

@@ -59,7 +59,7 @@ def health(front: Front, deep: bool) -> int:
     with Progress(front.json) as progress:
         progress.say("checking")
         with interruptible(lambda: ("nothing was changed", "Run it again when you like.")):
-            found = check(front.home, deep=deep)
+            found = check(front.home_as_it_is, deep=deep)
     front.code = found.exit_code
     if front.json:
         print_json(found)

@@ -8,6 +8,7 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
+from autopoll import runnable
 from autopoll.backends.contract import Setting
 from autopoll.errors import ConfigError
 
@@ -38,6 +39,7 @@ def find_program(setting: Setting, cli_path: str | None) -> Path:
                 f"{INSTALL} (its wheels for Linux bring the CLI along), or name it in `cli_path`.",
             )
         program = Path(found)
+    runnable.require_safe(setting.root, option, [str(program)])
     facts = program.stat()
     said = _version(program, facts.st_mtime_ns, facts.st_size)
     number = _VERSION.match(said)
