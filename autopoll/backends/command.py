@@ -19,7 +19,6 @@ import logging
 import os
 import shutil
 from itertools import count
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -36,7 +35,7 @@ from autopoll.backends.contract import (
     Unavailable,
 )
 from autopoll.backends.environment import child_environment
-from autopoll.backends.options import Options, read_options
+from autopoll.backends.options import Options, option_path, read_options
 from autopoll.errors import ConfigError
 from autopoll.message import Answer, to_json
 from autopoll.redact import redact
@@ -89,6 +88,8 @@ class Command:
         self._options = options = read_options(setting, CommandOptions)
         self._context = Context(setting)
         self._folder = setting.root
+        if any("\0" in part for part in options.command):
+            raise ConfigError(f"shards.{setting.shard}.options.command holds a NUL", "Take it out.")
         self._command = [_program(options.command[0], setting), *options.command[1:]]
         program, *words = self._command
         runnable.require_safe(
@@ -299,7 +300,7 @@ def _reply(outcome: Line | Broken) -> Reply:
 
 def _program(name: str, setting: Setting) -> str:
     """Return the path of an executable: from the home when it has a slash, else on PATH."""
-    path = str((setting.root / Path(name).expanduser()).absolute()) if "/" in name else name
+    path = str(option_path(setting, "command", name)) if "/" in name else name
     found = shutil.which(path)
     if found is None:
         raise ConfigError(

@@ -7,6 +7,7 @@ of httpx through when a stream breaks. Imported when a backend starts, for httpx
 import asyncio
 import json
 import logging
+import os
 import ssl
 from collections.abc import AsyncIterator
 from functools import cache
@@ -20,6 +21,7 @@ from autopoll.backends.contract import Retriable, Unanswered
 from autopoll.backends.events import Event, Events
 from autopoll.backends.keys import Login
 from autopoll.backends.refusals import Refusal, failure, unreachable
+from autopoll.errors import ConfigError
 
 IDLE_S = 240.0  # for which an idle connection is kept; the services themselves close it later
 CONNECT_S = 10.0
@@ -197,8 +199,19 @@ def http_client(build: Any, patience: float, concurrency: int) -> Any:
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Return the certificates that are trusted; reading them takes 40 ms, all else 0.2."""
-    return httpx2.create_ssl_context()
+    """Return the certificates that are trusted; reading them takes 40 ms, all else 0.2.
+
+    Raises ConfigError.
+    """
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
+        path = os.environ.get(name, "the certificates of this machine")
+        raise ConfigError(
+            f"{name}: {path} cannot be used: {error.strerror or error}",
+            "Name a file of certificates in PEM, or unset it.",
+        ) from error
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

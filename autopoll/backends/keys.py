@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autopoll.backends.contract import Setting
+from autopoll.backends.options import option_path
 from autopoll.backends.stamp import Stamp
 from autopoll.config import load
 from autopoll.errors import ConfigError
@@ -93,7 +94,7 @@ def read_key(
     """
     if key_file is not None:
         option = f"shards.{setting.shard}.options.key_file"
-        path = _key_path(setting, key_file, option)
+        path = option_path(setting, "key_file", key_file)
         text, origin = _private_text(path, option), f"file {path}"
     else:
         option = f"shards.{setting.shard}.options.key_env"
@@ -110,18 +111,6 @@ def read_key(
             "Put the key into it and nothing else.",
         )
     return Key(value, origin)
-
-
-def _key_path(setting: Setting, key_file: str, option: str) -> Path:
-    try:
-        if "\0" in key_file:
-            raise ValueError("it holds a NUL")
-        return (setting.root / Path(key_file).expanduser()).absolute()
-    except (ValueError, RuntimeError) as error:  # no such user
-        raise ConfigError(
-            f"{option}: {key_file[:200]!r} is no path: {error}",
-            "Name a file of your own that holds the key, mode 0600.",
-        ) from error
 
 
 def _private_text(path: Path, option: str) -> str:
@@ -149,5 +138,7 @@ def _private_text(path: Path, option: str) -> str:
                 f"Run: chmod 600 '{path}' (and renew the key: others may have read it)",
             )
         return os.read(descriptor, _LARGEST).decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise ConfigError(f"{option}: {path} cannot be read: {error.strerror}") from error
     finally:
         os.close(descriptor)

@@ -1,5 +1,6 @@
 """Reads a backend's options into a typed record."""
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,6 +29,19 @@ def read_options(setting: Setting, kind: type[_O]) -> _O:
         text = text.replace("contains unknown field", "holds the unknown key")
         allowed = ", ".join(field.name for field in msgspec.structs.fields(kind)) or "none"
         raise ConfigError(f"{key}: {text}", f"Allowed keys: {allowed}.") from error
+
+
+def option_path(setting: Setting, key: str, name: str) -> Path:
+    """Return a path that an option names, meant from the home; raise ConfigError for none."""
+    try:
+        if "\0" in name:
+            raise ValueError("it holds a NUL")
+        return (setting.root / Path(name).expanduser()).absolute()
+    except (ValueError, RuntimeError) as error:  # no such user
+        raise ConfigError(
+            f"shards.{setting.shard}.options.{key}: {name[:200]!r} is no path: {error}",
+            "Give a path meant from the home.",
+        ) from error
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -6,6 +6,7 @@ question gets a new one.
 """
 
 import asyncio
+import json
 import logging
 import os
 from abc import ABC, abstractmethod
@@ -26,6 +27,7 @@ from autopoll.backends.contract import (
 )
 from autopoll.backends.keys import NO_KEY, Login, read_key
 from autopoll.backends.line import Line, Service
+from autopoll.backends.network import check_address, check_network
 from autopoll.backends.options import Options
 from autopoll.backends.prompt import Measure, Prompt, Turn
 from autopoll.backends.refusals import unreachable
@@ -90,6 +92,7 @@ class Remote(ABC):
                 "Lower them; a question must fit in as well.",
             )
         read_key(setting, options.key_file, options.key_env)
+        self._check_surroundings()
 
     @abstractmethod
     def connect(self, login: Login) -> Service:
@@ -201,6 +204,23 @@ class Remote(ABC):
             raise failure
         _log.info("shard %s: the first call: %s", self._shard, failure)
         return None
+
+    def _check_surroundings(self) -> None:
+        """Raise ConfigError for what would only fail, without its name, when it is used."""
+        check_network(os.environ)
+        where = f"shards.{self._shard}.options"
+        address = os.environ.get(self._address)
+        if self._options.base_url:
+            check_address(self._options.base_url, f"{where}.base_url")
+        elif address:
+            check_address(address, self._address)
+        try:
+            json.dumps(self._options.body, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{where}.body holds what JSON cannot: {error}",
+                "Write numbers, strings, lists and tables; a date as a string.",
+            ) from error
 
     def _connected(self) -> Service:
         """Return a new client; raise Unavailable when there is no key, or none any more."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autopoll import runnable
 from autopoll.backends.contract import Setting
+from autopoll.backends.options import option_path
 from autopoll.errors import ConfigError
 
 LEAST = (2, 1, 248)  # older ones would expand an @path that stands in a question
@@ -25,7 +26,7 @@ def find_program(setting: Setting, cli_path: str | None) -> Path:
     """
     option = f"shards.{setting.shard}.options.cli_path"
     if cli_path is not None:
-        program = (setting.root / Path(cli_path).expanduser()).absolute()
+        program = option_path(setting, "cli_path", cli_path)
         if shutil.which(program) is None:
             raise ConfigError(
                 f"{option}: {program} is no executable file",
