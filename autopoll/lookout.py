@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from autopoll.bridge.contract import Bridge
+from autopoll.errors import BridgeError
 
 # inotify fires when a commit is written, before the fsync after which it can be seen: mostly within
 # 2 ms, but a busy disk was seen to take 50.
@@ -56,6 +57,10 @@ class Lookout:
         self._looking = self._loop.call_later(burst[0], self._look_again, burst) if burst else None
 
     def _look_again(self, burst: tuple[float, ...]) -> None:
-        if self._bridge.changed():
+        try:
+            changed = self._bridge.changed()
+        except BridgeError:
+            changed = True  # whoever looks then will meet it, and say so
+        if changed:
             self._on_change()
         self._look(burst[1:])

@@ -28,7 +28,7 @@ from autopoll.bridge.contract import (
 from autopoll.budgets import Budgets
 from autopoll.config import Config, load
 from autopoll.doorbell import Doorbell
-from autopoll.errors import BadQuery, BridgeBusy, BridgeFull, ConfigError
+from autopoll.errors import BadQuery, BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.flight import Flight
 from autopoll.home import Home
 from autopoll.lock import hold
@@ -79,6 +79,7 @@ class Poller:
         self.last_request = 0
         self.outages: dict[str, str] = {}  # step -> why the store refused it the last time
         self.stirred = False
+        self.has_served = False
         self.draining = False
         self.crash: BaseException | None = None
         self.stopping = asyncio.Event()
@@ -204,19 +205,30 @@ class Poller:
             self.quiet.set()
 
     def outage_guard(self, step: Callable[[], None]) -> None:
-        """Run a step on the store; when it is locked or full, the net tries again."""
+        """Run a step on the store; when it is locked, full or damaged, the net tries again.
+
+        Once it has served, to end would be no help: the next poller would meet the same store, and
+        this one can say so. At the start whoever starts it reads why.
+        """
         try:
             step()
             self.outages.pop(step.__name__, None)
-        except (BridgeBusy, BridgeFull) as error:
-            log.warning("the bridge cannot be written, trying again: %s", error)
+        except BridgeError as error:
+            if not (self.has_served or isinstance(error, BridgeBusy | BridgeFull)):
+                raise
+            if self.outages.get(step.__name__) != error.what:
+                log.warning("the bridge cannot be used, trying again: %s", error)
             self.outages[step.__name__] = error.what
         self.heart.note = next(iter(self.outages.values()), self.doorbell.trouble)
+        state = State.HELD if self.outages else State.IDLE
+        if self.heart.state is not state and not self.draining:
+            self.heart.state = state
 
     def turn(self) -> None:
         """Settle what came back, and claim and send what there is room for, in one commit."""
         settled, taken = self.bridge.turn(self.outcomes, self.owner, self.room(), self.lease_ms)
         self.outcomes.clear()  # only now: a store that refused must get them again
+        self.has_served = True
         for delivery in taken:
             self.send(delivery)
         self.tell(settled)
