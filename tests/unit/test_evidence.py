@@ -62,6 +62,15 @@ def test_only_the_newest_hundred_are_kept(home: Home) -> None:
     assert kept[0] == "006-me"
 
 
+def test_the_newest_is_kept_though_the_clock_was_set_back_before_it(home: Home) -> None:
+    for number in range(105):
+        (home.evidence / f"2999{number:04}T000000.000-me").mkdir()
+    words = collect(home)
+    kept = [entry.name for entry in home.evidence.iterdir()]
+    assert len(kept) == 100
+    assert [name for name in kept if name in words and (home.evidence / name).is_dir()]
+
+
 def test_what_a_link_among_the_evidence_leads_to_is_left_alone(home: Home, tmp_path: Path) -> None:
     (archive := tmp_path / "archive").mkdir()
     (archive / "kept").touch()

@@ -122,6 +122,9 @@ def test_a_removed_file_and_a_clock_set_back_end_the_pause(home, clock) -> None:
     clock.now -= 3_600_000
     assert kept.room("main", 2, 0) == 1
     assert pauses.read(home, "main") is None
+    clock.now = 0  # far before the incident
+    kept.answered("main")
+    assert [each.recovered_ms for each in incidents.read(home.incidents)] == [0]
 
 
 def test_a_pause_that_cannot_be_kept_holds_all_the_same(home, clock) -> None:
