@@ -20,3 +20,12 @@ class Size(int):
         if size <= 0:
             raise UsageError(f"{value!r} is not a size", "Write it as 512MB, 1.5GB or 2GiB.")
         return cls(size)
+
+
+def in_words(count: int) -> str:
+    """Return a number of bytes in the largest unit that fits, as people say it."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            number = count / size
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+    return f"{count} bytes"

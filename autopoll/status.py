@@ -7,12 +7,15 @@ a second to answer.
 import os
 import stat
 import time
+from contextlib import closing
+from pathlib import Path
 
 import msgspec
 
-from autopoll import pauses, trust
+from autopoll import pauses, room, trust
 from autopoll.availability import PATIENCE_S, STALE_S, last_error
 from autopoll.backends.remarks import Remarks, kept
+from autopoll.bridge import bridge_file
 from autopoll.bridge.contract import Bridge, Spent
 from autopoll.config import Config, load
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
@@ -26,7 +29,8 @@ from autopoll.timing import utc_day, wall_ms
 from autopoll.waiter import Waiter
 
 CANARY_S = 15.0
-ROOM = 64 * 1024 * 1024  # bytes below which a disk is called full
+LOOK_S = 0.1  # for damage of the database; with `deep` …
+DEEP_S = 10.0
 REMARKS = 10  # files that a check names
 READY = (State.IDLE, State.BUSY)
 
@@ -137,6 +141,7 @@ def status(home: Home, config: Config) -> Status:
     processes = _processes(home, config, programs)
     queue, in_flight, latency = None, {}, Latency(p50=None, p99=None)
     spent: dict[str, Spent] = {}
+    is_readable = True
     try:
         bridge = connect(home, config, read_only=True)
         try:
@@ -145,19 +150,24 @@ def status(home: Home, config: Config) -> Status:
         finally:
             bridge.close()
     except AutopollError as error:
+        is_readable = False
         problems.append(error.what)
     by_name = {process.name: process for process in processes}
     shards = [
         _shard(home, config, shard, by_name, in_flight.get(shard, 0), spent.get(shard, Spent()))
         for shard in config.shards
     ]
+    disk = _check_disk(_written(home, config))
     ready = (
         supervisord == "running"
-        and queue is not None
+        and is_readable
+        and disk.ok
         and by_name["poller"].ready
         and (not config.gateway.enabled or by_name["gateway"].ready)
         and all(shard.ready and not shard.paused for shard in shards)
     )
+    if not disk.ok:
+        problems.append(disk.detail)
     return Status(
         ready=ready,
         supervisord=supervisord,
@@ -171,20 +181,21 @@ def status(home: Home, config: Config) -> Status:
 
 def health(home: Home, *, deep: bool = False) -> Health:
     """Go through what a question needs; `deep` also asks every shard for a sign of life."""
-    checks = [_check_home(home), _check_disk(home)]
+    checks = [_check_home(home)]
     if trust.belongs_to_others(home):  # what we may not read looks as if it were not there
-        return Health(verdict="down", checks=checks)
+        return Health(verdict="down", checks=[*checks, _check_disk([home.var])])
     try:
         config = load(home)
         now = status(home, config)
     except ConfigError as error:
-        checks.append(Check(name="config", ok=False, detail=str(error)))
+        checks += [_check_disk([home.var]), Check(name="config", ok=False, detail=str(error))]
         return Health(verdict="down", checks=checks)
+    checks.append(_check_disk(_written(home, config)))
     checks.append(Check(name="config", ok=True, detail=str(home.config)))
     checks.append(
         Check(name="supervisord", ok=now.supervisord == "running", detail=_supervisord_words(now))
     )
-    checks.append(_check_database(now))
+    checks.append(_check_database(home, config, now, DEEP_S if deep else LOOK_S))
     checks += [_check_process(process) for process in now.processes]
     checks += [_check_shard(shard) for shard in now.shards]
     checks += [_check_context(shard) for shard in now.shards if shard.context_remarks.total]
@@ -239,7 +250,8 @@ def _process(
 
 
 def _why_down(home: Home, program: Program) -> str:
-    if program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG:
+    """Return why a program does not run that nobody has stopped."""
+    if program.state in ("BACKOFF", "FATAL", "EXITED"):
         return last_error(home, program.name)
     return program.spawnerr
 
@@ -293,7 +305,8 @@ def _latency(bridge: Bridge) -> Latency:
 def _can_answer(now: Status) -> bool:
     """Tell whether somebody works, or will without anybody's help."""
     poller = next(process for process in now.processes if process.name == "poller")
-    return poller.pid is not None and any(shard.ready or shard.paused for shard in now.shards)
+    able = poller.pid is not None and poller.state != State.HELD
+    return able and any(shard.ready or shard.paused for shard in now.shards)
 
 
 def _check_home(home: Home) -> Check:
@@ -310,18 +323,30 @@ def _check_home(home: Home) -> Check:
     return Check(name="home", ok=True, detail=str(home.root))
 
 
-def _check_disk(home: Home) -> Check:
-    place = home.var if home.var.is_dir() else home.root
-    room = os.statvfs(place)
-    free = room.f_bavail * room.f_frsize
-    detail = f"{free / 1e9:.1f} GB free at {place}"
-    return Check(name="disk", ok=free >= ROOM, detail=detail)
+def _written(home: Home, config: Config) -> list[Path]:
+    """Return the folders that are written into."""
+    return list(dict.fromkeys((home.var, bridge_file(config.bridge.url, home.root).parent)))
 
 
-def _check_database(now: Status) -> Check:
+def _check_disk(folders: list[Path]) -> Check:
+    there = [folder for folder in folders if folder.is_dir()]
+    short = [found for folder in there if (found := room.shortage(folder))]
+    detail = "; ".join(short or map(room.free, there)) or f"there is no {folders[0]}"
+    return Check(name="disk", ok=bool(there) and not short, detail=detail)
+
+
+def _check_database(home: Home, config: Config, now: Status, seconds: float) -> Check:
+    """Look whether the database can be read and is whole."""
+    try:
+        with closing(connect(home, config, read_only=True)) as bridge:
+            complete = bridge.examine(seconds)
+    except AutopollError as error:
+        return Check(name="database", ok=False, detail=f"{error.what}; {error.mend}".strip("; "))
     if now.queue is None:
         return Check(name="database", ok=False, detail="; ".join(now.problems) or "cannot be read")
     queue = ", ".join(f"{count} {state}" for state, count in now.queue.items())
+    if seconds > LOOK_S and not complete:
+        queue += f"; not all of it was read within {seconds:.0f} s"
     return Check(name="database", ok=True, detail=queue)
 
 

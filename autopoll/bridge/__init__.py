@@ -16,13 +16,18 @@ def open_bridge(
     `create` makes a missing file; `read_only` neither writes nor migrates. Raises ConfigError for
     any other url and BridgeError when the store cannot be used.
     """
+    # Most commands import the contract only; the engine's driver is loaded when a store is opened.
+    from autopoll.bridge.sqlite import SqliteBridge
+
+    return SqliteBridge(bridge_file(url, root), limits, create=create, read_only=read_only)
+
+
+def bridge_file(url: str, root: Path) -> Path:
+    """Return the file that `url` names; raise ConfigError when it names none."""
     path = url.removeprefix(_SQLITE)
     if path == url or not path or "\0" in path:
         raise ConfigError(
             f"bridge url {url!r} names no store",
             "Use sqlite:///bridge.db (below the home) or sqlite:////absolute/path/bridge.db.",
         )
-    # Most commands import the contract only; the engine's driver is loaded when a store is opened.
-    from autopoll.bridge.sqlite import SqliteBridge
-
-    return SqliteBridge(root / path, limits, create=create, read_only=read_only)
+    return root / path

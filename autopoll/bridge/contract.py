@@ -441,6 +441,13 @@ class Bridge(Protocol):
 
     # --- looking
 
+    def examine(self, seconds: float) -> bool:
+        """Look for damage for so long, changing nothing; tell whether all was seen in the time.
+
+        Raises BridgeError that says what is damaged.
+        """
+        ...
+
     def counts(self) -> dict[str, int]:
         """Return the number of deliveries per state, all five states present."""
         ...

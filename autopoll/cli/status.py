@@ -51,7 +51,7 @@ def status(front: Front, watch: bool) -> int:
     fields='{"verdict":"ok|degraded|down","checks":[{"name","ok","detail"}]}',
     example="autopoll health --deep || alert",
 )
-@click.option("--deep", is_flag=True, help="Also send a sign-of-life question to every shard.")
+@click.option("--deep", is_flag=True, help="Also read all of the database, and ask every shard.")
 def health(front: Front, deep: bool) -> int:
     """Check what a question needs. Exits 0 ok, 1 degraded, 2 down, 3 supervisord hung."""
     from autopoll.status import health as check

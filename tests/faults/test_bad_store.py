@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import sqlite3
@@ -53,6 +54,10 @@ class FileLimit:
     def fill_up(self) -> None:
         """Nothing that is written gives back what a limit takes away."""
 
+    def is_told(self, problems: list[str]) -> None:
+        """There is room on the disk, for others."""
+        assert problems == []
+
     def free(self) -> None:
         resource.prlimit(self.place.pid("poller"), resource.RLIMIT_FSIZE, (-1, -1))
         del self.place.command[:2]
@@ -76,6 +81,12 @@ class SmallDisk:
     def fill_up(self) -> None:
         """Take what the database gave back to find room."""
         self.fill()
+
+    def is_told(self, problems: list[str]) -> None:
+        [problem] = problems
+        assert re.fullmatch(
+            rf"\d+ (kB|bytes) free at {self.filler.parent}: too little, at least 64 MB", problem
+        )
 
     def free(self) -> None:
         self.filler.unlink()
@@ -131,8 +142,14 @@ def goes_through_a_shortage(place: Place, disk: FileLimit | SmallDisk) -> None:
         return "no room" in place.beat("poller").note
 
     until(out_of_room, 20, "the poller to run out of room")
-    status = place.json("status", code=None)
-    assert any("no room to write" in each["note"] for each in status["processes"])
+    status = place.json("status", code=1)
+    [poller] = [each for each in status["processes"] if each["name"] == "poller"]
+    assert poller["state"] == "held" and "no room to write" in poller["note"]
+    assert not status["ready"]
+    disk.is_told(status["problems"])
+    health = place.json("health", code=2)
+    [check] = [each for each in health["checks"] if each["name"] == "poller"]
+    assert not check["ok"] and "no room to write" in check["detail"]
 
     kept: list[int] = []
     for number in range(6):
@@ -181,6 +198,46 @@ if os.geteuid() == 0:  # mounting a small disk takes root
         on_a_small_disk,
     ) -> None:
         goes_through_a_shortage(on_a_small_disk, SmallDisk(on_a_small_disk))
+
+
+# --- damaged while it is in use
+
+
+def test_a_database_that_is_damaged_in_use_is_told_by_all_and_no_process_dies_of_it(
+    new_place,
+) -> None:
+    place = new_place(CONFIG)
+    place.run("up")
+    question = place.ask("before?")["id"]
+    pids = {name: place.pid(name) for name in ("poller", "worker", "watchdog")}
+    path = place.home.var / "bridge.db"
+    kept = path.read_bytes()
+    for each in (path, path.with_name("bridge.db-wal")):
+        with each.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xa5" * (each.stat().st_size - 4096))
+    refused = place.run("ask", "why?", code=2)
+    assert "is damaged" in refused.stderr and "restore a backup" in refused.stderr
+    until(lambda: "is damaged" in place.beat("poller").note, 20, "the poller to say so")
+    status = place.json("status", code=1)
+    assert any("is damaged" in problem for problem in status["problems"])
+    health = place.json("health", code=2)
+    failed = {each["name"]: each["detail"] for each in health["checks"] if not each["ok"]}
+    assert "is damaged" in failed["database"] and "restore a backup" in failed["database"]
+    assert failed["poller"].startswith("held: ") and "is damaged" in failed["poller"]
+    assert {name: place.pid(name) for name in pids} == pids
+    assert place.json_lines("incidents") == []
+    for log in place.home.log.glob("*.*"):
+        assert "Traceback" not in log.read_text("utf-8", "replace")
+
+    place.run("down")
+    for each in path.parent.glob("bridge.db*"):
+        each.unlink()
+    path.write_bytes(kept)  # a backup, of what was in the file alone
+    place.run("up")
+    assert place.ask("and now?")["status"] == "answered"
+    place.run("answer", str(question), "--no-wait", code=None)
+    place.run("health", "--deep")
 
 
 # --- locked, read-only

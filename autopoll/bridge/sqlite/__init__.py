@@ -2,13 +2,14 @@
 
 from autopoll.bridge.contract import Watch
 from autopoll.bridge.sqlite.access import Access
+from autopoll.bridge.sqlite.checkup import Checkup
 from autopoll.bridge.sqlite.deliveries import Deliveries
 from autopoll.bridge.sqlite.keys import Keys
 from autopoll.bridge.sqlite.ledger import Ledger
 from autopoll.bridge.sqlite.presence import Presences
 
 
-class SqliteBridge(Access, Keys, Presences, Deliveries, Ledger):
+class SqliteBridge(Access, Keys, Presences, Deliveries, Ledger, Checkup):
     """The whole contract; each part knows the store below it and no other part."""
 
     def watch(self) -> Watch:

@@ -121,6 +121,12 @@ class Store:
                 f"there is no bridge at {self.path}",
                 "Create it with: autopoll init, or check [bridge] url in autopoll.toml.",
             )
+        elif self.path.is_file() and self.path.stat().st_size == 0:
+            raise BridgeError(
+                f"{self.path} is empty: what was in it is lost",
+                "Stop all that use it (autopoll down), and restore a backup; without one, make it"
+                " anew: autopoll up",
+            )
 
     def _connect(self, read_only: bool) -> apsw.Connection:
         mode = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
@@ -223,9 +229,7 @@ class Store:
                 what = f"{self.path} is not an SQLite database, or is encrypted"
                 return BridgeError(what, "Move it away, or check [bridge] url in autopoll.toml.")
             case apsw.CorruptError():
-                what = f"{self.path} is damaged: {error}"
-                mend = "Stop all that use it; restore a backup, or try: sqlite3 FILE .recover"
-                return BridgeError(what, mend)
+                return self._damaged(str(error))
             case apsw.CantOpenError() | apsw.PermissionsError() | apsw.AuthError():
                 what = f"cannot open {self.path}: {error}"
                 return BridgeError(
@@ -239,6 +243,12 @@ class Store:
             case apsw.ConnectionClosedError():
                 return BridgeError(f"{self.path} was closed")
         return BridgeError(f"{self.path}: {error}", "Was its schema changed by another program?")
+
+    def _damaged(self, how: str) -> BridgeError:
+        return BridgeError(
+            f"{self.path} is damaged: {how}",
+            "Stop all that use it (autopoll down); restore a backup, or try: sqlite3 FILE .recover",
+        )
 
     @property
     def _errno(self) -> int:
