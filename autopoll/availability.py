@@ -86,14 +86,14 @@ def _missing(home: Home, name: str) -> Obstacle | None:
     supervisor = Supervisor(socket_path(home), PATIENCE_S)
     try:
         program = supervisor.process(f"{name}:{name}")
-        if program.state == "STOPPED" and supervisor.state() != "RUNNING":
-            return Obstacle(what="autopoll is going down")
     except NotFound:
         what = f"supervisord knows no {name}"
         return Obstacle(
             what=what, mend="Have it take up the settings: autopoll reload", lasting=True
         )
     except SupervisorError as error:
+        if error.stopping:
+            return Obstacle(what="autopoll is going down")
         if not error.hung:
             return None
         what = f"{name} is gone and supervisord, which would start it, does not answer"

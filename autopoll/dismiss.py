@@ -12,13 +12,13 @@ from autopoll.bridge.contract import Bridge, Delivery, Failed, Outcome
 from autopoll.config import Config
 from autopoll.errors import AutopollError, NotFound, UsageError
 from autopoll.home import Home
-from autopoll.lock import hold_in_turn
 from autopoll.message import Answer
 from autopoll.prepare import prepare
-from autopoll.reload import TURN_S, apply, refuse_unapplied
+from autopoll.programs import write_shards
+from autopoll.reload import apply, refuse_unapplied
 from autopoll.service import connect
-from autopoll.supervise import write_shards
 from autopoll.tree import Tree, environ_of
+from autopoll.turn import settle, turn
 
 LEASE_MS = 60_000
 AT_ONCE = 100
@@ -52,7 +52,8 @@ def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
             "shard main cannot be removed: every home has it",
             "Change its section in autopoll.toml, and run: autopoll reload",
         )
-    with hold_in_turn(home.settings_lock, "a change of the shards", TURN_S, report):
+    with turn(home, f"autopoll shards remove {name}", report):
+        settle(home, report)
         tree = Tree.of(home)
         text = tables.read(home.config)
         before = settings.parse(home.config, text, environ_of(tree))

@@ -19,13 +19,13 @@ from autopoll.dismiss import give_up, refused, unserve
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.findings import Failure, Trial
 from autopoll.home import Home
-from autopoll.lock import hold_in_turn
 from autopoll.prepare import prepare
-from autopoll.reload import TURN_S, apply, refuse_unapplied
+from autopoll.programs import write_shards
+from autopoll.reload import apply, refuse_unapplied
 from autopoll.service import connect
-from autopoll.supervise import write_shards
 from autopoll.tree import Tree, environ_of, under
 from autopoll.trial import Trying
+from autopoll.turn import settle, turn
 
 Report = Callable[[str], None]
 
@@ -56,12 +56,13 @@ def add(home: Home, name: str, section: Mapping[str, Any], report: Report, *, ke
     Raises ConfigError with nothing written for what cannot be, and NotAdded for a step that failed,
     with the shard taken out again unless `keep`.
     """
-    with hold_in_turn(home.settings_lock, "a change of the shards", TURN_S, report):
+    with turn(home, f"autopoll shards add {name}", report):
+        settle(home, report)
         return _Adding(home, name, section, report, keep).run()
 
 
 class _Adding:
-    """One shard on its way into a home; the settings are locked."""
+    """One shard on its way into a home; it has the turn."""
 
     def __init__(
         self, home: Home, name: str, section: Mapping[str, Any], report: Report, keep: bool

@@ -68,13 +68,18 @@ class AlreadyRunning(AutopollError):
 
 
 class SupervisorError(AutopollError):
-    """supervisord is not there, refuses, or (`hung`) is there and does not answer."""
+    """supervisord is not there, refuses, or (`hung`) does not answer, or (`stopping`) ends."""
 
     exit_code = Exit.UNREACHABLE
 
-    def __init__(self, what: str, mend: str = "", *, hung: bool = False) -> None:
+    def __init__(
+        self, what: str, mend: str = "", *, hung: bool = False, stopping: bool = False
+    ) -> None:
         super().__init__(what, mend)
         self.hung = hung
+        self.stopping = stopping
+        if stopping:
+            self.exit_code = Exit.DOWN
 
 
 class TimedOut(AutopollError):

@@ -53,8 +53,13 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.var / "lock"
 
     @cached_property
-    def settings_lock(self) -> Path:
-        """Held by whoever changes autopoll.toml, or has the running home take it up."""
+    def supervisord_lock(self) -> Path:
+        """Held by the supervisord of the home for as long as it lives."""
+        return self.locks / "supervisord.lock"
+
+    @cached_property
+    def change_lock(self) -> Path:
+        """Held by whoever brings the home up or down, changes autopoll.toml, or has it taken up."""
         return self.locks / "settings.lock"
 
     @cached_property
@@ -172,3 +177,8 @@ def default_root() -> Path:
 def instance_name(shard: str, number: int) -> str:
     """Return the name supervisord, beats and pipes use for one instance (numbers from 1)."""
     return "worker" if shard == "main" and number == 1 else f"worker-{shard}-{number}"
+
+
+def shard_of(worker: str) -> str:
+    """Return the shard that a worker's name names."""
+    return "main" if worker == "worker" else worker.removeprefix("worker-").rpartition("-")[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from autopoll.errors import AlreadyRunning
 
 STEP_S = 0.02
+_LONGEST = 200  # bytes of a pid and a few words
 
 
 @contextmanager
@@ -28,23 +29,29 @@ def hold(path: Path, what: str) -> Iterator[int]:
 
 @contextmanager
 def hold_in_turn(
-    path: Path, what: str, seconds: float, report: Callable[[str], None] | None = None
+    path: Path,
+    what: str,
+    seconds: float,
+    report: Callable[[str], None] | None = None,
+    words: str = "",
 ) -> Iterator[None]:
     """Hold the lock file for the block, waiting for so long while somebody else does.
 
-    `report` is told once when there is a wait. Raises AlreadyRunning after it.
+    `words` say what it is held for. `report` is told whom there is to wait for. Raises
+    AlreadyRunning after the wait.
     """
     deadline = time.monotonic() + seconds
+    told = ""
     while True:
         try:
-            descriptor = acquire(path, what)
+            descriptor = acquire(path, what, words)
             break
         except AlreadyRunning as error:
             if time.monotonic() > deadline:
                 raise
-            if report:
+            if report and error.what != told:
                 report(f"waiting: {error.what}")
-                report = None
+                told = error.what
             time.sleep(STEP_S)
     try:
         yield
@@ -52,20 +59,24 @@ def hold_in_turn(
         os.close(descriptor)
 
 
-def acquire(path: Path, what: str) -> int:
-    """Take the lock and return its descriptor, which frees it when closed."""
+def acquire(path: Path, what: str, words: str = "") -> int:
+    """Take the lock and return its descriptor, which frees it when closed.
+
+    The file then holds the pid on its first line, and on the second the words, if any.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+        pid, _, doing = os.read(descriptor, _LONGEST).decode("utf-8", "replace").partition("\n")
         os.close(descriptor)
+        runs = f"`{doing.strip()}`" if doing.strip() else what
         raise AlreadyRunning(
-            f"{what} is running already, as process {holder or 'unknown'} (lock {path})",
+            f"{runs} is running already, as process {pid or 'unknown'} (lock {path})",
             "Stop that one first; `autopoll status` shows it.",
         ) from error
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n{words}".encode(), 0)
     return descriptor
 
 
@@ -75,13 +86,18 @@ def holder_of(path: Path) -> int | None:
     It is the pid that the process has for us. A process in a container wrote the one that it has
     there, which is another's here.
     """
+    return holder_and_words(path)[0]
+
+
+def holder_and_words(path: Path) -> tuple[int | None, str]:
+    """Return the pid of the process that holds the lock, or None, and what it holds it for."""
     try:
         place = path.stat()
-        named = path.read_text("ascii").strip()
+        named, _, words = path.read_text("utf-8").partition("\n")
     except (FileNotFoundError, UnicodeDecodeError):
-        return None
-    if not named.isdigit():
-        return None
+        return None, ""
+    if not (named.isascii() and named.isdigit()):
+        return None, ""
     # Told without taking the lock, which would make a racing holder fail. /proc/locks is read a
     # page at a time and may pass over a lock when others are freed meanwhile; what the process
     # itself has open may not, but a child that has inherited the lock would not be seen there.
@@ -92,8 +108,8 @@ def holder_of(path: Path) -> int | None:
                 on, _, inode = lies.rpartition(":")
                 # btrfs and overlays tell stat(2) of another device than they tell of here.
                 if inode == str(place.st_ino) and (on == device or pid == named):
-                    return int(pid)
-    return None
+                    return int(pid), words.strip()
+    return None, ""
 
 
 def _locks(pid: int) -> Iterator[str]:

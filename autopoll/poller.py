@@ -36,6 +36,7 @@ from autopoll.lookout import Lookout
 from autopoll.message import Answer, Query, read_query
 from autopoll.partial import Partials
 from autopoll.pauses import Pauses
+from autopoll.process import signals
 from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
@@ -95,6 +96,7 @@ class Poller:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        signals.let_in()
         Lifeline().attach(loop, self.stopping.set)
         self.doorbell = Doorbell(self.home.bell, self.on_bell)
         lookout = Lookout(self.bridge, self.stir)
@@ -481,6 +483,7 @@ class Poller:
 
 def run(home: Home, config: Config) -> None:
     """Be the poller process until told to stop; raise what makes it impossible."""
+    signals.hold_back()
     logs.setup(home.log, "poller")
     with (
         hold(home.locks / "poller.lock", "poller"),

@@ -14,23 +14,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from autopoll import fingerprint
+from autopoll import fingerprint, leftovers
 from autopoll.availability import last_error
 from autopoll.config import Config, load
 from autopoll.errors import ConfigError, Down, TimedOut
-from autopoll.home import Home
-from autopoll.lock import hold_in_turn
+from autopoll.home import Home, shard_of
 from autopoll.prepare import prepare
 from autopoll.process.heartbeat import Beat
+from autopoll.programs import write_shards
+from autopoll.ready import is_held, is_up
 from autopoll.service import connect
-from autopoll.supervise import (
-    START_LIMIT_S,
-    check,
-    does_not_start,
-    is_held,
-    is_up,
-    write_shards,
-)
+from autopoll.startup import START_LIMIT_S, does_not_start
+from autopoll.supervise import check
 from autopoll.tree import (
     GATEWAY,
     POLLER,
@@ -39,12 +34,11 @@ from autopoll.tree import (
     Tree,
     is_given_up,
     is_ours,
-    shard_of,
     under,
     wanted_by,
 )
+from autopoll.turn import settle, turn
 
-TURN_S = 300.0  # how long to wait for somebody else who changes the settings
 WATCHDOG = "watchdog"
 WATCHDOG_S = 5.0  # for two rounds of its loop, of a second each
 
@@ -69,7 +63,8 @@ def reload(home: Home, report: Report) -> Reloaded:
     Raises ConfigError and SupervisorError with nothing touched, and Down with the reason when the
     home is down, or when a worker does not start with its new settings, which it keeps trying.
     """
-    with hold_in_turn(home.settings_lock, "a change of the shards", TURN_S, report):
+    with turn(home, "autopoll reload", report):
+        settle(home, report)
         tree = Tree.of(home)
         config = tree.load() if tree else load(home)
         if tree is None:
@@ -82,11 +77,12 @@ def reload(home: Home, report: Report) -> Reloaded:
 
 
 def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
-    """Make what runs what the settings say; called with the settings locked."""
+    """Make what runs what the settings say; called with the turn."""
     home = tree.home
     with under(tree.environ):
         check(home, config)
     prepare(home, config)
+    tree.await_beats()
     before = tree.programs()
     write_shards(home, config)
     on_disk = tree.supervisor.reload_config()
@@ -132,6 +128,10 @@ def clear(tree: Tree, config: Config) -> None:
     }
     if gone and not _has_watchdog_seen(tree):
         return  # the next reload clears up
+    idle = {f"{leftovers.SHARD}{path.name}" for path in home.pauses.iterdir()} - {
+        f"{leftovers.SHARD}{shard}" for shard in config.shards
+    }
+    leftovers.close(home, "removed", lambda each: each.process in gone | idle)
     for name in gone:
         shutil.rmtree(home.workers / name, ignore_errors=True)
         (home.beats / name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autopoll import supervise
+from autopoll import startup, supervise
 from autopoll.config import load
 from autopoll.home import socket_path
 from autopoll.prepare import found
@@ -54,7 +54,7 @@ class Scratch:
                 return ""
             return output.read_text("utf-8", "replace").strip() or f"exit {started.returncode}"
 
-        supervise.wait_ready(self.home, self.config, report, gone)
+        startup.wait_ready(self.home, self.config, report, gone)
 
     @property
     def environ(self) -> dict[str, str]:

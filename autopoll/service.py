@@ -28,6 +28,7 @@ from autopoll.bridge.contract import (
 from autopoll.config import Config
 from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import Home, socket_path
+from autopoll.lock import holder_of
 from autopoll.message import write_query
 from autopoll.piece import Follower, Pieces
 from autopoll.result import Result, to_result
@@ -229,8 +230,8 @@ class Service:
         nudge(self.home)
 
     def is_listening(self) -> bool:
-        """Ring the poller, or else find supervisord there to bring it back."""
-        return nudge(self.home) or _accepts(socket_path(self.home))
+        """Ring the poller, or else find supervisord there, or about to be, to bring it back."""
+        return nudge(self.home) or _accepts(socket_path(self.home)) or _is_coming(self.home)
 
     def down(self, ids: Sequence[int]) -> Down:
         """Return the error that says what becomes of questions when nobody answers."""
@@ -402,6 +403,11 @@ def _accepts(path: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def _is_coming(home: Home) -> bool:
+    """Tell whether supervisord is there and does not listen yet, or a command may start it."""
+    return any(holder_of(lock) for lock in (home.supervisord_lock, home.change_lock))
 
 
 def _these(ids: Sequence[int]) -> str:

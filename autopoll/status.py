@@ -20,7 +20,7 @@ from autopoll.bridge.contract import Bridge, Spent
 from autopoll.config import Config, load
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
 from autopoll.home import Home, socket_path
-from autopoll.lock import holder_of
+from autopoll.phase import Phase, told_by
 from autopoll.process.heartbeat import Beat, State, is_alive, read_all
 from autopoll.process.supervisor import Program, Supervisor
 from autopoll.process.vitals import vitals
@@ -33,6 +33,7 @@ LOOK_S = 0.1  # for damage of the database; with `deep` …
 DEEP_S = 10.0
 REMARKS = 10  # files that a check names
 READY = (State.IDLE, State.BUSY)
+HUNG = "is hung"  # how a health check on supervisord says so
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """All that `autopoll status` shows; `problems` says what could not be looked at."""
 
     ready: bool
-    supervisord: str  # running | down | hung
+    supervisord: str  # running | starting | stopping | down | hung
     processes: list[Process]
     shards: list[ShardStatus]
     queue: dict[str, int] | None
@@ -88,10 +89,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> Exit:
-        """0 ready, 1 degraded, 2 down, 3 supervisord hung."""
-        if self.supervisord == "hung":
+        """0 ready, 1 degraded or just starting, 2 down or going down, 3 supervisord hung."""
+        if self.supervisord == Phase.HUNG:
             return Exit.UNREACHABLE
-        if self.supervisord == "down":
+        if self.supervisord in (Phase.DOWN, Phase.STOPPING):
             return Exit.DOWN
         return Exit.OK if self.ready else Exit.FAILED
 
@@ -113,7 +114,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def exit_code(self) -> Exit:
         """0 ok, 1 degraded, 2 down, 3 supervisord hung."""
-        if any(check.name == "supervisord" and "hung" in check.detail for check in self.checks):
+        if any(each.name == "supervisord" and each.detail.startswith(HUNG) for each in self.checks):
             return Exit.UNREACHABLE
         return {"ok": Exit.OK, "degraded": Exit.FAILED}.get(self.verdict, Exit.DOWN)
 
@@ -122,22 +123,15 @@ def status(home: Home, config: Config) -> Status:
     """Look at everything once."""
     problems: list[str] = []
     programs: dict[str, Program] = {}
-    supervisord = "running"
+    supervisord = Phase.RUNNING
     try:
         programs = {
             program.name: program
             for program in Supervisor(socket_path(home), PATIENCE_S).processes()
         }
     except SupervisorError as error:
-        supervisord = "hung" if error.hung else "down"
-        if error.hung:
-            problems.append(error.what)
-        elif holder := holder_of(home.locks / "supervisord.lock"):
-            supervisord = "hung"
-            problems.append(
-                f"process {holder} holds the home and cannot be reached: {error.what}; "
-                "unless it is just starting, run: autopoll restart"
-            )
+        supervisord, why = told_by(error, home)
+        problems += [why] if why else []
     processes = _processes(home, config, programs)
     queue, in_flight, latency = None, {}, Latency(p50=None, p99=None)
     spent: dict[str, Spent] = {}
@@ -159,7 +153,7 @@ def status(home: Home, config: Config) -> Status:
     ]
     disk = _check_disk(_written(home, config))
     ready = (
-        supervisord == "running"
+        supervisord is Phase.RUNNING
         and is_readable
         and disk.ok
         and by_name["poller"].ready
@@ -170,7 +164,7 @@ def status(home: Home, config: Config) -> Status:
         problems.append(disk.detail)
     return Status(
         ready=ready,
-        supervisord=supervisord,
+        supervisord=supervisord.value,
         processes=processes,
         shards=shards,
         queue=queue,
@@ -193,13 +187,16 @@ def health(home: Home, *, deep: bool = False) -> Health:
     checks.append(_check_disk(_written(home, config)))
     checks.append(Check(name="config", ok=True, detail=str(home.config)))
     checks.append(
-        Check(name="supervisord", ok=now.supervisord == "running", detail=_supervisord_words(now))
+        Check(
+            name="supervisord", ok=now.supervisord == Phase.RUNNING, detail=_supervisord_words(now)
+        )
     )
     checks.append(_check_database(home, config, now, DEEP_S if deep else LOOK_S))
     checks += [_check_process(process) for process in now.processes]
     checks += [_check_shard(shard) for shard in now.shards]
     checks += [_check_context(shard) for shard in now.shards if shard.context_remarks.total]
-    down = now.supervisord == "down" or now.queue is None or not _can_answer(now)
+    leaving = now.supervisord in (Phase.DOWN, Phase.STOPPING)
+    down = leaving or now.queue is None or not _can_answer(now)
     if deep and not down:
         # What is paused would let its canary wait until the end of the pause.
         canaries = _canaries(home, config, [each.name for each in now.shards if not each.paused])
@@ -374,10 +371,15 @@ def _check_context(shard: ShardStatus) -> Check:
 
 
 def _supervisord_words(now: Status) -> str:
+    why = "; ".join(now.problems)
     match now.supervisord:
-        case "hung":
-            return "is hung: " + "; ".join(now.problems)
-        case "down":
+        case Phase.HUNG:
+            return f"{HUNG}: {why}"
+        case Phase.STARTING:
+            return f"is starting: {why}"
+        case Phase.STOPPING:
+            return f"is going down: {why}"
+        case Phase.DOWN:
             return "is not running; start it with: autopoll up"
         case _:
             return "is running"

@@ -12,20 +12,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from autopoll import files, runnable
-from autopoll.availability import last_error
+from autopoll import leftovers, runnable
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.backends.environment import worker_environment
-from autopoll.config import STOP_WAIT_S, Config, DeliverySection, context_paths
+from autopoll.config import STOP_WAIT_S, Config, DeliverySection, context_paths, load
 from autopoll.errors import (
     AlreadyRunning,
     AutopollError,
-    ConfigError,
-    DoesNotStart,
     Down,
     Exit,
     SupervisorError,
@@ -33,39 +30,52 @@ from autopoll.errors import (
 )
 from autopoll.home import Home, socket_path
 from autopoll.lock import acquire, hold_in_turn, holder_of
+from autopoll.outlet import STDOUT, Outlet
+from autopoll.phase import DOWN, RESTART, UP, Phase
 from autopoll.prepare import prepare
-from autopoll.process import gate, heartbeat, orphans
-from autopoll.process.heartbeat import Beat, State
+from autopoll.process import heartbeat, signals
 from autopoll.process.supervisor import Supervisor
+from autopoll.process.vitals import vitals
+from autopoll.programs import names_of, worker_program, write_shards
+from autopoll.ready import is_held, is_up, missing
+from autopoll.startup import START_LIMIT_S, does_not_start, given_up, wait_ready
+from autopoll.turn import settle, turn
 
-START_LIMIT_S = 90.0
 STEP_S = 0.05
 PATIENCE_S = 5.0  # with the lock of a supervisord that has just ended
 PR_SET_CHILD_SUBREAPER = 36
 LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and keeps this
 # -P, or a json.py among the files of a home would be run in the place of Python's own.
 MODULE = [sys.executable, "-P", "-m"]
-SUPERVISORD = [*MODULE, "supervisor.supervisord"]
-READY = (State.IDLE, State.BUSY)
-
-GATEWAY = "gateway"
 
 Report = Callable[[str], None]
 
 
-def up(home: Home, config: Config, report: Report) -> None:
+def up(home: Home, config: Config, report: Report) -> int | None:
     """Start everything in the background and return when it is ready.
 
-    Raises AlreadyRunning, ConfigError, or Down with the reason of what did not come up.
+    When another command has started it meanwhile, its supervisord is waited for, and its pid
+    returned. Raises AlreadyRunning, ConfigError, or Down with the reason of what did not come up.
     """
     check(home, config)
-    lock = home.locks / "supervisord.lock"
+    was_up = _settled_supervisord(home, config)
+    with turn(home, UP, report):
+        return _up(home, report, was_up)
+
+
+def _up(home: Home, report: Report, was_up: int | None = None) -> int | None:
+    """Start everything; called with the turn, in which nobody changes the settings."""
+    config = load(home)
+    check(home, config)
+    phase = settle(home, report)
+    holder = holder_of(home.supervisord_lock)
+    if holder == was_up is not None or (holder is None and phase is Phase.RUNNING):
+        raise already_up(home)
+    if holder:
+        report(f"waiting for what process {holder} starts")
+        wait_ready(home, config, report, lambda: _ended(home, holder))
+        return holder
     prepare(home, config)
-    if holder := holder_of(lock):
-        raise AlreadyRunning(
-            f"{home.root} is up already (supervisord is process {holder})",
-            "Use `autopoll restart`, or `autopoll down` first.",
-        )
     report("starting supervisord")
     output = home.log / "up.stderr"
     with output.open("wb") as stderr:
@@ -82,33 +92,91 @@ def up(home: Home, config: Config, report: Report) -> None:
     def gone() -> str:
         if child.poll() is None:
             return ""
-        return output.read_text("utf-8", "replace").strip() or f"exit code {child.returncode}"
+        said = output.read_text("utf-8", "replace").strip()
+        return said or _ending(child.returncode)
 
     try:
         wait_ready(home, config, report, gone)
     except AutopollError:
-        down(home, config, report)  # not half a home: the next `up` starts from nothing
+        # Not half a home: the next `up` starts from nothing. What others started is theirs.
+        if holder_of(home.supervisord_lock) in (None, child.pid):
+            _down(home, config, report)
         raise
+    return None
+
+
+def _settled_supervisord(home: Home, config: Config) -> int | None:
+    """Return the supervisord of a home that is up; None for one that is still coming up."""
+    holder = holder_of(home.supervisord_lock)
+    reading = vitals(holder) if holder else None
+    if reading is None:
+        return None
+    is_late = reading.age_s > START_LIMIT_S or given_up(home)
+    return holder if is_late or not missing(home, names_of(config)) else None
+
+
+def _ended(home: Home, supervisord: int) -> str:
+    """Return that a supervisord which is not our child has ended; empty while it has not."""
+    if holder_of(home.supervisord_lock) == supervisord:
+        return ""
+    return f"process {supervisord}, which another command started, has ended"
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code else "it was shut down while it started"
+
+
+def already_up(home: Home) -> AlreadyRunning:
+    """Return the error that names who has the home up."""
+    holder = holder_of(home.supervisord_lock)
+    who = f"supervisord is process {holder}" if holder else "by a supervisord started by hand"
+    return AlreadyRunning(
+        f"{home.root} is up already ({who})", "Use `autopoll restart`, or `autopoll down` first."
+    )
 
 
 def up_in_foreground(home: Home, config: Config) -> None:
     """Become supervisord; never returns. For containers, systemd, and `up` itself."""
+    _stand_in()
+    report = Outlet(STDOUT).say
+    # The first process of a container is sent no signal that it has no handler for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.OK))
     check(home, config)
-    prepare(home, config)
-    descriptor = acquire(home.locks / "supervisord.lock", f"supervisord of {home.root}")
-    clear_leftovers(home, config.delivery.drain_timeout)
-    home.make_private()
-    write_shards(home, config)
-    os.dup2(descriptor, LOCK_DESCRIPTOR)
-    os.set_inheritable(LOCK_DESCRIPTOR, True)  # dup2 does nothing when the numbers are the same
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise Down(f"cannot become a subreaper: {os.strerror(ctypes.get_errno())}")
-    environ = environment(os.environ, config)
-    os.chdir(home.root)
-    os.execve(  # noqa: S606 - no shell is wanted
-        sys.executable, [*SUPERVISORD, "-n", "-s", "-c", str(home.supervisord_conf)], environ
-    )
+    # `up` has the turn for us, until all is ready; else it is ours until we are supervisord.
+    ours = holder_of(home.change_lock) != os.getppid()
+    with turn(home, f"{UP} --foreground", report) if ours else nullcontext():
+        config = load(home)
+        if ours and settle(home, report) is Phase.RUNNING:
+            raise already_up(home)
+        prepare(home, config)
+        descriptor = acquire(home.supervisord_lock, f"supervisord of {home.root}")
+        leftovers.clear(home, config.delivery.drain_timeout)
+        leftovers.close_past(home, names_of(config))
+        home.make_private()
+        write_shards(home, config)
+        os.dup2(descriptor, LOCK_DESCRIPTOR)
+        os.set_inheritable(LOCK_DESCRIPTOR, True)  # dup2 does nothing when the numbers are the same
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            raise Down(f"cannot become a subreaper: {os.strerror(ctypes.get_errno())}")
+        environ = environment(os.environ, config)
+        os.chdir(home.root)
+        signals.hold_back()  # until supervisord has handlers
+        os.execve(  # noqa: S606 - no shell is wanted
+            sys.executable,
+            [*MODULE, "autopoll.supervisord", "-n", "-s", "-c", str(home.supervisord_conf)],
+            environ,
+        )
+
+
+def _stand_in() -> None:
+    """See that a closed stdin, stdout or stderr does not become a file or a lock of ours."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(opened, True)
 
 
 def down(home: Home, config: Config | None, report: Report) -> bool:
@@ -116,32 +184,51 @@ def down(home: Home, config: Config | None, report: Report) -> bool:
 
     Without a config, because it cannot be read, orphans are given the usual time to drain.
     """
+    if not home.locks.is_dir():
+        return False
+    with turn(home, DOWN, report):
+        return _down(home, config, report)
+
+
+def _down(home: Home, config: Config | None, report: Report) -> bool:
+    """Stop everything; called with the turn."""
     delivery = config.delivery if config else DeliverySection()
-    lock = home.locks / "supervisord.lock"
+    lock = home.supervisord_lock
     holder = holder_of(lock)
     if holder:
         report("draining")
-        with suppress(PermissionError):  # root's, by an earlier version, hears us by its socket
-            os.kill(holder, signal.SIGCONT)  # a stopped supervisord could not hear us
-        try:
-            Supervisor(socket_path(home)).shutdown()
-        except SupervisorError as error:
-            report(f"supervisord does not answer ({error.what}), terminating it")
-            os.kill(holder, signal.SIGTERM)
-        # The groups of programs stop one after another, each within STOP_WAIT_S at the worst.
-        if not _until(lambda: holder_of(lock) is None, 3 * STOP_WAIT_S):
-            report("supervisord does not end, killing it")
-            os.kill(holder, signal.SIGKILL)
-            _until(lambda: holder_of(lock) is None, 5.0)
-    elif not home.run.is_dir():
-        return False
+        _end(home, holder, report)
     try:
         # In turn, because supervisord is gone a moment before all that had its lock open.
         with hold_in_turn(lock, f"supervisord of {home.root}", PATIENCE_S):
-            left = clear_leftovers(home, delivery.drain_timeout)
+            left = leftovers.clear(home, delivery.drain_timeout)
+            leftovers.close_all(home)
     except AlreadyRunning as error:
         raise Down(f"{home.root} was started again while it went down: {error.what}") from error
     return bool(holder or left)
+
+
+def _end(home: Home, supervisord: int, report: Report) -> None:
+    """Have supervisord stop its programs and end, or else end it by force."""
+    lock = home.supervisord_lock
+    with suppress(PermissionError):  # root's, by an earlier version, hears us by its socket
+        _signal(supervisord, signal.SIGCONT)  # a stopped supervisord could not hear us
+    try:
+        Supervisor(socket_path(home)).shutdown()
+    except SupervisorError as error:
+        if not error.stopping:
+            report(f"supervisord does not answer ({error.what}), terminating it")
+            _signal(supervisord, signal.SIGTERM)
+    # The groups of programs stop one after another, each within STOP_WAIT_S at the worst.
+    if not _until(lambda: holder_of(lock) != supervisord, 3 * STOP_WAIT_S):
+        report("supervisord does not end, killing it")
+        _signal(supervisord, signal.SIGKILL)
+        _until(lambda: holder_of(lock) != supervisord, PATIENCE_S)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.kill(pid, number)
 
 
 def restart(home: Home, config: Config, name: str | None, report: Report) -> None:
@@ -150,9 +237,18 @@ def restart(home: Home, config: Config, name: str | None, report: Report) -> Non
     Raises Down with the reason of a worker that does not start; it goes on trying.
     """
     if name is None:
-        down(home, config, report)
-        up(home, config, report)
+        check(home, config)
+        with turn(home, RESTART, report):
+            _down(home, config, report)
+            _up(home, report)
         return
+    with turn(home, f"{RESTART} {name}", report):
+        settle(home, report)
+        _restart(home, name, report)
+
+
+def _restart(home: Home, name: str, report: Report) -> None:
+    """Restart one program; called with the turn."""
     supervisor = Supervisor(socket_path(home))
     report(f"draining {name}")
     before = heartbeat.read(home.beats / name)
@@ -214,136 +310,6 @@ def fixed_imports(environ: Mapping[str, str]) -> dict[str, str]:
         named = filter(None, entries.split(os.pathsep))
         fixed["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in named)
     return fixed
-
-
-def write_shards(home: Home, config: Config) -> None:
-    """Write a program file for each instance that conf/supervisord.conf does not name itself, and
-    for the gateway."""
-    template = worker_program(home)
-    wanted: dict[str, list[str]] = {}
-    for name, shard in config.instances().items():
-        if name == "worker":
-            continue
-        number = name.rsplit("-", 1)[1]
-        text = template.replace("[program:worker]", f"[program:{name}]")
-        text = text.replace("--shard main --instance 1", f"--shard {shard} --instance {number}")
-        text = text.replace("%(here)s/../var/log/worker.", f"%(here)s/../../var/log/{name}.")
-        wanted.setdefault(f"{shard}.conf", []).append(text)
-    if config.gateway.enabled:
-        text = template.replace("[program:worker]", f"[program:{GATEWAY}]")
-        text = text.replace("worker --home . --shard main --instance 1", f"{GATEWAY} --home .")
-        text = text.replace("priority = 20", "priority = 40")  # up last, down first: it only asks
-        text = text.replace("%(here)s/../var/log/worker.", f"%(here)s/../../var/log/{GATEWAY}.")
-        wanted[f"@{GATEWAY}.conf"] = [text]  # a name that no shard can have
-    for old in home.shards_d.glob("*.conf"):
-        if old.name not in wanted:
-            old.unlink()
-    if wanted:
-        home.shards_d.mkdir(mode=0o700, exist_ok=True)
-    for name, sections in wanted.items():
-        path, text = home.shards_d / name, "\n".join(sections)
-        if files.get(path) != text.encode():  # which lets conf be read-only, as in an image
-            files.put(path, text.encode())
-
-
-def clear_leftovers(home: Home, patience: float) -> int:
-    """End what an earlier supervisord left running, empty var/run, and return how many there were.
-
-    Orphans drain by themselves when supervisord dies; only what outlives its drain is killed.
-    Called under the home's lock.
-    """
-    marker = {"AUTOPOLL_SUPERVISED": str(home.supervisord_conf.parent)}
-    count = len(orphans.find(marker))
-    _until(lambda: not orphans.find(marker), patience)
-    orphans.sweep(marker)
-    socket_path(home).unlink(missing_ok=True)
-    if home.run.is_dir():
-        for entry in home.run.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-    return count
-
-
-def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], str]) -> None:
-    """Wait until every role beats and is ready; raise Down with what is known of a failure."""
-    names = ["watchdog", *config.instances(), "poller"]
-    names += [GATEWAY] if config.gateway.enabled else []
-    reported = ""
-
-    def missing() -> list[str]:
-        beats = {beat.name: beat for beat in heartbeat.read_all(home.beats)}
-        return [
-            name
-            for name in names
-            if name not in beats
-            or not is_up(home, beats[name])
-            or not heartbeat.is_alive(beats[name])
-        ]
-
-    end = time.monotonic() + START_LIMIT_S
-    while waiting := missing():
-        if why := gone():
-            raise Down(f"supervisord did not start: {why}")
-        if failed := given_up(home):
-            raise failed
-        if time.monotonic() > end:
-            raise TimedOut(
-                f"not ready after {START_LIMIT_S:.0f} s: {', '.join(waiting)}",
-                f"See: autopoll logs {waiting[0]}",
-            )
-        if (text := f"waiting for {', '.join(waiting)}") != reported:
-            report(reported := text)
-        time.sleep(STEP_S)
-
-
-def given_up(home: Home) -> Down | None:
-    """Return what is to be said of a program that supervisord does not try any more, or of a worker
-    that holds back from trying."""
-    for beat in heartbeat.read_all(home.beats):
-        if is_held(home, beat):
-            return does_not_start(beat.name, beat.note)
-    try:
-        programs = Supervisor(socket_path(home)).processes()
-    except SupervisorError:
-        return None  # not listening yet
-    for program in programs:
-        refused = program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
-        if program.state == "FATAL" or refused:
-            return does_not_start(program.name, last_error(home, program.name))
-    return None
-
-
-def is_held(home: Home, beat: Beat) -> bool:
-    """Tell whether a worker holds back because it crashed too often."""
-    return beat.state is State.HELD and gate.is_failing(home.gates / beat.name)
-
-
-def is_up(home: Home, beat: Beat) -> bool:
-    """Tell whether a process is ready, or will be without help: a pause is no failure."""
-    if beat.state is State.HELD:
-        return not is_held(home, beat)
-    return beat.state in READY
-
-
-def does_not_start(name: str, said: str) -> DoesNotStart:
-    """Return the error that names a program and the reason it gave."""
-    return DoesNotStart(f"{name} does not start: {said}", f"More in: autopoll logs {name}")
-
-
-def worker_program(home: Home) -> str:
-    """Return the section of the first worker, after which all others are made."""
-    text = home.supervisord_conf.read_text("utf-8")
-    start = text.find("[program:worker]")
-    if start < 0:
-        raise ConfigError(
-            f"{home.supervisord_conf} has no section [program:worker]",
-            f"Remove the file and make it anew with: autopoll init '{home.root}'",
-        )
-    end = text.find("\n[", start)
-    lines = text[start : end if end > 0 else len(text)].splitlines()
-    return "\n".join(line for line in lines if not line.startswith(";")).strip() + "\n"
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:

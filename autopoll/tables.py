@@ -82,7 +82,7 @@ def without_shard(text: str, name: str) -> str:
 def write(path: Path, text: str) -> None:
     """Put the text in the file's place, whole or not at all; a link stays one, the mode as it is.
 
-    Called with the settings locked. Raises ConfigError with the old text in place.
+    Called with the turn of the home. Raises ConfigError with the old text in place.
     """
     target = path.resolve()
     fresh = target.with_name(f".{target.name}.{os.getpid()}")

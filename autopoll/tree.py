@@ -12,7 +12,7 @@ import msgspec
 from autopoll import fingerprint
 from autopoll.config import STOP_WAIT_S, Config, load
 from autopoll.errors import AutopollError, Exit
-from autopoll.home import Home, socket_path
+from autopoll.home import Home, shard_of, socket_path
 from autopoll.lock import holder_of
 from autopoll.process import heartbeat, signals
 from autopoll.process.heartbeat import Beat
@@ -60,7 +60,7 @@ class Tree:
     @classmethod
     def of(cls, home: Home) -> "Tree | None":
         """Return the tree of a home, None when it is down; raise SupervisorError."""
-        holder = holder_of(home.locks / "supervisord.lock")
+        holder = holder_of(home.supervisord_lock)
         return cls(home, holder) if holder else None
 
     def load(self) -> Config:
@@ -90,6 +90,15 @@ class Tree:
         """Return the heartbeat of a process that lives."""
         beat = heartbeat.read(self.home.beats / name)
         return beat if beat and heartbeat.is_alive(beat) else None
+
+    def await_beats(self) -> None:
+        """Wait for the first beat of what has just been started: only then it can be told which
+        settings it has read, and whether it hears a signal."""
+        end = time.monotonic() + SETTLE_S
+        while time.monotonic() < end:
+            if all(self.beat(each.name) for each in self.programs().values() if each.pid):
+                return
+            time.sleep(STEP_S)
 
     def renew(self, name: str, number: signal.Signals) -> None:
         """Have a process take up the settings, unless an operator stopped it."""
@@ -146,11 +155,6 @@ def wanted_by(config: Config) -> dict[str, str]:
 def is_ours(program: str) -> bool:
     """Tell whether it depends on the settings whether there is such a program."""
     return program == GATEWAY or program.startswith("worker-")
-
-
-def shard_of(worker: str) -> str:
-    """Return the shard that a worker's name names."""
-    return "main" if worker == "worker" else worker.removeprefix("worker-").rpartition("-")[0]
 
 
 def is_given_up(program: Program) -> bool:

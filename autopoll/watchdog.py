@@ -23,8 +23,9 @@ from autopoll import logs
 from autopoll.home import Home, socket_path
 from autopoll.lock import hold
 from autopoll.process import evidence, heartbeat, incidents, signals
+from autopoll.process.actions import DRAINED, LEFT
 from autopoll.process.allowance import Allowances
-from autopoll.process.casebook import DRAINED, LEFT, Casebook
+from autopoll.process.casebook import Casebook
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.parent import Parent
@@ -35,6 +36,7 @@ from autopoll.process.treatment import Treatment
 from autopoll.process.verdict import Limits, Sample, Verdict, judge
 from autopoll.process.vitals import boot_id, vitals
 from autopoll.process.weighing import Weighing
+from autopoll.ready import is_up
 
 NAME = "watchdog"
 LOOP_S = 1.0
@@ -69,7 +71,8 @@ class Watchdog:
         loop.set_default_executor(ThreadPoolExecutor(THREADS))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
-        Lifeline().attach(loop, self.stopping.set)
+        signals.let_in()
+        Lifeline().attach(loop, self.on_cut)
         self.heart.state = State.IDLE
         last = 0.0
         while not self.stopping.is_set():
@@ -84,6 +87,7 @@ class Watchdog:
                 self.examine(beat.name)
             living = [each for each in beats if self.is_living(each)]
             self.casebook.close_recovered(living)
+            self.close_paused(living)
             self.parent.look(now, self.awake_since)
             if self.weighing.is_due(now):
                 self.allowances.refresh()
@@ -92,6 +96,18 @@ class Watchdog:
                 self.begin(self.reviver.look())
             await self.pause()
         await self.leave()
+
+    def on_cut(self) -> None:
+        """End with supervisord, of whose death nobody else tells."""
+        self.parent.note_death()
+        self.stopping.set()
+
+    def close_paused(self, living: list[Beat]) -> None:
+        """Wait no longer for those that are back, and kept from working by a pause only."""
+        waiting = self.casebook.waiting()
+        for beat in living:
+            if beat.name in waiting and beat.state is State.HELD and is_up(self.home, beat):
+                self.casebook.leave([beat.name], "it is back, and its shard is paused")
 
     def wake(self, now: float) -> None:
         """Forget all ages: we were stopped or suspended, and so may everyone have been."""
@@ -122,11 +138,13 @@ class Watchdog:
         if pidfd is not None:
             os.close(pidfd)
         if not self.casebook.is_accounted(beat.name, beat.pid):
-            self.note_missed(beat.name, beat.pid, evidence.last_words(beat))
+            self.note_missed(beat.name, beat.pid, evidence.last_words(beat), beat.started)
 
-    def note_missed(self, name: str, pid: int, seen: str) -> None:
+    def note_missed(self, name: str, pid: int, seen: str, started: int = 0) -> None:
         """Record a death that was found afterwards."""
-        self.casebook.note(name, Verdict.DEAD, LEFT, f"found dead; {seen}", pid=pid)
+        self.casebook.note(
+            name, Verdict.DEAD, LEFT, f"found dead; {seen}", pid=pid, started=started
+        )
 
     def is_living(self, beat: Beat) -> bool:
         """Tell whether the process that beat is one we watch, or ourselves."""
@@ -153,18 +171,21 @@ class Watchdog:
 
     async def account_for(self, patient: Patient, clock: float) -> None:
         """Record a death together with what it died of."""
-        await asyncio.sleep(REAPED_S)
-        cause = _cause(signals.exit_status(patient.pidfd))
-        os.close(patient.pidfd)
         beat = patient.beat
-        self.casebook.note(
-            beat.name,
-            Verdict.DEAD,
-            LEFT,
-            f"{cause}; {evidence.last_words(beat)}",
-            pid=beat.pid,
-            clock=clock,
-        )
+        try:
+            await asyncio.sleep(REAPED_S)
+        finally:  # also when we are told to end meanwhile
+            cause = _cause(signals.exit_status(patient.pidfd))
+            os.close(patient.pidfd)
+            self.casebook.note(
+                beat.name,
+                Verdict.DEAD,
+                LEFT,
+                f"{cause}; {evidence.last_words(beat)}",
+                pid=beat.pid,
+                started=beat.started,
+                clock=clock,
+            )
 
     # --- the sick
 
@@ -246,6 +267,7 @@ class Watchdog:
     async def leave(self) -> None:
         """Give up what is under way; a successor finds all of it again."""
         tasks = list(self.tasks)
+        await asyncio.sleep(0)  # what was begun in this turn shall see that it is cancelled
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -253,6 +275,7 @@ class Watchdog:
 
 def run(home: Home, limits: Limits | None = None) -> None:
     """Be the watchdog process until told to stop; raise what makes it impossible."""
+    signals.hold_back()
     logs.setup(home.log, NAME)
     with hold(home.locks / f"{NAME}.lock", NAME), Heart.open(home.beats, NAME, NAME) as heart:
         asyncio.run(_run(home, heart, limits or Limits()))

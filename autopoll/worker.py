@@ -37,7 +37,7 @@ from autopoll.home import Home, instance_name
 from autopoll.lock import hold
 from autopoll.message import Answer
 from autopoll.pauses import Pause
-from autopoll.process import heartbeat, reaper
+from autopoll.process import heartbeat, reaper, signals
 from autopoll.process.gate import Gate
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
@@ -96,6 +96,7 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop)
+        signals.let_in()
         Lifeline().attach(self.loop, self.stop)
         reaper.attach(self.loop)
         self.born = self.loop.time()
@@ -419,6 +420,7 @@ def run(home: Home, config: Config, shard: str, number: int) -> None:
         raise ConfigError(
             f"{home.config}: there is no shard {shard}", f"Known: {', '.join(config.shards)}."
         )
+    signals.hold_back()
     name = instance_name(shard, number)
     logs.setup(home.log, name)
     with hold(home.locks / f"{name}.lock", name):

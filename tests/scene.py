@@ -49,6 +49,8 @@ class Scene:
             raise SupervisorError("does not answer", hung=True)
         if self.supervisord == "down":
             raise SupervisorError("not running")
+        if self.supervisord == "SHUTDOWN":
+            raise SupervisorError("going down", stopping=True)
         if state is None:
             raise NotFound("no such program")
         return program(name.partition(":")[0], state)

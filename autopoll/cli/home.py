@@ -64,20 +64,24 @@ def init(front: Front, folder: str | None) -> None:
 def up(front: Front, foreground: bool) -> int:
     """Start supervisord with poller, workers and watchdog, and wait until all are ready.
 
-    A gateway that cannot listen keeps nothing else from coming up: the reason is told, the exit
-    code is 1 and "ready" false, and it is tried again by itself every second.
+    What another command is just starting is waited for. A gateway that cannot listen keeps nothing
+    else from coming up: the reason is told, the exit code is 1 and "ready" false, and it is tried
+    again by itself every second. With --foreground, stdout tells what happens, a line each.
     """
     from autopoll import supervise
+    from autopoll.config import load
 
     if foreground:
         supervise.up_in_foreground(front.home, front.config)
     with Progress(front.json) as progress, interruptible(lambda: home_words(front.home)):
-        supervise.up(front.home, front.config, progress.say)
+        other = supervise.up(front.home, front.config, progress.say)
     code = _gateway(front)
     if front.json:
         print_json({"home": str(front.home.root), "ready": code == Exit.OK})
     else:
-        say(f"{front.home.root} is up: {', '.join(front.config.shards)} ready")
+        by = f" (started by another command, as process {other})" if other else ""
+        shards = load(front.home).shards  # they may have changed while we waited
+        say(f"{front.home.root} is up: {', '.join(shards)} ready{by}")
     return code
 
 

@@ -5,12 +5,13 @@ import click
 from autopoll.cli.front import Front, command
 from autopoll.cli.render import age, print_json, print_table, shortened
 
-FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms")
+FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms", "closed")
 
 
 @command(
     "incidents",
-    fields='{"at","process","verdict","action","evidence","recovered_ms"} a line',
+    fields='{"at","process","verdict","action","evidence","recovered_ms","closed"} a line\n'
+    "closed: how it ended other than by a recovery, in words, or null",
     example="autopoll incidents --last 5",
 )
 @click.option(
@@ -37,7 +38,7 @@ def incidents(front: Front, last: int) -> None:
                 each.process,
                 each.verdict,
                 each.action,
-                "not yet" if each.recovered_ms is None else age(each.recovered_ms / 1000),
+                each.ending if each.recovered_ms is None else age(each.recovered_ms / 1000),
                 shortened(each.evidence, 80),
             )
             for each in found

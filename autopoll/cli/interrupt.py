@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from autopoll.errors import AutopollError, Interrupted, SupervisorError
+from autopoll.errors import AutopollError, Interrupted
 
 if TYPE_CHECKING:
     from autopoll.home import Home
@@ -29,24 +29,22 @@ def interruptible(words: Callable[[], tuple[str, str]]) -> Iterator[None]:
 
 def home_words(home: "Home") -> tuple[str, str]:
     """Return whether a home is up, on its way up or down, or down."""
-    from autopoll.home import socket_path
     from autopoll.lock import holder_of
-    from autopoll.process.supervisor import Supervisor
+    from autopoll.phase import Phase, look
 
-    lock = home.locks / "supervisord.lock"
+    lock = home.supervisord_lock
     end = time.monotonic() + APPEARS_S
     while (holder := holder_of(lock)) is None and time.monotonic() < end:
         time.sleep(0.05)
     if holder is None:
         return f"{home.root} is down", "Bring it up with: autopoll up"
-    try:
-        state = Supervisor(socket_path(home)).state()
-    except SupervisorError:
+    phase, _ = look(home)
+    if phase not in (Phase.RUNNING, Phase.STOPPING):
         return (
             f"{home.root} is on its way up or down (supervisord is process {holder})",
             "See: autopoll status",
         )
-    if state == "SHUTDOWN":
+    if phase is Phase.STOPPING:
         return (
             f"{home.root} goes down by itself, when what is in flight is finished",
             "Bring it up again after that, with: autopoll up",

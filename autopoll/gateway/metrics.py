@@ -25,7 +25,7 @@ from autopoll.gateway.access import Visiting
 from autopoll.gateway.authentication import is_private
 from autopoll.gateway.openapi import problems
 from autopoll.gateway.waiting import Hub
-from autopoll.process import casebook, incidents
+from autopoll.process import actions, incidents
 from autopoll.process.heartbeat import Beat, is_alive, read_all
 from autopoll.process.incidents import Incident
 from autopoll.service import Service
@@ -34,7 +34,7 @@ from autopoll.timing import wall_ms
 # Seconds; from a backend that only searches to a model that thinks for minutes.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _AT_A_TIME = 10_000  # questions read in one turn of the bridge's thread, 30 ms
-_RESTARTS = (casebook.DRAINED, casebook.KILLED, casebook.RESTARTED, casebook.LEFT)
+_RESTARTS = (actions.DRAINED, actions.KILLED, actions.RESTARTED, actions.LEFT)
 
 router = APIRouter(tags=["operation"])
 

@@ -38,6 +38,7 @@ class Incident(msgspec.Struct, frozen=True):
     action: str
     evidence: str
     recovered_ms: int | None
+    closed: str | None  # how it ended other than by a recovery
 
 
 class Incidents(msgspec.Struct, frozen=True):

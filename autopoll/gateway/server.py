@@ -27,6 +27,7 @@ from autopoll.gateway.mcp.http import Door
 from autopoll.gateway.waiting import Hub
 from autopoll.home import Home
 from autopoll.lock import hold
+from autopoll.process import signals
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 
@@ -54,6 +55,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
+        signals.let_in()
         Lifeline().attach(loop, self.stopping.set)
         settings = self.config.gateway
         listener = await self.listen(heart)
@@ -157,6 +159,7 @@ def run(home: Home, config: Config) -> None:
             "Make one with: autopoll gateway token",
         )
     make_room(config.gateway.max_connections)
+    signals.hold_back()
     logs.setup(home.log, NAME)
     with hold(home.locks / f"{NAME}.lock", NAME), Heart.open(home.beats, NAME, NAME) as heart:
         heart.settings = fingerprint.of_gateway(config)

@@ -9,21 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autopoll.process import incidents
+from autopoll.process.actions import CONTINUED, has_ended
 from autopoll.process.heartbeat import Beat, State
 from autopoll.process.incidents import Incident
 from autopoll.process.vitals import boot_id
 
-# What is done; these let the process live …
-CONTINUED = "continued"
-TOLD = "told to reap"
-REPORTED = "reported"
-# … and these do not.
-DRAINED = "drained"
-KILLED = "killed"
-RESTARTED = "started again"
-LEFT = "left to supervisord"
-
-_LIVES_ON = (CONTINUED, TOLD, REPORTED)
 _AT_WORK = (State.IDLE, State.BUSY)
 
 log = logging.getLogger(__name__)
@@ -36,8 +26,8 @@ class Casebook:
         """Write to this file; go on from the incidents that were `before`."""
         self._path = path
         known = [each for each in before if each.boot_id == boot_id()]
-        self._open = [each for each in known if each.recovered_ms is None]
-        self._accounted = {(each.process, each.pid) for each in known if _has_ended(each.action)}
+        self._open = [each for each in known if not each.is_over]
+        self._accounted = {(each.process, each.pid) for each in known if has_ended(each.action)}
 
     def note(
         self,
@@ -47,10 +37,12 @@ class Casebook:
         evidence: str,
         *,
         pid: int = 0,
+        started: int = 0,
         clock: float | None = None,
     ) -> None:
-        """Record an incident; on a full disk it goes to nobody, and the watch goes on."""
-        if _has_ended(action):
+        """Record an incident, unless another has recorded this end; on a full disk it goes to
+        nobody, and the watch goes on."""
+        if has_ended(action):
             self.account(process, pid)
         log.warning("%s: %s, %s; %s", process, verdict, action, evidence)
         try:
@@ -61,12 +53,13 @@ class Casebook:
                 action=action,
                 evidence=evidence,
                 pid=pid,
+                started=started,
                 clock=clock,
             )
         except OSError as error:
             log.error("incident of %s could not be written: %s", process, error)
         else:
-            self._open.append(incident)
+            self._open += [incident] if incident else []
 
     def account(self, process: str, pid: int) -> None:
         """Remember that the death of this incarnation needs no incident (any more)."""
@@ -91,8 +84,29 @@ class Casebook:
         """Close the incidents of a process that lives on, for what was wrong with it is over."""
         for incident in list(self._open):
             mine = (incident.process, incident.verdict) == (process, verdict)
-            if mine and not _has_ended(incident.action):
+            if mine and not has_ended(incident.action):
                 self._close(incident, moment)
+
+    def succeeded(self, process: str, pid: int, moment: float) -> None:
+        """Close the incidents of those before this one, which works from this moment."""
+        for incident in list(self._open):
+            if incident.process == process and has_ended(incident.action) and incident.pid != pid:
+                self._close(incident, moment)
+
+    def leave(self, processes: Iterable[str], words: str) -> None:
+        """Close the ends of these processes with words: nothing more is to come."""
+        names = set(processes)
+        if not any(_awaits(incident, names) for incident in self._open):
+            return
+        self._open = [each for each in self._open if not _awaits(each, names)]
+        try:
+            incidents.close(self._path, words, lambda each: _awaits(each, names))
+        except OSError as error:
+            log.error("the end of an incident could not be written: %s", error)
+
+    def waiting(self) -> set[str]:
+        """Return the processes that have ended, and of whose successors nothing is known yet."""
+        return {each.process for each in self._open if each.pid and has_ended(each.action)}
 
     def _close(self, incident: Incident, moment: float) -> None:
         try:
@@ -102,9 +116,9 @@ class Casebook:
         self._open.remove(incident)
 
 
-def _has_ended(action: str) -> bool:
-    """Tell whether the action is the end of the process, or follows it."""
-    return action not in _LIVES_ON
+def _awaits(incident: Incident, names: set[str]) -> bool:
+    """Tell whether an incident waits for the successor of one of these processes."""
+    return incident.process in names and bool(incident.pid) and has_ended(incident.action)
 
 
 def _worked_again(incident: Incident, beat: Beat) -> float | None:

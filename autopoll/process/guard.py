@@ -14,7 +14,8 @@ from collections import deque
 from autopoll.errors import ConfigError
 from autopoll.home import Home, socket_path
 from autopoll.process import heartbeat, signals
-from autopoll.process.casebook import CONTINUED, KILLED, Casebook
+from autopoll.process.actions import CONTINUED, KILLED
+from autopoll.process.casebook import Casebook
 from autopoll.process.heartbeat import Beat
 from autopoll.process.reviver import Reviver
 from autopoll.process.supervisor import Supervisor
@@ -62,6 +63,8 @@ class Guard:
         if verdict.is_bad:
             self._samples.clear()
             self._act(beat, verdict, now)
+        else:
+            self._casebook.close_recovered([beat])
 
     def _act(self, beat: Beat, verdict: Verdict, now: float) -> None:
         if self._killed and (self._killed.pid, self._killed.started) == (beat.pid, beat.started):
@@ -73,7 +76,7 @@ class Guard:
             self._killed = beat
             action, number = KILLED, signal.SIGKILL
         seen = f"{beat.state}, loop beat {now - beat.loop_beat:.1f} s ago; seen by the poller"
-        self._casebook.note(NAME, verdict, action, seen, pid=beat.pid)
+        self._casebook.note(NAME, verdict, action, seen, pid=beat.pid, started=beat.started)
         signals.send_group(beat.pid, beat.started, number)
 
     def _miss(self, now: float, awake_since: float) -> None:

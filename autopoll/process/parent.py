@@ -1,7 +1,8 @@
 """supervisord, seen from its child the watchdog: when it is stopped, it is sent on its way, once.
 
 While it is stopped nothing is restarted, and it still looks alive to all who ask the kernel. It is
-never killed: its children would take that for their own end.
+never killed: its children would take that for their own end. When it dies, that is an incident, and
+over as soon as there is another.
 """
 
 import os
@@ -9,7 +10,8 @@ import signal
 from pathlib import Path
 
 from autopoll.process import signals
-from autopoll.process.casebook import CONTINUED, Casebook
+from autopoll.process.actions import CONTINUED, LEFT_TO_UP
+from autopoll.process.casebook import Casebook
 from autopoll.process.reviver import SUPERVISORD
 from autopoll.process.verdict import Verdict
 from autopoll.process.vitals import vitals
@@ -26,10 +28,14 @@ class Parent:
         self._casebook = casebook
         self._stopped_since: float | None = None
         self._continued_at = -_ONCE_IN_S
+        self._pid = os.getppid()
+        reading = vitals(self._pid)
+        self._started = reading.started if reading else 0
 
     def look(self, now: float, awake_since: float) -> None:
         """Take a sample and act on it; to be called about once a second (CLOCK_MONOTONIC)."""
         pid = os.getppid()
+        self._casebook.succeeded(SUPERVISORD, pid, now)
         reading = vitals(pid)
         if reading is None or not reading.stopped:
             if self._stopped_since is not None:
@@ -45,6 +51,18 @@ class Parent:
             seen = f"process {pid} has been stopped for {held:.1f} s"
             self._casebook.note(SUPERVISORD, Verdict.STOPPED, CONTINUED, seen, pid=pid)
             signals.send(pid, reading.started, signal.SIGCONT)
+
+    def note_death(self) -> None:
+        """Record that supervisord, which has started us, is gone and has told nobody to end."""
+        if self._is_supervisord(self._pid):
+            self._casebook.note(
+                SUPERVISORD,
+                Verdict.DEAD,
+                LEFT_TO_UP,
+                f"process {self._pid} is gone; its programs finish what they have in hand and end",
+                pid=self._pid,
+                started=self._started,
+            )
 
     def _is_supervisord(self, pid: int) -> bool:
         """Tell whether our parent is not just the shell of someone who runs us by hand."""

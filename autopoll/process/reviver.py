@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterable
 
 from autopoll.errors import AutopollError, Exit, SupervisorError
+from autopoll.process.actions import REPORTED, RESTARTED
 from autopoll.process.budget import Budget
-from autopoll.process.casebook import REPORTED, RESTARTED, Casebook
+from autopoll.process.casebook import Casebook
 from autopoll.process.supervisor import Program, Supervisor
 from autopoll.process.verdict import Verdict
 
@@ -55,6 +56,8 @@ class Reviver:
             programs = await asyncio.to_thread(self._supervisor.processes)
             self._answered()
             self._down_by_intent = {each.name for each in programs if _is_down_by_intent(each)}
+            stopped = [each.name for each in programs if each.state == "STOPPED"]
+            self._casebook.leave(stopped, "stopped by an operator")
             for program in programs:
                 if self._only in (None, program.name):
                     await self._tend(program)

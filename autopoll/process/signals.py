@@ -22,9 +22,25 @@ _INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info: mask, cgroup, pids and ui
 _INFO_EXIT = 1 << 3
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info)
 
+# What a person or supervisord sends. Without a handler each ends a process; held back, it waits.
+HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2)
+
 
 class NotPermitted(AutopollError):
     """The process belongs to another user."""
+
+
+def hold_back() -> None:
+    """Have what others send wait, also for the program that this process may become.
+
+    Threads that are started meanwhile never get to see it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+
+
+def let_in() -> None:
+    """Take what has come meanwhile; there are handlers for it now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
 
 def open_process(pid: int, started: int) -> int | None:

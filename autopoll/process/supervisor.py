@@ -17,6 +17,7 @@ from autopoll.errors import NotFound, SupervisorError
 
 _PATIENCE = 90.0  # for calls that wait for a program, longer than any stopwaitsecs of ours
 
+_SHUTTING_DOWN = 6
 _BAD_NAME = 10
 _ALREADY_STARTED = 60
 _NOT_RUNNING = 70
@@ -61,8 +62,8 @@ class Supervisor:
     """A client of one supervisord.
 
     Every call raises SupervisorError: with `hung` when supervisord is there and does not answer,
-    without when nobody listens or it refuses. Calls that name a program raise NotFound for one
-    that supervisord does not know.
+    with `stopping` when it is going down, with neither when nobody listens or it refuses. Calls
+    that name a program raise NotFound for one that supervisord does not know.
     """
 
     def __init__(self, socket: Path, timeout: float = 2.0) -> None:
@@ -143,6 +144,12 @@ class Supervisor:
             if fault.faultCode == _BAD_NAME:
                 raise NotFound(
                     f"supervisord knows no program {arguments[0]!r}", "See: autopoll status"
+                ) from None
+            if fault.faultCode == _SHUTTING_DOWN:
+                raise SupervisorError(
+                    f"supervisord on {self._socket} is going down",
+                    "Wait until it is down; then: autopoll up",
+                    stopping=True,
                 ) from None
             raise SupervisorError(f"supervisord refuses {method}: {fault.faultString}") from None
         except TimeoutError:

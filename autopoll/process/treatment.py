@@ -12,8 +12,9 @@ import time
 
 from autopoll.home import Home
 from autopoll.process import orphans, signals
+from autopoll.process.actions import CONTINUED, DRAINED, KILLED, REPORTED, TOLD
 from autopoll.process.budget import Budget
-from autopoll.process.casebook import CONTINUED, DRAINED, KILLED, REPORTED, TOLD, Casebook
+from autopoll.process.casebook import Casebook
 from autopoll.process.orphans import Marked
 from autopoll.process.patient import Patient
 from autopoll.process.verdict import Verdict
@@ -125,4 +126,5 @@ class Treatment:
             log.error("%s: child %d (%s) does not die", patient.name, child.pid, child.command)
 
     def _note(self, patient: Patient, verdict: Verdict, action: str, seen: str) -> None:
-        self._casebook.note(patient.name, verdict, action, seen, pid=patient.beat.pid)
+        beat = patient.beat
+        self._casebook.note(patient.name, verdict, action, seen, pid=beat.pid, started=beat.started)

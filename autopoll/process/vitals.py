@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import time
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,11 @@ class Vitals(msgspec.Struct, frozen=True):
     cpu_s: float
     started: int  # ticks since boot; with the pid it names a process for good
     rss_bytes: int
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was started, those of a suspended machine included."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.started * _TICK
 
     @property
     def stopped(self) -> bool:

@@ -9,9 +9,11 @@ from autopoll.process.vitals import boot_id
 
 
 def note(path: Path, process: str = "worker", evidence: str = "seen") -> incidents.Incident:
-    return incidents.record(
+    incident = incidents.record(
         path, process=process, verdict="dead", action="killed", evidence=evidence, pid=7, clock=50.0
     )
+    assert incident
+    return incident
 
 
 def beat(**fields: object) -> Beat:
@@ -21,13 +23,14 @@ def beat(**fields: object) -> Beat:
 
 def test_an_incident_and_its_recovery_are_read_as_one(tmp_path: Path) -> None:
     path = tmp_path / "incidents.jsonl"
-    first, second = note(path), note(path, "poller")
+    note(path)
+    second = note(path, "poller")
     incidents.recovered(path, second, 1234)
     assert [(each.process, each.recovered_ms) for each in incidents.read(path)] == [
         ("worker", None),
         ("poller", 1234),
     ]
-    assert first.at.endswith("Z")
+    assert second.at.endswith("Z")
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -144,3 +147,53 @@ def test_a_full_disk_costs_the_incident_and_not_the_watchdog(
     monkeypatch.setattr(incidents, "_append", full)
     book.note("worker", "dead", "left to supervisord", "seen", pid=7)
     assert book.is_accounted("worker", 7)
+
+
+def died(path: Path, pid: int, started: int = 0, verdict: str = "dead") -> object:
+    return incidents.record(
+        path,
+        process="worker",
+        verdict=verdict,
+        action="left to supervisord",
+        evidence="seen",
+        pid=pid,
+        started=started,
+    )
+
+
+def test_a_death_is_written_once_whoever_sees_it(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    assert died(path, 7, 100)
+    assert died(path, 7, 100) is None
+    assert died(path, 7) is None  # found afterwards, by its number alone
+    assert died(path, 7, 200), "the number has gone to a later one"
+    assert died(path, 8, 100)
+    assert died(path, 8, 100, "leak"), "another reason is another incident"
+    note(path, "poller")
+    incidents.record(path, process="poller", verdict="dead", action="left", evidence="seen", pid=7)
+    assert [each.process for each in incidents.read(path)] == ["worker"] * 4 + ["poller"]
+
+
+def test_an_incident_ends_once_and_the_first_end_counts(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    first, second = note(path), note(path, "poller")
+    incidents.recovered(path, second, 5)
+    incidents.close(path, "removed", lambda _: True)
+    incidents.recovered(path, first, 7)
+    assert [(each.closed, each.recovered_ms, each.ending) for each in incidents.read(path)] == [
+        ("removed", None, "removed"),
+        (None, 5, "works again after 0.0 s"),
+    ]
+
+
+def test_what_an_operator_stops_or_a_pause_keeps_is_waited_for_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    book = Casebook(path)
+    book.note("worker", "dead", "left to supervisord", "seen", pid=7)
+    book.note("worker", "quota", "paused", "seen")
+    assert book.waiting() == {"worker"}
+    book.leave(["poller"], "stopped by an operator")
+    assert not any(each.is_over for each in incidents.read(path))
+    book.leave(["worker"], "stopped by an operator")
+    assert [each.closed for each in incidents.read(path)] == ["stopped by an operator", None]
+    assert book.waiting() == set()

@@ -1,0 +1,52 @@
+"""What has happened in a home since the last look, a line each: readiness and incidents."""
+
+from collections.abc import Iterable, Iterator
+
+from autopoll.home import Home, shard_of
+from autopoll.process import incidents
+from autopoll.process.incidents import Incident
+from autopoll.ready import missing
+
+
+class News:
+    """Looks at what the processes of a home write, and at nothing else."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._ready = False
+        self._known = {each.id: each for each in incidents.read(home.incidents)}
+        self._seen = self._mark()
+
+    def look(self, programs: Iterable[str]) -> Iterator[str]:
+        """Yield what is new; `programs` are all that should run."""
+        names = list(programs)
+        if not self._ready and names and not missing(self._home, names):
+            self._ready = True
+            yield f"ready: {', '.join(sorted({shard_of(n) for n in names if _is_worker(n)}))}"
+        if (mark := self._mark()) == self._seen:
+            return
+        self._seen = mark
+        found = {each.id: each for each in incidents.read(self._home.incidents)}
+        before, self._known = self._known, found
+        for each in found.values():
+            if each.id not in before:
+                yield _begun(each)
+            if each.is_over and not (each.id in before and before[each.id].is_over):
+                yield f"incident: {each.process}, {each.verdict}: {each.ending}"
+
+    def _mark(self) -> tuple[int, int, int]:
+        try:
+            facts = self._home.incidents.stat()
+        except FileNotFoundError:
+            return (0, 0, 0)
+        return (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+
+def _begun(incident: Incident) -> str:
+    return (
+        f"incident: {incident.process}, {incident.verdict}, {incident.action}: {incident.evidence}"
+    )
+
+
+def _is_worker(name: str) -> bool:
+    return name == "worker" or name.startswith("worker-")

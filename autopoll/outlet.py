@@ -1,0 +1,57 @@
+"""Lines for whoever reads a stream of ours: who does not read loses lines, and holds up nobody."""
+
+import os
+import select
+import socket
+import stat
+
+STDOUT = 1
+_LONGEST = 4096  # bytes that a pipe takes whole or not at all (PIPE_BUF)
+
+
+class Outlet:
+    """Writes to a descriptor that may be a pipe, a socket, a terminal or a file."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._lost = 0
+        self._socket: socket.socket | None = None
+        mode = os.fstat(descriptor).st_mode
+        self._fd, self._waits = _own(descriptor, mode)
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=self._fd)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+
+    def say(self, text: str) -> None:
+        """Write a line, made harmless, unless it would have to wait."""
+        if self._lost and self._put(f"({self._lost} lines were not read in time)"):
+            self._lost = 0
+        if self._lost or not self._put(text):
+            self._lost += 1
+
+    def _put(self, text: str) -> bool:
+        plain = "".join(char if char.isprintable() else " " for char in text[:_LONGEST])
+        line = plain.encode("utf-8", "replace")[: _LONGEST - 1] + b"\n"
+        try:
+            if self._socket:
+                return self._socket.send(line, socket.MSG_DONTWAIT) == len(line)
+            if self._waits and not self._poll.poll(0):
+                return False
+            return os.write(self._fd, line) == len(line)
+        except OSError:  # full, or its reader is gone
+            return False
+
+
+def _own(descriptor: int, mode: int) -> tuple[int, bool]:
+    """Return a descriptor of the same stream that is ours alone, and whether a write may wait.
+
+    That is a property of the open file, which we share with whoever has given it to us; so it is
+    opened once more, where that can be.
+    """
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            return os.open(f"/proc/self/fd/{descriptor}", flags), False
+        except OSError:
+            return os.dup(descriptor), True  # it belongs to another user
+    return os.dup(descriptor), True

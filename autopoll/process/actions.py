@@ -1,0 +1,19 @@
+"""What is done when a process is found to be unwell."""
+
+# These let the process live …
+CONTINUED = "continued"
+TOLD = "told to reap"
+REPORTED = "reported"
+# … and these do not.
+DRAINED = "drained"
+KILLED = "killed"
+RESTARTED = "started again"
+LEFT = "left to supervisord"
+LEFT_TO_UP = "left to autopoll up"  # with supervisord itself
+
+_LIVES_ON = (CONTINUED, TOLD, REPORTED)
+
+
+def has_ended(action: str) -> bool:
+    """Tell whether the action is the end of the process, or follows it."""
+    return action not in _LIVES_ON

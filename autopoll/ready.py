@@ -1,0 +1,31 @@
+"""When a process of a home is ready, told by its heartbeat."""
+
+from collections.abc import Iterable
+
+from autopoll.home import Home
+from autopoll.process import gate, heartbeat
+from autopoll.process.heartbeat import Beat, State
+
+READY = (State.IDLE, State.BUSY)
+
+
+def missing(home: Home, names: Iterable[str]) -> list[str]:
+    """Return which of these processes are not ready, in their order."""
+    beats = {beat.name: beat for beat in heartbeat.read_all(home.beats)}
+    return [
+        name
+        for name in names
+        if name not in beats or not is_up(home, beats[name]) or not heartbeat.is_alive(beats[name])
+    ]
+
+
+def is_held(home: Home, beat: Beat) -> bool:
+    """Tell whether a worker holds back because it crashed too often."""
+    return beat.state is State.HELD and gate.is_failing(home.gates / beat.name)
+
+
+def is_up(home: Home, beat: Beat) -> bool:
+    """Tell whether a process is ready, or will be without help: a pause is no failure."""
+    if beat.state is State.HELD:
+        return not is_held(home, beat)
+    return beat.state in READY

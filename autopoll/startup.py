@@ -1,0 +1,60 @@
+"""Waiting for a home that was started, until it is ready or something in it does not start."""
+
+import time
+from collections.abc import Callable
+
+from autopoll.availability import last_error
+from autopoll.config import Config
+from autopoll.errors import DoesNotStart, Down, Exit, SupervisorError, TimedOut
+from autopoll.home import Home, socket_path
+from autopoll.process import heartbeat
+from autopoll.process.supervisor import Supervisor
+from autopoll.programs import names_of
+from autopoll.ready import is_held, missing
+
+START_LIMIT_S = 90.0
+STEP_S = 0.05
+
+Report = Callable[[str], None]
+
+
+def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], str]) -> None:
+    """Wait until every role beats and is ready; raise Down with what is known of a failure."""
+    names = names_of(config)
+    reported = ""
+    end = time.monotonic() + START_LIMIT_S
+    while waiting := missing(home, names):
+        if why := gone():
+            raise Down(f"supervisord did not start: {why}")
+        if failed := given_up(home):
+            raise failed
+        if time.monotonic() > end:
+            raise TimedOut(
+                f"not ready after {START_LIMIT_S:.0f} s: {', '.join(waiting)}",
+                f"See: autopoll logs {waiting[0]}",
+            )
+        if (text := f"waiting for {', '.join(waiting)}") != reported:
+            report(reported := text)
+        time.sleep(STEP_S)
+
+
+def given_up(home: Home) -> Down | None:
+    """Return what is to be said of a program that supervisord does not try any more, or of a worker
+    that holds back from trying."""
+    for beat in heartbeat.read_all(home.beats):
+        if is_held(home, beat):
+            return does_not_start(beat.name, beat.note)
+    try:
+        programs = Supervisor(socket_path(home)).processes()
+    except SupervisorError:
+        return None  # not listening yet
+    for program in programs:
+        refused = program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
+        if program.state == "FATAL" or refused:
+            return does_not_start(program.name, last_error(home, program.name))
+    return None
+
+
+def does_not_start(name: str, said: str) -> DoesNotStart:
+    """Return the error that names a program and the reason it gave."""
+    return DoesNotStart(f"{name} does not start: {said}", f"More in: autopoll logs {name}")

@@ -1,0 +1,107 @@
+"""Lines for a reader who may be slow, stopped or gone."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from autopoll.outlet import Outlet
+
+
+def drained(descriptor: int) -> bytes:
+    os.set_blocking(descriptor, False)
+    found = b""
+    while True:
+        try:
+            part = os.read(descriptor, 65536)
+        except BlockingIOError:
+            return found
+        if not part:
+            return found
+        found += part
+
+
+@pytest.fixture(params=["pipe", "socket"])
+def stream(request: pytest.FixtureRequest):
+    """A stream that fills up: the end that we write to, and the reader's."""
+    if request.param == "pipe":
+        near, far = os.pipe()
+        fcntl.fcntl(far, fcntl.F_SETPIPE_SZ, 4096)
+        yield far, near
+    else:
+        one, other = socket.socketpair()
+        yield one.detach(), (near := other.detach())
+    os.close(near)
+
+
+def test_a_reader_that_stands_still_loses_lines_and_holds_up_nobody(stream) -> None:
+    far, near = stream
+    outlet = Outlet(far)
+    for number in range(10_000):  # a write that waited would never return
+        outlet.say(f"line {number} " + "x" * 100)
+    first = drained(near).decode().splitlines()
+    assert first[0].startswith("line 0 ")
+    assert 0 < len(first) < 10_000
+    outlet.say("read again")
+    assert drained(near).decode().splitlines() == [
+        f"({10_000 - len(first)} lines were not read in time)",
+        "read again",
+    ]
+    os.close(far)
+
+
+def test_a_pipe_of_another_user_that_is_full_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    near, far = os.pipe()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        outlet = Outlet(far)
+    for number in range(10_000):
+        outlet.say(f"line {number}")
+    assert drained(near).startswith(b"line 0\nline 1\n")
+    os.close(near)
+    os.close(far)
+
+
+def test_what_is_shared_with_others_still_waits_for_them() -> None:
+    near, far = os.pipe()
+    Outlet(far).say("line")
+    assert os.get_blocking(far), "the pipe of whoever started us is as it was"
+    os.close(near)
+    os.close(far)
+
+
+def test_a_reader_that_is_gone_is_no_error() -> None:
+    near, far = os.pipe()
+    outlet = Outlet(far)
+    os.close(near)
+    outlet.say("to nobody")
+    outlet.say("to nobody")
+    os.close(far)
+
+
+def test_a_file_gets_every_line_after_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text("before\n")
+    with path.open("ab") as file:
+        outlet = Outlet(file.fileno())
+        for number in range(1000):
+            outlet.say(str(number))
+    assert path.read_text().splitlines() == ["before", *map(str, range(1000))]
+
+
+def test_a_line_is_one_line_and_cannot_move_the_cursor() -> None:
+    near, far = os.pipe()
+    outlet = Outlet(far)
+    outlet.say("a\x1b]52;c;x\x07b\r\nc\x9bd\ud83d" + "é" * 5000)
+    [line] = drained(near).decode().splitlines()
+    assert line.startswith("a ]52;c;x b  c d")
+    assert len(line.encode()) < 4096
+    os.close(near)
+    os.close(far)
