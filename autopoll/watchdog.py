@@ -107,7 +107,7 @@ class Watchdog:
         waiting = self.casebook.waiting()
         for beat in living:
             if beat.name in waiting and beat.state is State.HELD and is_up(self.home, beat):
-                self.casebook.leave([beat.name], "it is back, and its shard is paused")
+                self.casebook.leave([beat.name], f"it is back, and held: {beat.note}")
 
     def wake(self, now: float) -> None:
         """Forget all ages: we were stopped or suspended, and so may everyone have been."""
