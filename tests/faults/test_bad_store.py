@@ -244,19 +244,27 @@ def test_a_database_that_is_damaged_in_use_is_told_by_all_and_no_process_dies_of
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the database's write lock in another program."""
+def locker(path: Path) -> Iterator[Callable[[], None]]:
+    """Lend what has another program take the database's write lock, and hold it to the end."""
     program = (
         "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None);"
-        "db.execute('BEGIN IMMEDIATE'); print('locked', flush=True); sys.stdin.read()"
+        "print('there', flush=True); sys.stdin.readline(); db.execute('BEGIN IMMEDIATE');"
+        "print('locked', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as locker:
-        assert locker.stdin and locker.stdout
-        assert locker.stdout.readline() == b"locked\n"
-        yield
-        locker.stdin.close()
+    ) as process:
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin and stdout
+        assert stdout.readline() == b"there\n"
+
+        def lock() -> None:
+            stdin.write(b"now\n")
+            stdin.flush()
+            assert stdout.readline() == b"locked\n"
+
+        yield lock
+        stdin.close()
 
 
 def test_while_another_program_locks_the_database_askers_are_told_and_nobody_is_killed(
@@ -264,10 +272,11 @@ def test_while_another_program_locks_the_database_askers_are_told_and_nobody_is_
 ) -> None:
     pids = {name: place.pid(name) for name in ("poller", "worker", "watchdog")}
     incidents = place.run("incidents", "--json").stdout
-    asking = place.start_ask("in flight?", "--shard", "slow")
-    place.busy("worker-slow-1")
-    end = time.monotonic() + LOCKED_S
-    with locked(place.home.var / "bridge.db"):
+    with locker(place.home.var / "bridge.db") as lock:
+        asking = place.start_ask("in flight?", "--shard", "slow")
+        place.busy("worker-slow-1")
+        lock()
+        end = time.monotonic() + LOCKED_S
         while time.monotonic() < end:
             refused = place.run("ask", "why?", code=2)
             assert "is locked by another program" in refused.stderr

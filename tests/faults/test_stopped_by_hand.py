@@ -102,6 +102,7 @@ def test_while_all_instances_of_a_shard_are_stopped_it_is_named_and_the_others_a
     assert place.json("answer", str(number))["answer"] == "kept too?"
 
 
+@pytest.mark.long
 def test_without_a_watchdog_questions_are_answered_and_health_names_it(door) -> None:
     place, _, _ = door
     stop(place, "watchdog")
