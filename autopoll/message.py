@@ -59,6 +59,12 @@ def read_envelope(metadata: str | None) -> Envelope:
     return msgspec.structs.replace(envelope, waiter=None)
 
 
+def answered_by(metadata: str | None) -> int | None:
+    """Return the number of the question that a message answers; None when it answers none."""
+    number = (_object(metadata or "") or {}).get("in_reply_to")
+    return number if isinstance(number, int) else None
+
+
 def is_answerable(text: str, envelope: Envelope) -> bool:
     """Tell whether a message wants an answer, so that two autopolls never talk in circles."""
     if envelope.type in NEVER_ANSWERED:

@@ -15,7 +15,7 @@ import msgspec
 from autopoll import files
 from autopoll.errors import AlreadyRunning, ConfigError, NotFound
 from autopoll.home import Home
-from autopoll.timing import utc_iso
+from autopoll.timing import utc_iso, zoned
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ def create(home: Home, *, replace: bool = False) -> str:
             "Make a new one, which ends the old one: autopoll gateway token --rotate",
         )
     token = secrets.token_hex(32)
-    kept = _Kept(sha256=hashlib.sha256(token.encode()).hexdigest(), created_at=utc_iso())
+    kept = _Kept(sha256=hashlib.sha256(token.encode()).hexdigest(), created_at=zoned(utc_iso()))
     home.var.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.put(home.operator_token, msgspec.json.encode(kept), durable=True)
     return token

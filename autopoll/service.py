@@ -29,7 +29,7 @@ from autopoll.config import Config
 from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import Home, socket_path
 from autopoll.lock import holder_of
-from autopoll.message import write_query
+from autopoll.message import answered_by, is_answerable, read_envelope, write_query
 from autopoll.piece import Follower, Pieces
 from autopoll.result import Result, to_result
 from autopoll.waiter import Ringable, Waiter
@@ -143,8 +143,15 @@ class Service:
         return tokens
 
     def result(self, message_id: int) -> Result:
-        """Return how a question stands, consuming nothing; raise NotFound."""
-        return to_result(self.bridge.query(message_id))
+        """Return how a question stands, consuming nothing; raise NotFound, for an answer too."""
+        return self.result_of(self.bridge.query(message_id))
+
+    def result_of(self, state: QueryState) -> Result:
+        """Return what the state of a message amounts to; raise NotFound where it is no question."""
+        if state.state == "sent":  # not taken yet, or never will be
+            for message in self.bridge.messages(after=state.message_id - 1, limit=1):
+                _refuse_no_question(message)
+        return to_result(state)
 
     def wait(
         self,
@@ -313,7 +320,7 @@ class Service:
         kept = self._kept.read()
         conversation = kept.shards.get(shard)
         if conversation is None:
-            raise NotFound(
+            raise self._lost() or NotFound(
                 f"shard {shard} has no conversation yet", f"Run: autopoll init '{self.home.root}'"
             )
         return conversation, self.as_owner(conversation, "a")
@@ -324,7 +331,10 @@ class Service:
         Raises NotFound when it keeps none, and AccessDenied for a revoked one.
         """
         try:
-            token = self._kept.read().token(conversation, session)
+            try:
+                token = self._kept.read().token(conversation, session)
+            except NotFound as error:
+                raise self._lost() or error from None
             return self.bridge.authenticate(conversation, token)
         except AccessDenied:
             from autopoll import renewal  # which an asker mostly does not need
@@ -333,6 +343,32 @@ class Service:
                 if session not in renewal.replace_refused(self.bridge, conversation, kept):
                     raise
         return session
+
+    def _lost(self) -> NotFound | None:
+        """Return what is said when the file of tokens is gone from a home that had one."""
+        if self.home.credentials.exists() or not self.bridge.conversations():
+            return None
+        return NotFound(
+            f"{self.home.credentials} is lost, and with it the tokens of this home",
+            f"Put it back; or make new conversations with: autopoll init '{self.home.root}'. Those "
+            "before stay in the bridge (autopoll conversations list), and what waits in them is "
+            "answered; for a new token to one: autopoll conversations rotate ID a",
+        )
+
+
+def _refuse_no_question(message: Message) -> None:
+    """Raise NotFound for a message that nobody will ever answer, as an answer is."""
+    if is_answerable(message.text, read_envelope(message.metadata)):
+        return
+    if (question := answered_by(message.metadata)) is not None:
+        raise NotFound(
+            f"message {message.id} is no question; it is the answer to question {question}",
+            f"Show it with: autopoll answer {question}",
+        )
+    raise NotFound(
+        f"message {message.id} is no question, and is not answered",
+        "List the questions with: autopoll messages --type query",
+    )
 
 
 def _follow(follower: Follower, attempt: int, waiter: Waiter, seconds: float) -> bool:

@@ -61,6 +61,19 @@ def utc_iso(offset_s: float = 0.0) -> str:
     return moment.isoformat().removesuffix("+00:00")
 
 
+def zoned(text: str, precision: str = "seconds") -> str:
+    """Return a stored time as it is shown: in UTC, and saying so; what is no time stays as it is.
+
+    Times without a zone, as the legacy tables hold them, are UTC.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return text
+    return moment.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+
+
 def parse_utc_ms(text: str | None) -> int | None:
     """Return a naive UTC ISO string as milliseconds; None when it is none."""
     try:

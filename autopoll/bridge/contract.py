@@ -333,6 +333,7 @@ class Bridge(Protocol):
         conversation: str | None = None,
         session: str | None = None,
         unread: bool = False,
+        waiting: bool = False,
         kind: str | None = None,
         after: int = 0,
         limit: int = 100,
@@ -340,6 +341,10 @@ class Bridge(Protocol):
         """Return messages without consuming them: the newest `limit`, oldest first; with `after`,
         the first `limit` beyond that id. `kind` filters by type (query, response, …, text). Fewer
         when their text is 16 MiB or more.
+
+        `unread` is the flag in the table. `waiting` is what waits for somebody: questions that have
+        no answer yet, taken by a poller or not, and what a session has still to read; an answer to
+        an independent question waits for nobody.
         """
         ...
 

@@ -8,6 +8,7 @@ from autopoll.cli.front import Front, command, group
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json, print_table
 from autopoll.errors import NotFound
+from autopoll.timing import zoned
 
 FIELDS = '{"id","role_a","role_b","created_at","expires_at","revoked","served","messages"}'
 SESSION = click.Choice(["a", "b"])
@@ -42,8 +43,8 @@ def list_(front: Front) -> None:
                 each.id,
                 each.role_a + (" (revoked)" if "a" in each.revoked else ""),
                 each.role_b + (" (revoked)" if "b" in each.revoked else ""),
-                each.created_at[:19],
-                (each.expires_at or "never")[:19],
+                zoned(each.created_at),
+                zoned(each.expires_at or "never"),
                 each.messages,
                 ", ".join(f"{session}: {shard}" for session, shard in each.served.items()),
             )
@@ -74,8 +75,8 @@ def show(front: Front, conversation: str) -> None:
         ("conversation", found.id),
         ("session a", found.role_a),
         ("session b", found.role_b),
-        ("created", found.created_at),
-        ("expires", found.expires_at or "never"),
+        ("created", zoned(found.created_at)),
+        ("expires", zoned(found.expires_at or "never")),
         ("revoked", ", ".join(found.revoked) or "none"),
         ("served", served or "by no shard"),
         ("messages", found.messages),

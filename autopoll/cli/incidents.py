@@ -4,6 +4,7 @@ import click
 
 from autopoll.cli.front import Front, command
 from autopoll.cli.render import age, print_json, print_table, shortened
+from autopoll.timing import zoned
 
 FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms", "closed")
 
@@ -34,7 +35,7 @@ def incidents(front: Front, last: int) -> None:
         ("at", "process", "verdict", "action", "recovered", "evidence"),
         (
             (
-                each.at[:19],
+                zoned(each.at),
                 each.process,
                 each.verdict,
                 each.action,

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from autopoll.cli.front import Front, command
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.errors import NotFound
+from autopoll.timing import zoned
 
 FOLLOW_S = 0.2
 CHUNK = 1024 * 1024
@@ -131,11 +133,15 @@ def _files(folder: Path, name: str | None) -> list[Path]:
 
 
 def _stamp(text: str) -> str:
-    """Return supervisord's `2026-01-31 12:00:00,123` in the form of ours, "" for other lines."""
-    date = text[:23]
-    if len(date) == 23 and date[4] == date[7] == "-" and date[19] == ",":
-        return date.replace(" ", "T").replace(",", ".")
-    return ""
+    """Return supervisord's `2026-01-31 12:00:00,123` in the form of ours, "" for other lines.
+
+    It writes local time and no zone.
+    """
+    try:
+        moment = datetime.strptime(text[:23], "%Y-%m-%d %H:%M:%S,%f").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return ""
+    return moment.isoformat(timespec="milliseconds")
 
 
 def _print_line(front: Front, line: dict[str, Any]) -> None:
@@ -145,7 +151,7 @@ def _print_line(front: Front, line: dict[str, Any]) -> None:
     known = ("process", "at", "level", "logger", "text", "trace", "stack")
     more = " ".join(f"{key}={value}" for key, value in line.items() if key not in known)
     words = (
-        str(line.get("at", ""))[:23],
+        zoned(str(line.get("at", "")), "milliseconds"),
         line["process"],
         line.get("level", ""),
         line.get("text", ""),

@@ -12,6 +12,7 @@ from autopoll.cli.front import Front, command
 from autopoll.cli.output import say
 from autopoll.cli.questions import read_question
 from autopoll.cli.render import print_json, print_table, shortened
+from autopoll.timing import zoned
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import Bridge, Message
@@ -100,7 +101,7 @@ def inbox(
         say("no unread messages")
     else:
         for each in taken:
-            say(f"--- message {each.id}, from {each.sender}, {each.timestamp[:19]}")
+            say(f"--- message {each.id}, from {each.sender}, {zoned(each.timestamp)}")
             say(each.text)
 
 
@@ -111,7 +112,7 @@ def inbox(
 )
 @click.option("--conversation", metavar="ID", help="Only of this conversation.")
 @click.option("--session", type=SESSION, help="Only what was sent to this session.")
-@click.option("--unread", is_flag=True, help="Only what nobody has taken yet.")
+@click.option("--unread", is_flag=True, help="Only what waits: to be answered, or to be read.")
 @click.option("--type", "kind", metavar="TYPE", help="Only this type: query, response, text, …")
 @click.option(
     "--limit",
@@ -130,7 +131,11 @@ def messages(
     limit: int,
     follow: bool,
 ) -> None:
-    """Show messages without taking them; looking changes nothing."""
+    """Show messages without taking them; looking changes nothing.
+
+    With --unread: questions that have no answer yet, whether or not a poller has taken them, and
+    what a session has still to read with `inbox`. Answers to `ask` wait for nobody. Times are UTC.
+    """
     from autopoll.service import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
@@ -141,7 +146,7 @@ def messages(
             return bridge.messages(
                 conversation=conversation,
                 session=session,
-                unread=unread,
+                waiting=unread,
                 kind=kind,
                 after=after,
                 limit=limit,
@@ -178,7 +183,7 @@ def _print_messages(front: Front, found: "list[Message]", follow: bool) -> None:
                     each.id,
                     each.conversation,
                     _way(each),
-                    each.timestamp[:19],
+                    zoned(each.timestamp),
                     "yes" if each.read else "no",
                     shortened(each.text),
                 )

@@ -21,7 +21,7 @@ from autopoll.gateway.bodies import JsonRoute
 from autopoll.gateway.openapi import problems, record, send
 from autopoll.gateway.problems import response
 from autopoll.gateway.waiting import Draining, Hub
-from autopoll.result import Result, to_result
+from autopoll.result import Result
 from autopoll.service import Service
 
 T = TypeVar("T")
@@ -146,7 +146,7 @@ def find(service: Service, caller: Caller, number: int) -> Result:
         state = None
     if state is None or not caller.sees(state.conversation):
         raise NotFound(f"there is no question {number}", "Use the id that asking returned.")
-    return to_result(state)
+    return service.result_of(state)
 
 
 def store(service: Service, caller: Caller, asked: Question, name: str | None, hub: Hub) -> Sent:

@@ -25,6 +25,14 @@ _KIND = """coalesce(
   CASE WHEN json_valid(CAST(m.metadata AS TEXT)) THEN CAST(m.metadata AS TEXT)->>'$.type' END,
   'text')"""
 
+_IN_REPLY_TO = """CASE WHEN json_valid(CAST(m.metadata AS TEXT))
+  THEN CAST(m.metadata AS TEXT)->>'$.in_reply_to' END"""
+# The lane of an independent question has no slash; whoever asked it fetches its answer by its id.
+_WAITING = f"""(EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id
+    AND d.state IN ('queued','ready','leased'))
+  OR m.read=? AND NOT EXISTS(SELECT 1 FROM answers a JOIN deliveries d ON d.message_id=a.query_id
+    WHERE a.query_id={_IN_REPLY_TO} AND a.answer_id=m.id AND instr(d.lane,'/')=0))"""
+
 _STATE = f"""q.id, CAST(q.conversation_id AS BLOB), CAST(q.to_session AS BLOB), d.state, d.shard,
   d.attempts, d.last_error, d.enrolled_at, d.settled_at, {_COLUMNS}
   FROM messages q LEFT JOIN deliveries d ON d.message_id=q.id
@@ -67,6 +75,7 @@ class Mail(Budget):
         conversation: str | None = None,
         session: str | None = None,
         unread: bool = False,
+        waiting: bool = False,
         kind: str | None = None,
         after: int = 0,
         limit: int = 100,
@@ -82,6 +91,8 @@ class Mail(Budget):
             terms.append(("m.to_session=?", session))
         if unread:
             terms.append(("m.read=?", 0))
+        if waiting:
+            terms.append((_WAITING, 0))
         if kind is not None:
             terms.append((f"{_KIND}=?", kind))
         where = " AND ".join(term for term, _ in terms)

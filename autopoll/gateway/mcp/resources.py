@@ -13,6 +13,7 @@ from autopoll.gateway.conversations import seen
 from autopoll.gateway.mcp.call import Call
 from autopoll.message import read_answer, read_query
 from autopoll.service import Service
+from autopoll.timing import zoned
 
 KIND = "text/markdown"
 LISTED = 200  # conversations, the newest
@@ -85,7 +86,7 @@ def _transcript(conversation: Conversation, messages: list[Message]) -> str:
         text, sources = _said(each)
         cut = f"\n\n({len(text) - SHOWN} more characters)" if len(text) > SHOWN else ""
         parts.append(
-            f"## {each.id}, {each.sender} to {each.recipient}, {each.timestamp[:19]}\n\n"
+            f"## {each.id}, {each.sender} to {each.recipient}, {zoned(each.timestamp)}\n\n"
             f"{text[:SHOWN]}{cut}{sources}\n"
         )
     return "\n".join(parts)
