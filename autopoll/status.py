@@ -25,6 +25,7 @@ from autopoll.process.heartbeat import Beat, State, is_alive, read_all
 from autopoll.process.supervisor import Program, Supervisor
 from autopoll.process.vitals import vitals
 from autopoll.service import Service, connect
+from autopoll.stuck import stuck
 from autopoll.timing import utc_day, wall_ms
 from autopoll.waiter import Waiter
 
@@ -194,6 +195,7 @@ def health(home: Home, *, deep: bool = False) -> Health:
     checks.append(_check_database(home, config, now, DEEP_S if deep else LOOK_S))
     checks += [_check_process(process) for process in now.processes]
     checks += [_check_shard(shard) for shard in now.shards]
+    checks += _check_slots(home, config, now)
     checks += [_check_context(shard) for shard in now.shards if shard.context_remarks.total]
     leaving = now.supervisord in (Phase.DOWN, Phase.STOPPING)
     down = leaving or now.queue is None or not _can_answer(now)
@@ -361,6 +363,18 @@ def _check_shard(shard: ShardStatus) -> Check:
         return Check(name=name, ok=False, detail=f"paused: {shard.paused}")
     ready = f"{shard.ready} of {shard.instances} ready"
     return Check(name=name, ok=shard.ready > 0, detail=ready)
+
+
+def _check_slots(home: Home, config: Config, now: Status) -> list[Check]:
+    """Tell of shards that have questions in flight for longer than they may, and idle workers."""
+    if now.queue is None or not _can_answer(now):
+        return []
+    bridge = connect(home, config, read_only=True)
+    try:
+        found = stuck(home, config, bridge)
+    finally:
+        bridge.close()
+    return [Check(name=f"slots {shard}", ok=False, detail=words) for shard, words in found.items()]
 
 
 def _check_context(shard: ShardStatus) -> Check:

@@ -1,0 +1,39 @@
+"""Questions that are leased while nobody is at them: slots that have not come back."""
+
+import time
+
+from autopoll.bridge.contract import Bridge
+from autopoll.config import Config
+from autopoll.flight import CANCEL_GRACE_S
+from autopoll.home import Home
+from autopoll.process.heartbeat import State, is_alive, read
+from autopoll.timing import wall_ms
+
+IDLE_S = 2.0  # far longer than a question takes from its lease to the worker
+
+
+def stuck(home: Home, config: Config, bridge: Bridge) -> dict[str, str]:
+    """Return shard -> what is wrong, where questions are older than their time and workers idle."""
+    found = {}
+    now = wall_ms()
+    for waiting in bridge.backlog() if bridge.in_flight() else ():
+        section = config.shards.get(waiting.shard)
+        if waiting.state != "leased" or section is None:
+            continue
+        age = (now - waiting.oldest_at) / 1000
+        mine = [name for name, shard in config.instances().items() if shard == waiting.shard]
+        if age > section.request_timeout + CANCEL_GRACE_S and all(
+            _idles(home, each) for each in mine
+        ):
+            found[waiting.shard] = (
+                f"{waiting.count} in flight, the oldest for {age:.0f} s, while its workers are"
+                f" idle; if it stays so: autopoll restart {mine[0]}"
+            )
+    return found
+
+
+def _idles(home: Home, worker: str) -> bool:
+    beat = read(home.beats / worker)
+    if beat is None or beat.state is not State.IDLE or not is_alive(beat):
+        return False
+    return time.monotonic() - beat.progressed_at > IDLE_S

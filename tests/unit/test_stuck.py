@@ -1,0 +1,76 @@
+"""Questions that are leased for longer than they may be, while the workers idle, are seen."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autopoll.bridge.contract import Limits
+from autopoll.bridge.sqlite import SqliteBridge
+from autopoll.config import Config, load
+from autopoll.home import Home
+from autopoll.process.heartbeat import Heart, State
+from autopoll.stuck import stuck
+from autopoll.timing import wall_ms
+
+CONFIG = (
+    '[shards.main]\nbackend = "echo"\nrequest_timeout = "10s"\n[shards.spare]\nbackend = "echo"\n'
+)
+LATE_S = 25  # longer than the shard's time and what is left to give up
+
+
+class Scene:
+    def __init__(self, root: Path) -> None:
+        (root / "autopoll.toml").write_text(CONFIG)
+        self.home = Home(root)
+        self.home.beats.mkdir(parents=True)
+        self.config: Config = load(self.home)
+        self.age_s = 0
+        self.bridge = SqliteBridge(
+            root / "bridge.db", Limits(), create=True, clock=lambda: wall_ms() - self.age_s * 1000
+        )
+
+    def lease(self, age_s: int) -> None:
+        self.age_s = age_s
+        conversation = self.bridge.create_conversation("a", "b").conversation
+        self.bridge.serve(conversation, "b", "main")
+        self.bridge.send(conversation, "a", ["why?"], [None])
+        assert len(self.bridge.take("poller", {"main": 1}, 60_000)) == 1
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(tmp_path)
+    yield scene
+    scene.bridge.close()
+
+
+@pytest.fixture
+def heart(scene: Scene) -> Iterator[Heart]:
+    with Heart.open(scene.home.beats, "worker", "worker") as heart:
+        heart.state = State.IDLE
+        yield heart
+
+
+def test_a_question_in_flight_for_too_long_beside_an_idle_worker_is_told(scene, heart) -> None:
+    scene.lease(LATE_S)
+    words = stuck(scene.home, scene.config, scene.bridge)
+    assert list(words) == ["main"]
+    assert words["main"].startswith("1 in flight, the oldest for 25 s, while its workers are idle")
+    assert words["main"].endswith("autopoll restart worker")
+
+
+def test_who_is_within_the_time_or_at_work_is_not_told(scene, heart) -> None:
+    assert stuck(scene.home, scene.config, scene.bridge) == {}
+    scene.lease(15)
+    assert stuck(scene.home, scene.config, scene.bridge) == {}
+    scene.lease(LATE_S)
+    heart.begin(1, 1e9)
+    assert stuck(scene.home, scene.config, scene.bridge) == {}
+    heart.end(1, True)  # just now: another question may be on its way
+    assert stuck(scene.home, scene.config, scene.bridge) == {}
+
+
+def test_a_worker_that_is_not_there_is_no_idle_one(scene) -> None:
+    scene.lease(LATE_S)
+    assert stuck(scene.home, scene.config, scene.bridge) == {}
