@@ -1,51 +1,83 @@
 """Sees that a foreign program has written into the bridge, which rings no bell.
 
+Without a watch, as when the kernel has no more of them, nothing is lost: the poller looks by itself
+once a second, and says why it is slower.
+
 What the watch notices is the beginning of a commit, before it can be seen; and most of what it
 notices is our own. So it looks in a burst until the commit shows, and does not listen all the time.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.contract import Bridge, Watch
 from autopoll.errors import BridgeError
 
 # inotify fires when a commit is written, before the fsync after which it can be seen: mostly within
 # 2 ms, but a busy disk was seen to take 50.
 BURST_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
 HUSH_S = 0.002  # between two events of the folder: each write is one, and most are our own
+RETRY_S = 10.0  # until a watch that could not be made is tried again
+
+log = logging.getLogger(__name__)
 
 
 class Lookout:
-    """Calls `on_change` on the running loop whenever somebody else's commit can be seen."""
+    """Calls `on_change` on the running loop whenever somebody else's commit can be seen.
+
+    `trouble` says why it does not, while it does not.
+    """
 
     def __init__(self, bridge: Bridge, on_change: Callable[[], None]) -> None:
-        """Make the watch; raise BridgeError when there is none."""
+        self.trouble = ""
         self._bridge = bridge
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._watch = bridge.watch()
+        self._watch: Watch | None = None
+        self._next_try = 0.0
         self._hush: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
 
-    def listen(self) -> None:
-        """Wait for writes from now on."""
-        self._loop.add_reader(self._watch.fileno(), self._on_write)
+    def look(self) -> None:
+        """See that writes are watched for; cheap enough for once a second."""
+        if self._watch or self._loop.time() < self._next_try:
+            return
+        try:
+            self._watch = self._bridge.watch()
+        except BridgeError as error:
+            self._next_try = self._loop.time() + RETRY_S
+            if self.trouble != (trouble := f"{error.what}: foreign messages take up to a second"):
+                self.trouble = trouble
+                log.warning("%s; %s", trouble, error.mend)
+            return
+        if self.trouble:
+            self.trouble = ""
+            log.info("foreign messages are noticed at once again")
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._watch:
+            self._loop.add_reader(self._watch.fileno(), self._on_write)
 
     def close(self) -> None:
         """Look no more."""
         for timer in (self._hush, self._looking):
             if timer:
                 timer.cancel()
-        self._loop.remove_reader(self._watch.fileno())
-        self._watch.close()
+        if self._watch:
+            self._loop.remove_reader(self._watch.fileno())
+            self._watch.close()
+            self._watch = None
 
     def _on_write(self) -> None:
         """Somebody has written, ourselves included: look, and do not listen for a moment."""
+        if self._watch is None:
+            return
         if self._watch.read():
             self._look(BURST_S)
         self._loop.remove_reader(self._watch.fileno())
-        self._hush = self._loop.call_later(HUSH_S, self.listen)
+        self._hush = self._loop.call_later(HUSH_S, self._listen)
 
     def _look(self, burst: tuple[float, ...]) -> None:
         """Look until the commit can be seen.

@@ -99,11 +99,11 @@ class Poller:
         signals.let_in()
         Lifeline().attach(loop, self.stopping.set)
         self.doorbell = Doorbell(self.home.bell, self.on_bell)
-        lookout = Lookout(self.bridge, self.stir)
+        self.lookout = Lookout(self.bridge, self.stir)
         try:
             freed = self.bridge.take_over(self.owner)
             log.info("ready: took over %d unfinished", freed)
-            lookout.listen()
+            self.lookout.look()
             self.heart.state = State.IDLE
             self.keep_tokens()
             while not self.stopping.is_set():
@@ -112,7 +112,7 @@ class Poller:
             await self.drain()
         finally:
             self.roster.close()
-            lookout.close()
+            self.lookout.close()
             self.doorbell.close()
         if self.crash:
             raise self.crash
@@ -188,6 +188,7 @@ class Poller:
             with suppress(OSError):  # what cannot be made is missed, and named, by who needs it
                 self.home.make_private()
         self.doorbell.look()
+        self.lookout.look()
         if self.loop.time() >= self.next_sweep:
             self.next_sweep = self.loop.time() + SWEEP_S
             with suppress(OSError):  # the same
@@ -221,7 +222,8 @@ class Poller:
             if self.outages.get(step.__name__) != error.what:
                 log.warning("the bridge cannot be used, trying again: %s", error)
             self.outages[step.__name__] = error.what
-        self.heart.note = next(iter(self.outages.values()), self.doorbell.trouble)
+        slower = self.doorbell.trouble or self.lookout.trouble
+        self.heart.note = next(iter(self.outages.values()), slower)
         state = State.HELD if self.outages else State.IDLE
         if self.heart.state is not state and not self.draining:
             self.heart.state = state

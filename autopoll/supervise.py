@@ -158,7 +158,10 @@ def up_in_foreground(home: Home, config: Config) -> None:
         os.set_inheritable(LOCK_DESCRIPTOR, True)  # dup2 does nothing when the numbers are the same
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-            raise Down(f"cannot become a subreaper: {os.strerror(ctypes.get_errno())}")
+            # Then init adopts orphans; they are found by their marks all the same.
+            reason = os.strerror(ctypes.get_errno())
+            said = f"autopoll: orphans go to init, for no subreaper is allowed: {reason}"
+            sys.stderr.write(f"{said}\n")
         environ = environment(os.environ, config)
         os.chdir(home.root)
         signals.hold_back()  # until supervisord has handlers

@@ -2,11 +2,15 @@
 
 import os
 import select
+import time
 from types import TracebackType
 from typing import Protocol, Self
 
 from autopoll.home import Home
 from fifo.bell import Bell
+from fifo.errors import FifoError
+
+LOOK_S = 0.25  # between two looks of an asker whose bell could not be made
 
 
 class Ringable(Protocol):
@@ -16,16 +20,26 @@ class Ringable(Protocol):
 
 
 class Waiter:
-    """The bell of one asker, there for as long as it waits."""
+    """The bell of one asker, there for as long as it waits.
+
+    Where none can be made, as in a folder that is read-only, the asker looks more often by itself.
+    """
 
     def __init__(self, home: Home) -> None:
         self.name = f"w-{os.urandom(8).hex()}"
         # `down` empties var/run, and a question may be asked all the same.
-        home.waiters.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._bell = Bell(home.waiters / f"{self.name}.fifo")
+        self._bell: Bell | None = None
+        try:
+            home.waiters.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._bell = Bell(home.waiters / f"{self.name}.fifo")
+        except (FifoError, OSError):
+            return
 
     def wait(self, seconds: float) -> bool:
         """Return when rung, or after the time; tell which."""
+        if self._bell is None:
+            time.sleep(max(0.0, min(seconds, LOOK_S)))
+            return False
         poll = select.poll()
         poll.register(self._bell.fileno(), select.POLLIN)
         rung = bool(poll.poll(max(0.0, seconds) * 1000))
@@ -42,4 +56,5 @@ class Waiter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bell.close()
+        if self._bell:
+            self._bell.close()

@@ -81,6 +81,7 @@ class Watchdog:
                 self.wake(now)
             last = now
             self.heart.beat()
+            self.bury()
             beats = [each for each in heartbeat.read_all(self.home.beats) if _is_of_this_boot(each)]
             for beat in beats:
                 self.meet(beat)
@@ -133,12 +134,26 @@ class Watchdog:
         pidfd = signals.open_process(beat.pid, beat.started)
         if pidfd is not None and not signals.is_ready(pidfd):
             patient = self.patients[beat.name] = Patient(beat, pidfd)
-            self.loop.add_reader(pidfd, self.on_death, patient)
+            self.listen(patient)
             return
         if pidfd is not None:
             os.close(pidfd)
         if not self.casebook.is_accounted(beat.name, beat.pid):
             self.note_missed(beat.name, beat.pid, evidence.last_words(beat), beat.started)
+
+    def listen(self, patient: Patient) -> None:
+        """Hear of a death at once, where the kernel tells of it, and else with the next look."""
+        if signals.is_pidfd(patient.pidfd):
+            self.loop.add_reader(patient.pidfd, self.on_death, patient)
+        elif not self.heart.note:
+            self.heart.note = "there are no pidfds here: a death is noticed within a second"
+            log.warning("%s", self.heart.note)
+
+    def bury(self) -> None:
+        """Look who has died of those whose death nobody tells."""
+        for patient in list(self.patients.values()):
+            if not signals.is_pidfd(patient.pidfd) and signals.is_ready(patient.pidfd):
+                self.on_death(patient)
 
     def note_missed(self, name: str, pid: int, seen: str, started: int = 0) -> None:
         """Record a death that was found afterwards."""
@@ -154,7 +169,8 @@ class Watchdog:
 
     def on_death(self, patient: Patient) -> None:
         """Take leave of a process; its death is an incident unless it was meant or our doing."""
-        self.loop.remove_reader(patient.pidfd)
+        if signals.is_pidfd(patient.pidfd):
+            self.loop.remove_reader(patient.pidfd)
         beat = patient.beat
         del self.patients[beat.name]
         patient.ended.set()

@@ -90,4 +90,7 @@ def started(pid: int) -> int | None:
 @cache
 def boot_id() -> str:
     """Return the id of this boot of the machine."""
-    return _BOOT_ID.read_text("ascii").strip()
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:  # hidden in some sandboxes; then a reboot is known by start times alone
+        return ""

@@ -99,7 +99,7 @@ def open_ends(
         os.close(reading)
         raise
     for descriptor in ends:
-        with suppress(PermissionError):  # over this user's share of pipe memory: it works as it is
+        with suppress(OSError):  # as over this user's share of pipe memory: it works as it is
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, CAPACITY)
     return ends
 

@@ -8,15 +8,20 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 MARK = "AUTOPOLL_CHILD"
+_STEP_S = 0.02  # between two looks where nothing tells of an end
 _ROUNDS = 3  # who forks faster than it is killed is left to the watchdog
 
 
 def kill_brood(mark: str, *, patience: float = 1.0) -> None:
     """Kill every process that carries the mark and wait until they are gone, `patience` seconds."""
     wanted = f"{MARK}={mark}".encode()
+    if not _has_pidfds():
+        _kill_by_number(wanted, patience)
+        return
     until = time.monotonic() + patience
     for _ in range(_ROUNDS):
         found = [handle for pid in _pids() if (handle := _open_marked(pid, wanted)) is not None]
@@ -32,6 +37,33 @@ def kill_brood(mark: str, *, patience: float = 1.0) -> None:
                 os.close(handle)
         if not found:
             return
+
+
+def _has_pidfds() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:  # an old kernel, or a filter around us
+        return False
+    return True
+
+
+def _kill_by_number(wanted: bytes, patience: float) -> None:
+    """Kill whoever carries the mark now; a number that is read and killed at once is hardly new."""
+    until = time.monotonic() + patience
+    while found := [pid for pid in _pids() if _is_marked(pid, wanted)]:
+        for pid in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > until:
+            return
+        time.sleep(_STEP_S)
+
+
+def _is_marked(pid: int, wanted: bytes) -> bool:
+    try:
+        return _carries(pid, wanted)
+    except OSError:  # gone, or another user's
+        return False
 
 
 def _pids() -> list[int]:

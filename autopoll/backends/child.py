@@ -6,6 +6,7 @@ the end of output, because a grandchild may hold that open for ever.
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import signal
@@ -22,8 +23,11 @@ KEPT = 8192  # bytes of its standard error that are kept for the error text
 SEARCHED = 2 * KEPT  # and what is searched for secrets, because half a secret is not known for one
 CHUNK = 65536  # one read per turn of the loop, so that a flood cannot starve the rest
 LAST_BREATH = 16  # reads after its exit, in case a grandchild keeps on writing
+LOOK_S = 0.1  # between two looks at a program whose exit nothing tells
 GRACE_S = 0.2  # between the end of output and the exit that mostly follows it
 CLOSE_S, TERM_S, KILL_S, BROOD_S = 1.0, 2.0, 1.0, 0.5  # the steps of stopping, five at most
+
+_log = logging.getLogger(__name__)
 
 
 class Child:
@@ -62,7 +66,7 @@ class Child:
         self._stdin, self._stdout, self._stderr = pipes.stdin, pipes.stdout, pipes.stderr
         for pipe in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(pipe.fileno(), False)
-        self._pidfd = os.pidfd_open(self._process.pid)
+        self._pidfd = _open(self._process.pid)
         self._exited = asyncio.Event()
         self._unsent = bytearray()
         self._line: list[bytes] = []  # pieces of a line whose end has not come
@@ -71,7 +75,10 @@ class Child:
         self._ended: str | None = None
         self._loop.add_reader(self._stdout, self._hear)
         self._loop.add_reader(self._stderr, self._overhear)
-        self._loop.add_reader(self._pidfd, self._exit)
+        if self._pidfd is None:
+            self._look()
+        else:
+            self._loop.add_reader(self._pidfd, self._exit)
 
     @property
     def pid(self) -> int:
@@ -169,9 +176,17 @@ class Child:
         elif data is not None:
             self._said = (self._said + data)[-SEARCHED:]
 
+    def _look(self) -> None:
+        """See by ourselves whether it has ended, where no pidfd tells."""
+        if self._process.poll() is None:
+            self._loop.call_later(LOOK_S, self._look)
+        else:
+            self._exit()
+
     def _exit(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
         code = self._process.wait()
         self._exited.set()
         for _ in range(LAST_BREATH):  # an answer it gave before it went is an answer
@@ -194,6 +209,14 @@ class Child:
     def _last_words(self) -> str:
         words = redact(self._said.decode("utf-8", "replace"))[-KEPT:].strip()
         return f"; its last words: {words}" if words else ""
+
+
+def _open(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:  # an old kernel, or a filter around us
+        _log.warning("an exit is noticed within %g s: %s", LOOK_S, error)
+        return None
 
 
 def _read(descriptor: int) -> bytes | None:

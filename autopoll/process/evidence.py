@@ -111,7 +111,10 @@ def _facts(beat: Beat) -> dict[str, Any]:
 
 def _waits_in(pid: int) -> str:
     """Return the kernel function the main thread sleeps in; empty when it does not sleep."""
-    where = Path(f"/proc/{pid}/wchan").read_text(encoding="ascii").strip()
+    try:
+        where = Path(f"/proc/{pid}/wchan").read_text(encoding="ascii").strip()
+    except OSError:  # not every kernel has it, and not everybody may read it
+        return ""
     return "" if where == "0" else where
 
 

@@ -6,7 +6,6 @@ The environment a process was started with stays readable in /proc until it ends
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll.process.signals import NotPermitted, open_process, send
+from autopoll.process.signals import NotPermitted, is_ready, open_process, send
 from autopoll.process.vitals import vitals
 
 _ROUNDS = 5  # who forks faster than it is swept is left to the next sweep
@@ -116,13 +115,9 @@ def _try(process: Marked, number: signal.Signals) -> None:
 
 def _outlast(alive: dict[int, Marked], seconds: float) -> dict[int, Marked]:
     """Wait until all have ended, at most so long; return those that have not."""
-    poll = select.poll()
-    for descriptor in alive:
-        poll.register(descriptor, select.POLLIN)
-    left = dict(alive)
     deadline = time.monotonic() + seconds
-    while left and (remaining := deadline - time.monotonic()) > 0:
-        for descriptor, _ in poll.poll(remaining * 1000):
-            poll.unregister(descriptor)
-            del left[descriptor]
-    return left
+    return {
+        descriptor: process
+        for descriptor, process in alive.items()
+        if not is_ready(descriptor, max(0.0, deadline - time.monotonic()))
+    }

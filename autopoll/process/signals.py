@@ -3,6 +3,10 @@
 A pid is only a number: between judging a process and signalling it the number may have gone to a
 stranger. A pidfd holds on to one process, so it is opened first, and only then is the start time
 compared; after that no reuse can redirect the signal.
+
+Where the kernel, or a filter around us, gives no pidfd, a descriptor of the folder /proc/<pid>
+takes its place. It holds on to the process too, but it cannot be waited for, only looked at; and a
+signal goes by number, right after such a look.
 """
 
 import contextlib
@@ -11,7 +15,9 @@ import fcntl
 import os
 import select
 import signal
+import stat
 import struct
+import time
 from collections.abc import Iterator
 
 from autopoll.errors import AutopollError
@@ -24,6 +30,10 @@ _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struc
 
 # What a person or supervisord sends. Without a handler each ends a process; held back, it waits.
 HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2)
+
+
+_NO_PIDFD = {errno.ENOSYS, errno.EPERM, errno.EACCES}  # an old kernel; a filter, as of containers
+_STEP_S = 0.02  # between two looks at a process that cannot be waited for
 
 
 class NotPermitted(AutopollError):
@@ -44,10 +54,10 @@ def let_in() -> None:
 
 
 def open_process(pid: int, started: int) -> int | None:
-    """Return a pidfd (close-on-exec) of this very process, or None when it is gone."""
+    """Return a pidfd (close-on-exec) of this very process, or its folder; None when it is gone."""
     try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
+        descriptor = _hold(pid)
+    except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError as error:
         if error.errno != errno.EINVAL:  # a thread's number, not a process's, since Linux 6.9
@@ -60,11 +70,46 @@ def open_process(pid: int, started: int) -> int | None:
     return descriptor
 
 
+def _hold(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in _NO_PIDFD:
+            raise
+    return os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def is_pidfd(descriptor: int) -> bool:
+    """Tell whether it can be waited for."""
+    return not stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
 def is_ready(descriptor: int, timeout: float = 0.0) -> bool:
     """Tell whether the pidfd's process has ended, all its threads included; wait for that."""
+    if not is_pidfd(descriptor):
+        deadline = time.monotonic() + timeout
+        while not (gone := _has_ended(descriptor)) and time.monotonic() < deadline:
+            time.sleep(_STEP_S)
+        return gone
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(timeout * 1000))
+
+
+def _has_ended(folder: int) -> bool:
+    """Tell from the folder of a process; a leader whose other threads live has not ended."""
+    try:
+        file = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    try:
+        line = os.read(file, 4096)
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(file)
+    fields = line[line.rindex(b")") + 2 :].split()
+    return fields[0] in b"ZX" and int(fields[17]) <= 1
 
 
 def exit_status(descriptor: int) -> int | None:
@@ -119,9 +164,15 @@ def _held(pid: int, started: int) -> Iterator[int | None]:
 
 def _signal(descriptor: int, pid: int, number: signal.Signals, flags: int = 0) -> bool:
     try:
+        if not is_pidfd(descriptor):
+            _signal_by_number(descriptor, pid, number, flags)
+            return True
         try:
             signal.pidfd_send_signal(descriptor, number, None, flags)
         except OSError as error:
+            if error.errno == errno.ENOSYS:
+                _signal_by_number(descriptor, pid, number, flags)
+                return True
             if not flags or error.errno != errno.EINVAL:
                 raise
             # An older kernel. The number cannot have gone to another group since we looked: it is
@@ -135,3 +186,12 @@ def _signal(descriptor: int, pid: int, number: signal.Signals, flags: int = 0) -
             "Run autopoll's processes under one user.",
         ) from error
     return True
+
+
+def _signal_by_number(descriptor: int, pid: int, number: signal.Signals, flags: int) -> None:
+    if is_ready(descriptor):
+        raise ProcessLookupError(pid)
+    if flags:
+        os.killpg(pid, number)
+    else:
+        os.kill(pid, number)

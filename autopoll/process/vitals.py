@@ -47,10 +47,10 @@ class Vitals(msgspec.Struct, frozen=True):
 
 
 def vitals(pid: int) -> Vitals | None:
-    """Return a reading of the process, or None when there is no such process."""
+    """Return a reading of the process; None when there is none, or it is hidden from us."""
     try:
         line = _read(f"/proc/{pid}/stat")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # hidepid hides other users'
         return None
     # The command stands in parentheses and may hold any byte, so the fields count from the last.
     end = line.rindex(b")")
@@ -89,14 +89,17 @@ def all_vitals() -> list[Vitals]:
 @functools.cache
 def boot_id() -> str:
     """Return the id of this boot: monotonic times and start times of another mean nothing here."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # hidden in some sandboxes; then a reboot is known by start times alone
+        return ""
 
 
 def catches(pid: int, number: signal.Signals) -> bool:
     """Tell whether the process has a handler for the signal, so that it will not die of it."""
     try:
         text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
-    mask = next(line for line in text.splitlines() if line.startswith("SigCgt:"))
+    mask = next((line for line in text.splitlines() if line.startswith("SigCgt:")), "SigCgt: 0")
     return bool(int(mask.split()[1], 16) >> (number - 1) & 1)

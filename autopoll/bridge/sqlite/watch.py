@@ -2,13 +2,11 @@
 
 import errno
 from pathlib import Path
-
-from inotify_simple import INotify, flags
+from typing import Any
 
 from autopoll.errors import BridgeError
 
-_MASK = flags.MODIFY | flags.CREATE | flags.MOVED_TO
-_LOST = flags.Q_OVERFLOW | flags.IGNORED
+_KNOBS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
 
 
 class FolderWatch:
@@ -21,16 +19,22 @@ class FolderWatch:
 
     def __init__(self, database: Path) -> None:
         self._names = {database.name, f"{database.name}-wal", f"{database.name}-journal"}
-        self._inotify: INotify | None = None
+        self._inotify: Any = None
         try:
+            # Here, because it binds functions of the C library, and not every one has them.
+            from inotify_simple import INotify, flags
+
+            self._lost = flags.Q_OVERFLOW | flags.IGNORED
             self._inotify = INotify(nonblocking=True)
-            self._inotify.add_watch(database.parent, _MASK)
-        except OSError as error:
+            self._inotify.add_watch(database.parent, flags.MODIFY | flags.CREATE | flags.MOVED_TO)
+        except (ImportError, AttributeError, OSError) as error:
             self.close()
-            knob = "max_user_watches" if error.errno == errno.ENOSPC else "max_user_instances"
+            number = error.errno if isinstance(error, OSError) else None
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            knob = _KNOBS.get(number or 0)
             raise BridgeError(
-                f"cannot watch {database.parent}: {error.strerror}",
-                f"Raise /proc/sys/fs/inotify/{knob}.",
+                f"cannot watch {database.parent}: {reason}",
+                f"Raise /proc/sys/fs/inotify/{knob}." if knob else "This system has no inotify.",
             ) from error
 
     def fileno(self) -> int:
@@ -42,7 +46,7 @@ class FolderWatch:
         """Take what is pending; tell whether it concerned the store."""
         # All events are taken before the answer, so that the descriptor falls silent.
         events = self._open().read(timeout=0)
-        return any(event.name in self._names or event.mask & _LOST for event in events)
+        return any(event.name in self._names or event.mask & self._lost for event in events)
 
     def close(self) -> None:
         """Stop watching; tolerated twice."""
@@ -50,7 +54,7 @@ class FolderWatch:
             self._inotify.close()
             self._inotify = None
 
-    def _open(self) -> INotify:
+    def _open(self) -> Any:
         if self._inotify is None:
             raise BridgeError("the watch was closed")
         return self._inotify
