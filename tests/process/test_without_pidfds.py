@@ -6,7 +6,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 # What a process died of nobody tells without a pidfd.
-CHOSEN = "(test_signals and not died_of) or detached or grandchild or ignores_end_of_input"
+CHOSEN = "(test_signals and not died_of) or detached"
 
 
 def test_the_tests_of_signals_and_children_pass_under_a_filter() -> None:
