@@ -171,14 +171,14 @@ class Hub:
             try:
                 await self._look()
                 heard = rung or await self.call(lambda service: service.is_listening())
+                if not rung:
+                    await self._look_around()
             except AutopollError as error:  # it may pass; who waits goes on waiting
                 log.warning("cannot look: %s", error)
                 continue
             alone = 0 if heard else alone + 1
             if alone >= DOWN_AFTER:
                 self._fail_all(_down())
-            elif not rung:
-                await self._look_around()
 
     async def _ring(self, seconds: float) -> bool:
         """Return when rung, or after the time; tell which."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from autopoll.availability import Blocked, Obstacle
 from autopoll.bridge.contract import Answered, Bridge, Failed, QueryState
 from autopoll.config import Config, load
-from autopoll.errors import BridgeBusy, Down, NotFound
+from autopoll.errors import BridgeBusy, ConfigError, Down, NotFound
 from autopoll.gateway import waiting
 from autopoll.gateway.waiting import Draining, Hub
 from autopoll.home import Home
@@ -199,6 +200,55 @@ def test_who_waits_is_told_when_nobody_is_there_to_answer(
         setting.home.bell.unlink()
         with pytest.raises(Down, match="kept"):
             await hub.outcome(number, HOUR_S)
+
+    setting.run(story)
+
+
+def test_who_waits_is_told_what_needs_somebodys_help_and_others_wait_on(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "NET_S", 0.01)
+    stopped = Obstacle(what="worker was stopped by hand", mend="Start it: x", lasting=True)
+    found = {None: None, "main": stopped}
+    monkeypatch.setattr(
+        waiting.availability, "obstacle", lambda _home, _config, shard: found[shard]
+    )
+
+    async def story(hub: Hub) -> None:
+        [first] = (await hub.ask("Really?", "main")).ids
+        setting.bridge.take("owner", {"main": 1}, 60_000)  # from now on its shard is known
+        [second] = (await hub.ask("Truly?", "main")).ids
+        other = asyncio.create_task(hub.outcome(second, HOUR_S))
+        with pytest.raises(Blocked, match=f"stopped by hand: question {first} is kept"):
+            await hub.outcome(first, HOUR_S)
+        assert not other.done()
+        found["main"] = None
+        setting.answer(hub)
+        assert (await other).answer == "yes"
+
+    setting.run(story)
+
+
+def test_what_cannot_be_found_out_sends_nobody_away(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "NET_S", 0.01)
+    looks = 0
+
+    def unknown(*_: object) -> None:
+        nonlocal looks
+        looks += 1
+        raise ConfigError("conf/supervisord.conf cannot be read")
+
+    monkeypatch.setattr(waiting.availability, "obstacle", unknown)
+
+    async def story(hub: Hub) -> None:
+        [number] = (await hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
+        while looks < 5:
+            await asyncio.sleep(0.01)
+        setting.answer(None)
+        assert (await waiter).answer == "yes"
 
     setting.run(story)
 
