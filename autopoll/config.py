@@ -120,6 +120,8 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
 def read_text(path: Path) -> str:
     """Return the text of a settings file; raise ConfigError when it cannot be read."""
     try:
+        if path.is_fifo():  # it would hold us for ever
+            raise ConfigError(f"{path} is a pipe", "Put the settings there, as a file.")
         return path.read_text(encoding="utf-8-sig")  # Windows editors write a mark first
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error

@@ -43,7 +43,8 @@ def found(root: Path, *, named: bool = True, trusting: bool = False) -> tuple[Ho
     Nothing that is made can be written by others, whatever the umask. Raises ConfigError for a path
     that supervisord cannot take or a folder that cannot be written, Untrusted as trust.enter does.
     """
-    root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100 - absolute() keeps the `..`
+    # absolute() keeps the `..`, and expanduser() of Path fails for a user that there is not.
+    root = Path(os.path.abspath(os.path.expanduser(root)))  # noqa: PTH100, PTH111
     _check_path(root)
     trust.enter(root, named=named, trusting=trusting)
     try:

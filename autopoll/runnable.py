@@ -33,7 +33,7 @@ def require_safe(root: Path, option: str, paths: Iterable[str]) -> None:
     seen: Seen = {}
     own = sys.prefix if sys.prefix != sys.base_prefix else sys.executable
     for path in paths:
-        real = Path(path).resolve()
+        real = Path(os.path.realpath(path))
         if Path(path).is_relative_to(own) or real.is_relative_to(own):
             continue
         found = findings(Path(path), who, seen) + findings(real.parent, who, seen)

@@ -51,7 +51,8 @@ def find(
     """
     named = explicit or environ.get("AUTOPOLL_HOME")
     if named:
-        root = Path(named).expanduser().absolute()
+        # That of Path fails for a user that there is not.
+        root = Path(os.path.expanduser(named)).absolute()  # noqa: PTH111
         if not _is_home(root):
             raise NotFound(
                 f"{root} is no autopoll home: it holds no {CONFIG_NAME}",
@@ -75,7 +76,7 @@ def enter(place: Path, *, named: bool, trusting: bool = False) -> Home:
     With `trusting` it is remembered as trusted. Root becomes its owner, unless it was neither
     `named` nor trusted. Raises Untrusted with path, owner and mend.
     """
-    home = Home(place.resolve())
+    home = Home(Path(os.path.realpath(place)))  # resolve() fails at links in a circle
     me = os.geteuid()
     uid, gid = _owner_of(home) if me == ROOT else (me, os.getegid())
     foreign = uid != me
@@ -187,7 +188,7 @@ def _owner_of(home: Home) -> tuple[int, int]:
     for folder in (home.root, *home.root.parents):
         try:
             facts = folder.stat()
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
+        except OSError:  # it is not there, or may not be looked at
             continue
         if facts.st_uid == ROOT and folder == home.root and home.var.exists():
             facts = home.var.stat()
@@ -201,7 +202,9 @@ def _findings(place: Path, home: Home, who: frozenset[int], seen: Seen) -> list[
     parts = [home.config, home.supervisord_conf.parent, home.supervisord_conf, home.shards_d]
     try:
         names = sorted(os.listdir(home.shards_d))  # noqa: PTH208 - names, at each start
-    except (FileNotFoundError, NotADirectoryError):
+    except PermissionError:
+        raise
+    except OSError:  # there is none
         names = []
     parts += [home.shards_d / name for name in names if name.endswith(".conf")]
     for part in parts:
@@ -211,7 +214,7 @@ def _findings(place: Path, home: Home, who: frozenset[int], seen: Seen) -> list[
 
 def _require_own_var(home: Home, who: frozenset[int], seen: Seen, known: Iterable[Finding]) -> None:
     """Refuse a var/ that is somebody else's, whatever was trusted: the tokens are in it."""
-    end = str(home.var.resolve())
+    end = os.path.realpath(home.var)
     for finding in findings(home.var, who, seen):
         # An open mode is left to `require_whole`, so that `health` can tell of it.
         if finding not in known and (finding.foreign or finding.path != end):

@@ -16,6 +16,7 @@ import pytest
 from autopoll import ownership, trust, trusted
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
+from autopoll.cli import main
 from autopoll.config import load
 from autopoll.errors import ConfigError, Exit, NotFound, Untrusted
 from autopoll.home import Home
@@ -143,6 +144,26 @@ def test_a_home_that_cannot_be_written_at_all_is_one(home: Home) -> None:
         folder.chmod(0o555)
     assert find(home.root) == home
     home.root.chmod(0o755)
+
+
+def test_names_that_lead_nowhere_are_no_home_and_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "missing", "one/below", "~no such user/x", "../" * 50 + "missing"):
+        with pytest.raises(NotFound, match="is no autopoll home"):
+            trust.find(name, {})
+    with pytest.raises(ConfigError, match="cannot be made"):
+        found(tmp_path / "one")
+
+
+def test_settings_that_are_a_pipe_hold_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "autopoll.toml")
+    home, _ = found(tmp_path)
+    with pytest.raises(ConfigError, match="is a pipe"):
+        load(home, {})
 
 
 # --- the search upward
@@ -393,6 +414,17 @@ def test_the_folder_of_short_sockets_cannot_be_written_by_others_whatever_the_um
     short = Path(os.environ["XDG_STATE_HOME"])
     assert mode(short) == 0o755 & ~umask
     assert mode(short / "autopoll" / "sock") == 0o700
+
+
+def test_no_command_makes_a_folder_that_others_may_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    """Folders above what is written, too: those of an agent's program, for one."""
+    home, _ = found(tmp_path / "home")
+    monkeypatch.chdir(tmp_path)
+    options = ["--client", "cursor", "--scope", "project", "--home", str(home.root)]
+    assert main(["mcp", "install", *options]) == Exit.OK
+    assert mode(tmp_path / ".cursor") & 0o022 == 0
 
 
 def test_init_refuses_settings_that_were_planted_in_an_open_folder(tmp_path: Path) -> None:
