@@ -9,7 +9,7 @@ from autopoll.errors import DoesNotStart, Down, Exit, SupervisorError, TimedOut
 from autopoll.home import Home, socket_path
 from autopoll.process import heartbeat
 from autopoll.process.supervisor import Supervisor
-from autopoll.programs import names_of
+from autopoll.programs import GATEWAY, names_of
 from autopoll.ready import is_held, missing
 
 START_LIMIT_S = 90.0
@@ -19,15 +19,20 @@ Report = Callable[[str], None]
 
 
 def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], str]) -> None:
-    """Wait until every role beats and is ready; raise Down with what is known of a failure."""
+    """Wait until every role beats and is ready; raise Down with what is known of a failure.
+
+    A gateway that does not start is no reason to go without all else: whoever waits tells of it.
+    """
     names = names_of(config)
     reported = ""
     end = time.monotonic() + START_LIMIT_S
     while waiting := missing(home, names):
         if why := gone():
             raise Down(f"supervisord did not start: {why}")
-        if failed := given_up(home):
+        if failed := given_up(home, but=GATEWAY):
             raise failed
+        if waiting == [GATEWAY] and given_up(home):
+            return
         if time.monotonic() > end:
             raise TimedOut(
                 f"not ready after {START_LIMIT_S:.0f} s: {', '.join(waiting)}",
@@ -38,9 +43,9 @@ def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], st
         time.sleep(STEP_S)
 
 
-def given_up(home: Home) -> Down | None:
-    """Return what is to be said of a program that supervisord does not try any more, or of a worker
-    that holds back from trying."""
+def given_up(home: Home, *, but: str = "") -> Down | None:
+    """Return what is to be said of a program, `but` this one, that supervisord does not try any
+    more, or of a worker that holds back from trying."""
     for beat in heartbeat.read_all(home.beats):
         if is_held(home, beat):
             return does_not_start(beat.name, beat.note)
@@ -50,7 +55,7 @@ def given_up(home: Home) -> Down | None:
         return None  # not listening yet
     for program in programs:
         refused = program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
-        if program.state == "FATAL" or refused:
+        if program.name != but and (program.state == "FATAL" or refused):
             return does_not_start(program.name, last_error(home, program.name))
     return None
 

@@ -173,10 +173,17 @@ def _gateway(front: Front) -> Exit:
     """Tell on stderr why the gateway does not serve, if it does not; return what that counts as."""
     from autopoll.process import heartbeat
     from autopoll.process.heartbeat import State
+    from autopoll.startup import given_up
 
-    beat = heartbeat.read(front.home.beats / "gateway") if front.config.gateway.enabled else None
-    if beat is None or beat.state is not State.HELD:
+    if not front.config.gateway.enabled:
         return Exit.OK
-    say(f"autopoll: the gateway is held: {beat.note}", err=True)
-    say("  It is tried again every second; all else is up.", err=True)
-    return Exit.FAILED
+    beat = heartbeat.read(front.home.beats / "gateway")
+    if beat is not None and beat.state is State.HELD:
+        say(f"autopoll: the gateway is held: {beat.note}", err=True)
+        say("  It is tried again every second; all else is up.", err=True)
+        return Exit.FAILED
+    if failed := given_up(front.home):  # of all programs only this one may, with the home up
+        say(f"autopoll: {failed.what}", err=True)
+        say("  All else is up. Mend that, then: autopoll restart gateway", err=True)
+        return Exit.FAILED
+    return Exit.OK

@@ -48,6 +48,9 @@ class Admission:
         self._most = most
         self._strangers = max(1, most // SHARE)
         self._holders = max(1, most - self._strangers)
+        # How many may be taken in one turn of the loop: two turns pass until the first of them has
+        # been read, and until then they are strangers who owe us something.
+        self.at_once = min(64, max(1, self._strangers // 8))
         self._audit = audit
         self._all: set[Client] = set()
         self._waiting: dict[Client, None] = {}  # the one who has waited for longest first

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autopoll.bridge.contract import Conversation, Message, Presence, Tokens
 from autopoll.errors import NotFound
+from autopoll.gateway import strict_json
 from autopoll.gateway.access import Caller, Visiting
 from autopoll.gateway.bodies import JsonRoute
 from autopoll.gateway.openapi import problems, record, send
@@ -152,7 +153,7 @@ async def send_message(visit: Visiting, conversation: Name, message: NewMessage)
     """Store a message; messages of one conversation are answered in order."""
     metadata = None
     if message.metadata is not None:
-        metadata = msgspec.json.encode(message.metadata).decode()
+        metadata = strict_json.encode(message.metadata).decode()
     number = await visit.call(
         lambda service, caller: service.send(
             conversation, _speaker(service, caller, conversation), message.text, metadata

@@ -35,7 +35,6 @@ NAME = "gateway"
 BEAT_S = 1.0
 MAX_HEADERS = 16 * 1024  # bytes of a request's line and headers
 OWN_FILES = 128  # descriptors beside those of connections, and for those about to be sent away
-AT_ONCE = 64  # connections taken in one turn of the loop, before the first of them is looked at
 WATCHED_SHARE = 0.8  # of the descriptors, above which the watchdog calls it a leak
 LEAVE_S = 5  # for what has been said to be sent, when everybody is told to go
 
@@ -117,7 +116,7 @@ class Gateway:
                 proxy_headers=False,  # an address that a client gives of itself proves nothing
                 h11_max_incomplete_event_size=MAX_HEADERS,
                 timeout_keep_alive=IDLE_S,
-                backlog=AT_ONCE,
+                backlog=bounds.admission.at_once,
                 timeout_graceful_shutdown=LEAVE_S,
             )
         )

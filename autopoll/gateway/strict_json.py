@@ -12,8 +12,6 @@ import msgspec
 
 DEEPEST = 100  # levels of nesting; what goes on from here is read by recursion again
 
-_LEAST, _MOST = -(2**63), 2**64 - 1  # what is written again
-_DIGITS = 20  # and the sign of a shorter one
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -41,12 +39,15 @@ def decode(data: bytes) -> Any:
             object_pairs_hook=_once,
             parse_constant=_never,
             parse_float=_finite,
-            parse_int=_whole,
         )
     except json.JSONDecodeError as error:
         raise NotJson(f"{error.msg} (line {error.lineno} column {error.colno})") from None
     except RecursionError:
         raise NotJson(f"nested more than {DEEPEST} levels deep") from None
+    except NotJson:
+        raise
+    except ValueError:  # Python's own bound
+        raise NotJson("a number of too many digits") from None
     if (flaw := _flaw(value, 0)) is not None:
         raise NotText(flaw.lstrip(".") or "the text", value)
     return value
@@ -56,7 +57,7 @@ def encode(value: Any) -> bytes:
     """Return a record as JSON, with a question mark for what is no text: a file's name, say."""
     try:
         return msgspec.json.encode(value)
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, OverflowError):  # or a number of more than 64 bits
         plain = msgspec.to_builtins(value)
         return json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
 
@@ -107,12 +108,6 @@ def _flaw(value: Any, depth: int) -> str | None:
         if (flaw := _flaw(each, depth + 1)) is not None:
             return f"{name}{flaw}"
     return None
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > _DIGITS or not _LEAST <= (value := int(digits)) <= _MOST:
-        raise NotJson(f"the number {digits[:30]} is too large")
-    return value
 
 
 def _is_text(value: str) -> bool:

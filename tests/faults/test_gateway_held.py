@@ -92,3 +92,16 @@ def test_a_held_gateway_ends_as_any_other(new_place: Callable[..., Place]) -> No
         until(lambda: gateway(place)["state"] == "held", 30, "it to be held")
         place.run("down")
         assert place.processes() == []
+
+
+def test_a_gateway_that_refuses_its_settings_keeps_nothing_else_from_coming_up(
+    new_place: Callable[..., Place],
+) -> None:
+    place = new_place(settings(f"0.0.0.0:{free_port()}") + "allow_remote = true\n")
+    up = place.run("up", code=1)
+    assert "is up: main ready" in up.stdout
+    assert "gateway does not start: " in up.stderr
+    assert "there is no operator's token" in up.stderr
+    assert place.json("ask", "all the same?")["answer"] == "all the same?"
+    assert "no operator's token" in gateway(place)["note"]
+    place.run("health", code=1)

@@ -1,6 +1,7 @@
 """A real gateway, and a crowd without a token that holds every connection it can get."""
 
 import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -42,7 +43,7 @@ class Served:
         self.place = place
         self.url = url
         self._address = address
-        self._token = token
+        self.token = token
 
     def connect(self) -> socket.socket:
         family = socket.AF_UNIX if isinstance(self._address, str) else socket.AF_INET
@@ -54,7 +55,7 @@ class Served:
     def client(self) -> httpx.Client:
         unix = self._address if isinstance(self._address, str) else None
         return httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self._token}"}, timeout=60,
+            base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=60,
             transport=httpx.HTTPTransport(uds=unix),
         )  # fmt: skip
 
@@ -166,6 +167,22 @@ def followers(client: httpx.Client) -> float:
     text = client.get("/metrics").text
     [line] = [each for each in text.splitlines() if each.startswith("autopoll_gateway_wait")]
     return float(line.split()[-1])
+
+
+def test_many_who_come_at_once_and_are_honest_are_all_answered(tcp: Served) -> None:
+    """As after a restart of the gateway: all are in its queue before it takes the first."""
+    asking = b"GET /v1/incidents HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n"
+    tcp.place.kill("gateway", signal.SIGSTOP)
+    try:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(closing(tcp.connect())) for _ in range(300)]
+            for client in clients:
+                client.sendall(asking % tcp.token.encode())
+            tcp.place.kill("gateway", signal.SIGCONT)
+            answers = {client.recv(12) for client in clients}
+    finally:
+        tcp.place.kill("gateway", signal.SIGCONT)
+    assert answers == {b"HTTP/1.1 200"}
 
 
 @pytest.mark.parametrize("kind", ["a header and a body that drips", "a whole request, refused"])

@@ -10,7 +10,7 @@ from autopoll.gateway.strict_json import DEEPEST, NotJson, NotText, decode, enco
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 0, -(2**63), 2**64 - 1, 1.5, "é\U0001f600", [], {"a": [{"b": "c"}]}, "[" * 500],
+    [None, True, 0, -(2**63), 10**29, 1.5, "é\U0001f600", [], {"a": [{"b": "c"}]}, "[" * 500],
 )  # fmt: skip
 def test_what_is_json_comes_back(value) -> None:
     assert decode(json.dumps(value).encode()) == value
@@ -26,9 +26,7 @@ def test_what_is_json_comes_back(value) -> None:
         (b"NaN", "NaN is no number"),
         (b"[-Infinity]", "-Infinity is no number"),
         (b"1e999", "1e999 is too large"),
-        (b"18446744073709551616", "is too large"),
-        (b"-9223372036854775809", "is too large"),
-        (b"9" * 5000, "is too large"),
+        (b"9" * 5000, "too many digits"),
         (b'{"a": {"b": 1, "b": 2}}', "'b' stands twice"),
         (b"[" * 100_000, "levels deep|line 1"),
         (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), "levels deep"),
@@ -68,4 +66,5 @@ def test_whatever_is_to_be_told_goes_out_as_json() -> None:
     assert encode(Told("é", ["a"])) == '{"answer":"é","sources":["a"]}'.encode()
     sent = encode(Told("half \ud83d", ["caf\udce9.md"]))
     assert json.loads(sent) == {"answer": "half ?", "sources": ["caf?.md"]}
+    assert json.loads(encode({"n": 10**29, "m": -(2**64)})) == {"n": 10**29, "m": -(2**64)}
     assert text("half \ud83d") == "half ?"

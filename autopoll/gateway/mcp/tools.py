@@ -1,5 +1,6 @@
 """The tools: what each is called with, what it returns, what it changes; a table of them all."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -132,7 +133,7 @@ async def call_tool(call: Call, name: str, arguments: Mapping[str, Any]) -> Call
         content.insert(0 if reply.failed else 1, _text(reply.note))
     return CallToolResult(
         content=list(content),
-        structured_content=msgspec.json.decode(told),
+        structured_content=json.loads(told),
         is_error=reply.failed,
     )
 
