@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
+from autopoll import copied
 from autopoll.home import Home, socket_path
 from autopoll.process import evidence, heartbeat, incidents, orphans
 from autopoll.process.actions import LEFT_TO_UP
@@ -34,7 +35,8 @@ def clear(home: Home, patience: float) -> int:
         time.sleep(STEP_S)
     orphans.sweep(marker)
     _note_deaths(home)
-    socket_path(home).unlink(missing_ok=True)
+    if not copied.is_copy(home):
+        socket_path(home).unlink(missing_ok=True)
     if home.run.is_dir():
         for entry in home.run.iterdir():
             if entry.is_dir() and not entry.is_symlink():

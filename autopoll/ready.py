@@ -9,9 +9,12 @@ from autopoll.process.heartbeat import Beat, State
 READY = (State.IDLE, State.BUSY)
 
 
-def missing(home: Home, names: Iterable[str]) -> list[str]:
-    """Return which of these processes are not ready, in their order."""
-    beats = {beat.name: beat for beat in heartbeat.read_all(home.beats)}
+def missing(home: Home, names: Iterable[str], since: int = 0) -> list[str]:
+    """Return which of these processes are not ready, in their order.
+
+    One that started before `since`, in ticks of this boot, is none of those that are meant.
+    """
+    beats = {each.name: each for each in heartbeat.read_all(home.beats) if each.started >= since}
     return [
         name
         for name in names

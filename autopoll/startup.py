@@ -1,5 +1,6 @@
 """Waiting for a home that was started, until it is ready or something in it does not start."""
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -7,8 +8,10 @@ from autopoll.availability import last_error
 from autopoll.config import Config
 from autopoll.errors import DoesNotStart, Down, Exit, SupervisorError, TimedOut
 from autopoll.home import Home, socket_path
+from autopoll.lock import holder_of
 from autopoll.process import heartbeat
 from autopoll.process.supervisor import Supervisor
+from autopoll.process.vitals import vitals
 from autopoll.programs import GATEWAY, names_of
 from autopoll.ready import is_held, missing
 
@@ -26,7 +29,7 @@ def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], st
     names = names_of(config)
     reported = ""
     end = time.monotonic() + START_LIMIT_S
-    while waiting := missing(home, names):
+    while waiting := missing(home, names, since=_start_of_supervisord(home)):
         if why := gone():
             raise Down(f"supervisord did not start: {why}")
         if failed := given_up(home, but=GATEWAY):
@@ -41,6 +44,13 @@ def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], st
         if (text := f"waiting for {', '.join(waiting)}") != reported:
             report(reported := text)
         time.sleep(STEP_S)
+
+
+def _start_of_supervisord(home: Home) -> int:
+    """Return when it started, in ticks of this boot; what is older is from another time or home."""
+    holder = holder_of(home.supervisord_lock)
+    reading = vitals(holder) if holder else None
+    return reading.started if reading else sys.maxsize
 
 
 def given_up(home: Home, *, but: str = "") -> Down | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll import pauses, room, trust
+from autopoll import copied, pauses, room, trust
 from autopoll.availability import PATIENCE_S, STALE_S, last_error
 from autopoll.backends.remarks import Remarks, kept
 from autopoll.bridge import bridge_file
@@ -122,6 +122,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 def status(home: Home, config: Config) -> Status:
     """Look at everything once."""
+    copied.refuse(home)
     problems: list[str] = []
     programs: dict[str, Program] = {}
     supervisord = Phase.RUNNING

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from autopoll import leftovers, runnable
+from autopoll import copied, leftovers, runnable
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.backends.environment import worker_environment
@@ -23,6 +23,7 @@ from autopoll.config import STOP_WAIT_S, Config, DeliverySection, context_paths,
 from autopoll.errors import (
     AlreadyRunning,
     AutopollError,
+    ConfigError,
     Down,
     Exit,
     SupervisorError,
@@ -245,6 +246,7 @@ def restart(home: Home, config: Config, name: str | None, report: Report) -> Non
             _down(home, config, report)
             _up(home, report)
         return
+    copied.refuse(home)
     with turn(home, f"{RESTART} {name}", report):
         settle(home, report)
         _restart(home, name, report)
@@ -272,9 +274,20 @@ def _restart(home: Home, name: str, report: Report) -> None:
         )
 
 
+def _refuse_link(home: Home) -> None:
+    """Raise ConfigError where `%(here)s/..` in the process tree would lead out of the home."""
+    folder = home.supervisord_conf.parent
+    if (place := folder.resolve()) != folder:
+        raise ConfigError(
+            f"{folder} is a link to {place}, and supervisord would look for var beside that",
+            "Make it a folder of the home; the file in it may be a link.",
+        )
+
+
 def check(home: Home, config: Config) -> None:
     """Raise ConfigError for whatever can be known to be wrong before anything is started."""
-    socket_path(home)
+    copied.refuse(home)
+    _refuse_link(home)
     worker_program(home)
     runnable.require_safe_tree(home, environment(os.environ, config)["PATH"])
     for shard, section in config.shards.items():
