@@ -121,7 +121,7 @@ def test_a_second_supervisord_on_one_home_is_refused(new_place) -> None:
     assert f"process {place.supervisord()}" in refused.stderr
     assert "autopoll restart" in refused.stderr
     refused = place.run("up", "--foreground", code=1)
-    assert "is running already" in refused.stderr
+    assert "is up already" in refused.stderr
     assert_whole(place)
 
 
