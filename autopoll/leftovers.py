@@ -13,6 +13,7 @@ from autopoll.process.actions import LEFT_TO_UP
 from autopoll.process.heartbeat import Beat
 from autopoll.process.incidents import DEAD, Incident
 from autopoll.process.vitals import boot_id
+from autopoll.timing import wall_ms
 
 STEP_S = 0.05
 SUPERVISORD = "supervisord"
@@ -117,5 +118,5 @@ def _dead_supervisord(home: Home) -> int:
         text, written = path.read_text("ascii").strip(), path.stat().st_mtime
     except (OSError, UnicodeDecodeError):
         return 0
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    booted = wall_ms() / 1000 - time.clock_gettime(time.CLOCK_BOOTTIME)
     return int(text) if text.isdigit() and written > booted else 0
