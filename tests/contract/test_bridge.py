@@ -472,6 +472,34 @@ def test_what_cannot_be_settled_at_all_stays_leased_and_holds_up_no_other(
     assert bridge.reap() == [Settled(message_id=one.message_id, state="dead", answer_id=6)]
 
 
+ODD = ["NULL", "x'ff00fe'", "x''", "12345", "1.5", "9223372036854775807", "'{'", "x'7b7d'",
+       "CAST(x'7b227175657374696f6e223a22ff227d' AS TEXT)", "x'efbbbf7b7d'", "char(0)||'a'",
+       "'{\"question\":\"q\",\"query_id\":' || printf('%.*c', 5000, '9') || '}'",
+       "'{\"question\":\"q\",\"query_id\":1e400}'", "printf('%.*c', 60000, '[')"]  # fmt: skip
+
+
+def test_whatever_stands_in_a_foreign_row_it_is_enrolled_and_settled_beside_a_good_one(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    conversation = talk(bridge)
+    insert = "INSERT INTO messages(conversation_id,to_session,message,{}) VALUES(?,'b','why?',{})"
+    for column in ("metadata", "from_session", "timestamp"):
+        for odd in ODD:
+            store.foreign(insert.format(column, odd), conversation)
+    for odd in ODD:
+        store.foreign(
+            f"INSERT INTO messages(conversation_id,to_session,message) VALUES(?,'b',{odd})",
+            conversation,
+        )
+    (good,) = ask(bridge, conversation, "good")
+    settled = 0
+    while taken := take(bridge):
+        settled += len(bridge.settle([answered(each, "so \ud83d") for each in taken]))
+    assert settled == 4 * len(ODD) + 1
+    answer = bridge.query(good).answer
+    assert answer and answer.text == "so \ufffd"
+
+
 # --- leases
 
 

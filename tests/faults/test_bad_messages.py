@@ -145,6 +145,16 @@ def test_a_message_that_holds_no_question_is_answered_with_the_reason(
     assert reason in answer
 
 
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n ", b"\r\n\t"])
+def test_json_behind_a_byte_order_mark_or_blanks_is_answered_as_json(
+    client, conversation, before
+) -> None:
+    asked = '{"type": "query", "query_id": "7", "question": "half \\ud83d"}\r\n'
+    response = json.loads(exchange(client, conversation, before + asked.encode()))
+    mark = "\N{REPLACEMENT CHARACTER}"
+    assert (response["query_id"], response["answer"]) == ("7", f"half {mark}")
+
+
 @pytest.mark.parametrize("text", ["42", '"why?"', "true", "[see the list]", "[" * 100_000])
 def test_text_that_only_looks_a_bit_like_json_is_a_question(client, conversation, text) -> None:
     assert exchange(client, conversation, text) == text

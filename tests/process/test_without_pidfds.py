@@ -1,8 +1,22 @@
 """Signals, children and what they have started: all of it holds where there are no pidfds."""
 
+import asyncio
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from autopoll.backends.child import Child
+from autopoll.home import Home
+from autopoll.process import signals
+from autopoll.process.heartbeat import Beat, Heart
+from autopoll.process.patient import Patient
+from autopoll.process.verdict import Limits
+from autopoll.process.vitals import boot_id, vitals
+from autopoll.watchdog import Watchdog
 
 TESTS = Path(__file__).parents[1]
 # What a process died of nobody tells without a pidfd.
@@ -24,3 +38,65 @@ def test_the_tests_of_signals_and_children_pass_under_a_filter() -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+
+
+def test_a_program_that_exits_is_told_with_its_code(tmp_path: Path, refused: None) -> None:
+    async def main() -> str:
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        child = Child(
+            # Its output is held open by another, so that only its exit shows that it is gone.
+            ["/bin/sh", "-c", "sleep 30 & exit 7"],
+            folder=tmp_path,
+            environment=dict(os.environ),
+            on_line=lambda line: None,
+            on_end=ended.set_result,
+        )
+        try:
+            return await asyncio.wait_for(ended, 20)
+        finally:
+            await child.stop()
+
+    assert "exited with code 7" in asyncio.run(main())
+
+
+def test_the_watchdog_looks_itself_who_has_died(
+    tmp_path: Path, refused: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    home.supervisord_conf.parent.mkdir()
+    home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../var/run/s.sock\n")
+    home.make_private()
+    process = subprocess.Popen(["sleep", "60"])
+    reading = vitals(process.pid)
+    assert reading
+    folder = signals.open_process(process.pid, reading.started)
+    assert folder is not None and not signals.is_pidfd(folder)
+    beat = Beat(
+        name="worker", role="worker", pid=process.pid, started=reading.started, boot_id=boot_id()
+    )
+    dead: list[str] = []
+
+    async def main() -> None:
+        with Heart.open(home.beats, "watchdog", "watchdog") as heart:
+            watchdog = Watchdog(home, heart, Limits())
+            patient = watchdog.patients["worker"] = Patient(beat, folder)
+            monkeypatch.setattr(watchdog, "on_death", lambda patient: dead.append(patient.name))
+            watchdog.listen(patient)
+            watchdog.bury()
+            assert dead == []
+            process.kill()
+            assert signals.is_ready(folder, 20)  # a zombie, as by a supervisord that stands still
+            watchdog.bury()
+
+    asyncio.run(main())
+    assert dead == ["worker"]
+    process.wait()
+    os.close(folder)
