@@ -5,9 +5,10 @@ something only as long as there is room: whoever comes when there is none takes 
 stranger who has kept us waiting for longest, of the peer who has most of them. So an honest client,
 who sends its request at once, is let in whatever others hold open, and `/healthz` is answered.
 
-    waiting   strangers from whom a request, or the end of one, is still to come: a quarter of all
-    proven    those who have shown a token, or whose token is being looked up: three quarters,
-              less those that are idle
+    waiting   strangers from whom a request, or the end of one, is still to come: as many as fit,
+              for a burst of honest clients looks the same at first
+    proven    those who have shown a token, or whose token is being looked up: three quarters at
+              most, less those that are idle; so a quarter is always left for strangers
     idle      proven ones between two requests, who go before anybody is refused
     the rest  strangers whose request is complete; it is our turn, so they are never sent away
 """
@@ -18,7 +19,7 @@ from typing import Protocol
 
 from autopoll.gateway.problems import Refused
 
-SHARE = 4  # one part in so many is for strangers
+SHARE = 4  # one part in so many is kept for strangers
 
 
 class Client(Protocol):
@@ -46,11 +47,10 @@ class Admission:
 
     def __init__(self, most: int, audit: Callable[[str], None]) -> None:
         self._most = most
-        self._strangers = max(1, most // SHARE)
-        self._holders = max(1, most - self._strangers)
+        self._holders = max(1, most - most // SHARE)
         # How many may be taken in one turn of the loop: two turns pass until the first of them has
         # been read, and until then they are strangers who owe us something.
-        self.at_once = min(64, max(1, self._strangers // 8))
+        self.at_once = min(64, max(1, most // 32))
         self._audit = audit
         self._all: set[Client] = set()
         self._waiting: dict[Client, None] = {}  # the one who has waited for longest first
@@ -64,8 +64,6 @@ class Admission:
         if not room:
             self._audit("too-many-connections")
             return False
-        if len(self._waiting) >= self._strangers:
-            self._send_away(self._longest_waiting())
         self._all.add(client)
         self.changed(client)
         return True

@@ -20,7 +20,7 @@ class Client:
 
 
 class Crowd:
-    """Clients of a gateway that lets in sixteen: four strangers, twelve with a token."""
+    """Clients of a gateway that lets in sixteen, of whom twelve may have a token."""
 
     def __init__(self) -> None:
         self.audited: list[str] = []
@@ -47,7 +47,8 @@ def crowd() -> Crowd:
 
 
 def test_the_stranger_who_has_waited_for_longest_makes_room_for_the_next(crowd) -> None:
-    first, *others = [crowd.stranger() for _ in range(4)]
+    first, *others = [crowd.stranger() for _ in range(16)]
+    assert not first.is_away
     newest = crowd.stranger()
     assert first.is_away
     assert not any(each.is_away for each in (*others, newest))
@@ -63,9 +64,9 @@ def test_strangers_whose_turn_is_ours_are_not_sent_away(crowd) -> None:
 
 def test_of_two_peers_the_one_with_more_strangers_makes_room(crowd) -> None:
     alone = crowd.stranger("there")
-    many = [crowd.stranger("here") for _ in range(9)]
+    many = [crowd.stranger("here") for _ in range(18)]
     assert not alone.is_away
-    assert [each.is_away for each in many] == [True] * 6 + [False] * 3
+    assert [each.is_away for each in many] == [True] * 3 + [False] * 15
 
 
 def test_who_has_shown_a_token_is_never_sent_away_for_strangers(crowd) -> None:
@@ -100,7 +101,7 @@ def test_a_token_that_opens_nothing_makes_a_stranger_again(crowd) -> None:
     liar = crowd.holder()
     liar.is_ours = False
     crowd.admission.disprove(liar)
-    for _ in range(4):
+    for _ in range(16):
         crowd.stranger()
     assert liar.is_away
 
