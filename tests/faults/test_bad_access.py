@@ -312,7 +312,7 @@ def test_with_garbled_credentials_what_needs_none_works_and_the_rest_names_them(
     place, credentials
 ) -> None:
     credentials.write_bytes(b"{")
-    for command in (["up"], ["init", "."], ["send", "conv_1", "why?"]):
+    for command in (["init", "."], ["send", "conv_1", "why?"]):
         assert "is garbled" in place.run(*command, code=4).stderr
     deep = place.json("health", "--deep", code=2)
     assert any("is garbled" in check["detail"] for check in deep["checks"])
@@ -324,7 +324,7 @@ def test_without_credentials_ask_says_so_and_init_makes_them_anew(place, credent
     kept = credentials.read_bytes()
     credentials.unlink()
     refused = place.run("ask", "why?", code=2)
-    assert "has no conversation yet" in refused.stderr and "autopoll init" in refused.stderr
+    assert f"{credentials} is lost" in refused.stderr and "autopoll init" in refused.stderr
     place.run("init", ".")
     assert place.ask("why?")["answer"] == "why?"
     credentials.write_bytes(kept)
