@@ -138,7 +138,6 @@ def already_up(home: Home) -> AlreadyRunning:
 
 def up_in_foreground(home: Home, config: Config) -> None:
     """Become supervisord; never returns. For containers, systemd, and `up` itself."""
-    _stand_in()
     report = Outlet(STDOUT).say
     # The first process of a container is sent no signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.OK))
@@ -171,16 +170,6 @@ def up_in_foreground(home: Home, config: Config) -> None:
             [*MODULE, "autopoll.supervisord", "-n", "-s", "-c", str(home.supervisord_conf)],
             environ,
         )
-
-
-def _stand_in() -> None:
-    """See that a closed stdin, stdout or stderr does not become a file or a lock of ours."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-            os.set_inheritable(opened, True)
 
 
 def down(home: Home, config: Config | None, report: Report) -> bool:

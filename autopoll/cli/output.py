@@ -26,14 +26,14 @@ def prepare() -> None:
     """Make the standard streams fit for any text, and keep their numbers from other files.
 
     With one of them closed, the next file that is opened would get its number, and what somebody
-    prints would be written into that file.
+    prints would be written into that file. What we become, or start, finds them open as well.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest number that is free, which is this one.
-            os.open(os.devnull, os.O_RDWR)
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(opened, True)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and isinstance(stream, type(sys.__stdout__)):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
