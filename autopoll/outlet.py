@@ -5,7 +5,7 @@ import select
 import socket
 import stat
 
-STDOUT = 1
+STDOUT, STDERR = 1, 2
 _LONGEST = 4096  # bytes that a pipe takes whole or not at all (PIPE_BUF)
 
 

@@ -31,7 +31,7 @@ from autopoll.errors import (
 )
 from autopoll.home import Home, socket_path
 from autopoll.lock import acquire, hold_in_turn, holder_of
-from autopoll.outlet import STDOUT, Outlet
+from autopoll.outlet import STDERR, STDOUT, Outlet
 from autopoll.phase import DOWN, RESTART, UP, Phase
 from autopoll.prepare import prepare
 from autopoll.process import heartbeat, signals
@@ -161,7 +161,7 @@ def up_in_foreground(home: Home, config: Config) -> None:
             # Then init adopts orphans; they are found by their marks all the same.
             reason = os.strerror(ctypes.get_errno())
             said = f"autopoll: orphans go to init, for no subreaper is allowed: {reason}"
-            sys.stderr.write(f"{said}\n")
+            Outlet(STDERR).say(said)
         environ = environment(os.environ, config)
         os.chdir(home.root)
         signals.hold_back()  # until supervisord has handlers

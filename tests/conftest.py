@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from place import ECHO, Place
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and all they start too.
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all they start too;
+# nohup has them ignore the end of the terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
