@@ -7,6 +7,7 @@ from enum import StrEnum
 from autopoll.errors import SupervisorError
 from autopoll.home import Home, socket_path
 from autopoll.lock import holder_and_words, holder_of
+from autopoll.process import heartbeat
 from autopoll.process.supervisor import Supervisor
 from autopoll.process.vitals import vitals
 
@@ -60,10 +61,18 @@ def told_by(error: SupervisorError, home: Home) -> tuple[Phase, str]:
     return _unreachable(error, home, holder)
 
 
+def _has_programs(home: Home, since: int) -> bool:
+    """Tell whether a program of its own has begun: supervisord listens before it starts any."""
+    return any(
+        beat.started >= since and heartbeat.is_alive(beat)
+        for beat in heartbeat.read_all(home.beats)
+    )
+
+
 def _unreachable(error: SupervisorError, home: Home, holder: int) -> tuple[Phase, str]:
     """Tell a supervisord that does not listen yet, or no more, from one that never will again."""
     reading = vitals(holder)
-    if reading and reading.age_s < START_S:
+    if reading and reading.age_s < START_S and not _has_programs(home, reading.started):
         return Phase.STARTING, f"supervisord (process {holder}) does not listen yet"
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
