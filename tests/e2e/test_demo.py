@@ -64,6 +64,7 @@ def test_the_demo_keeps_its_promises_and_leaves_nothing(scratch) -> None:
     assert "\x1b" not in out, "colour without a terminal"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_interrupted_leaves_nothing(scratch, number) -> None:
     demo = start(ROOT, scratch)

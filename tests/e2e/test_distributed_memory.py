@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from place import Place
 
 from autopoll.home import Home
@@ -12,6 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "distributed-memory.md"
 MARK = "=== next block"
 
 
+@pytest.mark.long
 def test_every_command_of_the_page_does_what_it_says(new_place, tmp_path) -> None:
     place = new_place()  # for its environment; the page makes a home of its own
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.M | re.S)

@@ -86,6 +86,7 @@ def test_a_rate_limit_pauses_the_shard_for_the_time_it_names_and_costs_no_attemp
     assert json.loads(out)["attempts"] == 1, err
 
 
+@pytest.mark.long
 def test_a_wrong_key_pauses_the_shard_until_it_is_mended_and_is_shown_nowhere(
     new_place, name, api
 ) -> None:

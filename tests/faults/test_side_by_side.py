@@ -124,6 +124,7 @@ def test_three_that_bring_a_home_up_bring_it_up_once(new_place) -> None:
     run_pair(place, "up", "down", 0)
 
 
+@pytest.mark.long
 def test_who_fails_to_bring_a_home_up_leaves_alone_what_another_has_started(new_place) -> None:
     place = new_place()
     foreground = subprocess.Popen(
@@ -144,6 +145,7 @@ def test_who_fails_to_bring_a_home_up_leaves_alone_what_another_has_started(new_
     assert foreground.wait(20) == 0
 
 
+@pytest.mark.long
 def test_a_home_that_is_shut_down_by_hand_is_said_to_go_down_and_comes_up_after_it(
     new_place,
 ) -> None:

@@ -61,6 +61,7 @@ def test_the_floor_ends_when_its_asker_is_killed(tmp_path: Path) -> None:
     until(lambda: not any(each.is_running() for each in chain))
 
 
+@pytest.mark.long
 def test_the_chain_is_measured_beside_its_floor(tmp_path: Path) -> None:
     before = children()
     said: list[str] = []

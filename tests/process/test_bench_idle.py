@@ -58,6 +58,7 @@ def test_a_process_that_has_ended_cannot_be_read() -> None:
             upkeep(process.pid)
 
 
+@pytest.mark.long
 def test_a_quiet_home_is_measured_and_taken_away(tmp_path: Path) -> None:
     before = children()
     figures = {each.name: each for each in idle.measure(0.02, tmp_path, lambda _: None)}

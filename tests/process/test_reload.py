@@ -173,6 +173,7 @@ def test_a_broken_file_changes_nothing(new_place) -> None:
     assert place.json("reload")["poller"] == "unchanged"
 
 
+@pytest.mark.long
 def test_no_question_is_lost_when_the_settings_change_under_a_storm_of_them(new_place) -> None:
     place = new_place(MAIN + EXTRA)
     place.run("up")

@@ -321,6 +321,7 @@ def test_nothing_is_written_while_supervisord_is_hung(place) -> None:
             place.kill(name, signal.SIGCONT)
 
 
+@pytest.mark.long
 def test_a_model_is_added_with_its_share_of_the_window_and_told_what_it_cost(place) -> None:
     with MockApi() as api:
         key = place.root / "key"
