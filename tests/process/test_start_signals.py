@@ -83,17 +83,17 @@ def test_the_home_ends_at_once_when_told_to_just_after_its_programs_were_started
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_home_ends_within_seconds_whenever_it_is_told_to(new_place, number) -> None:
     place = new_place()
-    for step in range(0, 3000, 50):
+    for step in range(0, 3000, 150):
         process = foreground(place)
         time.sleep(step / 1000)  # what is tried here
         began = time.monotonic()
         process.send_signal(number)
         process.communicate(timeout=60)
-        assert time.monotonic() - began < 15, f"told to end after {step} ms"
+        assert time.monotonic() - began < 25, f"told to end after {step} ms"
         assert not place.processes()
 
 
