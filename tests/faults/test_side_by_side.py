@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,7 @@ COMMANDS = {
     "add": ["shards", "add", "more", "--backend", "echo"],
     "remove": ["shards", "remove", "more"],
 }
+DELAYS_S = (0.0, 0.05, 0.3)
 State = tuple[bool, bool]  # whether it is up, whether shard more is there
 
 
@@ -194,7 +194,6 @@ def test_a_home_that_is_just_starting_is_not_taken_for_hung(new_place) -> None:
 @pytest.mark.parametrize("first", COMMANDS)
 def test_every_pair_of_commands_ends_as_one_after_the_other(new_place, first: str) -> None:
     place = new_place()
-    # Each command first with another of the delays, so that all of them meet many pairs.
-    delays = cycle((0.0, 0.05, 0.3))
-    for second, delay in zip([first, *COMMANDS], delays, strict=False):
-        run_pair(place, first, second, delay)
+    # The delays go round, so that each command meets each of them.
+    for number, second in enumerate(COMMANDS, list(COMMANDS).index(first)):
+        run_pair(place, first, second, DELAYS_S[number % 3])
