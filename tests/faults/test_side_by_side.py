@@ -100,7 +100,7 @@ def assert_whole(place: Place, told: str) -> None:
     if not up:
         assert not place.processes(), told
         left = [path for path in place.home.run.rglob("*") if not path.is_dir()]
-        assert left == [], told  # folders are there again after `shards add`
+        assert left == [], told  # whoever takes a turn makes the folders
         assert place.run("health", code=2).stdout, told
         return
     until(lambda: place.names() == sorted(TREE + ["worker"] * more), what=told)
