@@ -7,9 +7,9 @@ import time
 
 import msgspec
 
-from autopoll.config import Config
 from autopoll.errors import Down, Exit, NotFound, SupervisorError
-from autopoll.home import Home, socket_path
+from autopoll.home.config import Config
+from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import State
 from autopoll.process.supervisor import Program, Supervisor

@@ -9,10 +9,10 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from autopoll.bridge.contract import Bridge, Spent
-from autopoll.config import ShardSection
+from autopoll.clock import day_end_ms, utc_day, wall_ms
+from autopoll.home.config import ShardSection
 from autopoll.pauses import Pauses
 from autopoll.request import Usage
-from autopoll.timing import day_end_ms, utc_day, wall_ms
 
 log = logging.getLogger(__name__)
 

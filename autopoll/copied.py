@@ -9,8 +9,8 @@ import socket
 from pathlib import Path
 
 from autopoll.errors import ConfigError
-from autopoll.home import Home, socket_path
-from autopoll.lock import holder_of
+from autopoll.home.home import Home, socket_path
+from autopoll.home.lock import holder_of
 from autopoll.process import orphans
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from autopoll import config as settings
-from autopoll import outcomes, tables
+from autopoll import outcomes
 from autopoll.bridge.contract import Bridge, Delivery, Failed, Outcome
-from autopoll.config import Config
 from autopoll.errors import AutopollError, NotFound, UsageError
-from autopoll.home import Home
+from autopoll.home import config as settings
+from autopoll.home import config_edit
+from autopoll.home.config import Config
+from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.prepare import prepare
 from autopoll.programs import write_shards
@@ -55,14 +56,14 @@ def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
     with turn(home, f"autopoll shards remove {name}", report):
         settle(home, report)
         tree = Tree.of(home)
-        text = tables.read(home.config)
+        text = config_edit.read(home.config)
         before = settings.parse(home.config, text, environ_of(tree))
         known = name in before.shards
         after = text
         if known:
             if tree:
                 refuse_unapplied(tree, before)
-            after = tables.without_shard(text, name)
+            after = config_edit.without_shard(text, name)
         config = settings.parse(home.config, after, environ_of(tree))
         if name in config.shards:
             raise UsageError(
@@ -102,7 +103,7 @@ def _remove(
             "answer and keeps it as a dead letter.",
         )
     if text is not None:
-        tables.write(home.config, text)
+        config_edit.write(home.config, text)
     if tree:
         apply(tree, config, report)
     else:

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from autopoll import config as settings
-from autopoll import tables
 from autopoll.backends.environment import worker_environment
-from autopoll.config import Config
 from autopoll.dismiss import give_up, refused, unserve
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.findings import Failure, Trial
-from autopoll.home import Home
+from autopoll.home import config as settings
+from autopoll.home import config_edit
+from autopoll.home.config import Config
+from autopoll.home.home import Home
 from autopoll.prepare import prepare
 from autopoll.programs import write_shards
 from autopoll.reload import apply, refuse_unapplied
@@ -72,11 +72,11 @@ class _Adding:
         self.report = report
         self.keep = keep
         self.tree = Tree.of(home)
-        self.old_text = self.text = tables.read(home.config)
+        self.old_text = self.text = config_edit.read(home.config)
         self.before = self.read(self.old_text)
         self.is_new = name not in self.before.shards
         if self.is_new:
-            self.text = tables.with_shard(self.old_text, name, section)
+            self.text = config_edit.with_shard(self.old_text, name, section)
         else:
             self.refuse_other_settings(section)
         self.config = self.read(self.text)
@@ -94,7 +94,7 @@ class _Adding:
         except Failure as failure:
             raise self.failed(failure, "nothing was written") from failure
         if self.is_new:
-            tables.write(self.home.config, self.text)
+            config_edit.write(self.home.config, self.text)
         try:
             self.trying.step("start", self.start)
             if self.tree:
@@ -118,7 +118,7 @@ class _Adding:
     def refuse_other_settings(self, section: Mapping[str, Any]) -> None:
         """Raise ConfigError unless the shard that is there is the one to be added."""
         alone = {"main": {"backend": "echo"}, self.name: section}
-        wanted = self.read(tables.written({"shards": alone})).shards[self.name]
+        wanted = self.read(config_edit.written({"shards": alone})).shards[self.name]
         if wanted != self.before.shards[self.name]:
             raise ConfigError(
                 f"there is a shard {self.name!r} already, with other settings",
@@ -144,10 +144,11 @@ class _Adding:
             return "it is kept, as asked"
         self.report(f"taking shard {self.name} out again")
         try:
-            now = tables.read(self.home.config)
+            now = config_edit.read(self.home.config)
             ours = now == self.text  # or else somebody has written it meanwhile
-            tables.write(
-                self.home.config, self.old_text if ours else tables.without_shard(now, self.name)
+            config_edit.write(
+                self.home.config,
+                self.old_text if ours else config_edit.without_shard(now, self.name),
             )
             if self.tree:
                 apply(self.tree, self.before, self.report)

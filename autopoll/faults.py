@@ -16,14 +16,14 @@ import msgspec
 
 from autopoll import faulty
 from autopoll.bridge.contract import Bridge, QueryState
-from autopoll.home import instance_name
+from autopoll.clock import wall_ms
+from autopoll.home.home import instance_name
 from autopoll.message import read_answer
 from autopoll.process import heartbeat, incidents, signals
 from autopoll.process.heartbeat import Beat, State
 from autopoll.scratch import Scratch, scratch_home
 from autopoll.service import Service, connect
 from autopoll.status import status
-from autopoll.timing import wall_ms
 
 FLOOD = 500
 ASK_EVERY_S = 0.5

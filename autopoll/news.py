@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from autopoll.home import Home, shard_of
+from autopoll.home.home import Home, shard_of
 from autopoll.process import incidents
 from autopoll.process.incidents import Incident
 from autopoll.ready import missing

@@ -3,9 +3,9 @@
 import msgspec
 
 from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released
+from autopoll.clock import backoff_ms, wall_ms
 from autopoll.message import Answer
 from autopoll.request import Failure, Reply, Usage
-from autopoll.timing import backoff_ms, wall_ms
 
 _read_reply = msgspec.msgpack.Decoder(Reply).decode
 

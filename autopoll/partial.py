@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.redact import redact, settled
 
 LARGEST = 1024 * 1024  # bytes kept of one answer

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll import files
-from autopoll.home import Home
+from autopoll.clock import wall_ms
+from autopoll.home import files
+from autopoll.home.home import Home
 from autopoll.process import incidents
 from autopoll.process.incidents import Incident
 from autopoll.redact import redact
 from autopoll.request import Cause, Failure
-from autopoll.timing import wall_ms
 
 _FIRST_MS = 60_000  # where no time is given, doubling …
 _LONGEST_MS = 15 * 60_000

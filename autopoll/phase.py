@@ -5,8 +5,8 @@ import time
 from enum import StrEnum
 
 from autopoll.errors import SupervisorError
-from autopoll.home import Home, socket_path
-from autopoll.lock import holder_and_words, holder_of
+from autopoll.home.home import Home, socket_path
+from autopoll.home.lock import holder_and_words, holder_of
 from autopoll.process import heartbeat
 from autopoll.process.supervisor import Supervisor
 from autopoll.process.vitals import vitals

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 
 _READ = 64 * 1024
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from autopoll import fingerprint, logs, outcomes
+from autopoll import outcomes
 from autopoll.alarm import Alarm
 from autopoll.bridge.contract import (
     Bridge,
@@ -26,12 +26,13 @@ from autopoll.bridge.contract import (
     Settled,
 )
 from autopoll.budgets import Budgets
-from autopoll.config import Config, load
 from autopoll.doorbell import Doorbell
 from autopoll.errors import BadQuery, BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.flight import Flight
-from autopoll.home import Home
-from autopoll.lock import hold
+from autopoll.home import fingerprint, logs
+from autopoll.home.config import Config, load
+from autopoll.home.home import Home
+from autopoll.home.lock import hold
 from autopoll.lookout import Lookout
 from autopoll.message import Answer, Query, read_query
 from autopoll.partial import Partials

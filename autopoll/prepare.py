@@ -7,11 +7,12 @@ from pathlib import Path
 
 import platformdirs
 
-from autopoll import credentials, renewal, trust
+from autopoll import renewal
 from autopoll.bridge.contract import Bridge, Tokens
-from autopoll.config import Config
 from autopoll.errors import ConfigError, NotFound
-from autopoll.home import SOCKET_LIMIT, Home, socket_path
+from autopoll.home import credentials, trust
+from autopoll.home.config import Config
+from autopoll.home.home import SOCKET_LIMIT, Home, socket_path
 from autopoll.service import connect
 
 DEFAULT_CONFIG = """\

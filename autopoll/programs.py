@@ -1,9 +1,9 @@
 """The programs of a home as files for supervisord, made from its settings."""
 
-from autopoll import files
-from autopoll.config import Config
 from autopoll.errors import ConfigError
-from autopoll.home import Home
+from autopoll.home import files
+from autopoll.home.config import Config
+from autopoll.home.home import Home
 
 GATEWAY = "gateway"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.process import gate, heartbeat
 from autopoll.process.heartbeat import Beat, State
 

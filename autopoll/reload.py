@@ -14,11 +14,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from autopoll import fingerprint, leftovers
+from autopoll import leftovers
 from autopoll.availability import last_error
-from autopoll.config import Config, load
 from autopoll.errors import ConfigError, Down, TimedOut
-from autopoll.home import Home, shard_of
+from autopoll.home import fingerprint
+from autopoll.home.config import Config, load
+from autopoll.home.home import Home, shard_of
 from autopoll.prepare import prepare
 from autopoll.process.heartbeat import Beat
 from autopoll.programs import write_shards

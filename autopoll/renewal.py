@@ -7,12 +7,12 @@ database, and an expiry keeps nothing from them. What was revoked stays so.
 import logging
 import time
 
-from autopoll import credentials
 from autopoll.bridge.contract import Bridge
-from autopoll.credentials import Credentials
+from autopoll.clock import wall_ms
 from autopoll.errors import AccessDenied, ConfigError, NotFound
-from autopoll.home import Home
-from autopoll.timing import wall_ms
+from autopoll.home import credentials
+from autopoll.home.credentials import Credentials
+from autopoll.home.home import Home
 
 LONGEST_S = 3600.0
 

@@ -6,8 +6,8 @@ end of the pipes is closed after that: nobody else's question is touched.
 
 from collections.abc import Callable, Container
 
-from autopoll.config import Config
-from autopoll.home import Home
+from autopoll.home.config import Config
+from autopoll.home.home import Home
 from fifo import link
 
 Listener = Callable[[str, link.ClientEvent], None]

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autopoll import startup, supervise
-from autopoll.config import load
-from autopoll.home import socket_path
+from autopoll.home.config import load
+from autopoll.home.home import socket_path
 from autopoll.prepare import found
 from autopoll.process import orphans
 from autopoll.process.orphans import Marked

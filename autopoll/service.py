@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from autopoll import credentials
 from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import (
     Bridge,
@@ -25,10 +24,11 @@ from autopoll.bridge.contract import (
     Sent,
     Tokens,
 )
-from autopoll.config import Config
 from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
-from autopoll.home import Home, socket_path
-from autopoll.lock import holder_of
+from autopoll.home import credentials
+from autopoll.home.config import Config
+from autopoll.home.home import Home, socket_path
+from autopoll.home.lock import holder_of
 from autopoll.message import answered_by, is_answerable, read_envelope, write_query
 from autopoll.piece import Follower, Pieces
 from autopoll.result import Result, to_result

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 
 from autopoll.availability import last_error
-from autopoll.config import Config
 from autopoll.errors import DoesNotStart, Down, Exit, SupervisorError, TimedOut
-from autopoll.home import Home, socket_path
-from autopoll.lock import holder_of
+from autopoll.home.config import Config
+from autopoll.home.home import Home, socket_path
+from autopoll.home.lock import holder_of
 from autopoll.process import heartbeat
 from autopoll.process.supervisor import Supervisor
 from autopoll.process.vitals import vitals

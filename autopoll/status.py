@@ -12,21 +12,22 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll import copied, pauses, room, trust
+from autopoll import copied, pauses
 from autopoll.availability import PATIENCE_S, STALE_S, last_error
 from autopoll.backends.remarks import Remarks, kept
 from autopoll.bridge import bridge_file
 from autopoll.bridge.contract import Bridge, Spent
-from autopoll.config import Config, load
+from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
-from autopoll.home import Home, socket_path
+from autopoll.home import disk_space, trust
+from autopoll.home.config import Config, load
+from autopoll.home.home import Home, socket_path
 from autopoll.phase import Phase, told_by
 from autopoll.process.heartbeat import Beat, State, is_alive, read_all
 from autopoll.process.supervisor import Program, Supervisor
 from autopoll.process.vitals import vitals
 from autopoll.service import Service, connect
 from autopoll.stuck import stuck
-from autopoll.timing import utc_day, wall_ms
 from autopoll.waiter import Waiter
 
 CANARY_S = 15.0
@@ -330,8 +331,8 @@ def _written(home: Home, config: Config) -> list[Path]:
 
 def _check_disk(folders: list[Path]) -> Check:
     there = [folder for folder in folders if folder.is_dir()]
-    short = [found for folder in there if (found := room.shortage(folder))]
-    detail = "; ".join(short or map(room.free, there)) or f"there is no {folders[0]}"
+    short = [found for folder in there if (found := disk_space.shortage(folder))]
+    detail = "; ".join(short or map(disk_space.free, there)) or f"there is no {folders[0]}"
     return Check(name="disk", ok=bool(there) and not short, detail=detail)
 
 

@@ -3,11 +3,11 @@
 import time
 
 from autopoll.bridge.contract import Bridge
-from autopoll.config import Config
+from autopoll.clock import wall_ms
 from autopoll.flight import CANCEL_GRACE_S
-from autopoll.home import Home
+from autopoll.home.config import Config
+from autopoll.home.home import Home
 from autopoll.process.heartbeat import State, is_alive, read
-from autopoll.timing import wall_ms
 
 IDLE_S = 2.0  # far longer than a question takes from its lease to the worker
 

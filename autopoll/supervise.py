@@ -15,11 +15,10 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from autopoll import copied, leftovers, runnable
+from autopoll import copied, leftovers
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.backends.environment import worker_environment
-from autopoll.config import STOP_WAIT_S, Config, DeliverySection, context_paths, load
 from autopoll.errors import (
     AlreadyRunning,
     AutopollError,
@@ -29,8 +28,10 @@ from autopoll.errors import (
     SupervisorError,
     TimedOut,
 )
-from autopoll.home import Home, socket_path
-from autopoll.lock import acquire, hold_in_turn, holder_of
+from autopoll.home import runnable
+from autopoll.home.config import STOP_WAIT_S, Config, DeliverySection, context_paths, load
+from autopoll.home.home import Home, socket_path
+from autopoll.home.lock import acquire, hold_in_turn, holder_of
 from autopoll.outlet import STDERR, STDOUT, Outlet
 from autopoll.phase import DOWN, RESTART, UP, Phase
 from autopoll.prepare import prepare

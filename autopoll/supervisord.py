@@ -17,7 +17,7 @@ from supervisor.options import ServerOptions
 from supervisor.states import SupervisorStates
 
 from autopoll.errors import AutopollError
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.news import News
 from autopoll.outlet import STDOUT, Outlet
 from autopoll.process import signals

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll import fingerprint
-from autopoll.config import STOP_WAIT_S, Config, load
 from autopoll.errors import AutopollError, Exit
-from autopoll.home import Home, shard_of, socket_path
-from autopoll.lock import holder_of
+from autopoll.home import fingerprint
+from autopoll.home.config import STOP_WAIT_S, Config, load
+from autopoll.home.home import Home, shard_of, socket_path
+from autopoll.home.lock import holder_of
 from autopoll.process import heartbeat, signals
 from autopoll.process.heartbeat import Beat
 from autopoll.process.supervisor import Program, Supervisor

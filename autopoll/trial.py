@@ -19,10 +19,10 @@ from autopoll.backends.environment import worker_environment
 from autopoll.backends.excerpts import Page
 from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.bridge.contract import Bridge, QueryState
-from autopoll.config import Config, context_paths
 from autopoll.errors import AutopollError, ConfigError, TimedOut
 from autopoll.findings import Canary, Failure, Paused, Size, Step, Trial
-from autopoll.home import Home, instance_name
+from autopoll.home.config import Config, context_paths
+from autopoll.home.home import Home, instance_name
 from autopoll.process.heartbeat import State
 from autopoll.redact import redact
 from autopoll.request import Refusal, Request

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from autopoll.config import STOP_WAIT_S
 from autopoll.errors import AlreadyRunning, TimedOut
-from autopoll.home import Home
-from autopoll.lock import hold_in_turn
+from autopoll.home.config import STOP_WAIT_S
+from autopoll.home.home import Home
+from autopoll.home.lock import hold_in_turn
 from autopoll.phase import Phase, look
 
 LIMIT_S = 300.0  # longer than any command has the turn

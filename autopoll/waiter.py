@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Protocol, Self
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from fifo.bell import Bell
 from fifo.errors import FifoError
 

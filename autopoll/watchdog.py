@@ -19,9 +19,9 @@ from typing import Any
 
 import msgspec
 
-from autopoll import logs
-from autopoll.home import Home, socket_path
-from autopoll.lock import hold
+from autopoll.home import logs
+from autopoll.home.home import Home, socket_path
+from autopoll.home.lock import hold
 from autopoll.process import evidence, heartbeat, incidents, signals
 from autopoll.process.actions import DRAINED, LEFT
 from autopoll.process.allowance import Allowances

@@ -19,7 +19,7 @@ import signal
 
 import msgspec
 
-from autopoll import fingerprint, logs, pauses
+from autopoll import pauses
 from autopoll.backends import open_backend
 from autopoll.backends.contract import (
     Backend,
@@ -31,10 +31,11 @@ from autopoll.backends.contract import (
     Unavailable,
 )
 from autopoll.backends.remarks import NOTHING, Remarks, keep
-from autopoll.config import Config, context_paths
 from autopoll.errors import AutopollError, ConfigError
-from autopoll.home import Home, instance_name
-from autopoll.lock import hold
+from autopoll.home import fingerprint, logs
+from autopoll.home.config import Config, context_paths
+from autopoll.home.home import Home, instance_name
+from autopoll.home.lock import hold
 from autopoll.message import Answer
 from autopoll.pauses import Pause
 from autopoll.process import heartbeat, reaper, signals

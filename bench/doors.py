@@ -26,7 +26,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from autopoll import operator_token
+from autopoll.home import operator_token
 from autopoll.process import heartbeat
 from autopoll.process.vitals import vitals
 from autopoll.scratch import Scratch, scratch_home

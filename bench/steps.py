@@ -187,8 +187,8 @@ def worker(payload: bytes, count: int) -> None:
     """Ask a worker with the backend echo; its heartbeat included."""
     import msgspec  # here, as all of it takes seconds to load under callgrind
 
-    from autopoll.config import load
-    from autopoll.home import Home
+    from autopoll.home.config import load
+    from autopoll.home.home import Home
     from autopoll.message import Answer
     from autopoll.process.heartbeat import Heart
     from autopoll.request import Reply, Request

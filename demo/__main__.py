@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.process import heartbeat
 
 CHECKOUT = Path(__file__).resolve().parents[1]

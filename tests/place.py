@@ -16,7 +16,7 @@ import psutil
 
 from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import Bridge, Limits, Message
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.message import read_answer
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Beat

@@ -3,9 +3,9 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from autopoll.config import Config, load
 from autopoll.errors import Exit, NotFound, SupervisorError
-from autopoll.home import Home
+from autopoll.home.config import Config, load
+from autopoll.home.home import Home
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.supervisor import Program
 

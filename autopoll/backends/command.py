@@ -23,7 +23,6 @@ from typing import Annotated
 
 import msgspec
 
-from autopoll import runnable
 from autopoll.backends.child import Child
 from autopoll.backends.context import Context
 from autopoll.backends.contract import (
@@ -36,11 +35,12 @@ from autopoll.backends.contract import (
 )
 from autopoll.backends.environment import child_environment
 from autopoll.backends.options import Options, option_path, read_options
+from autopoll.clock import Duration
 from autopoll.errors import ConfigError
+from autopoll.home import runnable
 from autopoll.message import Answer, to_json
 from autopoll.redact import redact
 from autopoll.request import Refusal, Reply, Request, Usage
-from autopoll.timing import Duration
 
 CANCEL_S = 1.0  # to let go of a cancelled question
 FIRST_LOOK_S = 0.1  # in which a program that cannot run at all has mostly died

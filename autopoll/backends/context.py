@@ -18,7 +18,7 @@ from autopoll.backends.listing import Listing, walk
 from autopoll.backends.remarks import Remark, original, printable
 from autopoll.backends.stamp import Stamp
 from autopoll.errors import ConfigError
-from autopoll.home import Home
+from autopoll.home.home import Home
 
 MAX_BYTES = 16 * 1024 * 1024
 

@@ -7,9 +7,9 @@ import msgspec
 
 from autopoll.backends.contract import Broken, Report, Setting
 from autopoll.backends.options import Options, read_options
+from autopoll.clock import Duration
 from autopoll.message import Answer
 from autopoll.request import Reply, Request
-from autopoll.timing import Duration
 
 
 class EchoOptions(Options, frozen=True, kw_only=True):

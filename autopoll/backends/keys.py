@@ -14,9 +14,9 @@ from typing import NamedTuple
 from autopoll.backends.contract import Setting
 from autopoll.backends.options import option_path
 from autopoll.backends.stamp import Stamp
-from autopoll.config import load
 from autopoll.errors import ConfigError
-from autopoll.home import Home
+from autopoll.home.config import load
+from autopoll.home.home import Home
 from autopoll.redact import redact
 
 _LARGEST = 65_536  # bytes; a file of several lines is refused anyway

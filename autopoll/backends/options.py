@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from autopoll.backends.contract import Setting
+from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
-from autopoll.size import Size
-from autopoll.timing import Duration
+from autopoll.home.units import Size
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from autopoll.backends.contract import Permanent, Retriable, Unanswered, Unavailable
 from autopoll.backends.resets import regained_ms, wait_ms
-from autopoll.timing import utc_now
+from autopoll.clock import utc_now
 
 RECONNECT_MS = 5_000  # until a service that cannot be reached is tried again, if not told otherwise
 

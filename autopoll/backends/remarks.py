@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll import files
+from autopoll.home import files
 
 MOST = 50  # files that are named; of the rest their number is told
 

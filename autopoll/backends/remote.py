@@ -34,9 +34,9 @@ from autopoll.backends.refusals import unreachable
 from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.backends.speech import Speech
 from autopoll.backends.thoughts import may_omit_the_first_tag
+from autopoll.clock import Duration
 from autopoll.errors import ConfigError
 from autopoll.request import Reply, Request
-from autopoll.timing import Duration
 
 CHECK_S = 20.0  # for the free call at the start
 

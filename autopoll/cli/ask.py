@@ -20,7 +20,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
-    from autopoll.config import Config
+    from autopoll.home.config import Config
     from autopoll.piece import Piece
     from autopoll.result import Result
     from autopoll.service import Asked, Service

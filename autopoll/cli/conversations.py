@@ -7,8 +7,8 @@ import click
 from autopoll.cli.front import Front, command, group
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json, print_table
+from autopoll.clock import zoned
 from autopoll.errors import NotFound
-from autopoll.timing import zoned
 
 FIELDS = '{"id","role_a","role_b","created_at","expires_at","revoked","served","messages"}'
 SESSION = click.Choice(["a", "b"])

@@ -10,8 +10,8 @@ from autopoll.cli.output import say
 from autopoll.errors import Exit
 
 if TYPE_CHECKING:
-    from autopoll.config import Config
-    from autopoll.home import Home
+    from autopoll.home.config import Config
+    from autopoll.home.home import Home
 
 P = ParamSpec("P")
 
@@ -30,7 +30,7 @@ class Front:
     def home(self) -> "Home":
         """The home to work on; raises NotFound, and Untrusted when somebody else has a hand in it
         or something in its var/ is not ours."""
-        from autopoll.trust import require_whole
+        from autopoll.home.trust import require_whole
 
         require_whole(self.home_as_it_is)
         return self.home_as_it_is
@@ -38,14 +38,14 @@ class Front:
     @functools.cached_property
     def home_as_it_is(self) -> "Home":
         """The same, whatever is in its var/; root is the owner of the home from then on."""
-        from autopoll.trust import find
+        from autopoll.home.trust import find
 
         return find(self.home_name, trusting=self.trusting)
 
     @functools.cached_property
     def config(self) -> "Config":
         """The home's settings; raises ConfigError."""
-        from autopoll.config import load
+        from autopoll.home.config import load
 
         return load(self.home)
 
@@ -179,8 +179,8 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return seconds; a plain number is meant in seconds."""
+        from autopoll.clock import Duration
         from autopoll.errors import UsageError
-        from autopoll.timing import Duration
 
         text = str(value)
         try:

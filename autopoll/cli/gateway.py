@@ -53,7 +53,7 @@ def token(front: Front, rotate: bool, revoke: bool) -> None:
 
     Whoever has it may see and do everything that the gateway offers. Only its digest is kept.
     """
-    from autopoll import operator_token
+    from autopoll.home import operator_token
 
     if rotate and revoke:
         raise UsageError("--rotate and --revoke exclude each other", "Give one of them.")

@@ -27,8 +27,8 @@ def init(front: Front, folder: str | None) -> None:
     --json prints those of shard main, this once. On a home that is there already, everything is
     kept and what is missing is made.
     """
-    from autopoll import credentials
-    from autopoll.config import load
+    from autopoll.home import credentials
+    from autopoll.home.config import load
     from autopoll.prepare import found, prepare
 
     named = folder or front.home_name
@@ -69,7 +69,7 @@ def up(front: Front, foreground: bool) -> int:
     again by itself every second. With --foreground, stdout tells what happens, a line each.
     """
     from autopoll import supervise
-    from autopoll.config import load
+    from autopoll.home.config import load
 
     if foreground:
         supervise.up_in_foreground(front.home, front.config)

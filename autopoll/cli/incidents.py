@@ -4,7 +4,7 @@ import click
 
 from autopoll.cli.front import Front, command
 from autopoll.cli.render import age, print_json, print_table, shortened
-from autopoll.timing import zoned
+from autopoll.clock import zoned
 
 FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms", "closed")
 

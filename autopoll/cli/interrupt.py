@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from autopoll.errors import AutopollError, Interrupted
 
 if TYPE_CHECKING:
-    from autopoll.home import Home
+    from autopoll.home.home import Home
 
 APPEARS_S = 2.0  # within which a supervisord that was started takes its lock
 RELOADING = (
@@ -29,7 +29,7 @@ def interruptible(words: Callable[[], tuple[str, str]]) -> Iterator[None]:
 
 def home_words(home: "Home") -> tuple[str, str]:
     """Return whether a home is up, on its way up or down, or down."""
-    from autopoll.lock import holder_of
+    from autopoll.home.lock import holder_of
     from autopoll.phase import Phase, look
 
     lock = home.supervisord_lock
@@ -54,7 +54,7 @@ def home_words(home: "Home") -> tuple[str, str]:
 
 def process_words(home: "Home", name: str) -> tuple[str, str]:
     """Return how one process of a home stands."""
-    from autopoll.home import socket_path
+    from autopoll.home.home import socket_path
     from autopoll.process.supervisor import Supervisor
 
     try:
@@ -71,7 +71,7 @@ def process_words(home: "Home", name: str) -> tuple[str, str]:
 
 def shard_words(home: "Home", name: str) -> tuple[str, str]:
     """Return whether a shard stands in the settings of a home."""
-    from autopoll.config import load
+    from autopoll.home.config import load
 
     try:
         known = name in load(home).shards

@@ -15,8 +15,8 @@ import click
 from autopoll.cli.front import Front, command
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
+from autopoll.clock import zoned
 from autopoll.errors import NotFound
-from autopoll.timing import zoned
 
 FOLLOW_S = 0.2
 CHUNK = 1024 * 1024

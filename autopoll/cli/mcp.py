@@ -49,7 +49,7 @@ def _serve(front: Front) -> None:
         from autopoll.gateway.mcp.stdio import run
     except ModuleNotFoundError as error:
         raise ConfigError(f"the MCP server needs {error.name}", f"Run: {EXTRA}") from error
-    from autopoll import logs
+    from autopoll.home import logs
 
     home.make_private()
     logs.setup(home.log, "mcp", shared=True)

@@ -12,7 +12,7 @@ from autopoll.cli.front import Front, command
 from autopoll.cli.output import say
 from autopoll.cli.questions import read_question
 from autopoll.cli.render import print_json, print_table, shortened
-from autopoll.timing import zoned
+from autopoll.clock import zoned
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import Bridge, Message

@@ -6,7 +6,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from autopoll import __version__
-from autopoll.config import Config
 from autopoll.gateway import conversations, health, metrics, operations, questions
 from autopoll.gateway.access import Audit
 from autopoll.gateway.authentication import Authentication
@@ -15,7 +14,8 @@ from autopoll.gateway.mcp.http import HEADERS, PATH, Door
 from autopoll.gateway.openapi import describe
 from autopoll.gateway.problems import install
 from autopoll.gateway.waiting import Hub
-from autopoll.home import Home
+from autopoll.home.config import Config
+from autopoll.home.home import Home
 
 _ABOUT = """\
 Ask warm AI agents and get one answer to each question, whatever is killed meanwhile.

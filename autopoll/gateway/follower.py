@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from autopoll.availability import Obstacle
 from autopoll.bridge.contract import QueryState
 from autopoll.errors import AutopollError
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.piece import Follower as PieceFollower
 from autopoll.piece import Piece
 from autopoll.result import Result, to_result

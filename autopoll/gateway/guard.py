@@ -16,8 +16,8 @@ from ipaddress import ip_address
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from autopoll.config import GatewaySection
 from autopoll.gateway.problems import Refused, response
+from autopoll.home.config import GatewaySection
 
 ROOM = 64 << 20  # bytes of all bodies at a time: they are read before it is known whose they are
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")

@@ -6,9 +6,9 @@ import socket
 import stat
 from pathlib import Path
 
-from autopoll.address import Address
 from autopoll.errors import AlreadyRunning, ConfigError
-from autopoll.home import Home
+from autopoll.home.address import Address
+from autopoll.home.home import Home
 
 BACKLOG = 512
 _LONGEST = 107  # bytes of a socket's path that the kernel takes

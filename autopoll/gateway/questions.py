@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from autopoll.bridge.contract import Key, Sent
-from autopoll.config import GatewaySection
 from autopoll.errors import Down, NotFound, UsageError
 from autopoll.gateway import events
 from autopoll.gateway.access import Caller, Visiting
@@ -21,6 +20,7 @@ from autopoll.gateway.bodies import JsonRoute
 from autopoll.gateway.openapi import problems, record, send
 from autopoll.gateway.problems import response
 from autopoll.gateway.waiting import Draining, Hub
+from autopoll.home.config import GatewaySection
 from autopoll.result import Result
 from autopoll.service import Service
 

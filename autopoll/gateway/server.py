@@ -16,8 +16,6 @@ from functools import partial
 
 import uvicorn
 
-from autopoll import fingerprint, logs, operator_token
-from autopoll.config import Config
 from autopoll.errors import AlreadyRunning, ConfigError
 from autopoll.gateway.access import Audit
 from autopoll.gateway.app import build
@@ -25,8 +23,10 @@ from autopoll.gateway.connection import IDLE_S, Bounds, Connection
 from autopoll.gateway.listener import BACKLOG, open_listener
 from autopoll.gateway.mcp.http import Door
 from autopoll.gateway.waiting import Hub
-from autopoll.home import Home
-from autopoll.lock import hold
+from autopoll.home import fingerprint, logs, operator_token
+from autopoll.home.config import Config
+from autopoll.home.home import Home
+from autopoll.home.lock import hold
 from autopoll.process import signals
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline

@@ -8,9 +8,9 @@ import logging
 
 import msgspec
 
-from autopoll.config import load
 from autopoll.errors import ConfigError
-from autopoll.home import Home
+from autopoll.home.config import load
+from autopoll.home.home import Home
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from autopoll.home import Home
+from autopoll.clock import utc_now
+from autopoll.home.home import Home
 from autopoll.process import signals
 from autopoll.process.heartbeat import Beat
 from autopoll.process.vitals import catches, vitals
 from autopoll.redact import redact
-from autopoll.timing import utc_now
 
 _KEPT = 100  # folders
 _STACKS_WITHIN = 0.5

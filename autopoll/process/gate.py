@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll import files
+from autopoll.home import files
 from autopoll.process import incidents
 from autopoll.process.budget import Budget
 from autopoll.process.incidents import Incident

@@ -12,7 +12,7 @@ import time
 from collections import deque
 
 from autopoll.errors import ConfigError
-from autopoll.home import Home, socket_path
+from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat, signals
 from autopoll.process.actions import CONTINUED, KILLED
 from autopoll.process.casebook import Casebook

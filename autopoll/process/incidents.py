@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
+from autopoll.clock import utc_now
 from autopoll.process.actions import KILLED
 from autopoll.process.vitals import boot_id
 from autopoll.redact import redact
-from autopoll.timing import utc_now
 
 DEAD = "dead"  # the verdict
 _MAX_BYTES = 1024 * 1024

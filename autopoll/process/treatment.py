@@ -10,7 +10,7 @@ import logging
 import signal
 import time
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.process import orphans, signals
 from autopoll.process.actions import CONTINUED, DRAINED, KILLED, REPORTED, TOLD
 from autopoll.process.budget import Budget

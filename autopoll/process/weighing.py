@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.process import evidence
 from autopoll.process.allowance import Allowances
 from autopoll.process.burden import INIT, Scales, Zombie

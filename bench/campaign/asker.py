@@ -11,10 +11,10 @@ import time
 from collections import deque
 from pathlib import Path
 
-from autopoll import config
 from autopoll.bridge.contract import Bridge
 from autopoll.errors import AutopollError
-from autopoll.home import Home
+from autopoll.home import config
+from autopoll.home.home import Home
 from autopoll.service import Service, connect
 from fifo.errors import FifoError
 

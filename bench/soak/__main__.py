@@ -27,9 +27,9 @@ import apsw
 import msgspec
 
 from autopoll import __version__, supervise
-from autopoll.config import load
 from autopoll.errors import AutopollError, Down
-from autopoll.home import Home
+from autopoll.home.config import load
+from autopoll.home.home import Home
 from autopoll.prepare import found
 from autopoll.service import connect
 from bench.cost import plot

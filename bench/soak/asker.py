@@ -4,9 +4,9 @@ import time
 from contextlib import suppress
 
 from autopoll.bridge.contract import Bridge
-from autopoll.config import Config
 from autopoll.errors import Down
-from autopoll.home import Home
+from autopoll.home.config import Config
+from autopoll.home.home import Home
 from autopoll.service import Service
 from autopoll.waiter import Waiter
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from autopoll.errors import Down
-from autopoll.home import Home
+from autopoll.home.home import Home
 
 EVERYTHING = "everything"
 # At which share of the soak; supervisord goes down with everything.

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.process import heartbeat
 
 

@@ -18,7 +18,7 @@ LATE = (
     "autopoll.enlist",
     "autopoll.dismiss",
     "autopoll.reload",
-    "autopoll.operator_token",
+    "autopoll.home.operator_token",
     "autopoll.supervise",
     "autopoll.waiter",
     "autopoll.gateway.mcp.clients",

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from place import Place, until
 
-from autopoll.home import socket_path
+from autopoll.home.home import socket_path
 from autopoll.process.supervisor import Supervisor
 
 MOODY = Path(__file__).parents[1] / "data" / "moody.py"

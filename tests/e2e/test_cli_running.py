@@ -14,7 +14,7 @@ import pytest
 from place import Place, until
 
 from autopoll.cli.logs import Tail
-from autopoll.home import socket_path
+from autopoll.home.home import socket_path
 from autopoll.process.supervisor import Supervisor
 
 SLOW = """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from place import Place
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 
 PAGE = Path(__file__).parents[2] / "docs" / "distributed-memory.md"
 MARK = "=== next block"

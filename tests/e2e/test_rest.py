@@ -16,9 +16,9 @@ from doors import HEADERS, Door
 from place import until
 from prometheus_client.parser import text_string_to_metric_families
 
-from autopoll import credentials
 from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import Limits
+from autopoll.home import credentials
 
 
 @pytest.fixture(scope="module")

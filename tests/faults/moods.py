@@ -7,7 +7,7 @@ from typing import Any
 
 from place import Place, until
 
-from autopoll.config import load
+from autopoll.home.config import load
 from autopoll.process.heartbeat import Beat
 from autopoll.service import Service
 

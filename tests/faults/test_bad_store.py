@@ -19,7 +19,7 @@ from place import Place, until
 
 from autopoll.bridge.contract import Failed, Limits
 from autopoll.bridge.sqlite import SqliteBridge
-from autopoll.timing import wall_ms
+from autopoll.clock import wall_ms
 
 pytestmark = pytest.mark.early
 

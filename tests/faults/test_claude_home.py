@@ -15,7 +15,7 @@ from claude_account import KEY, account
 from mock_api.server import MockApi, running
 from place import Place, answers_to, until
 
-from autopoll.config import load
+from autopoll.home.config import load
 from autopoll.service import Service
 from autopoll.waiter import Waiter
 

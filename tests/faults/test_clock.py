@@ -11,7 +11,7 @@ from agents import at_stdio
 from doors import free_port
 from place import Place, until
 
-from autopoll import credentials
+from autopoll.home import credentials
 
 CLOCK = Path(__file__).parent.parent / "data" / "clock" / "sitecustomize.py"
 CONFIG = """

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 
 ME = os.geteuid()
 NOBODY, NAMELESS, OTHER = 65534, 54321, 54322

@@ -9,7 +9,7 @@ import pytest
 from moods import CONFIG, answered, held, hold, incidents, kept, set_mood, states
 from place import Place, until
 
-from autopoll.config import load
+from autopoll.home.config import load
 from autopoll.status import Process, health, status
 
 pytestmark = pytest.mark.long

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from place import Place, until
 
-from autopoll.lock import holder_of
+from autopoll.home.lock import holder_of
 from autopoll.turn import turn
 
 pytestmark = pytest.mark.early

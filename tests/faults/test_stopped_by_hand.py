@@ -11,7 +11,7 @@ from agents import at_stdio
 from doors import free_port
 from place import Place
 
-from autopoll.home import socket_path
+from autopoll.home.home import socket_path
 from autopoll.process.supervisor import Supervisor
 
 CONFIG = """

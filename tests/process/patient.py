@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from autopoll import logs
-from autopoll.home import Home
+from autopoll.home import logs
+from autopoll.home.home import Home
 from autopoll.process import reaper
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline

@@ -21,10 +21,10 @@ import pytest
 from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import Answered, Bridge, Limits
 from autopoll.bridge.sqlite import SqliteBridge, filesystem, schema, store
+from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.message import Answer
 from autopoll.request import Usage
-from autopoll.timing import utc_day, wall_ms
 
 KIB = 1024
 FORK = multiprocessing.get_context("fork")

@@ -12,7 +12,7 @@ import pytest
 from place import Place, until
 
 from autopoll.errors import Exit
-from autopoll.lock import holder_of
+from autopoll.home.lock import holder_of
 from autopoll.visible import visible
 
 SLOW = '[shards.main]\nbackend = "echo"\n[shards.slow]\nbackend = "echo"\noptions.delay = "2s"\n'

@@ -15,9 +15,9 @@ import pytest
 from doors import Door, config
 from place import Place, until
 
-from autopoll import operator_token
 from autopoll.errors import ConfigError
 from autopoll.gateway.server import make_room
+from autopoll.home import operator_token
 
 PATHS = (
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/questions/1", "/v1/status", "/nowhere",

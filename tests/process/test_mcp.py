@@ -14,7 +14,7 @@ from agents import Agent, Company, Door, at_gateway, at_stdio, eventually, free_
 from mcp.shared.exceptions import MCPError
 from place import Place
 
-from autopoll.config import load
+from autopoll.home.config import load
 
 WRITER = Path(__file__).parent.parent / "data" / "writer.py"
 CONFIG = """

@@ -19,7 +19,7 @@ from autopoll.backends.context import Context
 from autopoll.backends.contract import Mistaken, Permanent, Setting, Unheard
 from autopoll.backends.extract import Extract
 from autopoll.backends.prompt import Prompt
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.request import Request
 

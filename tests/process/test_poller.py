@@ -8,7 +8,7 @@ import msgspec
 from place import ECHO, Place, until
 
 from autopoll.bridge.contract import Bridge
-from autopoll.home import socket_path
+from autopoll.home.home import socket_path
 from autopoll.message import Answer
 from autopoll.process.supervisor import Supervisor
 from autopoll.request import Progress, Reply, Request

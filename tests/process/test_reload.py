@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from place import Place, until
 
-from autopoll import fingerprint
-from autopoll.config import ShardSection, load
-from autopoll.home import socket_path
+from autopoll.home import fingerprint
+from autopoll.home.config import ShardSection, load
+from autopoll.home.home import socket_path
 from autopoll.process.supervisor import Supervisor
 
 pytestmark = pytest.mark.early

@@ -10,8 +10,8 @@ from place import Place
 
 from autopoll import faults
 from autopoll.bridge.contract import Answered, Bridge
-from autopoll.config import load
 from autopoll.faults import Fault, Outcome, Trial
+from autopoll.home.config import load
 from autopoll.message import Answer
 
 

@@ -13,7 +13,7 @@ from place import Place, until
 FORKED = """
 import os, signal, sys
 from pathlib import Path
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.supervisord import Options
 options = Options(Home(Path(sys.argv[1])))
 options.setsignals()

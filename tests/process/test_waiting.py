@@ -9,11 +9,11 @@ import pytest
 
 from autopoll.availability import Blocked, Obstacle
 from autopoll.bridge.contract import Answered, Bridge, Failed, QueryState
-from autopoll.config import Config, load
 from autopoll.errors import BridgeBusy, ConfigError, Down, NotFound
 from autopoll.gateway import waiting
 from autopoll.gateway.waiting import Draining, Hub
-from autopoll.home import Home
+from autopoll.home.config import Config, load
+from autopoll.home.home import Home
 from autopoll.message import Answer, read_envelope
 from autopoll.prepare import prepare
 from autopoll.result import Result

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autopoll.backends.child import Child
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.process import signals
 from autopoll.process.heartbeat import Beat, Heart
 from autopoll.process.patient import Patient

@@ -12,7 +12,7 @@ import msgspec
 from adoption import adopting
 from place import until
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.process import heartbeat, incidents, orphans
 from autopoll.process.heartbeat import Beat, is_alive
 from autopoll.process.incidents import Incident

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.process import weighing
 from autopoll.process.verdict import Limits
 from autopoll.watchdog import run

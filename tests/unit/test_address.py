@@ -2,8 +2,8 @@
 
 import pytest
 
-from autopoll.address import Address
 from autopoll.errors import UsageError
+from autopoll.home.address import Address
 
 
 @pytest.mark.parametrize(

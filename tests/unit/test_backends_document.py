@@ -16,10 +16,10 @@ from autopoll.backends.contract import Setting
 from autopoll.backends.echo import EchoOptions
 from autopoll.backends.extract import ExtractOptions
 from autopoll.backends.openai import OpenAiOptions
-from autopoll.config import Config, load
-from autopoll.home import Home
+from autopoll.home.config import Config, load
+from autopoll.home.home import Home
+from autopoll.home.units import Size
 from autopoll.request import Request
-from autopoll.size import Size
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT = (DOCS / "backends.md").read_text()

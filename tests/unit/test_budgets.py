@@ -11,8 +11,8 @@ from autopoll import pauses as pauses_module
 from autopoll.bridge.contract import Answered, Limits
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.budgets import Budgets
-from autopoll.config import ShardSection
-from autopoll.home import Home
+from autopoll.home.config import ShardSection
+from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.pauses import Pauses
 from autopoll.process import incidents

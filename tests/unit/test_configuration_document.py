@@ -1,4 +1,4 @@
-"""docs/configuration.md against autopoll/config.py."""
+"""docs/configuration.md against autopoll/home/config.py."""
 
 import re
 import tomllib
@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from autopoll.config import (
+from autopoll.clock import Duration
+from autopoll.home.config import (
     OVERRIDE_PREFIX,
     AccessSection,
     BridgeSection,
@@ -15,8 +16,7 @@ from autopoll.config import (
     GatewaySection,
     ShardSection,
 )
-from autopoll.size import Size
-from autopoll.timing import Duration
+from autopoll.home.units import Size
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 SECTIONS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from autopoll import credentials
 from autopoll.errors import ConfigError, NotFound
-from autopoll.home import Home
+from autopoll.home import credentials
+from autopoll.home.home import Home
 
 
 @pytest.fixture

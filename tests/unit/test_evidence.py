@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.process import evidence
 from autopoll.process.heartbeat import Beat
 from autopoll.process.vitals import boot_id, vitals

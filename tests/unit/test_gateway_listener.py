@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from doors import free_port
 
-from autopoll.address import Address
 from autopoll.errors import AlreadyRunning, AutopollError, ConfigError
 from autopoll.gateway.listener import open_listener
-from autopoll.home import Home
+from autopoll.home.address import Address
+from autopoll.home.home import Home
 
 UNIX = Address(path="var/g.sock")
 

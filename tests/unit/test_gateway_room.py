@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from autopoll.config import GatewaySection
 from autopoll.gateway import guard
 from autopoll.gateway.guard import Guard
-from autopoll.size import Size
+from autopoll.home.config import GatewaySection
+from autopoll.home.units import Size
 
 
 class Requests:

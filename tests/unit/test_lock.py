@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from autopoll import lock
 from autopoll.errors import AlreadyRunning
-from autopoll.lock import acquire, hold, holder_of
+from autopoll.home import lock
+from autopoll.home.lock import acquire, hold, holder_of
 
 HOLDER = """
 import sys
 from pathlib import Path
-from autopoll.lock import hold
+from autopoll.home.lock import hold
 with hold(Path(sys.argv[1]), "a test"):
     print("held", flush=True)
     sys.stdin.read()

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from autopoll import ownership
-from autopoll.ownership import findings, how_to_mend
+from autopoll.home import ownership
+from autopoll.home.ownership import findings, how_to_mend
 
 ME = os.geteuid()
 US = frozenset((ME, 0))

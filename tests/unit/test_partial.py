@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.partial import HELD, LARGEST, Partials
 from autopoll.piece import Follower, Piece
 from autopoll.redact import redact

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from autopoll import pauses
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.pauses import Pauses, span_ms
 from autopoll.process import incidents
 from autopoll.request import Failure

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from autopoll import credentials
-from autopoll.config import Config, load
 from autopoll.errors import ConfigError
-from autopoll.home import SOCKET_LIMIT, Home, socket_path
+from autopoll.home import credentials
+from autopoll.home.config import Config, load
+from autopoll.home.home import SOCKET_LIMIT, Home, socket_path
 from autopoll.prepare import found, prepare
 from autopoll.service import connect
 

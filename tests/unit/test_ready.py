@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.config import load
 from autopoll.errors import Down
-from autopoll.home import Home
+from autopoll.home.config import load
+from autopoll.home.home import Home
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Heart, State
 from autopoll.ready import missing

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from autopoll import credentials
 from autopoll.bridge.contract import Bridge
-from autopoll.config import load
-from autopoll.home import Home
+from autopoll.home import credentials
+from autopoll.home.config import load
+from autopoll.home.home import Home
 from autopoll.prepare import prepare
 from autopoll.renewal import Renewal
 from autopoll.service import connect

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from autopoll import credentials
 from autopoll.bridge.contract import Answered, Bridge
-from autopoll.config import load
 from autopoll.errors import AccessDenied, Down, NotFound, RateLimited, TimedOut, UsageError
-from autopoll.home import Home
+from autopoll.home import credentials
+from autopoll.home.config import load
+from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.prepare import prepare
 from autopoll.service import Service, connect, read_token

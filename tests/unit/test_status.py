@@ -9,9 +9,10 @@ import apsw
 import pytest
 from scene import WORKERS, Scene
 
-from autopoll import availability, room
+from autopoll import availability
 from autopoll import status as module
 from autopoll.errors import Exit
+from autopoll.home import disk_space
 from autopoll.prepare import prepare
 from autopoll.process.heartbeat import State
 from autopoll.status import health, status
@@ -182,7 +183,7 @@ def test_that_we_may_not_write_or_cannot_try_says_nothing_of_the_home(
 
 def test_trying_to_write_leaves_nothing(scene: Scene) -> None:
     before = (sorted(scene.home.var.iterdir()), scene.home.var.stat().st_mtime_ns)
-    assert room.shortage(scene.home.var) == ""
+    assert disk_space.shortage(scene.home.var) == ""
     assert (sorted(scene.home.var.iterdir()), scene.home.var.stat().st_mtime_ns) == before
 
 
@@ -194,15 +195,15 @@ def disk(monkeypatch: pytest.MonkeyPatch, facts: dict[str, int], code: str | Non
 
     for key, value in facts.items():
         setattr(Facts, key, value)
-    monkeypatch.setattr(room.os, "statvfs", lambda _: Facts)
+    monkeypatch.setattr(disk_space.os, "statvfs", lambda _: Facts)
     true = os.write
 
     def write(file: int, data: bytes) -> int:
-        if code and data == room._PROBE:
+        if code and data == disk_space._PROBE:
             import errno
 
             number = getattr(errno, code)
             raise OSError(number, os.strerror(number))
         return true(file, data)
 
-    monkeypatch.setattr(room.os, "write", write)
+    monkeypatch.setattr(disk_space.os, "write", write)

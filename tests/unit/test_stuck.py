@@ -7,11 +7,11 @@ import pytest
 
 from autopoll.bridge.contract import Limits
 from autopoll.bridge.sqlite import SqliteBridge
-from autopoll.config import Config, load
-from autopoll.home import Home
+from autopoll.clock import wall_ms
+from autopoll.home.config import Config, load
+from autopoll.home.home import Home
 from autopoll.process.heartbeat import Heart, State
 from autopoll.stuck import stuck
-from autopoll.timing import wall_ms
 
 CONFIG = (
     '[shards.main]\nbackend = "echo"\nrequest_timeout = "10s"\n[shards.spare]\nbackend = "echo"\n'

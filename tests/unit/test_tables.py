@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autopoll.errors import ConfigError
-from autopoll.tables import with_shard, without_shard, write
+from autopoll.home.config_edit import with_shard, without_shard, write
 
 HOME = """\
 # Settings of our agents.

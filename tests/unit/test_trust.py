@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from autopoll import ownership, trust, trusted
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.cli import main
-from autopoll.config import load
 from autopoll.errors import ConfigError, Exit, NotFound, Untrusted
-from autopoll.home import Home
+from autopoll.home import ownership, trust, trusted
+from autopoll.home.config import load
+from autopoll.home.home import Home
+from autopoll.home.runnable import scripts_among
 from autopoll.prepare import found, prepare
-from autopoll.runnable import scripts_among
 from autopoll.supervise import check
 
 ME = os.geteuid()

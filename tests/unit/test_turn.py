@@ -11,14 +11,14 @@ from place import until
 
 from autopoll import turn as turns
 from autopoll.errors import TimedOut
-from autopoll.home import Home
-from autopoll.lock import holder_and_words
+from autopoll.home.home import Home
+from autopoll.home.lock import holder_and_words
 from autopoll.turn import turn
 
 HOLDER = """
 import sys
 from pathlib import Path
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.turn import turn
 with turn(Home(Path(sys.argv[1])), "autopoll restart", print):
     print("held", flush=True)

@@ -14,9 +14,9 @@ from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import Answered, Bridge, Limits
 from autopoll.cli import main
 from autopoll.cli.words import words
+from autopoll.clock import zoned
 from autopoll.errors import Exit
 from autopoll.message import Answer
-from autopoll.timing import zoned
 
 ZONED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(?!\d|\.|:|Z)")
 

@@ -20,7 +20,7 @@ from autopoll.backends.options import read_options
 from autopoll.backends.prompt import Measure, Prompt
 from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.errors import ConfigError
-from autopoll.home import Home
+from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.request import Reply, Request
 

@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 from autopoll.backends.context import Context, Unreadable
 from autopoll.backends.contract import Broken
 from autopoll.backends.stamp import Stamp
-from autopoll.home import Home
+from autopoll.home.home import Home
 
 # Two context paths may have files of one name, and a name may be too long once it can be shown.
 _NO_SUCH_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from autopoll.backends.options import Options
-from autopoll.size import Size
-from autopoll.timing import Duration
+from autopoll.clock import Duration
+from autopoll.home.units import Size
 
 TURNS_WITH_TOOLS = 20
 KEY_ENV = "ANTHROPIC_API_KEY"

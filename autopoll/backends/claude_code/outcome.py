@@ -21,9 +21,9 @@ from claude_agent_sdk import (
 
 from autopoll.backends.contract import Permanent, Report, Retriable, Unanswered, Unavailable
 from autopoll.backends.usage import spent
+from autopoll.clock import wall_ms
 from autopoll.redact import redact
 from autopoll.request import Usage
-from autopoll.timing import wall_ms
 
 # By what the CLI calls it, and by HTTP status where it has no name for it.
 _CREDENTIALS = frozenset(["authentication_failed", "oauth_org_not_allowed", 401, 403])

@@ -8,10 +8,10 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from autopoll import runnable
 from autopoll.backends.contract import Setting
 from autopoll.backends.options import option_path
 from autopoll.errors import ConfigError
+from autopoll.home import runnable
 
 LEAST = (2, 1, 248)  # older ones would expand an @path that stands in a question
 INSTALL = "Run: pip install 'autopoll[claude]'"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from autopoll.bridge.contract import Answered, Outcome, Settled, Spent
 from autopoll.bridge.sqlite.tables import Tables
-from autopoll.timing import utc_day
+from autopoll.clock import utc_day
 
 
 class Costs(Tables):

@@ -26,13 +26,13 @@ from autopoll.bridge.sqlite.enrolment import (
     Sight,
 )
 from autopoll.bridge.sqlite.tables import other_session, readable
+from autopoll.clock import utc_iso
 from autopoll.errors import RowRefused
-from autopoll.lock import acquire
+from autopoll.home.lock import acquire
 from autopoll.message import Answer, to_json, write_answer
 from autopoll.redact import redact
 from autopoll.request import Usage
 from autopoll.text import storable
-from autopoll.timing import utc_iso
 
 _EXPIRED = "the lease expired"
 ANNOUNCED_S = 45  # how long an announcement is left as it is; legacy partners believe it for 120

@@ -5,8 +5,8 @@ import json
 
 from autopoll.bridge.contract import Backlog, DeadLetter, Finished
 from autopoll.bridge.sqlite.tables import Tables, readable
+from autopoll.clock import parse_utc_ms, utc_iso
 from autopoll.errors import NotFound
-from autopoll.timing import parse_utc_ms, utc_iso
 
 _STATES = ("queued", "ready", "leased", "done", "dead")
 

@@ -13,8 +13,8 @@ import apsw
 from autopoll.bridge.contract import Limits
 from autopoll.bridge.sqlite import schema
 from autopoll.bridge.sqlite.filesystem import refuse_network
+from autopoll.clock import wall_ms
 from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, RowRefused
-from autopoll.timing import wall_ms
 
 Row = tuple[Any, ...]
 Values = Sequence[Any] | Mapping[str, Any]

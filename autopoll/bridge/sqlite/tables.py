@@ -1,8 +1,8 @@
 """Rows that more than one part writes, and text as foreign programs may have left it."""
 
 from autopoll.bridge.sqlite.store import Store
+from autopoll.clock import utc_iso
 from autopoll.errors import NotFound, UsageError
-from autopoll.timing import utc_iso
 
 
 class Tables(Store):

@@ -6,11 +6,11 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
-from autopoll import credentials
 from autopoll.errors import AccessDenied, UsageError
 from autopoll.gateway.access import Caller
 from autopoll.gateway.conversations import seen
 from autopoll.gateway.waiting import Hub
+from autopoll.home import credentials
 from autopoll.service import TOKEN_VARIABLE, Service
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from autopoll import files
 from autopoll.errors import UsageError
 from autopoll.gateway.mcp.clients import Client, Entry
+from autopoll.home import files
 
 Change = Literal["added", "replaced", "unchanged"]
 LARGEST = 10 * 1024 * 1024

@@ -12,8 +12,8 @@ from mcp_types import (
     TextContent,
 )
 
-from autopoll.config import ShardSection
 from autopoll.gateway import strict_json
+from autopoll.home.config import ShardSection
 
 INSTRUCTIONS = """\
 autopoll keeps warm AI agents, called shards, answering around the clock. Use `ask` for anything a \

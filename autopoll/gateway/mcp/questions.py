@@ -9,7 +9,6 @@ import msgspec
 
 from autopoll.availability import Blocked
 from autopoll.bridge.contract import QueryState
-from autopoll.config import ShardSection
 from autopoll.errors import Down
 from autopoll.gateway import questions
 from autopoll.gateway.access import Caller
@@ -17,6 +16,7 @@ from autopoll.gateway.follower import News
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
 from autopoll.gateway.waiting import Draining
+from autopoll.home.config import ShardSection
 from autopoll.piece import Piece
 from autopoll.progress import words
 from autopoll.result import Result

@@ -13,13 +13,13 @@ from typing import Any, cast
 
 from mcp.server.stdio import stdio_server
 
-from autopoll.config import Config
 from autopoll.gateway.mcp.call import Owner
 from autopoll.gateway.mcp.rpc import INVALID_REQUEST, Fault, read
 from autopoll.gateway.mcp.server import make_server
 from autopoll.gateway.mcp.wire import Wire
 from autopoll.gateway.waiting import Hub
-from autopoll.home import Home
+from autopoll.home.config import Config
+from autopoll.home.home import Home
 
 LONGEST = 32 * 1024 * 1024  # bytes of a line; a message of the largest kind fits, escaped
 CHUNK = 64 * 1024

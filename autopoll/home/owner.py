@@ -4,7 +4,7 @@ import os
 import sys
 
 from autopoll.errors import Untrusted
-from autopoll.ownership import name_of, sudo_user
+from autopoll.home.ownership import name_of, sudo_user
 
 _OF_ROOT = ("HOME", "USER", "LOGNAME", "MAIL", "SHELL")
 

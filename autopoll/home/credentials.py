@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll import files
 from autopoll.errors import ConfigError, NotFound
-from autopoll.home import Home
-from autopoll.lock import hold_in_turn
+from autopoll.home import files
+from autopoll.home.home import Home
+from autopoll.home.lock import hold_in_turn
 
 VERSION = 1
 LOCK_WAIT_S = 10.0

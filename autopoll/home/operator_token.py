@@ -12,10 +12,10 @@ import stat
 
 import msgspec
 
-from autopoll import files
+from autopoll.clock import utc_iso, zoned
 from autopoll.errors import AlreadyRunning, ConfigError, NotFound
-from autopoll.home import Home
-from autopoll.timing import utc_iso, zoned
+from autopoll.home import files
+from autopoll.home.home import Home
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from autopoll import trusted
 from autopoll.errors import Untrusted
-from autopoll.home import Home
-from autopoll.ownership import ROOT, Seen, findings, how_to_mend, name_of, outsiders
+from autopoll.home import trusted
+from autopoll.home.home import Home
+from autopoll.home.ownership import ROOT, Seen, findings, how_to_mend, name_of, outsiders
 
 _SCRIPTS = frozenset(
     (".py", ".pyz", ".sh", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".php", ".lua", ".jar")

@@ -18,10 +18,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from autopoll import owner, trusted
 from autopoll.errors import NotFound, Untrusted
-from autopoll.home import CONFIG_NAME, Home, default_root
-from autopoll.ownership import (
+from autopoll.home import owner, trusted
+from autopoll.home.home import CONFIG_NAME, Home, default_root
+from autopoll.home.ownership import (
     ROOT,
     Finding,
     Seen,

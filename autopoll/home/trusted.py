@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from autopoll import files
 from autopoll.errors import Untrusted, UsageError
-from autopoll.lock import hold_in_turn
-from autopoll.ownership import ROOT, findings
+from autopoll.home import files
+from autopoll.home.lock import hold_in_turn
+from autopoll.home.ownership import ROOT, findings
 
 _MOST = 1000
 _LOCK_WAIT_S = 5.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from autopoll.config import Config, ShardSection
+from autopoll.home.config import Config, ShardSection
 
 # What a worker never looks at: these are for the poller, the watchdog, and the number of programs.
 ELSEWHERE = frozenset(

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from autopoll.address import Address
+from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
-from autopoll.home import Home, instance_name
-from autopoll.size import Size
-from autopoll.timing import Duration
+from autopoll.home.address import Address
+from autopoll.home.home import Home, instance_name
+from autopoll.home.units import Size
 
 SHARD_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 OVERRIDE_PREFIX = "AUTOPOLL_"

@@ -1,0 +1,1 @@
+"""The folder of one installation, and what lies in it."""
