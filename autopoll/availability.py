@@ -12,7 +12,7 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import State
-from autopoll.process.supervisor import Program, Supervisor
+from autopoll.process.supervisor_rpc import Program, Supervisor
 
 STALE_S = 5.0  # a main loop that has not beaten for longer is not well
 PATIENCE_S = 1.0  # for supervisord's answer

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from autopoll.bridge.contract import Bridge, Spent
 from autopoll.clock import day_end_ms, utc_day, wall_ms
 from autopoll.home.config import ShardSection
-from autopoll.pauses import Pauses
+from autopoll.process.pause import Pauses
 from autopoll.request import Usage
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from autopoll.home.home import Home, shard_of
 from autopoll.process import incidents
 from autopoll.process.incidents import Incident
-from autopoll.ready import missing
+from autopoll.process.ready import missing
 
 
 class News:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from autopoll import availability, pauses
+from autopoll import availability
 from autopoll.bridge.contract import QueryState
 from autopoll.errors import AutopollError, Exit, UsageError
+from autopoll.process import pause
+from autopoll.process.waiter import Waiter
 from autopoll.result import Result, to_result
 from autopoll.service import DOWN_AFTER, NET_S, Service
-from autopoll.waiter import Waiter
 
 LOST_S = 5.0  # with something in its way; a restart takes less
 
@@ -95,12 +96,12 @@ class Panel:
 
     def _given_up(self, state: QueryState, shard: str, left: float, alone: int) -> Voice | None:
         """Return the voice of a shard that is not worth waiting for any longer."""
-        pause = pauses.read(self._service.home, shard)
-        if pause and pause.left_s > left:
-            return self._missing(state, shard, f"paused: {pause.words}", Exit.FAILED)
+        paused = pause.read(self._service.home, shard)
+        if paused and paused.left_s > left:
+            return self._missing(state, shard, f"paused: {paused.words}", Exit.FAILED)
         if alone >= DOWN_AFTER:
             return self._missing(state, shard, "autopoll is down", Exit.DOWN)
-        why = None if pause else self._disabled(shard)
+        why = None if paused else self._disabled(shard)
         if why and time.monotonic() - self._able[shard] > LOST_S:
             return self._missing(state, shard, why, Exit.DOWN)
         if left <= 0:

@@ -8,7 +8,7 @@ from autopoll.errors import SupervisorError
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import holder_and_words, holder_of
 from autopoll.process import heartbeat
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.process.vitals import vitals
 
 PATIENCE_S = 1.0  # for supervisord's answer, and for the last moments of one that ends

@@ -26,7 +26,6 @@ from autopoll.bridge.contract import (
     Settled,
 )
 from autopoll.budgets import Budgets
-from autopoll.doorbell import Doorbell
 from autopoll.errors import BadQuery, BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.flight import Flight
 from autopoll.home import fingerprint, logs
@@ -36,11 +35,12 @@ from autopoll.home.lock import hold
 from autopoll.lookout import Lookout
 from autopoll.message import Answer, Query, read_query
 from autopoll.partial import Partials
-from autopoll.pauses import Pauses
 from autopoll.process import signals
+from autopoll.process.doorbell import Doorbell
 from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
+from autopoll.process.pause import Pauses
 from autopoll.renewal import Renewal
 from autopoll.request import Failure, Progress, Request, write
 from autopoll.roster import Roster

@@ -22,8 +22,8 @@ from autopoll.home.config import Config, load
 from autopoll.home.home import Home, shard_of
 from autopoll.prepare import prepare
 from autopoll.process.heartbeat import Beat
+from autopoll.process.ready import is_held, is_up
 from autopoll.programs import write_shards
-from autopoll.ready import is_held, is_up
 from autopoll.service import connect
 from autopoll.startup import START_LIMIT_S, does_not_start
 from autopoll.supervise import check

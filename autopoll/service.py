@@ -31,8 +31,8 @@ from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import holder_of
 from autopoll.message import answered_by, is_answerable, read_envelope, write_query
 from autopoll.piece import Follower, Pieces
+from autopoll.process.waiter import Ringable, Waiter
 from autopoll.result import Result, to_result
-from autopoll.waiter import Ringable, Waiter
 from fifo.bell import ring
 from fifo.errors import FifoError
 
@@ -227,10 +227,10 @@ class Service:
         """Return why a shard answers nothing for now, and until when; None when it does."""
         if not (self.home.pauses / shard).exists():
             return None
-        from autopoll import pauses  # loads more than an asker mostly needs
+        from autopoll.process import pause  # loads more than an asker mostly needs
 
-        pause = pauses.read(self.home, shard)
-        return pause.words if pause else None
+        paused = pause.read(self.home, shard)
+        return paused.words if paused else None
 
     def wake(self) -> None:
         """Tell the poller to look; when it is down it will look by itself later."""

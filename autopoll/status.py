@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll import copied, pauses
+from autopoll import copied
 from autopoll.availability import PATIENCE_S, STALE_S, last_error
 from autopoll.backends.remarks import Remarks, kept
 from autopoll.bridge import bridge_file
@@ -23,12 +23,13 @@ from autopoll.home import disk_space, trust
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home, socket_path
 from autopoll.phase import Phase, told_by
+from autopoll.process import pause
 from autopoll.process.heartbeat import Beat, State, is_alive, read_all
-from autopoll.process.supervisor import Program, Supervisor
+from autopoll.process.supervisor_rpc import Program, Supervisor
 from autopoll.process.vitals import vitals
+from autopoll.process.waiter import Waiter
 from autopoll.service import Service, connect
 from autopoll.stuck import stuck
-from autopoll.waiter import Waiter
 
 CANARY_S = 15.0
 LOOK_S = 0.1  # for damage of the database; with `deep` …
@@ -279,14 +280,14 @@ def _shard(
     mine = [processes[worker] for worker, shard in config.instances().items() if shard == name]
     ready = sum(process.ready for process in mine)
     held = [process.note or "held" for process in mine if process.state == State.HELD]
-    pause = pauses.read(home, name)
+    paused = pause.read(home, name)
     return ShardStatus(
         name=name,
         backend=config.shards[name].backend,
         instances=len(mine),
         ready=ready,
         in_flight=in_flight,
-        paused=pause.words if pause else held[0] if held and not ready else None,
+        paused=paused.words if paused else held[0] if held and not ready else None,
         usage_today=spent,
         context_remarks=max(
             (kept(home.remarks / process.name) for process in mine), key=lambda each: each.total

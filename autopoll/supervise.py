@@ -36,10 +36,10 @@ from autopoll.outlet import STDERR, STDOUT, Outlet
 from autopoll.phase import DOWN, RESTART, UP, Phase
 from autopoll.prepare import prepare
 from autopoll.process import heartbeat, signals
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.ready import is_held, is_up, missing
+from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.process.vitals import vitals
 from autopoll.programs import names_of, worker_program, write_shards
-from autopoll.ready import is_held, is_up, missing
 from autopoll.startup import START_LIMIT_S, does_not_start, given_up, wait_ready
 from autopoll.turn import settle, turn
 

@@ -16,7 +16,7 @@ from autopoll.home.home import Home, shard_of, socket_path
 from autopoll.home.lock import holder_of
 from autopoll.process import heartbeat, signals
 from autopoll.process.heartbeat import Beat
-from autopoll.process.supervisor import Program, Supervisor
+from autopoll.process.supervisor_rpc import Program, Supervisor
 
 POLLER = "poller"
 GATEWAY = "gateway"

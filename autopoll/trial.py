@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
-from autopoll import pauses
 from autopoll.backends import open_backend
 from autopoll.backends.context import Context, Source
 from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unheard
@@ -23,12 +22,13 @@ from autopoll.errors import AutopollError, ConfigError, TimedOut
 from autopoll.findings import Canary, Failure, Paused, Size, Step, Trial
 from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name
+from autopoll.process import pause
 from autopoll.process.heartbeat import State
+from autopoll.process.waiter import Waiter
 from autopoll.redact import redact
 from autopoll.request import Refusal, Request
 from autopoll.service import Service, connect
 from autopoll.tree import Tree, under
-from autopoll.waiter import Waiter
 
 START_LIMIT_S = 60.0
 CANARY = "In one short sentence: what can you answer questions about?"
@@ -256,10 +256,10 @@ class Trying:
         return canary, _told(canary)
 
     def _raise_if_paused(self, _state: QueryState | None = None) -> None:
-        if pause := pauses.read(self.home, self.shard):
+        if paused := pause.read(self.home, self.shard):
             raise Paused(
-                pause.cause,
-                f"the shard is paused, {pause.words}",
+                paused.cause,
+                f"the shard is paused, {paused.words}",
                 "It is tried again by itself; to try at once: autopoll restart",
             )
 

@@ -30,13 +30,13 @@ from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.parent import Parent
 from autopoll.process.patient import Patient
+from autopoll.process.ready import is_up
 from autopoll.process.reviver import Reviver
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.process.treatment import Treatment
 from autopoll.process.verdict import Limits, Sample, Verdict, judge
 from autopoll.process.vitals import boot_id, vitals
 from autopoll.process.weighing import Weighing
-from autopoll.ready import is_up
 
 NAME = "watchdog"
 LOOP_S = 1.0

@@ -19,7 +19,6 @@ import signal
 
 import msgspec
 
-from autopoll import pauses
 from autopoll.backends import open_backend
 from autopoll.backends.contract import (
     Backend,
@@ -37,12 +36,12 @@ from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name
 from autopoll.home.lock import hold
 from autopoll.message import Answer
-from autopoll.pauses import Pause
-from autopoll.process import heartbeat, reaper, signals
-from autopoll.process.gate import Gate
+from autopoll.process import heartbeat, pause, reaper, signals
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
+from autopoll.process.pause import Pause
+from autopoll.process.restart_gate import Gate
 from autopoll.redact import redact
 from autopoll.report import Reporter
 from autopoll.request import Failure, Reply, Request, write
@@ -185,7 +184,7 @@ class Worker:
             return
         self.gate.passed()
         if self.refusal:
-            pauses.end(self.home, self.refusal)
+            pause.end(self.home, self.refusal)
             self.refusal = None
         self.keep_remarks()
         self.warm.set()
@@ -203,7 +202,7 @@ class Worker:
                 await self.backend.start()
                 await self.backend.probe()
         except Unavailable as error:
-            self.refusal = pauses.begin(self.home, self.name, _failure(error), self.refusal)
+            self.refusal = pause.begin(self.home, self.name, _failure(error), self.refusal)
         except TimeoutError:
             self.crashed(Broken(f"backend not ready within {START_LIMIT_S:.0f} s"))
         except (Exception, SystemExit) as error:  # a backend is foreign code
@@ -445,7 +444,7 @@ def _learn(worker: Worker, before: Beat, heart: Heart) -> None:
         said = f": {before.note}" if before.note else ""
         worker.gate.crashed(f"process {before.pid} ended while {before.state}{said}")
     elif before.state is State.STOPPED:
-        pauses.restarted(worker.home, worker.setting.shard)  # somebody wants it to try again
+        pause.restarted(worker.home, worker.setting.shard)  # somebody wants it to try again
 
 
 def _failure(error: Retriable | Permanent | Unavailable) -> Failure:

@@ -16,9 +16,9 @@ from contextlib import closing
 import psutil
 
 from autopoll.process import heartbeat, incidents
+from autopoll.process.waiter import Waiter
 from autopoll.scratch import Scratch, scratch_home
 from autopoll.service import Service, connect
-from autopoll.waiter import Waiter
 
 FLOOD = 100
 CORES = os.cpu_count() or 1

@@ -29,9 +29,9 @@ from mcp.client.streamable_http import streamable_http_client
 from autopoll.home import operator_token
 from autopoll.process import heartbeat
 from autopoll.process.vitals import vitals
+from autopoll.process.waiter import Waiter
 from autopoll.scratch import Scratch, scratch_home
 from autopoll.service import Service, connect
-from autopoll.waiter import Waiter
 
 SHUT = Path(__file__).parents[1] / "tests" / "data" / "shut.py"
 CONFIG = """

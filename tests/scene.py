@@ -7,7 +7,7 @@ from autopoll.errors import Exit, NotFound, SupervisorError
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.process.heartbeat import Heart, State
-from autopoll.process.supervisor import Program
+from autopoll.process.supervisor_rpc import Program
 
 CONFIG = '[shards.main]\nbackend = "echo"\ninstances = 2\n'
 CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
     from autopoll.home.config import Config
     from autopoll.piece import Piece
+    from autopoll.process.waiter import Waiter
     from autopoll.result import Result
     from autopoll.service import Asked, Service
-    from autopoll.waiter import Waiter
 
 FIELDS = '{"id","status","answer","sources","shard","attempts","latency_ms"}'
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
@@ -67,8 +67,8 @@ def ask(
     The question is kept once it is sent: Ctrl-C, a time-out or a stopped autopoll only end the
     waiting, and `autopoll answer ID` takes it up again.
     """
+    from autopoll.process.waiter import Waiter
     from autopoll.service import Service, connect
-    from autopoll.waiter import Waiter
 
     if shard is not None and to_all:
         raise UsageError("--shard and --all exclude each other", "Give one of them.")
@@ -136,8 +136,8 @@ def ask(
 @click.option("--no-wait", is_flag=True, help="Show how it stands now.")
 def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
     """Show the answer to question ID, waiting for it if need be."""
+    from autopoll.process.waiter import Waiter
     from autopoll.service import Service, connect
-    from autopoll.waiter import Waiter
 
     bridge = connect(front.home, front.config, read_only=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -55,7 +55,7 @@ def home_words(home: "Home") -> tuple[str, str]:
 def process_words(home: "Home", name: str) -> tuple[str, str]:
     """Return how one process of a home stands."""
     from autopoll.home.home import socket_path
-    from autopoll.process.supervisor import Supervisor
+    from autopoll.process.supervisor_rpc import Supervisor
 
     try:
         process = Supervisor(socket_path(home)).process(name)

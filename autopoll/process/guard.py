@@ -18,7 +18,7 @@ from autopoll.process.actions import CONTINUED, KILLED
 from autopoll.process.casebook import Casebook
 from autopoll.process.heartbeat import Beat
 from autopoll.process.reviver import Reviver
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.process.verdict import DEFAULT_LIMITS, Limits, Sample, Verdict, judge
 from autopoll.process.vitals import vitals
 

@@ -19,9 +19,9 @@ from types import TracebackType
 import msgspec
 
 from autopoll.errors import AutopollError
-from autopoll.process import slots
+from autopoll.process import atomic_record
+from autopoll.process.atomic_record import Slots
 from autopoll.process.signals import is_ready, open_process
-from autopoll.process.slots import Slots
 from autopoll.process.vitals import boot_id, vitals
 
 _MAX_NOTE = 200  # bytes
@@ -276,7 +276,7 @@ class Heart:
 
 def read(path: Path) -> Beat | None:
     """Return the newest beat in the file; None when there is no file, or it holds none."""
-    return _decode(slots.read(path))
+    return _decode(atomic_record.read(path))
 
 
 def read_all(folder: Path) -> list[Beat]:

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 from autopoll.errors import AutopollError, Exit, SupervisorError
 from autopoll.process.actions import REPORTED, RESTARTED
-from autopoll.process.budget import Budget
 from autopoll.process.casebook import Casebook
-from autopoll.process.supervisor import Program, Supervisor
+from autopoll.process.restart_budget import Budget
+from autopoll.process.supervisor_rpc import Program, Supervisor
 from autopoll.process.verdict import Verdict
 
 SUPERVISORD = "supervisord"

@@ -13,10 +13,10 @@ import time
 from autopoll.home.home import Home
 from autopoll.process import orphans, signals
 from autopoll.process.actions import CONTINUED, DRAINED, KILLED, REPORTED, TOLD
-from autopoll.process.budget import Budget
 from autopoll.process.casebook import Casebook
 from autopoll.process.orphans import Marked
 from autopoll.process.patient import Patient
+from autopoll.process.restart_budget import Budget
 from autopoll.process.verdict import Verdict
 from autopoll.process.vitals import catches, vitals
 

@@ -20,7 +20,7 @@ LATE = (
     "autopoll.reload",
     "autopoll.home.operator_token",
     "autopoll.supervise",
-    "autopoll.waiter",
+    "autopoll.process.waiter",
     "autopoll.gateway.mcp.clients",
     "autopoll.gateway.mcp.install",
     "rich.console",

@@ -17,7 +17,7 @@ import pytest
 from place import Place, until
 
 from autopoll.home.home import socket_path
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.supervisor_rpc import Supervisor
 
 MOODY = Path(__file__).parents[1] / "data" / "moody.py"
 CONFIG = f"""

@@ -15,7 +15,7 @@ from place import Place, until
 
 from autopoll.cli.logs import Tail
 from autopoll.home.home import socket_path
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.supervisor_rpc import Supervisor
 
 SLOW = """
 [access]

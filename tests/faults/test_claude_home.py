@@ -16,8 +16,8 @@ from mock_api.server import MockApi, running
 from place import Place, answers_to, until
 
 from autopoll.home.config import load
+from autopoll.process.waiter import Waiter
 from autopoll.service import Service
-from autopoll.waiter import Waiter
 
 pytestmark = [pytest.mark.claude, pytest.mark.long]
 

@@ -12,7 +12,7 @@ from doors import free_port
 from place import Place
 
 from autopoll.home.home import socket_path
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.supervisor_rpc import Supervisor
 
 CONFIG = """
 [shards.main]

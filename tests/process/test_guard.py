@@ -14,7 +14,7 @@ from ward import Ward, is_stopped, stop
 from autopoll.errors import SupervisorError
 from autopoll.process import guard, signals
 from autopoll.process.guard import Guard
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.process.verdict import Limits
 from autopoll.process.vitals import Vitals, vitals
 

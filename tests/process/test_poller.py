@@ -10,7 +10,7 @@ from place import ECHO, Place, until
 from autopoll.bridge.contract import Bridge
 from autopoll.home.home import socket_path
 from autopoll.message import Answer
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.request import Progress, Reply, Request
 from fifo import link
 

@@ -13,7 +13,7 @@ from place import Place, until
 from autopoll.home import fingerprint
 from autopoll.home.config import ShardSection, load
 from autopoll.home.home import socket_path
-from autopoll.process.supervisor import Supervisor
+from autopoll.process.supervisor_rpc import Supervisor
 
 pytestmark = pytest.mark.early
 

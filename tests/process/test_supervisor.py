@@ -15,7 +15,7 @@ from place import until
 from ward import PATIENT, WATCHDOG, Ward, is_stopped, stop
 
 from autopoll.errors import NotFound, SupervisorError
-from autopoll.process.supervisor import Program, Supervisor
+from autopoll.process.supervisor_rpc import Program, Supervisor
 
 pytestmark = pytest.mark.early
 

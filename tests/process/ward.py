@@ -14,10 +14,10 @@ from place import until
 
 from autopoll.home.home import Home
 from autopoll.process import heartbeat, incidents, orphans
+from autopoll.process.atomic_record import Slots
 from autopoll.process.heartbeat import Beat, is_alive
 from autopoll.process.incidents import Incident
 from autopoll.process.orphans import Marked
-from autopoll.process.slots import Slots
 
 PATIENT = str(Path(__file__).parent / "patient.py")
 WATCHDOG = str(Path(__file__).parent / "watch.py")

@@ -1,4 +1,4 @@
-from autopoll.process.budget import Budget
+from autopoll.process.restart_budget import Budget
 
 
 def test_five_starts_are_free_and_then_pauses_double_up_to_a_minute() -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from autopoll import budgets as module
-from autopoll import pauses as pauses_module
 from autopoll.bridge.contract import Answered, Limits
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.budgets import Budgets
 from autopoll.home.config import ShardSection
 from autopoll.home.home import Home
 from autopoll.message import Answer
-from autopoll.pauses import Pauses
 from autopoll.process import incidents
+from autopoll.process import pause as pauses_module
+from autopoll.process.pause import Pauses
 from autopoll.request import Failure, Usage
 
 EVENING = 1_800_054_000_000  # 2027-01-15T23:00:00Z

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from autopoll.process import gate, incidents
-from autopoll.process.gate import Gate
+from autopoll.process import incidents, restart_gate
+from autopoll.process.restart_gate import Gate
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def test_each_hold_is_one_incident_that_ends_when_the_worker_works_again(
     first = new_gate()
     for _ in range(5):
         first.crashed("no licence, api_key=sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789")
-    assert not gate.is_failing(tmp_path / "other")
+    assert not restart_gate.is_failing(tmp_path / "other")
     first.held()
     first.held()
-    assert gate.is_failing(tmp_path / "worker")
+    assert restart_gate.is_failing(tmp_path / "worker")
     new_gate().passed()
     new_gate().passed()
     [incident] = incidents.read(tmp_path / "incidents.jsonl")

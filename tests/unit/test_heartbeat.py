@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from place import until
 
 from autopoll.errors import AutopollError
-from autopoll.process import heartbeat, slots
+from autopoll.process import atomic_record, heartbeat
+from autopoll.process.atomic_record import LIMIT, Slots
 from autopoll.process.heartbeat import Heart, State, is_alive
-from autopoll.process.slots import LIMIT, Slots
 
 
 def test_a_beat_shows_what_the_process_says_of_itself(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_whatever_happens_to_the_newest_slot_the_one_before_it_is_read(
         for offset, flip in damage:
             data[start + offset] ^= flip
         path.write_bytes(data)
-        assert slots.read(path) in (old, new)
+        assert atomic_record.read(path) in (old, new)
 
 
 @given(data=st.binary(max_size=3000))
@@ -201,25 +201,25 @@ def test_a_reader_never_sees_half_a_record_however_fast_it_is_written(tmp_path: 
             sys.executable,
             "-c",
             "import sys, itertools, pathlib\n"
-            "from autopoll.process.slots import Slots\n"
+            "from autopoll.process.atomic_record import Slots\n"
             "record = Slots(pathlib.Path(sys.argv[1]))\n"
             "for n in itertools.count(): record.write(bytes([n % 251]) * (n % 900 + 1))\n",
             str(tmp_path / "record"),
         ]
     )
     try:
-        until(lambda: slots.read(tmp_path / "record"))
+        until(lambda: atomic_record.read(tmp_path / "record"))
         seen, end = set(), time.monotonic() + 1.5
         while time.monotonic() < end:
-            record = slots.read(tmp_path / "record")
+            record = atomic_record.read(tmp_path / "record")
             assert record and len(set(record)) == 1
             seen.add(record)
         assert len(seen) > 100
         for _ in range(50):  # stopped or killed anywhere, the last record stays readable
             writer.send_signal(signal.SIGSTOP)
-            assert slots.read(tmp_path / "record")
+            assert atomic_record.read(tmp_path / "record")
             writer.send_signal(signal.SIGCONT)
     finally:
         writer.kill()
         writer.wait()
-    assert slots.read(tmp_path / "record")
+    assert atomic_record.read(tmp_path / "record")

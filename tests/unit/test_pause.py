@@ -5,10 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from autopoll import pauses
 from autopoll.home.home import Home
-from autopoll.pauses import Pauses, span_ms
-from autopoll.process import incidents
+from autopoll.process import incidents, pause
+from autopoll.process.pause import Pauses, span_ms
 from autopoll.request import Failure
 
 MINUTE = 60_000
@@ -28,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch):
     class Clock:
         now = 1_800_000_000_000
 
-    monkeypatch.setattr(pauses, "wall_ms", lambda: Clock.now)
+    monkeypatch.setattr(pause, "wall_ms", lambda: Clock.now)
     return Clock
 
 
@@ -97,12 +96,12 @@ def test_a_failed_trial_doubles_the_pause_and_is_the_same_incident(home, clock) 
 
 def test_a_pause_is_taken_up_by_the_next_poller_and_by_whoever_looks(home, clock) -> None:
     Pauses(home, ["main"]).refused("main", no("quota", 10_000, "no more\n  tokens"))
-    seen = pauses.read(home, "main")
+    seen = pause.read(home, "main")
     assert seen and seen.words == "quota until 2027-01-15T08:00:10Z: no more tokens"
     after = Pauses(home, ["main", "other"])
     assert (after.room("main", 2, 0), after.room("other", 2, 0)) == (0, 2)
     clock.now += 10_000
-    assert pauses.read(home, "main") is None
+    assert pause.read(home, "main") is None
     assert after.room("main", 2, 0) == 1
     after.refused("main", no("quota"))
     clock.now += 2 * MINUTE - 1
@@ -114,14 +113,14 @@ def test_a_removed_file_and_a_clock_set_back_end_the_pause(home, clock) -> None:
     kept.refused("main", no("credentials"))
     kept.look()
     assert kept.room("main", 2, 0) == 0
-    pauses.remove(home, "main")
-    pauses.remove(home, "main")
+    pause.remove(home, "main")
+    pause.remove(home, "main")
     kept.look()
     assert kept.room("main", 2, 0) == 1
     kept.refused("main", no("credentials"))
     clock.now -= 3_600_000
     assert kept.room("main", 2, 0) == 1
-    assert pauses.read(home, "main") is None
+    assert pause.read(home, "main") is None
     clock.now = 0  # far before the incident
     kept.answered("main")
     assert [each.recovered_ms for each in incidents.read(home.incidents)] == [0]
@@ -140,7 +139,7 @@ def test_a_pause_that_cannot_be_kept_holds_all_the_same(home, clock) -> None:
 )
 def test_a_pause_that_cannot_be_read_is_none(home, garbage) -> None:
     (home.pauses / "main").write_bytes(garbage)
-    assert pauses.read(home, "main") is None
+    assert pause.read(home, "main") is None
     assert Pauses(home, ["main"]).room("main", 2, 0) == 2
 
 
@@ -151,7 +150,7 @@ def test_no_file_can_pause_for_more_than_a_month(home, clock) -> None:
         (home.pauses / "main").write_bytes(
             msgspec.json.encode({**kept, "since": since, "until": until})
         )
-        seen = pauses.read(home, "main")
+        seen = pause.read(home, "main")
         assert seen is None or seen.left_s <= 31 * 86400
 
 

@@ -9,7 +9,7 @@ from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Heart, State
-from autopoll.ready import missing
+from autopoll.process.ready import missing
 from autopoll.startup import wait_ready
 
 NAMES = ["watchdog", "worker", "poller"]

@@ -16,8 +16,8 @@ from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.prepare import prepare
+from autopoll.process.waiter import Waiter
 from autopoll.service import Service, connect, read_token
-from autopoll.waiter import Waiter
 from fifo.bell import Bell, ring
 
 CONFIG = '[shards.main]\nbackend = "echo"\n[access]\nrate_per_second = 1\nrate_burst = 5\n'

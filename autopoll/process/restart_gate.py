@@ -15,8 +15,8 @@ import msgspec
 
 from autopoll.home import files
 from autopoll.process import incidents
-from autopoll.process.budget import Budget
 from autopoll.process.incidents import Incident
+from autopoll.process.restart_budget import Budget
 from autopoll.process.vitals import boot_id
 from autopoll.redact import redact
 

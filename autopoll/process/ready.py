@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from autopoll.home.home import Home
-from autopoll.process import gate, heartbeat
+from autopoll.process import heartbeat, restart_gate
 from autopoll.process.heartbeat import Beat, State
 
 READY = (State.IDLE, State.BUSY)
@@ -24,7 +24,7 @@ def missing(home: Home, names: Iterable[str], since: int = 0) -> list[str]:
 
 def is_held(home: Home, beat: Beat) -> bool:
     """Tell whether a worker holds back because it crashed too often."""
-    return beat.state is State.HELD and gate.is_failing(home.gates / beat.name)
+    return beat.state is State.HELD and restart_gate.is_failing(home.gates / beat.name)
 
 
 def is_up(home: Home, beat: Beat) -> bool:
