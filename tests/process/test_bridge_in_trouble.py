@@ -20,7 +20,7 @@ import pytest
 
 from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import Answered, Bridge, Limits
-from autopoll.bridge.sqlite import SqliteBridge, filesystem, schema, store
+from autopoll.bridge.sqlite import SqliteBridge, connection, filesystem, schema
 from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.message import Answer
@@ -329,7 +329,7 @@ def test_a_damaged_database_is_reported_as_such(tmp_path: Path) -> None:
 def test_a_locked_store_is_busy_and_works_again_when_the_lock_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "BUSY_S", 0.1)
+    monkeypatch.setattr(connection, "BUSY_S", 0.1)
     path = tmp_path / "bridge.db"
     bridge = make(path)
     number = ask(bridge)
@@ -480,7 +480,7 @@ def _as_stranger(task: Callable[[], object], writer: Connection) -> None:
 def test_the_log_is_cut_back_after_a_long_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "WAL_LIMIT", 400 * KIB)
+    monkeypatch.setattr(connection, "WAL_LIMIT", 400 * KIB)
     path = tmp_path / "bridge.db"
     log = tmp_path / "bridge.db-wal"
     bridge = make(path)

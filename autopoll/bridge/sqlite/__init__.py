@@ -1,11 +1,11 @@
 """The embedded engine: one SQLite file in WAL mode, through apsw."""
 
 from autopoll.bridge.contract import Watch
-from autopoll.bridge.sqlite.access import Access
 from autopoll.bridge.sqlite.checkup import Checkup
+from autopoll.bridge.sqlite.conversations import Access
 from autopoll.bridge.sqlite.deliveries import Deliveries
-from autopoll.bridge.sqlite.keys import Keys
-from autopoll.bridge.sqlite.ledger import Ledger
+from autopoll.bridge.sqlite.idempotency import Keys
+from autopoll.bridge.sqlite.overview import Ledger
 from autopoll.bridge.sqlite.presence import Presences
 
 

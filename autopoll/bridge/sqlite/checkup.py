@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 
-from autopoll.bridge.sqlite.tables import Tables
+from autopoll.bridge.sqlite.rows import Tables
 from autopoll.errors import BridgeError
 
 _WITHOUT_ROWID = {"budgets", "denials", "usage"}

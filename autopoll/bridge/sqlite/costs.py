@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from autopoll.bridge.contract import Answered, Outcome, Settled, Spent
-from autopoll.bridge.sqlite.tables import Tables
+from autopoll.bridge.sqlite.rows import Tables
 from autopoll.clock import utc_day
 
 

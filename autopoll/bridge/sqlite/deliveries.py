@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from msgspec import to_builtins
 
 from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released, Settled
-from autopoll.bridge.sqlite import store
+from autopoll.bridge.sqlite import connection
 from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.enrolment import (
     CLOCK_SLACK_MS,
@@ -25,7 +25,7 @@ from autopoll.bridge.sqlite.enrolment import (
     Enrolment,
     Sight,
 )
-from autopoll.bridge.sqlite.tables import other_session, readable
+from autopoll.bridge.sqlite.rows import other_session, readable
 from autopoll.clock import utc_iso
 from autopoll.errors import RowRefused
 from autopoll.home.lock import acquire
@@ -247,7 +247,7 @@ class Deliveries(Enrolment, Costs):
 
         A holder that renews first keeps its lease, however late: call `renew` before this.
         """
-        self._cut_log(store.WAL_LIMIT)
+        self._cut_log(connection.WAL_LIMIT)
         values = {"now": self.clock(), "future": self.clock() + CLOCK_SLACK_MS}
         ((expired, moved),) = self._rows(
             "SELECT EXISTS(SELECT 1 FROM deliveries WHERE state='leased' AND lease_until<:now),"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from autopoll.bridge.contract import Delivery
-from autopoll.bridge.sqlite.tables import Tables, readable
+from autopoll.bridge.sqlite.rows import Tables, readable
 from autopoll.message import is_answerable, read_envelope
 
 BATCH = 1000  # messages enrolled in one transaction, so that it stays at some 10 ms

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from autopoll.bridge.contract import Presence
-from autopoll.bridge.sqlite.tables import Tables, other_session, readable
+from autopoll.bridge.sqlite.rows import Tables, other_session, readable
 from autopoll.clock import utc_iso, utc_now
 from autopoll.redact import redact
 from autopoll.text import storable

@@ -4,7 +4,7 @@
 import json
 
 from autopoll.bridge.contract import Backlog, DeadLetter, Finished
-from autopoll.bridge.sqlite.tables import Tables, readable
+from autopoll.bridge.sqlite.rows import Tables, readable
 from autopoll.clock import parse_utc_ms, utc_iso
 from autopoll.errors import NotFound
 

@@ -1,6 +1,6 @@
 """How much a session may send."""
 
-from autopoll.bridge.sqlite.tables import Tables
+from autopoll.bridge.sqlite.rows import Tables
 from autopoll.errors import RateLimited, UsageError
 
 

@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import Any
 
 from autopoll.bridge.contract import Message, QueryState
-from autopoll.bridge.sqlite.budget import Budget
-from autopoll.bridge.sqlite.tables import other_session, readable
+from autopoll.bridge.sqlite.rate_limit import Budget
+from autopoll.bridge.sqlite.rows import other_session, readable
 from autopoll.errors import NotFound, UsageError
 from autopoll.redact import redact_message
 from autopoll.text import storable

@@ -1,6 +1,6 @@
 """Rows that more than one part writes, and text as foreign programs may have left it."""
 
-from autopoll.bridge.sqlite.store import Store
+from autopoll.bridge.sqlite.connection import Store
 from autopoll.clock import utc_iso
 from autopoll.errors import NotFound, UsageError
 

@@ -9,7 +9,7 @@ import secrets
 from datetime import UTC, datetime
 
 from autopoll.bridge.contract import Conversation, Tokens
-from autopoll.bridge.sqlite.tables import Tables, other_session, readable
+from autopoll.bridge.sqlite.rows import Tables, other_session, readable
 from autopoll.errors import AccessDenied, NotFound
 from autopoll.redact import redact_message
 from autopoll.text import storable

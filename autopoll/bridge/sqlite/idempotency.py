@@ -1,8 +1,8 @@
 """Messages sent under a key: to repeat the key, not knowing what came of it, sends nothing new."""
 
 from autopoll.bridge.contract import Key, Sent
-from autopoll.bridge.sqlite.mail import Mail
-from autopoll.bridge.sqlite.tables import other_session
+from autopoll.bridge.sqlite.messages import Mail
+from autopoll.bridge.sqlite.rows import other_session
 from autopoll.errors import KeyReused
 
 KEPT_MS = 24 * 3600 * 1000  # how long a key is remembered
