@@ -2,8 +2,8 @@
 
 import msgspec
 
+from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import Broken, Permanent, Retriable, Unavailable
-from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.errors import (
     AutopollError,
     ConfigError,

@@ -14,7 +14,7 @@ import msgspec
 
 from autopoll import copied
 from autopoll.availability import PATIENCE_S, STALE_S, last_error
-from autopoll.backends.remarks import Remarks, kept
+from autopoll.backends.context.remarks import Remarks, kept
 from autopoll.bridge import bridge_file
 from autopoll.bridge.contract import Bridge, Spent
 from autopoll.clock import utc_day, wall_ms

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
 from autopoll.backends import open_backend
-from autopoll.backends.context import Context, Source
+from autopoll.backends.context.excerpts import Page
+from autopoll.backends.context.files import Context, Source
+from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unheard
 from autopoll.backends.environment import worker_environment
-from autopoll.backends.excerpts import Page
-from autopoll.backends.remarks import NOTHING, Remarks
 from autopoll.bridge.contract import Bridge, QueryState
 from autopoll.errors import AutopollError, ConfigError, TimedOut
 from autopoll.findings import Canary, Failure, Paused, Size, Step, Trial

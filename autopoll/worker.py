@@ -20,6 +20,7 @@ import signal
 import msgspec
 
 from autopoll.backends import open_backend
+from autopoll.backends.context.remarks import NOTHING, Remarks, keep
 from autopoll.backends.contract import (
     Backend,
     Broken,
@@ -29,7 +30,6 @@ from autopoll.backends.contract import (
     Setting,
     Unavailable,
 )
-from autopoll.backends.remarks import NOTHING, Remarks, keep
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.home import fingerprint, logs
 from autopoll.home.config import Config, context_paths

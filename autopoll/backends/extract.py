@@ -14,13 +14,13 @@ from typing import Annotated, TypeVar
 import apsw
 import msgspec
 
-from autopoll.backends.context import Context, Source
+from autopoll.backends.context.files import Context, Source
+from autopoll.backends.context.passages import cut
+from autopoll.backends.context.reader import Library
+from autopoll.backends.context.remarks import NOTHING, Remarks
+from autopoll.backends.context.search import Hit, Index
 from autopoll.backends.contract import Broken, Report, Setting
-from autopoll.backends.library import Library
 from autopoll.backends.options import Options, read_options
-from autopoll.backends.passages import cut
-from autopoll.backends.remarks import NOTHING, Remarks
-from autopoll.backends.search import Hit, Index
 from autopoll.message import Answer
 from autopoll.request import Reply, Request
 

@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from autopoll.backends.library import LARGEST
+from autopoll.backends.context.reader import LARGEST
 from bench.cost.figures import Figure, Point, Say, interleave
 from bench.cost.prose import Prose
 from bench.cost.reader import Built

@@ -14,7 +14,7 @@ import pytest
 from listener import Listener
 from place import until
 
-from autopoll.backends.command import Command
+from autopoll.backends.child.command import Command
 from autopoll.backends.contract import Broken, Permanent, Retriable, Setting, Unavailable
 from autopoll.errors import ConfigError
 from autopoll.request import Request, Usage

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.backends import library, open_backend
+from autopoll.backends import open_backend
+from autopoll.backends.context import reader
 from autopoll.backends.contract import Backend, Broken, Permanent, Setting
 from autopoll.message import Answer
 from autopoll.request import Request
@@ -106,11 +107,11 @@ def test_a_change_that_keeps_size_and_time_is_noticed(docs: Path, replaced: bool
 
 
 def test_unchanged_files_are_not_read_again(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(reader, "LOOK_AGAIN_S", 0.0)
     read: list[str] = []
-    original = library.Context.read
+    original = reader.Context.read
     monkeypatch.setattr(
-        library.Context, "read", lambda self, name: read.append(name) or original(self, name)
+        reader.Context, "read", lambda self, name: read.append(name) or original(self, name)
     )
 
     async def scene(ask: Ask) -> None:
@@ -196,7 +197,7 @@ def test_stopping_does_not_wait_for_a_long_look(docs: Path) -> None:
 def test_a_context_that_is_too_large_is_refused_at_the_start_with_the_limit(
     docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "LARGEST", 60)
+    monkeypatch.setattr(reader, "LARGEST", 60)
 
     async def nothing(ask: Ask) -> None:
         raise AssertionError("it started")

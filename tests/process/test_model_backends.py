@@ -25,7 +25,7 @@ from autopoll.backends.contract import (
     Unanswered,
     Unavailable,
 )
-from autopoll.backends.remote import Remote
+from autopoll.backends.http.backend import Remote
 from autopoll.errors import ConfigError
 from autopoll.request import Reply, Request
 
@@ -351,7 +351,7 @@ def test_what_a_failed_try_has_cost_is_told_with_it(world: World) -> None:
 
 
 def test_an_endless_answer_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autopoll.backends.speech.LONGEST", 500)
+    monkeypatch.setattr("autopoll.backends.http.stream.LONGEST", 500)
     assert "more than 500 characters" in str(world.failure("On and on and on? !endless"))
     until(lambda: not world.api.open, what="the connection to be let go")
 

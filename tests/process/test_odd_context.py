@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.backends import library, open_backend
+from autopoll.backends import open_backend
 from autopoll.backends.claude_code.ground import Grounds
-from autopoll.backends.context import Context
+from autopoll.backends.context import reader
+from autopoll.backends.context.files import Context
+from autopoll.backends.context.prompt import Prompt
 from autopoll.backends.contract import Mistaken, Permanent, Setting, Unheard
 from autopoll.backends.extract import Extract
-from autopoll.backends.prompt import Prompt
 from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.request import Request
@@ -29,7 +30,7 @@ Ask = Callable[..., Awaitable[Answer]]
 
 @pytest.fixture
 def docs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(library, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(reader, "LOOK_AGAIN_S", 0.0)
     with tempfile.TemporaryDirectory() as folder:  # whose parents anybody may enter
         Path(folder).chmod(0o755)
         docs = Path(folder).resolve() / "docs"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.backends.child import Child
+from autopoll.backends.child.child import Child
 from autopoll.home.home import Home
 from autopoll.process import signals
 from autopoll.process.heartbeat import Beat, Heart

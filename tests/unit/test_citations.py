@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from autopoll.backends.citations import MOST, cited
+from autopoll.backends.context.citations import MOST, cited
 
 LINES = {"docs/guide.md": 20, "docs/deep/notes.txt": 5, "src/notes.txt": 9, "README": 3}
 

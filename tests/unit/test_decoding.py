@@ -4,7 +4,7 @@ import codecs
 
 import pytest
 
-from autopoll.backends.decoding import NoText, decode
+from autopoll.backends.context.decoding import NoText, decode
 
 TEXT = "Grüße\nаж 灯台 🔦\n"
 WESTERN = "Caf\xe9 ouvert \u2014 \xe0 midi.\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autopoll.backends.libraries import need
+from autopoll.backends.requirements import need
 from autopoll.errors import ConfigError
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.backends import http_service, open_backend
+from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
-from autopoll.backends.network import check_address, check_network
+from autopoll.backends.http import library
+from autopoll.backends.http.network import check_address, check_network
 from autopoll.errors import ConfigError
 
 
@@ -34,7 +35,7 @@ def refusal(variable: str, value: str) -> str:
 def test_a_proxy_that_cannot_be_used_is_named(
     name: str, value: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autopoll.backends.network.find_spec", lambda _: None)
+    monkeypatch.setattr("autopoll.backends.http.network.find_spec", lambda _: None)
     said = refusal(name, value)
     assert said.startswith(f"{name}: ") and why in said
 
@@ -69,9 +70,9 @@ def test_a_file_that_holds_no_certificate_is_named(
 ) -> None:
     (tmp_path / "notes.pem").write_text("no certificate")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "notes.pem"))
-    http_service._certificates.cache_clear()
+    library._certificates.cache_clear()
     with pytest.raises(ConfigError, match=r"SSL_CERT_FILE: .*/notes\.pem cannot be used"):
-        http_service._certificates()
+        library._certificates()
 
 
 @pytest.mark.parametrize(

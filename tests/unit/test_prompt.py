@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from autopoll.backends import library
-from autopoll.backends.context import Context
+from autopoll.backends.context import reader
+from autopoll.backends.context.excerpts import tokens
+from autopoll.backends.context.files import Context
+from autopoll.backends.context.prompt import Prompt, Turn
 from autopoll.backends.contract import Broken, Permanent, Setting
-from autopoll.backends.excerpts import tokens
-from autopoll.backends.prompt import Prompt, Turn
 
 COLOURS = {"lighthouse": "red", "harbour": "blue", "bridge": "green"}
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(library, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(reader, "LOOK_AGAIN_S", 0.0)
     docs = tmp_path / "docs"
     docs.mkdir()
     for name, colour in COLOURS.items():
@@ -93,8 +93,8 @@ def test_a_file_that_was_only_touched_changes_nothing(home: Path) -> None:
 def test_files_that_take_long_to_look_at_are_not_looked_at_before_each_question(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "LOOK_AGAIN_S", 3600.0)
-    monkeypatch.setattr(library, "SHARE", 1e-9)
+    monkeypatch.setattr(reader, "LOOK_AGAIN_S", 3600.0)
+    monkeypatch.setattr(reader, "SHARE", 1e-9)
     with opened(home) as prompt:
         before = turn(prompt)
         (home / "docs" / "bridge.md").write_text("The bridge is pink.")
@@ -191,8 +191,8 @@ def test_a_question_about_a_file_brings_it_along_when_files_are_not_shown(home: 
 def test_a_file_written_a_moment_ago_can_be_asked_about(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "LOOK_AGAIN_S", 3600.0)
-    monkeypatch.setattr(library, "SHARE", 1e-9)
+    monkeypatch.setattr(reader, "LOOK_AGAIN_S", 3600.0)
+    monkeypatch.setattr(reader, "SHARE", 1e-9)
     with opened(home) as prompt:
         turn(prompt)
         (home / "docs" / "new.md").write_text("The crane is black.")
@@ -260,7 +260,7 @@ def test_many_names_do_not_burst_the_budget(home: Path) -> None:
 def test_a_context_that_is_too_large_for_memory_is_refused(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "LARGEST", 60)
+    monkeypatch.setattr(reader, "LARGEST", 60)
     with opened(home) as prompt, pytest.raises(Broken, match="shard main is over"):
         turn(prompt)
 

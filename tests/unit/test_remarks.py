@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.backends.remarks import (
+from autopoll.backends.context.remarks import (
     MOST,
     NOTHING,
     Remark,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopoll.backends.passages import Paragraph, cut
-from autopoll.backends.search import Index
-from autopoll.backends.terms import terms
+from autopoll.backends.context.passages import Paragraph, cut
+from autopoll.backends.context.search import Index
+from autopoll.backends.context.terms import terms
 
 DATA = Path(__file__).parent.parent / "data"
 MANUAL = {path.stem: path for path in sorted((DATA / "manual").glob("*.md"))}

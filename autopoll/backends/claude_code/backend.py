@@ -11,14 +11,14 @@ from autopoll.backends.claude_code.ground import Ground, Grounds
 from autopoll.backends.claude_code.launch import command_line, environment
 from autopoll.backends.claude_code.options import KEY_ENV, ClaudeOptions
 from autopoll.backends.claude_code.program import find_program
-from autopoll.backends.context import Context
+from autopoll.backends.context.files import Context
+from autopoll.backends.context.prompt import Measure, Prompt
+from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import Broken, Report, Retriable, Setting
 from autopoll.backends.environment import claude_environment
 from autopoll.backends.keys import read_key
-from autopoll.backends.libraries import need
 from autopoll.backends.options import read_options
-from autopoll.backends.prompt import Measure, Prompt
-from autopoll.backends.remarks import NOTHING, Remarks
+from autopoll.backends.requirements import need
 from autopoll.errors import ConfigError
 from autopoll.home.home import Home
 from autopoll.message import Answer

@@ -14,7 +14,7 @@ from typing import Any
 
 from claude_agent_sdk import CLIConnectionError, Transport
 
-from autopoll.backends.child import Child
+from autopoll.backends.child.child import Child
 
 MAX_LINE = 64 * 1024 * 1024  # one message; an answer stands in it more than once
 

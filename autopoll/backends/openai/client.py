@@ -9,14 +9,14 @@ from typing import Any
 
 import openai
 
-from autopoll.backends.complaints import Complaint, complaint
+from autopoll.backends.context.prompt import Turn
 from autopoll.backends.contract import Permanent
-from autopoll.backends.endings import ended
-from autopoll.backends.http_service import DONE, HttpService, http_client
+from autopoll.backends.http.complaints import Complaint, complaint
+from autopoll.backends.http.endings import ended
+from autopoll.backends.http.library import DONE, HttpService, http_client
+from autopoll.backends.http.stream import Ended, Event, Piece, Thought
 from autopoll.backends.keys import Login
-from autopoll.backends.openai import OpenAiOptions
-from autopoll.backends.prompt import Turn
-from autopoll.backends.speech import Ended, Event, Piece, Thought
+from autopoll.backends.openai.backend import OpenAiOptions
 from autopoll.backends.usage import spent
 from autopoll.request import Usage
 

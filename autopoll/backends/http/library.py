@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx2
 
-from autopoll.backends.complaints import Complaint, complaint, kind_of, words_of
 from autopoll.backends.contract import Retriable, Unanswered
-from autopoll.backends.events import Event, Events
+from autopoll.backends.http.complaints import Complaint, complaint, kind_of, words_of
+from autopoll.backends.http.errors import Refusal, failure, unreachable
+from autopoll.backends.http.events import Event, Events
 from autopoll.backends.keys import Login
-from autopoll.backends.refusals import Refusal, failure, unreachable
 from autopoll.errors import ConfigError
 
 IDLE_S = 240.0  # for which an idle connection is kept; the services themselves close it later

@@ -2,9 +2,9 @@
 
 from typing import Literal, NamedTuple
 
+from autopoll.backends.context.prompt import Turn
 from autopoll.backends.contract import Permanent, Report, Retriable
-from autopoll.backends.prompt import Turn
-from autopoll.backends.thoughts import Thoughts, without_thoughts
+from autopoll.backends.http.thoughts import Thoughts, without_thoughts
 from autopoll.message import Answer
 from autopoll.request import Reply, Usage
 

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
-from autopoll.backends.remarks import Remark
+from autopoll.backends.context.remarks import Remark
 from autopoll.backends.stamp import Stamp
 
 _KINDS = {

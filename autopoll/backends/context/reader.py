@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from autopoll.backends.context import Context, Source
+from autopoll.backends.context.files import Context, Source
+from autopoll.backends.context.listing import Passed
+from autopoll.backends.context.remarks import NOTHING, Remark, Remarks
 from autopoll.backends.contract import Broken, Permanent
-from autopoll.backends.listing import Passed
-from autopoll.backends.remarks import NOTHING, Remark, Remarks
 from autopoll.backends.stamp import Stamp
 
 LARGEST = 128 * 1024 * 1024  # of text in all; `extract` indexes it in 30 s, half its time to start

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from autopoll.backends.contract import Permanent, Retriable, Unanswered, Unavailable
-from autopoll.backends.resets import regained_ms, wait_ms
+from autopoll.backends.http.retry_after import regained_ms, wait_ms
 from autopoll.clock import utc_now
 
 RECONNECT_MS = 5_000  # until a service that cannot be reached is tried again, if not told otherwise

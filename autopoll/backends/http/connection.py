@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Protocol
 
+from autopoll.backends.context.prompt import Turn
 from autopoll.backends.contract import Unanswered
-from autopoll.backends.prompt import Turn
-from autopoll.backends.speech import Event
+from autopoll.backends.http.stream import Event
 
 CLOSE_S = 1.0
 

@@ -9,11 +9,11 @@ from typing import Annotated
 import msgspec
 
 from autopoll.backends.contract import Setting
+from autopoll.backends.http.backend import Remote, RemoteOptions
+from autopoll.backends.http.connection import Service
 from autopoll.backends.keys import Login
-from autopoll.backends.libraries import need
-from autopoll.backends.line import Service
 from autopoll.backends.options import read_options
-from autopoll.backends.remote import Remote, RemoteOptions
+from autopoll.backends.requirements import need
 
 WINDOW = 128_000  # tokens, as long as the service does not tell another
 
@@ -36,6 +36,6 @@ class OpenAi(Remote):
 
     def connect(self, login: Login) -> Service:
         """Return a new client."""
-        from autopoll.backends.chat_api import Chat
+        from autopoll.backends.openai.client import Chat
 
         return Chat(self._own, login)

@@ -8,11 +8,11 @@ from typing import Annotated
 import msgspec
 
 from autopoll.backends.contract import Setting
+from autopoll.backends.http.backend import Remote, RemoteOptions
+from autopoll.backends.http.connection import Service
 from autopoll.backends.keys import Login
-from autopoll.backends.libraries import need
-from autopoll.backends.line import Service
 from autopoll.backends.options import read_options
-from autopoll.backends.remote import Remote, RemoteOptions
+from autopoll.backends.requirements import need
 
 WINDOW = 200_000  # tokens, as long as the service does not tell another
 
@@ -34,6 +34,6 @@ class Anthropic(Remote):
 
     def connect(self, login: Login) -> Service:
         """Return a new client."""
-        from autopoll.backends.messages_api import Messages
+        from autopoll.backends.anthropic.client import Messages
 
         return Messages(self._own, login)

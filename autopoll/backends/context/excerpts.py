@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from autopoll.backends.search import Hit
+from autopoll.backends.context.search import Hit
 
 AROUND = 30  # lines on either side of a passage, at most
 LONG = 1000  # characters of a line that is not shown for the sake of its neighbour

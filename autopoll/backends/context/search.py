@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import apsw
 
-from autopoll.backends.passages import Paragraph
-from autopoll.backends.terms import PREFIX_FROM, indexable, prefix, terms
+from autopoll.backends.context.passages import Paragraph
+from autopoll.backends.context.terms import PREFIX_FROM, indexable, prefix, terms
 
 WINDOW = 5  # paragraphs
 STRIDE = 2

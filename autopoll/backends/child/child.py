@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from autopoll.backends.brood import MARK, kill_brood
+from autopoll.backends.child.descendants import MARK, kill_brood
 from autopoll.backends.contract import Broken
 from autopoll.redact import redact
 

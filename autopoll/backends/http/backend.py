@@ -15,7 +15,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from autopoll.backends.context import Context
+from autopoll.backends.context.files import Context
+from autopoll.backends.context.prompt import Measure, Prompt, Turn
+from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import (
     Broken,
     Permanent,
@@ -25,15 +27,13 @@ from autopoll.backends.contract import (
     Unanswered,
     Unavailable,
 )
+from autopoll.backends.http.connection import Line, Service
+from autopoll.backends.http.errors import unreachable
+from autopoll.backends.http.network import check_address, check_network
+from autopoll.backends.http.stream import Speech
+from autopoll.backends.http.thoughts import may_omit_the_first_tag
 from autopoll.backends.keys import NO_KEY, Login, read_key
-from autopoll.backends.line import Line, Service
-from autopoll.backends.network import check_address, check_network
 from autopoll.backends.options import Options
-from autopoll.backends.prompt import Measure, Prompt, Turn
-from autopoll.backends.refusals import unreachable
-from autopoll.backends.remarks import NOTHING, Remarks
-from autopoll.backends.speech import Speech
-from autopoll.backends.thoughts import may_omit_the_first_tag
 from autopoll.clock import Duration
 from autopoll.errors import ConfigError
 from autopoll.request import Reply, Request

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from autopoll.backends.context.decoding import Decoded, NoText, decode
+from autopoll.backends.context.listing import Listing, walk
+from autopoll.backends.context.remarks import Remark, original, printable
 from autopoll.backends.contract import Mistaken, Setting
-from autopoll.backends.decoding import Decoded, NoText, decode
 from autopoll.backends.keys import KeyFiles
-from autopoll.backends.listing import Listing, walk
-from autopoll.backends.remarks import Remark, original, printable
 from autopoll.backends.stamp import Stamp
 from autopoll.errors import ConfigError
 from autopoll.home.home import Home

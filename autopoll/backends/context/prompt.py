@@ -21,14 +21,14 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from autopoll.backends.citations import Cited, cited
-from autopoll.backends.context import Context, Source
+from autopoll.backends.context.citations import Cited, cited
+from autopoll.backends.context.excerpts import Page, excerpts, heading, tokens
+from autopoll.backends.context.files import Context, Source
+from autopoll.backends.context.passages import cut
+from autopoll.backends.context.reader import Library
+from autopoll.backends.context.remarks import Remarks, printable
+from autopoll.backends.context.search import Index
 from autopoll.backends.contract import Broken
-from autopoll.backends.excerpts import Page, excerpts, heading, tokens
-from autopoll.backends.library import Library
-from autopoll.backends.passages import cut
-from autopoll.backends.remarks import Remarks, printable
-from autopoll.backends.search import Index
 
 SHARE = 0.5  # of the window that files may take, so that question and answer have room
 PASSAGES = 16_000  # tokens of passages with one question; they are in no cache, so they cost

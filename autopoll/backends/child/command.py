@@ -23,8 +23,8 @@ from typing import Annotated
 
 import msgspec
 
-from autopoll.backends.child import Child
-from autopoll.backends.context import Context
+from autopoll.backends.child.child import Child
+from autopoll.backends.context.files import Context
 from autopoll.backends.contract import (
     Broken,
     Permanent,

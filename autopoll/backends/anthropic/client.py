@@ -6,12 +6,12 @@ from typing import Any
 import anthropic
 from anthropic.types import TextBlockParam
 
-from autopoll.backends.anthropic import AnthropicOptions
-from autopoll.backends.endings import ended
-from autopoll.backends.http_service import HttpService, http_client
+from autopoll.backends.anthropic.backend import AnthropicOptions
+from autopoll.backends.context.prompt import Turn
+from autopoll.backends.http.endings import ended
+from autopoll.backends.http.library import HttpService, http_client
+from autopoll.backends.http.stream import Ended, Event, Piece, Thought
 from autopoll.backends.keys import Login
-from autopoll.backends.prompt import Turn
-from autopoll.backends.speech import Ended, Event, Piece, Thought
 from autopoll.backends.usage import count, spent
 from autopoll.request import Usage
 

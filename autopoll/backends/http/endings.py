@@ -7,7 +7,7 @@ and Gemini have names of their own. What is not listed here is told with the ans
 
 from typing import Any
 
-from autopoll.backends.speech import End, Ended
+from autopoll.backends.http.stream import End, Ended
 
 _REASONS: dict[End, str] = {
     "done": "stop stop_sequence end_turn eos eos_token complete completed end",
