@@ -8,6 +8,7 @@ import msgspec
 
 from autopoll import outcomes
 from autopoll.bridge.contract import Bridge, Delivery, Failed, Outcome
+from autopoll.client.client import connect
 from autopoll.errors import AutopollError, NotFound, UsageError
 from autopoll.home import config as settings
 from autopoll.home import config_edit
@@ -17,7 +18,6 @@ from autopoll.message import Answer
 from autopoll.prepare import prepare
 from autopoll.programs import write_shards
 from autopoll.reload import apply, refuse_unapplied
-from autopoll.service import connect
 from autopoll.tree import Tree, environ_of
 from autopoll.turn import settle, turn
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from autopoll.backends.environment import worker_environment
+from autopoll.client.client import connect
 from autopoll.dismiss import give_up, refused, unserve
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.findings import Failure, Trial
@@ -22,7 +23,6 @@ from autopoll.home.home import Home
 from autopoll.prepare import prepare
 from autopoll.programs import write_shards
 from autopoll.reload import apply, refuse_unapplied
-from autopoll.service import connect
 from autopoll.tree import Tree, environ_of, under
 from autopoll.trial import Trying
 from autopoll.turn import settle, turn

@@ -16,13 +16,13 @@ import msgspec
 
 from autopoll import faulty
 from autopoll.bridge.contract import Bridge, QueryState
+from autopoll.client.client import Service, connect
 from autopoll.clock import wall_ms
 from autopoll.home.home import instance_name
 from autopoll.message import read_answer
 from autopoll.process import heartbeat, incidents, signals
 from autopoll.process.heartbeat import Beat, State
 from autopoll.scratch import Scratch, scratch_home
-from autopoll.service import Service, connect
 from autopoll.status import status
 
 FLOOD = 500

@@ -25,7 +25,9 @@ from autopoll.bridge.contract import (
     Outcome,
     Settled,
 )
+from autopoll.bridge.renewal import Renewal
 from autopoll.budgets import Budgets
+from autopoll.client.client import connect
 from autopoll.errors import BadQuery, BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.flight import Flight
 from autopoll.home import fingerprint, logs
@@ -41,10 +43,8 @@ from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.pause import Pauses
-from autopoll.renewal import Renewal
 from autopoll.request import Failure, Progress, Request, write
 from autopoll.roster import Roster
-from autopoll.service import connect
 from fifo import bell, link
 from fifo.errors import FifoError, NoCredit, NotConnected, TooLarge
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import platformdirs
 
-from autopoll import renewal
+from autopoll.bridge import renewal
 from autopoll.bridge.contract import Bridge, Tokens
+from autopoll.client.client import connect
 from autopoll.errors import ConfigError, NotFound
 from autopoll.home import credentials, trust
 from autopoll.home.config import Config
 from autopoll.home.home import SOCKET_LIMIT, Home, socket_path
-from autopoll.service import connect
 
 DEFAULT_CONFIG = """\
 # Settings of this autopoll home. Apply changes with `autopoll reload`, which checks them first;

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import msgspec
 
 from autopoll import leftovers
-from autopoll.availability import last_error
+from autopoll.client.availability import last_error
+from autopoll.client.client import connect
 from autopoll.errors import ConfigError, Down, TimedOut
 from autopoll.home import fingerprint
 from autopoll.home.config import Config, load
@@ -24,7 +25,6 @@ from autopoll.prepare import prepare
 from autopoll.process.heartbeat import Beat
 from autopoll.process.ready import is_held, is_up
 from autopoll.programs import write_shards
-from autopoll.service import connect
 from autopoll.startup import START_LIMIT_S, does_not_start
 from autopoll.supervise import check
 from autopoll.tree import (

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from autopoll.availability import last_error
+from autopoll.client.availability import last_error
 from autopoll.errors import DoesNotStart, Down, Exit, SupervisorError, TimedOut
 from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path

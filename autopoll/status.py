@@ -13,10 +13,11 @@ from pathlib import Path
 import msgspec
 
 from autopoll import copied
-from autopoll.availability import PATIENCE_S, STALE_S, last_error
 from autopoll.backends.context.remarks import Remarks, kept
 from autopoll.bridge import bridge_file
 from autopoll.bridge.contract import Bridge, Spent
+from autopoll.client.availability import PATIENCE_S, STALE_S, last_error
+from autopoll.client.client import Service, connect
 from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
 from autopoll.home import disk_space, trust
@@ -28,7 +29,6 @@ from autopoll.process.heartbeat import Beat, State, is_alive, read_all
 from autopoll.process.supervisor_rpc import Program, Supervisor
 from autopoll.process.vitals import vitals
 from autopoll.process.waiter import Waiter
-from autopoll.service import Service, connect
 from autopoll.stuck import stuck
 
 CANARY_S = 15.0

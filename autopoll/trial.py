@@ -18,6 +18,7 @@ from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unheard
 from autopoll.backends.environment import worker_environment
 from autopoll.bridge.contract import Bridge, QueryState
+from autopoll.client.client import Service, connect
 from autopoll.errors import AutopollError, ConfigError, TimedOut
 from autopoll.findings import Canary, Failure, Paused, Size, Step, Trial
 from autopoll.home.config import Config, context_paths
@@ -27,7 +28,6 @@ from autopoll.process.heartbeat import State
 from autopoll.process.waiter import Waiter
 from autopoll.redact import redact
 from autopoll.request import Refusal, Request
-from autopoll.service import Service, connect
 from autopoll.tree import Tree, under
 
 START_LIMIT_S = 60.0

@@ -30,6 +30,7 @@ from autopoll.backends.contract import (
     Setting,
     Unavailable,
 )
+from autopoll.client.client import nudge
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.home import fingerprint, logs
 from autopoll.home.config import Config, context_paths
@@ -45,7 +46,6 @@ from autopoll.process.restart_gate import Gate
 from autopoll.redact import redact
 from autopoll.report import Reporter
 from autopoll.request import Failure, Reply, Request, write
-from autopoll.service import nudge
 from autopoll.text import valid
 from fifo import link
 from fifo.errors import FifoError, TooLarge

@@ -15,10 +15,10 @@ from contextlib import closing
 
 import psutil
 
+from autopoll.client.client import Service, connect
 from autopoll.process import heartbeat, incidents
 from autopoll.process.waiter import Waiter
 from autopoll.scratch import Scratch, scratch_home
-from autopoll.service import Service, connect
 
 FLOOD = 100
 CORES = os.cpu_count() or 1

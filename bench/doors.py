@@ -26,12 +26,12 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from autopoll.client.client import Service, connect
 from autopoll.home import operator_token
 from autopoll.process import heartbeat
 from autopoll.process.vitals import vitals
 from autopoll.process.waiter import Waiter
 from autopoll.scratch import Scratch, scratch_home
-from autopoll.service import Service, connect
 
 SHUT = Path(__file__).parents[1] / "tests" / "data" / "shut.py"
 CONFIG = """

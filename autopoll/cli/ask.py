@@ -20,11 +20,11 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
+    from autopoll.client.client import Asked, Service
+    from autopoll.client.partial_answer import Piece
+    from autopoll.client.result import Result
     from autopoll.home.config import Config
-    from autopoll.piece import Piece
     from autopoll.process.waiter import Waiter
-    from autopoll.result import Result
-    from autopoll.service import Asked, Service
 
 FIELDS = '{"id","status","answer","sources","shard","attempts","latency_ms"}'
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
@@ -67,8 +67,8 @@ def ask(
     The question is kept once it is sent: Ctrl-C, a time-out or a stopped autopoll only end the
     waiting, and `autopoll answer ID` takes it up again.
     """
+    from autopoll.client.client import Service, connect
     from autopoll.process.waiter import Waiter
-    from autopoll.service import Service, connect
 
     if shard is not None and to_all:
         raise UsageError("--shard and --all exclude each other", "Give one of them.")
@@ -99,7 +99,7 @@ def ask(
         with Waiter(home) as waiter, Progress(front.json) as progress:
             if len(shards) > 1 and not lines:
                 from autopoll.cli import beside
-                from autopoll.panel import Panel
+                from autopoll.client.fan_out import Panel
 
                 panel = Panel(service, waiter)
                 for each in shards:
@@ -136,8 +136,8 @@ def ask(
 @click.option("--no-wait", is_flag=True, help="Show how it stands now.")
 def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
     """Show the answer to question ID, waiting for it if need be."""
+    from autopoll.client.client import Service, connect
     from autopoll.process.waiter import Waiter
-    from autopoll.service import Service, connect
 
     bridge = connect(front.home, front.config, read_only=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -221,7 +221,7 @@ def _await(
     progress: Progress,
 ) -> int:
     """Print each outcome as it comes; return the worst exit code."""
-    from autopoll.progress import words
+    from autopoll.client.progress import words
 
     live = Live(several=len(ids) > 1)
     code = Exit.OK

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from autopoll.cli.front import Front
 from autopoll.cli.output import is_terminal, say
 from autopoll.cli.render import Progress, print_json
+from autopoll.client.progress import words
 from autopoll.errors import Exit
-from autopoll.progress import words
 from autopoll.visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from autopoll.bridge.contract import QueryState
-    from autopoll.panel import Panel, Voice
+    from autopoll.client.fan_out import Panel, Voice
 
 NARROWEST = 36  # characters that a column needs to be read
 

@@ -6,8 +6,8 @@ from autopoll.cli.output import say
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
-    from autopoll.piece import Piece
-    from autopoll.result import Result
+    from autopoll.client.partial_answer import Piece
+    from autopoll.client.result import Result
 
 
 class Live:

@@ -14,11 +14,11 @@ import msgspec
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from autopoll.client.client import Service
 from autopoll.errors import AccessDenied, BridgeError, NotFound
 from autopoll.gateway.problems import Forbidden
 from autopoll.gateway.waiting import Hub
 from autopoll.home import operator_token
-from autopoll.service import Service
 
 T = TypeVar("T")
 

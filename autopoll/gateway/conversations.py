@@ -7,13 +7,13 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from autopoll.bridge.contract import Conversation, Message, Presence, Tokens
+from autopoll.client.client import Service
 from autopoll.errors import NotFound
 from autopoll.gateway import strict_json
 from autopoll.gateway.access import Caller, Visiting
 from autopoll.gateway.bodies import JsonRoute
 from autopoll.gateway.openapi import problems, record, send
 from autopoll.gateway.questions import own_session
-from autopoll.service import Service
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=JsonRoute)
 

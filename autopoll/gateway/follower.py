@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from autopoll.availability import Obstacle
 from autopoll.bridge.contract import QueryState
+from autopoll.client.availability import Obstacle
+from autopoll.client.client import DOWN_AFTER
+from autopoll.client.partial_answer import Follower as PieceFollower
+from autopoll.client.partial_answer import Piece
+from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError
 from autopoll.home.home import Home
-from autopoll.piece import Follower as PieceFollower
-from autopoll.piece import Piece
-from autopoll.result import Result, to_result
-from autopoll.service import DOWN_AFTER
 
 News = QueryState | Piece | Result
 

@@ -3,11 +3,11 @@
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from autopoll.client.client import Service
 from autopoll.errors import Down
 from autopoll.gateway.openapi import problems, record, send
 from autopoll.gateway.waiting import Hub
 from autopoll.process.heartbeat import State, is_alive, read_all
-from autopoll.service import Service
 
 router = APIRouter(tags=["health"])
 

@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.registry import Collector
 
 from autopoll.bridge.contract import Backlog, Spent
+from autopoll.client.client import Service
 from autopoll.clock import wall_ms
 from autopoll.gateway.access import Visiting
 from autopoll.gateway.authentication import is_private
@@ -29,7 +30,6 @@ from autopoll.gateway.waiting import Hub
 from autopoll.process import actions, incidents
 from autopoll.process.heartbeat import Beat, is_alive, read_all
 from autopoll.process.incidents import Incident
-from autopoll.service import Service
 
 # Seconds; from a backend that only searches to a model that thinks for minutes.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)

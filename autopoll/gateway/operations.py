@@ -8,12 +8,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from autopoll import status as home_status
 from autopoll.bridge.contract import DeadLetter
+from autopoll.client.client import Service
 from autopoll.errors import NotFound
 from autopoll.gateway.access import Visiting
 from autopoll.gateway.conversations import Stored
 from autopoll.gateway.openapi import problems, record, send
 from autopoll.process import incidents
-from autopoll.service import Service
 from autopoll.status import ShardStatus, Status
 
 router = APIRouter(prefix="/v1", tags=["operation"])

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from autopoll.bridge.contract import Key, Sent
+from autopoll.client.client import Service
+from autopoll.client.result import Result
 from autopoll.errors import Down, NotFound, UsageError
 from autopoll.gateway import events
 from autopoll.gateway.access import Caller, Visiting
@@ -21,8 +23,6 @@ from autopoll.gateway.openapi import problems, record, send
 from autopoll.gateway.problems import response
 from autopoll.gateway.waiting import Draining, Hub
 from autopoll.home.config import GatewaySection
-from autopoll.result import Result
-from autopoll.service import Service
 
 T = TypeVar("T")
 

@@ -14,15 +14,15 @@ from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
-from autopoll import availability
 from autopoll.bridge.contract import QueryState
+from autopoll.client import availability
+from autopoll.client.client import DOWN_AFTER, NET_S, PIECES_S, Asked, Service, connect
+from autopoll.client.result import Result
 from autopoll.errors import AutopollError, BridgeError, ConfigError, Down
 from autopoll.gateway.follower import Follower, News
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.process.doorbell import Doorbell
-from autopoll.result import Result
-from autopoll.service import DOWN_AFTER, NET_S, PIECES_S, Asked, Service, connect
 
 T = TypeVar("T")
 

@@ -28,9 +28,9 @@ import psutil
 
 from autopoll import supervise
 from autopoll.bridge.contract import Bridge, Message
+from autopoll.client.client import connect
 from autopoll.process import heartbeat
 from autopoll.scratch import Scratch, scratch_home
-from autopoll.service import connect
 from autopoll.status import status
 from bench.campaign.recovery import Question, recoveries, svg_plot, table, text_plot
 from bench.campaign.storm import CONTROL, NoRoom, SmallDisk, Storm

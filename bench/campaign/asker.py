@@ -12,10 +12,10 @@ from collections import deque
 from pathlib import Path
 
 from autopoll.bridge.contract import Bridge
+from autopoll.client.client import Service, connect
 from autopoll.errors import AutopollError
 from autopoll.home import config
 from autopoll.home.home import Home
-from autopoll.service import Service, connect
 from fifo.errors import FifoError
 
 OPEN = 3  # questions of one asker that wait for their answers

@@ -11,9 +11,9 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+from autopoll.client.client import Service, connect
 from autopoll.process.waiter import Waiter
 from autopoll.scratch import Scratch, scratch_home
-from autopoll.service import Service, connect
 from bench.cost.figures import Figure, Lap, Say, interleave
 from bench.cost.floor import Floor, floor
 

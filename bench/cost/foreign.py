@@ -13,9 +13,9 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from autopoll.client.client import connect, nudge
 from autopoll.clock import utc_iso
 from autopoll.scratch import Scratch
-from autopoll.service import connect, nudge
 from bench.cost.figures import Figure, Say, interleave
 
 SECTION = "idle"

@@ -27,11 +27,11 @@ import apsw
 import msgspec
 
 from autopoll import __version__, supervise
+from autopoll.client.client import connect
 from autopoll.errors import AutopollError, Down
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.prepare import found
-from autopoll.service import connect
 from bench.cost import plot
 from bench.cost.disk import scratch_folder
 from bench.cost.machine import Machine, this_machine

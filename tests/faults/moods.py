@@ -7,9 +7,9 @@ from typing import Any
 
 from place import Place, until
 
+from autopoll.client.client import Service
 from autopoll.home.config import load
 from autopoll.process.heartbeat import Beat
-from autopoll.service import Service
 
 MOODY = Path(__file__).parent.parent / "data" / "moody.py"
 CONFIG = f"""

@@ -15,9 +15,9 @@ from claude_account import KEY, account
 from mock_api.server import MockApi, running
 from place import Place, answers_to, until
 
+from autopoll.client.client import Service
 from autopoll.home.config import load
 from autopoll.process.waiter import Waiter
-from autopoll.service import Service
 
 pytestmark = [pytest.mark.claude, pytest.mark.long]
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.availability import Blocked, Obstacle
 from autopoll.bridge.contract import Answered, Bridge, Failed, QueryState
+from autopoll.client.availability import Blocked, Obstacle
+from autopoll.client.client import connect
+from autopoll.client.result import Result
 from autopoll.errors import BridgeBusy, ConfigError, Down, NotFound
 from autopoll.gateway import waiting
 from autopoll.gateway.waiting import Draining, Hub
@@ -16,8 +18,6 @@ from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.message import Answer, read_envelope
 from autopoll.prepare import prepare
-from autopoll.result import Result
-from autopoll.service import connect
 from fifo.bell import Bell, ring
 
 CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from scene import WORKERS, Scene
 
-from autopoll import availability
-from autopoll.availability import Obstacle, obstacle
 from autopoll.bridge.contract import QueryState
+from autopoll.client import availability
+from autopoll.client.availability import Obstacle, obstacle
+from autopoll.client.progress import words
 from autopoll.process.heartbeat import State
-from autopoll.progress import words
 
 
 @pytest.fixture

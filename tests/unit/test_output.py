@@ -12,8 +12,8 @@ import pytest
 import autopoll
 from autopoll.cli import main, output
 from autopoll.cli.live import Live
+from autopoll.client.partial_answer import Piece
 from autopoll.errors import Exit
-from autopoll.piece import Piece
 from autopoll.visible import visible
 
 PACKAGE = Path(autopoll.__file__).parent

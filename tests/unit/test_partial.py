@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from autopoll.client.partial_answer import Follower, Piece
 from autopoll.home.home import Home
 from autopoll.partial import HELD, LARGEST, Partials
-from autopoll.piece import Follower, Piece
 from autopoll.redact import redact
 
 KEY = "sk-ant-api03-" + "aB3_-" * 12

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from autopoll.client.client import connect
 from autopoll.errors import ConfigError
 from autopoll.home import credentials
 from autopoll.home.config import Config, load
 from autopoll.home.home import SOCKET_LIMIT, Home, socket_path
 from autopoll.prepare import found, prepare
-from autopoll.service import connect
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from autopoll.bridge.contract import Bridge
+from autopoll.bridge.renewal import Renewal
+from autopoll.client.client import connect
 from autopoll.home import credentials
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.prepare import prepare
-from autopoll.renewal import Renewal
-from autopoll.service import connect
 
 CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
 DAY_S = 86_400.0
@@ -32,7 +32,7 @@ class Clocks:
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     made = Clocks()
     monkeypatch.setattr("time.time_ns", lambda: TRUE_NS() + round(made.wall * 1e9))
-    monkeypatch.setattr("autopoll.renewal.time.monotonic", lambda: TRUE() + made.steady)
+    monkeypatch.setattr("autopoll.bridge.renewal.time.monotonic", lambda: TRUE() + made.steady)
     return made
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from autopoll.bridge.contract import Answered, Bridge
+from autopoll.client.client import Service, connect, read_token
 from autopoll.errors import AccessDenied, Down, NotFound, RateLimited, TimedOut, UsageError
 from autopoll.home import credentials
 from autopoll.home.config import load
@@ -17,7 +18,6 @@ from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.prepare import prepare
 from autopoll.process.waiter import Waiter
-from autopoll.service import Service, connect, read_token
 from fifo.bell import Bell, ring
 
 CONFIG = '[shards.main]\nbackend = "echo"\n[access]\nrate_per_second = 1\nrate_burst = 5\n'
@@ -221,7 +221,7 @@ def test_a_wait_that_is_too_long_says_how_to_fetch_the_answer(service: Service, 
 def test_a_wait_ends_when_everything_went_down(
     service: Service, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autopoll.service.NET_S", 0.02)
+    monkeypatch.setattr("autopoll.client.client.NET_S", 0.02)
     with Waiter(home) as waiter:
         asked = service.ask(["one"], "main", waiter=waiter)
         with pytest.raises(Down, match="is kept and will be answered"):

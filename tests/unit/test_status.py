@@ -9,8 +9,8 @@ import apsw
 import pytest
 from scene import WORKERS, Scene
 
-from autopoll import availability
 from autopoll import status as module
+from autopoll.client import availability
 from autopoll.errors import Exit
 from autopoll.home import disk_space
 from autopoll.prepare import prepare

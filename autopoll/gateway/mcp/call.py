@@ -6,12 +6,12 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
+from autopoll.client.client import TOKEN_VARIABLE, Service
 from autopoll.errors import AccessDenied, UsageError
 from autopoll.gateway.access import Caller
 from autopoll.gateway.conversations import seen
 from autopoll.gateway.waiting import Hub
 from autopoll.home import credentials
-from autopoll.service import TOKEN_VARIABLE, Service
 
 T = TypeVar("T")
 

@@ -7,8 +7,12 @@ from typing import Annotated
 
 import msgspec
 
-from autopoll.availability import Blocked
 from autopoll.bridge.contract import QueryState
+from autopoll.client.availability import Blocked
+from autopoll.client.client import Service
+from autopoll.client.partial_answer import Piece
+from autopoll.client.progress import words
+from autopoll.client.result import Result
 from autopoll.errors import Down
 from autopoll.gateway import questions
 from autopoll.gateway.access import Caller
@@ -17,10 +21,6 @@ from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
 from autopoll.gateway.waiting import Draining
 from autopoll.home.config import ShardSection
-from autopoll.piece import Piece
-from autopoll.progress import words
-from autopoll.result import Result
-from autopoll.service import Service
 from autopoll.status import ShardStatus, status
 
 # Below the 60 s after which many clients give up a call, so that the caller rather reads that the

@@ -6,6 +6,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, Resource, ResourceTemplate, TextResourceContents
 
 from autopoll.bridge.contract import Conversation, Message
+from autopoll.client.client import Service
 from autopoll.clock import zoned
 from autopoll.errors import AutopollError, BadQuery, NotFound
 from autopoll.gateway import strict_json
@@ -13,7 +14,6 @@ from autopoll.gateway.access import Caller
 from autopoll.gateway.conversations import seen
 from autopoll.gateway.mcp.call import Call
 from autopoll.message import read_answer, read_query
-from autopoll.service import Service
 
 KIND = "text/markdown"
 LISTED = 200  # conversations, the newest

@@ -8,12 +8,12 @@ import msgspec
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from mcp_types import Tool as Listed
 
+from autopoll.client.result import Result
 from autopoll.errors import AutopollError, UsageError
 from autopoll.gateway import strict_json
 from autopoll.gateway.mcp import mailbox, questions
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
-from autopoll.result import Result
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):

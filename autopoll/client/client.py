@@ -24,20 +24,20 @@ from autopoll.bridge.contract import (
     Sent,
     Tokens,
 )
+from autopoll.client.partial_answer import Follower, Pieces
+from autopoll.client.result import Result, to_result
 from autopoll.errors import AccessDenied, Down, NotFound, TimedOut, UsageError
 from autopoll.home import credentials
 from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import holder_of
 from autopoll.message import answered_by, is_answerable, read_envelope, write_query
-from autopoll.piece import Follower, Pieces
 from autopoll.process.waiter import Ringable, Waiter
-from autopoll.result import Result, to_result
 from fifo.bell import ring
 from fifo.errors import FifoError
 
 if TYPE_CHECKING:
-    from autopoll.availability import Obstacle
+    from autopoll.client.availability import Obstacle
 
 NET_S = 1.0  # how often a waiter looks without having been rung
 PIECES_S = 0.1  # how often who follows an answer looks for its pieces: only the asker is rung
@@ -219,7 +219,7 @@ class Service:
                 stuck = 0
 
     def _find_obstacle(self, shard: str | None) -> "Obstacle | None":
-        from autopoll import availability  # loads more than an asker mostly needs
+        from autopoll.client import availability  # loads more than an asker mostly needs
 
         return availability.obstacle(self.home, self.config, shard)
 
@@ -337,7 +337,7 @@ class Service:
                 raise self._lost() or error from None
             return self.bridge.authenticate(conversation, token)
         except AccessDenied:
-            from autopoll import renewal  # which an asker mostly does not need
+            from autopoll.bridge import renewal  # which an asker mostly does not need
 
             with credentials.edit(self.home) as kept:
                 if session not in renewal.replace_refused(self.bridge, conversation, kept):

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from autopoll import availability
 from autopoll.bridge.contract import QueryState
+from autopoll.client import availability
+from autopoll.client.client import DOWN_AFTER, NET_S, Service
+from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, Exit, UsageError
 from autopoll.process import pause
 from autopoll.process.waiter import Waiter
-from autopoll.result import Result, to_result
-from autopoll.service import DOWN_AFTER, NET_S, Service
 
 LOST_S = 5.0  # with something in its way; a restart takes less
 

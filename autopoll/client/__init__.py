@@ -1,0 +1,1 @@
+"""How to ask: what every front door does with a home."""
