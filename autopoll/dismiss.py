@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from autopoll import outcomes
 from autopoll.bridge.contract import Bridge, Delivery, Failed, Outcome
 from autopoll.client.client import connect
 from autopoll.errors import AutopollError, NotFound, UsageError
@@ -15,6 +14,7 @@ from autopoll.home import config_edit
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.message import Answer
+from autopoll.poller import outcomes
 from autopoll.prepare import prepare
 from autopoll.programs import write_shards
 from autopoll.reload import apply, refuse_unapplied

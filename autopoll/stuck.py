@@ -4,9 +4,9 @@ import time
 
 from autopoll.bridge.contract import Bridge
 from autopoll.clock import wall_ms
-from autopoll.flight import CANCEL_GRACE_S
 from autopoll.home.config import Config
 from autopoll.home.home import Home
+from autopoll.poller.in_flight import CANCEL_GRACE_S
 from autopoll.process.heartbeat import State, is_alive, read
 
 IDLE_S = 2.0  # far longer than a question takes from its lease to the worker

@@ -19,7 +19,7 @@ def poller(front: Front) -> int:
 
     One per home; supervisord keeps it alive. Ends when supervisord does.
     """
-    from autopoll.poller import run
+    from autopoll.poller.poller import run
 
     return run_role(lambda: run(front.home, front.config))
 

@@ -30,7 +30,7 @@ def _mark(owner: Any, method: str, name: str) -> None:
 
 def _begin() -> None:
     if "poller" in sys.orig_argv:
-        from autopoll.poller import Poller
+        from autopoll.poller.poller import Poller
 
         for method in ("on_bell", "send", "on_progress", "on_reply", "turn", "ring"):
             _mark(Poller, method, method)

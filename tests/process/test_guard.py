@@ -12,8 +12,9 @@ from place import until
 from ward import Ward, is_stopped, stop
 
 from autopoll.errors import SupervisorError
-from autopoll.process import guard, signals
-from autopoll.process.guard import Guard
+from autopoll.poller import watchdog_guard
+from autopoll.poller.watchdog_guard import Guard
+from autopoll.process import signals
 from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.process.verdict import Limits
 from autopoll.process.vitals import Vitals, vitals
@@ -83,7 +84,7 @@ def test_a_watchdog_that_cannot_be_interrupted_is_killed_at_most_once(
 
     sent: list[signal.Signals] = []
     monkeypatch.setattr(signals, "send_group", undying)
-    monkeypatch.setattr(guard, "vitals", in_state_d)
+    monkeypatch.setattr(watchdog_guard, "vitals", in_state_d)
     with Ward(tmp_path) as ward:
         ward.patient("watchdog", "deadlocked")
         begun = time.monotonic()
@@ -124,6 +125,6 @@ def test_a_watchdog_that_an_operator_has_stopped_stays_stopped(given_up: Ward) -
     until(lambda: state(given_up) == "RUNNING")
     supervisor.stop("watchdog", wait=True)
     stopped = time.monotonic()
-    look(given_up, lambda: time.monotonic() - stopped > guard.MISSED_AFTER_S + 2)
+    look(given_up, lambda: time.monotonic() - stopped > watchdog_guard.MISSED_AFTER_S + 2)
     assert state(given_up) == "STOPPED"
     assert seen(given_up) == []

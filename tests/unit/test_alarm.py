@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from autopoll.alarm import Alarm
-from autopoll.flight import CANCEL_GRACE_S, TELL_S, Flight
+from autopoll.poller.deadline_timer import Alarm
+from autopoll.poller.in_flight import CANCEL_GRACE_S, TELL_S, Flight
 
 
 class Deadlines:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from autopoll import budgets as module
 from autopoll.bridge.contract import Answered, Limits
 from autopoll.bridge.sqlite import SqliteBridge
-from autopoll.budgets import Budgets
 from autopoll.home.config import ShardSection
 from autopoll.home.home import Home
 from autopoll.message import Answer
+from autopoll.poller import daily_budgets as module
+from autopoll.poller.daily_budgets import Budgets
 from autopoll.process import incidents
 from autopoll.process import pause as pauses_module
 from autopoll.process.pause import Pauses

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from autopoll import outcomes
 from autopoll.bridge.contract import Answered, Delivery, Failed, Released
 from autopoll.message import Answer
+from autopoll.poller import outcomes
 from autopoll.request import Failure, Reply, Usage
 
 DELIVERY = Delivery(

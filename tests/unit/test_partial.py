@@ -8,7 +8,7 @@ import pytest
 
 from autopoll.client.partial_answer import Follower, Piece
 from autopoll.home.home import Home
-from autopoll.partial import HELD, LARGEST, Partials
+from autopoll.poller.partial_answers import HELD, LARGEST, Partials
 from autopoll.redact import redact
 
 KEY = "sk-ant-api03-" + "aB3_-" * 12

@@ -16,8 +16,6 @@ from typing import Any
 
 import msgspec
 
-from autopoll import outcomes
-from autopoll.alarm import Alarm
 from autopoll.bridge.contract import (
     Bridge,
     Delivery,
@@ -26,25 +24,27 @@ from autopoll.bridge.contract import (
     Settled,
 )
 from autopoll.bridge.renewal import Renewal
-from autopoll.budgets import Budgets
 from autopoll.client.client import connect
 from autopoll.errors import BadQuery, BridgeBusy, BridgeError, BridgeFull, ConfigError
-from autopoll.flight import Flight
 from autopoll.home import fingerprint, logs
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.home.lock import hold
-from autopoll.lookout import Lookout
 from autopoll.message import Answer, Query, read_query
-from autopoll.partial import Partials
+from autopoll.poller import outcomes
+from autopoll.poller.daily_budgets import Budgets
+from autopoll.poller.deadline_timer import Alarm
+from autopoll.poller.foreign_writes import Lookout
+from autopoll.poller.in_flight import Flight
+from autopoll.poller.partial_answers import Partials
+from autopoll.poller.watchdog_guard import Guard
+from autopoll.poller.workers import Roster
 from autopoll.process import signals
 from autopoll.process.doorbell import Doorbell
-from autopoll.process.guard import Guard
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.pause import Pauses
 from autopoll.request import Failure, Progress, Request, write
-from autopoll.roster import Roster
 from fifo import bell, link
 from fifo.errors import FifoError, NoCredit, NotConnected, TooLarge
 

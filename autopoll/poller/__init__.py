@@ -1,0 +1,1 @@
+"""The process that takes questions off the bridge and writes answers back."""
