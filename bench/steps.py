@@ -192,7 +192,7 @@ def worker(payload: bytes, count: int) -> None:
     from autopoll.message import Answer
     from autopoll.process.heartbeat import Heart
     from autopoll.request import Reply, Request
-    from autopoll.worker import Worker
+    from autopoll.worker.worker import Worker
 
     question = payload.decode("ascii")
     request = Request(

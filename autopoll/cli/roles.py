@@ -35,7 +35,7 @@ def poller(front: Front) -> int:
 )
 def worker(front: Front, shard: str, instance: int) -> int:
     """Hold one warm instance of a shard and answer what the poller hands over."""
-    from autopoll.worker import run
+    from autopoll.worker.worker import run
 
     return run_role(lambda: run(front.home, front.config, shard, instance))
 

@@ -35,7 +35,7 @@ def _begin() -> None:
         for method in ("on_bell", "send", "on_progress", "on_reply", "turn", "ring"):
             _mark(Poller, method, method)
     elif "worker" in sys.orig_argv:
-        from autopoll.worker import Worker
+        from autopoll.worker.worker import Worker
         from fifo.link import Server
 
         _mark(Worker, "on_event", "request")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from autopoll.home import logs
 from autopoll.home.home import Home
-from autopoll.process import reaper
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
+from autopoll.worker import reaper
 
 FOR_EVER = 3600
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from autopoll.process import reaper
 from autopoll.process.vitals import all_vitals, vitals
+from autopoll.worker import reaper
 
 
 def is_zombie(pid: int) -> bool:

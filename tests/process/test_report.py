@@ -10,8 +10,8 @@ import pytest
 
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Heart
-from autopoll.report import LARGEST, Reporter
 from autopoll.request import Progress
+from autopoll.worker.progress import LARGEST, Reporter
 from fifo.link import Client, ProgressReceived, RequestReceived, Server
 
 Scene = Callable[[Reporter], Awaitable[None]]

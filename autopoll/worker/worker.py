@@ -37,16 +37,17 @@ from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name
 from autopoll.home.lock import hold
 from autopoll.message import Answer
-from autopoll.process import heartbeat, pause, reaper, signals
+from autopoll.process import heartbeat, pause, signals
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
 from autopoll.process.pause import Pause
 from autopoll.process.restart_gate import Gate
 from autopoll.redact import redact
-from autopoll.report import Reporter
 from autopoll.request import Failure, Reply, Request, write
 from autopoll.text import valid
+from autopoll.worker import reaper
+from autopoll.worker.progress import Reporter
 from fifo import link
 from fifo.errors import FifoError, TooLarge
 
