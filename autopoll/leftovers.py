@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from autopoll import copied
 from autopoll.clock import wall_ms
 from autopoll.home.home import Home, socket_path
-from autopoll.process import evidence, heartbeat, incidents, orphans
+from autopoll.process import heartbeat, incidents, orphans
 from autopoll.process.actions import LEFT_TO_UP
 from autopoll.process.heartbeat import Beat
 from autopoll.process.incidents import DEAD, Incident
 from autopoll.process.vitals import boot_id
+from autopoll.watchdog import evidence
 
 STEP_S = 0.05
 SUPERVISORD = "supervisord"

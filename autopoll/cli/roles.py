@@ -43,7 +43,7 @@ def worker(front: Front, shard: str, instance: int) -> int:
 @command("watchdog", example="autopoll watchdog --home .")
 def watchdog(front: Front) -> int:
     """Read heartbeats, tell hung from busy, and replace what is broken."""
-    from autopoll.watchdog import run
+    from autopoll.watchdog.watchdog import run
 
     # Without the settings: a mistake in autopoll.toml must not leave the home unwatched.
     return run_role(lambda: run(front.home))

@@ -12,8 +12,8 @@ from adoption import adopting
 from place import until
 
 from autopoll.process import orphans
-from autopoll.process.burden import Burden, Scales
 from autopoll.process.vitals import vitals
+from autopoll.watchdog.footprint import Burden, Scales
 
 SLEEP = "import time; print(flush=True); time.sleep(3600)"
 # Starts a child, which starts another, which leaves a zombie and has 200 MB.

@@ -15,12 +15,12 @@ from hung_file_system import can_be_made, hung_file_system
 from place import until
 from ward import Ward
 
-from autopoll import watchdog
-from autopoll.process import signals, treatment
+from autopoll.process import signals
 from autopoll.process.heartbeat import Heart
 from autopoll.process.verdict import Limits
 from autopoll.process.vitals import Vitals, vitals
-from autopoll.watchdog import Watchdog
+from autopoll.watchdog import treatment, watchdog
+from autopoll.watchdog.watchdog import Watchdog
 
 AFTERWARDS_S = 1.0  # in which a second signal would be sent, twenty times over
 HURRIED = Limits(blocked=0.3, silent=0.2, overdue=0.1)

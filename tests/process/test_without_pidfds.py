@@ -13,10 +13,10 @@ from autopoll.backends.child.child import Child
 from autopoll.home.home import Home
 from autopoll.process import signals
 from autopoll.process.heartbeat import Beat, Heart
-from autopoll.process.patient import Patient
 from autopoll.process.verdict import Limits
 from autopoll.process.vitals import boot_id, vitals
-from autopoll.watchdog import Watchdog
+from autopoll.watchdog.watchdog import Watchdog
+from autopoll.watchdog.watched import Patient
 
 TESTS = Path(__file__).parents[1]
 # What a process died of nobody tells without a pidfd.

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from autopoll.home.home import Home
-from autopoll.process import weighing
 from autopoll.process.verdict import Limits
-from autopoll.watchdog import run
+from autopoll.watchdog import memory_watch
+from autopoll.watchdog.watchdog import run
 
 root, *speed = sys.argv[1:]
 limits = Limits()
 if speed == ["fast"]:
-    weighing.EVERY_S = 1.0
+    memory_watch.EVERY_S = 1.0
     limits = Limits(draining=2.0)
 run(Home(Path(root).resolve()), limits)

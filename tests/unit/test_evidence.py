@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from autopoll.home.home import Home
-from autopoll.process import evidence
 from autopoll.process.heartbeat import Beat
 from autopoll.process.vitals import boot_id, vitals
+from autopoll.watchdog import evidence
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_what_a_link_among_the_evidence_leads_to_is_left_alone(home: Home, tmp_p
 
 
 def test_a_watchdog_with_nothing_to_kill_has_not_loaded_what_only_a_kill_needs() -> None:
-    code = "import autopoll.cli.roles, autopoll.watchdog, sys; print(*sys.modules)"
+    code = "import autopoll.cli.roles, autopoll.watchdog.watchdog, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     costly = {"psutil", "shutil", "hashlib", "secrets", "apsw", "rich", "supervisor"}
     assert not costly & set(done.stdout.split())

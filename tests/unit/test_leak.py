@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from autopoll.process.burden import Burden, Zombie
-from autopoll.process.leak import Allowed, Trend, find_leak, lasting_zombies
 from autopoll.process.orphans import Marked
+from autopoll.watchdog.footprint import Burden, Zombie
+from autopoll.watchdog.leak import Allowed, Trend, find_leak, lasting_zombies
 
 MB = 1_000_000
 HOUR = 3600.0

@@ -22,21 +22,22 @@ import msgspec
 from autopoll.home import logs
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import hold
-from autopoll.process import evidence, heartbeat, incidents, signals
+from autopoll.process import heartbeat, incidents, signals
 from autopoll.process.actions import DRAINED, LEFT
-from autopoll.process.allowance import Allowances
 from autopoll.process.casebook import Casebook
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
-from autopoll.process.parent import Parent
-from autopoll.process.patient import Patient
 from autopoll.process.ready import is_up
 from autopoll.process.reviver import Reviver
 from autopoll.process.supervisor_rpc import Supervisor
-from autopoll.process.treatment import Treatment
 from autopoll.process.verdict import Limits, Sample, Verdict, judge
 from autopoll.process.vitals import boot_id, vitals
-from autopoll.process.weighing import Weighing
+from autopoll.watchdog import evidence
+from autopoll.watchdog.allowance import Allowances
+from autopoll.watchdog.memory_watch import Weighing
+from autopoll.watchdog.supervisord_watch import Parent
+from autopoll.watchdog.treatment import Treatment
+from autopoll.watchdog.watched import Patient
 
 NAME = "watchdog"
 LOOP_S = 1.0

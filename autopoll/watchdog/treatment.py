@@ -15,10 +15,10 @@ from autopoll.process import orphans, signals
 from autopoll.process.actions import CONTINUED, DRAINED, KILLED, REPORTED, TOLD
 from autopoll.process.casebook import Casebook
 from autopoll.process.orphans import Marked
-from autopoll.process.patient import Patient
 from autopoll.process.restart_budget import Budget
 from autopoll.process.verdict import Verdict
 from autopoll.process.vitals import catches, vitals
+from autopoll.watchdog.watched import Patient
 
 DEATH_S = 5.0  # from KILL until a process is called undying
 SEARCH_S = 3.0  # who hangs in the kernel can hang who reads its environment

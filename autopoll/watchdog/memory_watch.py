@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterable
 
 from autopoll.home.home import Home
-from autopoll.process import evidence
-from autopoll.process.allowance import Allowances
-from autopoll.process.burden import INIT, Scales, Zombie
 from autopoll.process.casebook import Casebook
-from autopoll.process.leak import Allowed, find_leak, lasting_zombies
-from autopoll.process.patient import Patient
-from autopoll.process.treatment import Treatment
 from autopoll.process.verdict import Verdict
+from autopoll.watchdog import evidence
+from autopoll.watchdog.allowance import Allowances
+from autopoll.watchdog.footprint import INIT, Scales, Zombie
+from autopoll.watchdog.leak import Allowed, find_leak, lasting_zombies
+from autopoll.watchdog.treatment import Treatment
+from autopoll.watchdog.watched import Patient
 
 EVERY_S = 5.0
 ZOMBIE_S = 10.0

@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import msgspec
 
-from autopoll.process.burden import Burden, Zombie
+from autopoll.watchdog.footprint import Burden, Zombie
 
 _FIRST_SPAN_S = 120.0
 _SPANS = 12  # before each two become one

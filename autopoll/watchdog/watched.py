@@ -5,10 +5,10 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from autopoll.process.burden import Burden, Zombie
 from autopoll.process.heartbeat import Beat, State
-from autopoll.process.leak import Trend
 from autopoll.process.verdict import Sample, Verdict
+from autopoll.watchdog.footprint import Burden, Zombie
+from autopoll.watchdog.leak import Trend
 
 
 @dataclass(eq=False)
