@@ -34,9 +34,9 @@ from mock_api.server import MockApi, running
 from autopoll.backends.claude_code.program import bundled
 from autopoll.bridge.contract import Bridge
 from autopoll.client.client import Service, connect
+from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process.vitals import all_vitals
 from autopoll.process.waiter import Waiter
-from autopoll.scratch import Scratch, scratch_home
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ from contextlib import closing
 import psutil
 
 from autopoll.client.client import Service, connect
+from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat, incidents
 from autopoll.process.waiter import Waiter
-from autopoll.scratch import Scratch, scratch_home
 
 FLOOD = 100
 CORES = os.cpu_count() or 1
@@ -39,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=30.0)
     given = parser.parse_args()
-    with scratch_home(CONFIG, {"faulty": "autopoll.faulty:Faulty"}) as scratch:
+    with scratch_home(CONFIG, {"faulty": "autopoll.ops.selftest.backend:Faulty"}) as scratch:
         scratch.up(lambda _: None)
         asked = load(scratch, given.minutes * 60)
         false = [

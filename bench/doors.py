@@ -28,10 +28,10 @@ from mcp.client.streamable_http import streamable_http_client
 
 from autopoll.client.client import Service, connect
 from autopoll.home import operator_token
+from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat
 from autopoll.process.vitals import vitals
 from autopoll.process.waiter import Waiter
-from autopoll.scratch import Scratch, scratch_home
 
 SHUT = Path(__file__).parents[1] / "tests" / "data" / "shut.py"
 CONFIG = """

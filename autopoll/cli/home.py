@@ -29,7 +29,7 @@ def init(front: Front, folder: str | None) -> None:
     """
     from autopoll.home import credentials
     from autopoll.home.config import load
-    from autopoll.prepare import found, prepare
+    from autopoll.ops.init import found, prepare
 
     named = folder or front.home_name
     home, is_new = found(Path(named or "."), named=bool(named), trusting=front.trusting)
@@ -68,13 +68,13 @@ def up(front: Front, foreground: bool) -> int:
     else from coming up: the reason is told, the exit code is 1 and "ready" false, and it is tried
     again by itself every second. With --foreground, stdout tells what happens, a line each.
     """
-    from autopoll import supervise
     from autopoll.home.config import load
+    from autopoll.ops import up
 
     if foreground:
-        supervise.up_in_foreground(front.home, front.config)
+        up.up_in_foreground(front.home, front.config)
     with Progress(front.json) as progress, interruptible(lambda: home_words(front.home)):
-        other = supervise.up(front.home, front.config, progress.say)
+        other = up.up(front.home, front.config, progress.say)
     code = _gateway(front)
     if front.json:
         print_json({"home": str(front.home.root), "ready": code == Exit.OK})
@@ -91,7 +91,7 @@ def down(front: Front) -> None:
 
     A mistake in autopoll.toml is no hindrance.
     """
-    from autopoll import supervise
+    from autopoll.ops import up
 
     home = front.home
     try:
@@ -100,7 +100,7 @@ def down(front: Front) -> None:
         say(f"autopoll: going down all the same: {error.what}", err=True)
         config = None
     with Progress(front.json) as progress, interruptible(lambda: home_words(home)):
-        was_up = supervise.down(home, config, progress.say)
+        was_up = up.down(home, config, progress.say)
     if front.json:
         print_json({"home": str(front.home.root), "was_up": was_up})
     else:
@@ -113,13 +113,13 @@ def down(front: Front) -> None:
 @click.argument("name", required=False)
 def restart(front: Front, name: str | None) -> int:
     """Drain and restart the process NAME (as in `autopoll status`), or everything."""
-    from autopoll import supervise
+    from autopoll.ops import up
 
     def stands() -> tuple[str, str]:
         return process_words(front.home, name) if name else home_words(front.home)
 
     with Progress(front.json) as progress, interruptible(stands):
-        supervise.restart(front.home, front.config, name, progress.say)
+        up.restart(front.home, front.config, name, progress.say)
     if front.json:
         print_json({"home": str(front.home.root), "restarted": name})
     else:
@@ -142,7 +142,7 @@ def reload(front: Front) -> int:
     messages make it start anew, alone. The gateway starts anew when shards come or go. A file with
     a mistake changes nothing.
     """
-    from autopoll.reload import reload as take_up
+    from autopoll.ops.reload import reload as take_up
 
     with Progress(front.json) as progress, interruptible(lambda: RELOADING):
         done = take_up(front.home, progress.say)
@@ -171,9 +171,9 @@ def reload(front: Front) -> int:
 
 def _gateway(front: Front) -> Exit:
     """Tell on stderr why the gateway does not serve, if it does not; return what that counts as."""
+    from autopoll.ops.startup import given_up
     from autopoll.process import heartbeat
     from autopoll.process.heartbeat import State
-    from autopoll.startup import given_up
 
     if not front.config.gateway.enabled:
         return Exit.OK

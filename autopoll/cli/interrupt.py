@@ -30,7 +30,7 @@ def interruptible(words: Callable[[], tuple[str, str]]) -> Iterator[None]:
 def home_words(home: "Home") -> tuple[str, str]:
     """Return whether a home is up, on its way up or down, or down."""
     from autopoll.home.lock import holder_of
-    from autopoll.phase import Phase, look
+    from autopoll.ops.phase import Phase, look
 
     lock = home.supervisord_lock
     end = time.monotonic() + APPEARS_S

@@ -15,7 +15,7 @@ from autopoll.cli.render import Progress, print_json
 from autopoll.errors import Exit, NotFound, UsageError
 
 if TYPE_CHECKING:
-    from autopoll.findings import Step, Trial
+    from autopoll.ops.shards.results import Step, Trial
 
 REMARKS = 20  # context files that are named
 OPTION_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -49,7 +49,7 @@ def shards() -> None:
 def shards_list(front: Front) -> None:
     """Show every shard with its instances, and what its answers have cost today (UTC)."""
     from autopoll.cli.status import print_shards
-    from autopoll.status import status as look
+    from autopoll.ops.status import status as look
 
     now = look(front.home, front.config)
     if front.json:
@@ -123,7 +123,7 @@ def add(
     with its mend, and the shard is taken out again. On a home that is down it is checked and
     written only. To add what is there already, with the same settings, is fine.
     """
-    from autopoll.enlist import add as enlist
+    from autopoll.ops.shards.add import add as enlist
 
     home = front.home
     if key_file is not None:
@@ -174,7 +174,7 @@ def remove(front: Front, name: str, force: bool) -> None:
     Refuses while questions wait for it. The history of its conversation stays, and a shard of the
     same name takes it up again.
     """
-    from autopoll.dismiss import remove as dismiss
+    from autopoll.ops.shards.remove import remove as dismiss
 
     with Progress(front.json) as progress, interruptible(lambda: shard_words(front.home, name)):
         done = dismiss(front.home, name, progress.say, force=force)
@@ -199,8 +199,8 @@ def test(front: Front, names: tuple[str, ...]) -> int:
     It is asked through the running home, or else of an instance that is started here and stopped
     again. Exits 0 when all is well, 1 when a step failed.
     """
-    from autopoll.tree import Tree
-    from autopoll.trial import Trying
+    from autopoll.ops.process_tree import Tree
+    from autopoll.ops.shards.check import Trying
 
     home = front.home
     tree = Tree.of(home)

@@ -11,7 +11,7 @@ from autopoll.cli.output import say
 from autopoll.cli.render import Progress, age, clear, cost, print_json, print_table
 
 if TYPE_CHECKING:
-    from autopoll.status import Status
+    from autopoll.ops.status import Status
 
 REFRESH_S = 1.0
 REMARKS = 5  # context files of a shard that are named
@@ -30,7 +30,7 @@ REMARKS = 5  # context files of a shard that are named
 @click.option("--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
 def status(front: Front, watch: bool) -> int:
     """Show processes, shards, queue and latency. Exits 0 ready, 1 degraded, 2 down, 3 hung."""
-    from autopoll.status import status as look
+    from autopoll.ops.status import status as look
 
     while True:
         now = look(front.home, front.config)
@@ -54,7 +54,7 @@ def status(front: Front, watch: bool) -> int:
 @click.option("--deep", is_flag=True, help="Also read all of the database, and ask every shard.")
 def health(front: Front, deep: bool) -> int:
     """Check what a question needs. Exits 0 ok, 1 degraded, 2 down, 3 supervisord hung."""
-    from autopoll.status import health as check
+    from autopoll.ops.status import health as check
 
     with Progress(front.json) as progress:
         progress.say("checking")

@@ -6,15 +6,15 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from autopoll import status as home_status
 from autopoll.bridge.contract import DeadLetter
 from autopoll.client.client import Service
 from autopoll.errors import NotFound
 from autopoll.gateway.access import Visiting
 from autopoll.gateway.conversations import Stored
 from autopoll.gateway.openapi import problems, record, send
+from autopoll.ops import status as home_status
+from autopoll.ops.status import ShardStatus, Status
 from autopoll.process import incidents
-from autopoll.status import ShardStatus, Status
 
 router = APIRouter(prefix="/v1", tags=["operation"])
 

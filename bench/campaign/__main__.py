@@ -26,12 +26,12 @@ from pathlib import Path
 
 import psutil
 
-from autopoll import supervise
 from autopoll.bridge.contract import Bridge, Message
 from autopoll.client.client import connect
+from autopoll.ops import up
+from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
+from autopoll.ops.status import status
 from autopoll.process import heartbeat
-from autopoll.scratch import Scratch, scratch_home
-from autopoll.status import status
 from bench.campaign.recovery import Question, recoveries, svg_plot, table, text_plot
 from bench.campaign.storm import CONTROL, NoRoom, SmallDisk, Storm
 from bench.campaign.verification import ASKER, text_of, verify
@@ -213,7 +213,7 @@ def nothing_left(before: dict[str, int], after: dict[str, int]) -> bool:
 
 def goes_down(scratch: Scratch) -> bool:
     """Take the home down as an operator does, and see that nothing is left."""
-    supervise.down(scratch.home, scratch.config, lambda _: None)
+    up.down(scratch.home, scratch.config, lambda _: None)
     left = [*(each.command for each in scratch.processes())]
     left += [str(path) for path in scratch.home.run.iterdir()]
     return promise(not left, "down leaves no process and nothing in var/run", *left)

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from autopoll.errors import AutopollError
-from autopoll.scratch import Scratch
+from autopoll.ops.selftest.scratch_home import Scratch
 
 LONG_S = 2.0  # of a full disk, a locked database, a foreign file in the place of a pipe
 STOPPED_S = (0.2, 6.0)  # some go on before anybody notices, some do not

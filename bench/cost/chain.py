@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from autopoll.client.client import Service, connect
+from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process.waiter import Waiter
-from autopoll.scratch import Scratch, scratch_home
 from bench.cost.figures import Figure, Lap, Say, interleave
 from bench.cost.floor import Floor, floor
 

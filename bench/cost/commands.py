@@ -6,7 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from autopoll.scratch import Scratch
+from autopoll.ops.selftest.scratch_home import Scratch
 from bench.cost.figures import Figure, Say, interleave
 
 SECTION = "idle"

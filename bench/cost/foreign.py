@@ -15,7 +15,7 @@ from pathlib import Path
 
 from autopoll.client.client import connect, nudge
 from autopoll.clock import utc_iso
-from autopoll.scratch import Scratch
+from autopoll.ops.selftest.scratch_home import Scratch
 from bench.cost.figures import Figure, Say, interleave
 
 SECTION = "idle"

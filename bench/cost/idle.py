@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
+from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat
-from autopoll.scratch import Scratch, scratch_home
 from bench.cost import commands, foreign
 from bench.cost.figures import Figure, Say, interleave
 from bench.cost.prose import Prose

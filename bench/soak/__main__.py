@@ -26,12 +26,13 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from autopoll import __version__, supervise
+from autopoll import __version__
 from autopoll.client.client import connect
 from autopoll.errors import AutopollError, Down
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.prepare import found
+from autopoll.ops import up
+from autopoll.ops.init import found
 from bench.cost import plot
 from bench.cost.disk import scratch_folder
 from bench.cost.machine import Machine, this_machine
@@ -120,7 +121,7 @@ def running_home() -> Iterator[Home]:
             yield home
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-            supervise.down(home, load(home), lambda _: None)
+            up.down(home, load(home), lambda _: None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
 

@@ -14,12 +14,12 @@ from autopoll.cli import COMMANDS, commands, main
 
 # What commands import when they are called.
 LATE = (
-    "autopoll.status",
-    "autopoll.enlist",
-    "autopoll.dismiss",
-    "autopoll.reload",
+    "autopoll.ops.status",
+    "autopoll.ops.shards.add",
+    "autopoll.ops.shards.remove",
+    "autopoll.ops.reload",
     "autopoll.home.operator_token",
-    "autopoll.supervise",
+    "autopoll.ops.up",
     "autopoll.process.waiter",
     "autopoll.gateway.mcp.clients",
     "autopoll.gateway.mcp.install",

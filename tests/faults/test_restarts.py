@@ -10,7 +10,7 @@ from moods import CONFIG, answered, held, hold, incidents, kept, set_mood, state
 from place import Place, until
 
 from autopoll.home.config import load
-from autopoll.status import Process, health, status
+from autopoll.ops.status import Process, health, status
 
 pytestmark = pytest.mark.long
 

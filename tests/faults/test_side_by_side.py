@@ -9,7 +9,7 @@ import pytest
 from place import Place, until
 
 from autopoll.home.lock import holder_of
-from autopoll.turn import turn
+from autopoll.ops.turn import turn
 
 pytestmark = pytest.mark.early
 

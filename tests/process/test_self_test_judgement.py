@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 from place import Place
 
-from autopoll import faults
 from autopoll.bridge.contract import Answered, Bridge
-from autopoll.faults import Fault, Outcome, Trial
 from autopoll.home.config import load
 from autopoll.message import Answer
+from autopoll.ops.selftest import faults
+from autopoll.ops.selftest.faults import Fault, Outcome, Trial
 
 
 @pytest.fixture(scope="module")

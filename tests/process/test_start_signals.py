@@ -14,7 +14,7 @@ FORKED = """
 import os, signal, sys
 from pathlib import Path
 from autopoll.home.home import Home
-from autopoll.supervisord import Options
+from autopoll.ops.supervisord import Options
 options = Options(Home(Path(sys.argv[1])))
 options.setsignals()
 pid = options.fork()
@@ -57,7 +57,7 @@ def command_of(pid: int) -> str:
 def test_what_is_sent_to_supervisord_before_it_listens_is_heard(new_place, number) -> None:
     place = new_place()
     process = foreground(place)
-    until(lambda: "autopoll.supervisord" in command_of(process.pid))
+    until(lambda: "autopoll.ops.supervisord" in command_of(process.pid))
     process.send_signal(number)
     out, err = process.communicate(timeout=15)
     assert (process.returncode, err) == (0, "")

@@ -17,7 +17,7 @@ from autopoll.gateway.waiting import Draining, Hub
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.message import Answer, read_envelope
-from autopoll.prepare import prepare
+from autopoll.ops.init import prepare
 from fifo.bell import Bell, ring
 
 CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"

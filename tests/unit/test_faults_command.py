@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from autopoll import faults
 from autopoll.cli import main
-from autopoll.faults import Outcome
+from autopoll.ops.selftest import faults
+from autopoll.ops.selftest.faults import Outcome
 
 GOOD = Outcome(fault="worker stopped", noticed_ms=2277, answered_ms=12, lost=0, twice=0)
 OTHER = Outcome(fault="flood", noticed_ms=1, answered_ms=1_234_567, lost=0, twice=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.outlet import Outlet
+from autopoll.ops.outlet import Outlet
 
 
 def drained(descriptor: int) -> bytes:

@@ -14,7 +14,7 @@ from autopoll.errors import ConfigError
 from autopoll.home import credentials
 from autopoll.home.config import Config, load
 from autopoll.home.home import SOCKET_LIMIT, Home, socket_path
-from autopoll.prepare import found, prepare
+from autopoll.ops.init import found, prepare
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import pytest
 from autopoll.errors import Down
 from autopoll.home.config import load
 from autopoll.home.home import Home
+from autopoll.ops.startup import wait_ready
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.ready import missing
-from autopoll.startup import wait_ready
 
 NAMES = ["watchdog", "worker", "poller"]
 

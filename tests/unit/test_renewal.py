@@ -13,7 +13,7 @@ from autopoll.client.client import connect
 from autopoll.home import credentials
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.prepare import prepare
+from autopoll.ops.init import prepare
 
 CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
 DAY_S = 86_400.0

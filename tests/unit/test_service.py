@@ -16,7 +16,7 @@ from autopoll.home import credentials
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.message import Answer
-from autopoll.prepare import prepare
+from autopoll.ops.init import prepare
 from autopoll.process.waiter import Waiter
 from fifo.bell import Bell, ring
 

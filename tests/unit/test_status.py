@@ -9,13 +9,13 @@ import apsw
 import pytest
 from scene import WORKERS, Scene
 
-from autopoll import status as module
 from autopoll.client import availability
 from autopoll.errors import Exit
 from autopoll.home import disk_space
-from autopoll.prepare import prepare
+from autopoll.ops import status as module
+from autopoll.ops.init import prepare
+from autopoll.ops.status import health, status
 from autopoll.process.heartbeat import State
-from autopoll.status import health, status
 
 ALL = ("poller", "watchdog", *WORKERS)
 

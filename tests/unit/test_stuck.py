@@ -10,8 +10,8 @@ from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.clock import wall_ms
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
+from autopoll.ops.stuck import stuck
 from autopoll.process.heartbeat import Heart, State
-from autopoll.stuck import stuck
 
 CONFIG = (
     '[shards.main]\nbackend = "echo"\nrequest_timeout = "10s"\n[shards.spare]\nbackend = "echo"\n'

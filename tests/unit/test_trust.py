@@ -21,8 +21,8 @@ from autopoll.home import ownership, trust, trusted
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.home.runnable import scripts_among
-from autopoll.prepare import found, prepare
-from autopoll.supervise import check
+from autopoll.ops.init import found, prepare
+from autopoll.ops.up import check
 
 ME = os.geteuid()
 ECHO = '[shards.main]\nbackend = "echo"\n'

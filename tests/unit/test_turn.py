@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from place import until
 
-from autopoll import turn as turns
 from autopoll.errors import TimedOut
 from autopoll.home.home import Home
 from autopoll.home.lock import holder_and_words
-from autopoll.turn import turn
+from autopoll.ops import turn as turns
+from autopoll.ops.turn import turn
 
 HOLDER = """
 import sys
 from pathlib import Path
 from autopoll.home.home import Home
-from autopoll.turn import turn
+from autopoll.ops.turn import turn
 with turn(Home(Path(sys.argv[1])), "autopoll restart", print):
     print("held", flush=True)
     sys.stdin.read()

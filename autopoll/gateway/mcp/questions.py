@@ -21,7 +21,7 @@ from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
 from autopoll.gateway.waiting import Draining
 from autopoll.home.config import ShardSection
-from autopoll.status import ShardStatus, status
+from autopoll.ops.status import ShardStatus, status
 
 # Below the 60 s after which many clients give up a call, so that the caller rather reads that the
 # answer is pending, and how to fetch it.

@@ -14,12 +14,12 @@ from autopoll.home import config_edit
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.message import Answer
+from autopoll.ops.init import prepare
+from autopoll.ops.process_tree import Tree, environ_of
+from autopoll.ops.programs import write_shards
+from autopoll.ops.reload import apply, refuse_unapplied
+from autopoll.ops.turn import settle, turn
 from autopoll.poller import outcomes
-from autopoll.prepare import prepare
-from autopoll.programs import write_shards
-from autopoll.reload import apply, refuse_unapplied
-from autopoll.tree import Tree, environ_of
-from autopoll.turn import settle, turn
 
 LEASE_MS = 60_000
 AT_ONCE = 100

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from autopoll import copied, leftovers
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.backends.environment import worker_environment
@@ -32,16 +31,17 @@ from autopoll.home import runnable
 from autopoll.home.config import STOP_WAIT_S, Config, DeliverySection, context_paths, load
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import acquire, hold_in_turn, holder_of
-from autopoll.outlet import STDERR, STDOUT, Outlet
-from autopoll.phase import DOWN, RESTART, UP, Phase
-from autopoll.prepare import prepare
+from autopoll.ops import copied, leftovers
+from autopoll.ops.init import prepare
+from autopoll.ops.outlet import STDERR, STDOUT, Outlet
+from autopoll.ops.phase import DOWN, RESTART, UP, Phase
+from autopoll.ops.programs import names_of, worker_program, write_shards
+from autopoll.ops.startup import START_LIMIT_S, does_not_start, given_up, wait_ready
+from autopoll.ops.turn import settle, turn
 from autopoll.process import heartbeat, signals
 from autopoll.process.ready import is_held, is_up, missing
 from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.process.vitals import vitals
-from autopoll.programs import names_of, worker_program, write_shards
-from autopoll.startup import START_LIMIT_S, does_not_start, given_up, wait_ready
-from autopoll.turn import settle, turn
 
 STEP_S = 0.05
 PATIENCE_S = 5.0  # with the lock of a supervisord that has just ended
@@ -168,7 +168,7 @@ def up_in_foreground(home: Home, config: Config) -> None:
         signals.hold_back()  # until supervisord has handlers
         os.execve(  # noqa: S606 - no shell is wanted
             sys.executable,
-            [*MODULE, "autopoll.supervisord", "-n", "-s", "-c", str(home.supervisord_conf)],
+            [*MODULE, "autopoll.ops.supervisord", "-n", "-s", "-c", str(home.supervisord_conf)],
             environ,
         )
 

@@ -18,8 +18,8 @@ from supervisor.states import SupervisorStates
 
 from autopoll.errors import AutopollError
 from autopoll.home.home import Home
-from autopoll.news import News
-from autopoll.outlet import STDOUT, Outlet
+from autopoll.ops.news import News
+from autopoll.ops.outlet import STDOUT, Outlet
 from autopoll.process import signals
 
 LOOK_EVERY_S = 1.0

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-from autopoll import copied
 from autopoll.clock import wall_ms
 from autopoll.home.home import Home, socket_path
+from autopoll.ops import copied
 from autopoll.process import heartbeat, incidents, orphans
 from autopoll.process.actions import LEFT_TO_UP
 from autopoll.process.heartbeat import Beat

@@ -12,7 +12,7 @@ from autopoll.errors import AlreadyRunning, TimedOut
 from autopoll.home.config import STOP_WAIT_S
 from autopoll.home.home import Home
 from autopoll.home.lock import hold_in_turn
-from autopoll.phase import Phase, look
+from autopoll.ops.phase import Phase, look
 
 LIMIT_S = 300.0  # longer than any command has the turn
 STEP_S = 0.05

@@ -13,19 +13,19 @@ import msgspec
 
 from autopoll.backends.environment import worker_environment
 from autopoll.client.client import connect
-from autopoll.dismiss import give_up, refused, unserve
 from autopoll.errors import AutopollError, ConfigError
-from autopoll.findings import Failure, Trial
 from autopoll.home import config as settings
 from autopoll.home import config_edit
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.prepare import prepare
-from autopoll.programs import write_shards
-from autopoll.reload import apply, refuse_unapplied
-from autopoll.tree import Tree, environ_of, under
-from autopoll.trial import Trying
-from autopoll.turn import settle, turn
+from autopoll.ops.init import prepare
+from autopoll.ops.process_tree import Tree, environ_of, under
+from autopoll.ops.programs import write_shards
+from autopoll.ops.reload import apply, refuse_unapplied
+from autopoll.ops.shards.check import Trying
+from autopoll.ops.shards.remove import give_up, refused, unserve
+from autopoll.ops.shards.results import Failure, Trial
+from autopoll.ops.turn import settle, turn
 
 Report = Callable[[str], None]
 

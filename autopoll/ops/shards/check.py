@@ -20,15 +20,15 @@ from autopoll.backends.environment import worker_environment
 from autopoll.bridge.contract import Bridge, QueryState
 from autopoll.client.client import Service, connect
 from autopoll.errors import AutopollError, ConfigError, TimedOut
-from autopoll.findings import Canary, Failure, Paused, Size, Step, Trial
 from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name
+from autopoll.ops.process_tree import Tree, under
+from autopoll.ops.shards.results import Canary, Failure, Paused, Size, Step, Trial
 from autopoll.process import pause
 from autopoll.process.heartbeat import State
 from autopoll.process.waiter import Waiter
 from autopoll.redact import redact
 from autopoll.request import Refusal, Request
-from autopoll.tree import Tree, under
 
 START_LIMIT_S = 60.0
 CANARY = "In one short sentence: what can you answer questions about?"

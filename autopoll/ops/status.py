@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll import copied
 from autopoll.backends.context.remarks import Remarks, kept
 from autopoll.bridge import bridge_file
 from autopoll.bridge.contract import Bridge, Spent
@@ -23,13 +22,14 @@ from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
 from autopoll.home import disk_space, trust
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home, socket_path
-from autopoll.phase import Phase, told_by
+from autopoll.ops import copied
+from autopoll.ops.phase import Phase, told_by
+from autopoll.ops.stuck import stuck
 from autopoll.process import pause
 from autopoll.process.heartbeat import Beat, State, is_alive, read_all
 from autopoll.process.supervisor_rpc import Program, Supervisor
 from autopoll.process.vitals import vitals
 from autopoll.process.waiter import Waiter
-from autopoll.stuck import stuck
 
 CANARY_S = 15.0
 LOOK_S = 0.1  # for damage of the database; with `deep` …

@@ -14,16 +14,16 @@ from signal import Signals
 
 import msgspec
 
-from autopoll import faulty
 from autopoll.bridge.contract import Bridge, QueryState
 from autopoll.client.client import Service, connect
 from autopoll.clock import wall_ms
 from autopoll.home.home import instance_name
 from autopoll.message import read_answer
+from autopoll.ops.selftest import backend
+from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
+from autopoll.ops.status import status
 from autopoll.process import heartbeat, incidents, signals
 from autopoll.process.heartbeat import Beat, State
-from autopoll.scratch import Scratch, scratch_home
-from autopoll.status import status
 
 FLOOD = 500
 ASK_EVERY_S = 0.5
@@ -221,7 +221,7 @@ def verdict(name: str) -> Callable[[Trial], float | None]:
 
 def swept(trial: Trial) -> float | None:
     """Seen when the death is an incident and no child is left of those that outlived it."""
-    if verdict("dead")(trial) is None or trial.scratch.processes(**{faulty.MARK: "brood"}):
+    if verdict("dead")(trial) is None or trial.scratch.processes(**{backend.MARK: "brood"}):
         return None
     return time.monotonic()
 
@@ -282,7 +282,7 @@ def run(report: Callable[[str], None], show: Callable[[Outcome], None]) -> list[
     """Go through all faults, `show` what became of each, and leave nothing behind."""
     outcomes = []
     report("starting a home of its own")
-    with scratch_home(CONFIG, {"faulty": "autopoll.faulty:Faulty"}) as scratch:
+    with scratch_home(CONFIG, {"faulty": "autopoll.ops.selftest.backend:Faulty"}) as scratch:
         scratch.up(report)
         with closing(connect(scratch.home, scratch.config)) as bridge:
             for wave in WAVES:

@@ -9,11 +9,11 @@ from autopoll.errors import DoesNotStart, Down, Exit, SupervisorError, TimedOut
 from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import holder_of
+from autopoll.ops.programs import GATEWAY, names_of
 from autopoll.process import heartbeat
 from autopoll.process.ready import is_held, missing
 from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.process.vitals import vitals
-from autopoll.programs import GATEWAY, names_of
 
 START_LIMIT_S = 90.0
 STEP_S = 0.05

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autopoll import startup, supervise
 from autopoll.home.config import load
 from autopoll.home.home import socket_path
-from autopoll.prepare import found
+from autopoll.ops import startup, up
+from autopoll.ops.init import found
 from autopoll.process import orphans
 from autopoll.process.orphans import Marked
 
@@ -40,7 +40,7 @@ class Scratch:
         output = self.home.log / "up.stderr"
         with output.open("wb") as stderr:
             started = self._supervisord = subprocess.Popen(
-                [*supervise.MODULE, "autopoll", "up", "--foreground"],
+                [*up.MODULE, "autopoll", "up", "--foreground"],
                 cwd=self.home.root,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

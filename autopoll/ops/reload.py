@@ -14,20 +14,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from autopoll import leftovers
 from autopoll.client.availability import last_error
 from autopoll.client.client import connect
 from autopoll.errors import ConfigError, Down, TimedOut
 from autopoll.home import fingerprint
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home, shard_of
-from autopoll.prepare import prepare
-from autopoll.process.heartbeat import Beat
-from autopoll.process.ready import is_held, is_up
-from autopoll.programs import write_shards
-from autopoll.startup import START_LIMIT_S, does_not_start
-from autopoll.supervise import check
-from autopoll.tree import (
+from autopoll.ops import leftovers
+from autopoll.ops.init import prepare
+from autopoll.ops.process_tree import (
     GATEWAY,
     POLLER,
     STEP_S,
@@ -38,7 +33,12 @@ from autopoll.tree import (
     under,
     wanted_by,
 )
-from autopoll.turn import settle, turn
+from autopoll.ops.programs import write_shards
+from autopoll.ops.startup import START_LIMIT_S, does_not_start
+from autopoll.ops.turn import settle, turn
+from autopoll.ops.up import check
+from autopoll.process.heartbeat import Beat
+from autopoll.process.ready import is_held, is_up
 
 WATCHDOG = "watchdog"
 WATCHDOG_S = 5.0  # for two rounds of its loop, of a second each

@@ -1,0 +1,1 @@
+"""The self-test that breaks a home of its own."""
