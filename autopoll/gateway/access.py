@@ -16,8 +16,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from autopoll.client.client import Service
 from autopoll.errors import AccessDenied, BridgeError, NotFound
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.problems import Forbidden
-from autopoll.gateway.waiting import Hub
 from autopoll.home import operator_token
 
 T = TypeVar("T")

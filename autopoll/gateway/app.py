@@ -6,14 +6,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from autopoll import __version__
-from autopoll.gateway import conversations, health, metrics, operations, questions
 from autopoll.gateway.access import Audit
 from autopoll.gateway.authentication import Authentication
-from autopoll.gateway.guard import Guard
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp.http import HEADERS, PATH, Door
-from autopoll.gateway.openapi import describe
+from autopoll.gateway.middleware import Guard
 from autopoll.gateway.problems import install
-from autopoll.gateway.waiting import Hub
+from autopoll.gateway.rest import conversations, health, metrics, operations, questions
+from autopoll.gateway.rest.openapi import describe
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autopoll.errors import AutopollError
 from autopoll.gateway.access import Audit, Caller, Visit, bearer, without_token
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.problems import response
-from autopoll.gateway.waiting import Hub
 
 PUBLIC = ("/healthz", "/readyz", "/openapi.json")
 _METRICS = "/metrics"

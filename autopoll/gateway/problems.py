@@ -28,7 +28,7 @@ from autopoll.errors import (
     UsageError,
 )
 from autopoll.gateway import strict_json
-from autopoll.gateway.waiting import Draining
+from autopoll.gateway.hub import Draining
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_S = 2  # after which a restarted gateway, or a poller, is mostly there again

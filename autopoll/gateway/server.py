@@ -20,9 +20,9 @@ from autopoll.errors import AlreadyRunning, ConfigError
 from autopoll.gateway.access import Audit
 from autopoll.gateway.app import build
 from autopoll.gateway.connection import IDLE_S, Bounds, Connection
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.listener import BACKLOG, open_listener
 from autopoll.gateway.mcp.http import Door
-from autopoll.gateway.waiting import Hub
 from autopoll.home import fingerprint, logs, operator_token
 from autopoll.home.config import Config
 from autopoll.home.home import Home

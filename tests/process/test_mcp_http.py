@@ -16,8 +16,8 @@ from agents import Agent, Door, at_gateway, at_stdio, eventually, free_port, pla
 from mcp.shared.exceptions import MCPError
 from place import Place
 
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp.http import Door as HttpDoor
-from autopoll.gateway.waiting import Hub
 from autopoll.home.config import load
 
 CONFIG = """

@@ -12,8 +12,8 @@ from autopoll.client.availability import Blocked, Obstacle
 from autopoll.client.client import connect
 from autopoll.client.result import Result
 from autopoll.errors import BridgeBusy, ConfigError, Down, NotFound
-from autopoll.gateway import waiting
-from autopoll.gateway.waiting import Draining, Hub
+from autopoll.gateway import hub
+from autopoll.gateway.hub import Draining, Hub
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.message import Answer, read_envelope
@@ -30,7 +30,7 @@ class Setting:
     def __init__(self, home: Home, config: Config, bridge: Bridge) -> None:
         self.home, self.config, self.bridge = home, config, bridge
 
-    def answer(self, hub: Hub | None, text: str = "yes") -> None:
+    def answer(self, open_hub: Hub | None, text: str = "yes") -> None:
         """Answer everything that waits, and ring, as the poller does; or do not ring."""
         taken = self.bridge.take("owner", {"main": 1000}, 60_000)
         self.bridge.settle(
@@ -39,13 +39,13 @@ class Setting:
                 for each in taken
             ]
         )
-        if hub:
-            ring(self.home.waiters / f"{hub.name}.fifo")
+        if open_hub:
+            ring(self.home.waiters / f"{open_hub.name}.fifo")
 
     def run(self, story: Callable[[Hub], Awaitable[None]], name: str | None = None) -> None:
         async def main() -> None:
-            async with asyncio.timeout(30), Hub(self.home, self.config, name) as hub:
-                await story(hub)
+            async with asyncio.timeout(30), Hub(self.home, self.config, name) as open_hub:
+                await story(open_hub)
 
         asyncio.run(main())
 
@@ -64,27 +64,27 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
 
 @pytest.fixture
 def slow_net(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "NET_S", HOUR_S)
+    monkeypatch.setattr(hub, "NET_S", HOUR_S)
 
 
 def test_whoever_waits_is_told_at_the_ring(setting: Setting, slow_net: None) -> None:
-    async def story(hub: Hub) -> None:
-        [number] = (await hub.ask("Really?", "main")).ids
-        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
-        while not hub.waiting:
+    async def story(open_hub: Hub) -> None:
+        [number] = (await open_hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
+        while not open_hub.waiting:
             await asyncio.sleep(0)
-        setting.answer(hub)
+        setting.answer(open_hub)
         result = await waiter
-        assert (result.status, result.answer, hub.waiting) == ("answered", "yes", 0)
+        assert (result.status, result.answer, open_hub.waiting) == ("answered", "yes", 0)
 
     setting.run(story)
 
 
 def test_whoever_is_not_rung_is_told_within_a_net(setting: Setting) -> None:
-    async def story(hub: Hub) -> None:
-        [number] = (await hub.ask("Really?", "main")).ids
-        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
-        while not hub.waiting:
+    async def story(open_hub: Hub) -> None:
+        [number] = (await open_hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
+        while not open_hub.waiting:
             await asyncio.sleep(0)
         setting.answer(None)
         assert (await waiter).answer == "yes"
@@ -95,9 +95,9 @@ def test_whoever_is_not_rung_is_told_within_a_net(setting: Setting) -> None:
 def test_two_hundred_wait_and_a_ring_costs_few_looks(
     setting: Setting, slow_net: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(hub: Hub) -> None:
-        asked = [await hub.ask(f"number {each}", "main") for each in range(200)]
-        waiters = [asyncio.create_task(hub.outcome(each.ids[0], HOUR_S)) for each in asked]
+    async def story(open_hub: Hub) -> None:
+        asked = [await open_hub.ask(f"number {each}", "main") for each in range(200)]
+        waiters = [asyncio.create_task(open_hub.outcome(each.ids[0], HOUR_S)) for each in asked]
         # Only when each has had its first look do they all depend on the ring.
         looked = 0
 
@@ -109,10 +109,10 @@ def test_two_hundred_wait_and_a_ring_costs_few_looks(
         bridge_type = type(setting.bridge)
         original = bridge_type.queries
         monkeypatch.setattr(bridge_type, "queries", count)
-        while hub.waiting < 200:
+        while open_hub.waiting < 200:
             await asyncio.sleep(0)
-        await hub.call(lambda service: None)  # behind their first looks in the thread
-        setting.answer(hub)
+        await open_hub.call(lambda service: None)  # behind their first looks in the thread
+        setting.answer(open_hub)
         results = await asyncio.gather(*waiters)
         assert [each.status for each in results] == ["answered"] * 200
         assert {each.id for each in results} == {each.ids[0] for each in asked}
@@ -122,10 +122,10 @@ def test_two_hundred_wait_and_a_ring_costs_few_looks(
 
 
 def test_a_follower_sees_each_change_once_and_then_the_result(setting: Setting) -> None:
-    async def story(hub: Hub) -> None:
-        [number] = (await hub.ask("Really?", "main")).ids
+    async def story(open_hub: Hub) -> None:
+        [number] = (await open_hub.ask("Really?", "main")).ids
         seen: list[str] = []
-        async with aclosing(hub.follow(number)) as news:
+        async with aclosing(open_hub.follow(number)) as news:
             async for each in news:
                 if isinstance(each, Result):
                     seen.append(each.status)
@@ -133,13 +133,13 @@ def test_a_follower_sees_each_change_once_and_then_the_result(setting: Setting) 
                 seen.append(each.state)
                 if each.state == "sent":
                     [delivery] = setting.bridge.take("owner", {"main": 1}, 60_000)
-                    ring(setting.home.waiters / f"{hub.name}.fifo")
+                    ring(setting.home.waiters / f"{open_hub.name}.fifo")
                 elif each.state == "leased":
                     failed = Failed(message_id=number, fence=delivery.fence, error="no", wait_ms=0)
                     setting.bridge.settle([failed])
-                    ring(setting.home.waiters / f"{hub.name}.fifo")
+                    ring(setting.home.waiters / f"{open_hub.name}.fifo")
                 else:
-                    setting.answer(hub)
+                    setting.answer(open_hub)
         assert seen == ["sent", "leased", "ready", "answered"]
 
     setting.run(story)
@@ -150,16 +150,16 @@ def test_the_next_process_hears_of_what_the_one_before_had_asked(
 ) -> None:
     numbers: list[int] = []
 
-    async def first(hub: Hub) -> None:
-        numbers.extend((await hub.ask("Really?", "main")).ids)
+    async def first(open_hub: Hub) -> None:
+        numbers.extend((await open_hub.ask("Really?", "main")).ids)
 
-    async def second(hub: Hub) -> None:
-        waiter = asyncio.create_task(hub.outcome(numbers[0], HOUR_S))
-        while not hub.waiting:
+    async def second(open_hub: Hub) -> None:
+        waiter = asyncio.create_task(open_hub.outcome(numbers[0], HOUR_S))
+        while not open_hub.waiting:
             await asyncio.sleep(0)
-        await hub.call(lambda service: None)
+        await open_hub.call(lambda service: None)
         [delivery] = setting.bridge.take("owner", {"main": 1}, 60_000)
-        assert read_envelope(delivery.metadata).waiter == hub.name
+        assert read_envelope(delivery.metadata).waiter == open_hub.name
         answer = Answer(text="to you")
         outcome = Answered(message_id=numbers[0], fence=delivery.fence, answer=answer)
         [settled] = setting.bridge.settle([outcome])
@@ -173,19 +173,21 @@ def test_the_next_process_hears_of_what_the_one_before_had_asked(
 def test_who_waits_is_sent_away_when_the_process_ends_and_the_question_stays(
     setting: Setting,
 ) -> None:
-    async def story(hub: Hub) -> None:
-        [number] = (await hub.ask("Really?", "main")).ids
-        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
-        while not hub.waiting:
+    async def story(open_hub: Hub) -> None:
+        [number] = (await open_hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
+        while not open_hub.waiting:
             await asyncio.sleep(0)
-        hub.drain()
+        open_hub.drain()
         with pytest.raises(Draining):
             await waiter
         with pytest.raises(Draining):  # and whoever comes late
-            await hub.outcome(number, HOUR_S)
+            await open_hub.outcome(number, HOUR_S)
         assert setting.bridge.query(number).state == "sent"
-        setting.answer(hub)
-        assert (await hub.outcome(number, HOUR_S)).answer == "yes"  # what is known is still told
+        setting.answer(open_hub)
+        assert (
+            await open_hub.outcome(number, HOUR_S)
+        ).answer == "yes"  # what is known is still told
 
     setting.run(story)
 
@@ -193,13 +195,13 @@ def test_who_waits_is_sent_away_when_the_process_ends_and_the_question_stays(
 def test_who_waits_is_told_when_nobody_is_there_to_answer(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "NET_S", 0.01)
+    monkeypatch.setattr(hub, "NET_S", 0.01)
 
-    async def story(hub: Hub) -> None:
-        [number] = (await hub.ask("Really?", "main")).ids
+    async def story(open_hub: Hub) -> None:
+        [number] = (await open_hub.ask("Really?", "main")).ids
         setting.home.bell.unlink()
         with pytest.raises(Down, match="kept"):
-            await hub.outcome(number, HOUR_S)
+            await open_hub.outcome(number, HOUR_S)
 
     setting.run(story)
 
@@ -207,23 +209,21 @@ def test_who_waits_is_told_when_nobody_is_there_to_answer(
 def test_who_waits_is_told_what_needs_somebodys_help_and_others_wait_on(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "NET_S", 0.01)
+    monkeypatch.setattr(hub, "NET_S", 0.01)
     stopped = Obstacle(what="worker was stopped by hand", mend="Start it: x", lasting=True)
     found = {None: None, "main": stopped}
-    monkeypatch.setattr(
-        waiting.availability, "obstacle", lambda _home, _config, shard: found[shard]
-    )
+    monkeypatch.setattr(hub.availability, "obstacle", lambda _home, _config, shard: found[shard])
 
-    async def story(hub: Hub) -> None:
-        [first] = (await hub.ask("Really?", "main")).ids
+    async def story(open_hub: Hub) -> None:
+        [first] = (await open_hub.ask("Really?", "main")).ids
         setting.bridge.take("owner", {"main": 1}, 60_000)  # from now on its shard is known
-        [second] = (await hub.ask("Truly?", "main")).ids
-        other = asyncio.create_task(hub.outcome(second, HOUR_S))
+        [second] = (await open_hub.ask("Truly?", "main")).ids
+        other = asyncio.create_task(open_hub.outcome(second, HOUR_S))
         with pytest.raises(Blocked, match=f"stopped by hand: question {first} is kept"):
-            await hub.outcome(first, HOUR_S)
+            await open_hub.outcome(first, HOUR_S)
         assert not other.done()
         found["main"] = None
-        setting.answer(hub)
+        setting.answer(open_hub)
         assert (await other).answer == "yes"
 
     setting.run(story)
@@ -232,7 +232,7 @@ def test_who_waits_is_told_what_needs_somebodys_help_and_others_wait_on(
 def test_what_cannot_be_found_out_sends_nobody_away(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "NET_S", 0.01)
+    monkeypatch.setattr(hub, "NET_S", 0.01)
     looks = 0
 
     def unknown(*_: object) -> None:
@@ -240,11 +240,11 @@ def test_what_cannot_be_found_out_sends_nobody_away(
         looks += 1
         raise ConfigError("conf/supervisord.conf cannot be read")
 
-    monkeypatch.setattr(waiting.availability, "obstacle", unknown)
+    monkeypatch.setattr(hub.availability, "obstacle", unknown)
 
-    async def story(hub: Hub) -> None:
-        [number] = (await hub.ask("Really?", "main")).ids
-        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
+    async def story(open_hub: Hub) -> None:
+        [number] = (await open_hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
         while looks < 5:
             await asyncio.sleep(0.01)
         setting.answer(None)
@@ -254,18 +254,18 @@ def test_what_cannot_be_found_out_sends_nobody_away(
 
 
 def test_the_wait_ends_at_its_time_and_who_went_away_is_forgotten(setting: Setting) -> None:
-    async def story(hub: Hub) -> None:
-        [number] = (await hub.ask("Really?", "main")).ids
-        assert (await hub.outcome(number, 0.05)).status == "pending"
-        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
-        while not hub.waiting:
+    async def story(open_hub: Hub) -> None:
+        [number] = (await open_hub.ask("Really?", "main")).ids
+        assert (await open_hub.outcome(number, 0.05)).status == "pending"
+        waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
+        while not open_hub.waiting:
             await asyncio.sleep(0)
         waiter.cancel()
         await asyncio.gather(waiter, return_exceptions=True)
-        assert hub.waiting == 0
+        assert open_hub.waiting == 0
         with pytest.raises(NotFound, match="no message 999"):
-            await hub.outcome(999, HOUR_S)
-        assert hub.waiting == 0
+            await open_hub.outcome(999, HOUR_S)
+        assert open_hub.waiting == 0
 
     setting.run(story)
 
@@ -278,11 +278,11 @@ def test_nobody_waits_for_ever_when_a_bug_ends_the_looking(
 
     monkeypatch.setattr(type(setting.bridge), "queries", broken)
 
-    async def story(hub: Hub) -> None:
-        [number] = (await hub.ask("Really?", "main")).ids
+    async def story(open_hub: Hub) -> None:
+        [number] = (await open_hub.ask("Really?", "main")).ids
         with pytest.raises(Draining):
-            await hub.outcome(number, HOUR_S)
-        assert isinstance(hub.crash, ZeroDivisionError)
+            await open_hub.outcome(number, HOUR_S)
+        assert isinstance(open_hub.crash, ZeroDivisionError)
 
     setting.run(story)
 
@@ -290,7 +290,7 @@ def test_nobody_waits_for_ever_when_a_bug_ends_the_looking(
 def test_trouble_with_the_store_passes_and_whoever_waits_goes_on_waiting(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "NET_S", 0.01)
+    monkeypatch.setattr(hub, "NET_S", 0.01)
     looks = 0
 
     def busy(bridge: Bridge, ids: list[int]) -> list[QueryState]:
@@ -304,9 +304,9 @@ def test_trouble_with_the_store_passes_and_whoever_waits_goes_on_waiting(
     original = bridge_type.queries
     monkeypatch.setattr(bridge_type, "queries", busy)
 
-    async def story(hub: Hub) -> None:
-        [number] = (await hub.ask("Really?", "main")).ids
-        waiter = asyncio.create_task(hub.outcome(number, HOUR_S))
+    async def story(open_hub: Hub) -> None:
+        [number] = (await open_hub.ask("Really?", "main")).ids
+        waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
         while not looks:  # whoever waits has looked by itself before, and found no answer
             await asyncio.sleep(0)
         setting.answer(None)
@@ -319,14 +319,14 @@ def test_trouble_with_the_store_passes_and_whoever_waits_goes_on_waiting(
 def test_a_hub_whose_database_was_replaced_asks_in_the_one_that_others_find(
     setting: Setting,
 ) -> None:
-    async def story(hub: Hub) -> None:
-        assert (await hub.ask("Before?", "main")).ids == [1]
+    async def story(open_hub: Hub) -> None:
+        assert (await open_hub.ask("Before?", "main")).ids == [1]
         path = setting.home.var / "bridge.db"
         path.rename(setting.home.var / "before.db")
         for ending in ("-wal", "-shm"):
             path.with_name(f"{path.name}{ending}").unlink()
         prepare(setting.home, setting.config)
-        assert (await hub.ask("After?", "main")).ids == [1]
+        assert (await open_hub.ask("After?", "main")).ids == [1]
         with closing(connect(setting.home, setting.config)) as found:
             assert "After?" in found.messages()[0].text
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from autopoll.gateway import guard
-from autopoll.gateway.guard import Guard
+from autopoll.gateway import middleware
+from autopoll.gateway.middleware import Guard
 from autopoll.home.config import GatewaySection
 from autopoll.home.units import Size
 
@@ -44,7 +44,7 @@ class Requests:
 def test_all_bodies_together_are_bounded_and_room_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(guard, "ROOM", 3000)
+    monkeypatch.setattr(middleware, "ROOM", 3000)
 
     async def story() -> None:
         requests = Requests()

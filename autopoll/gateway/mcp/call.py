@@ -9,8 +9,8 @@ import msgspec
 from autopoll.client.client import TOKEN_VARIABLE, Service
 from autopoll.errors import AccessDenied, UsageError
 from autopoll.gateway.access import Caller
-from autopoll.gateway.conversations import seen
-from autopoll.gateway.waiting import Hub
+from autopoll.gateway.hub import Hub
+from autopoll.gateway.rest.conversations import seen
 from autopoll.home import credentials
 
 T = TypeVar("T")

@@ -15,10 +15,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from autopoll.errors import AutopollError
 from autopoll.gateway.access import Visit, bearer
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp.rpc import read
 from autopoll.gateway.mcp.server import make_server
 from autopoll.gateway.problems import response
-from autopoll.gateway.waiting import Hub
 
 PATH = "/mcp"
 HEADERS = ("MCP-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name")  # of its requests

@@ -14,12 +14,12 @@ from autopoll.client.partial_answer import Piece
 from autopoll.client.progress import words
 from autopoll.client.result import Result
 from autopoll.errors import Down
-from autopoll.gateway import questions
 from autopoll.gateway.access import Caller
-from autopoll.gateway.follower import News
+from autopoll.gateway.hub import Draining
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
-from autopoll.gateway.waiting import Draining
+from autopoll.gateway.rest import questions
+from autopoll.gateway.subscription import News
 from autopoll.home.config import ShardSection
 from autopoll.ops.status import ShardStatus, status
 

@@ -11,8 +11,8 @@ from autopoll.clock import zoned
 from autopoll.errors import AutopollError, BadQuery, NotFound
 from autopoll.gateway import strict_json
 from autopoll.gateway.access import Caller
-from autopoll.gateway.conversations import seen
 from autopoll.gateway.mcp.call import Call
+from autopoll.gateway.rest.conversations import seen
 from autopoll.message import read_answer, read_query
 
 KIND = "text/markdown"

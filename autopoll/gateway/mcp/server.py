@@ -23,11 +23,11 @@ from mcp_types import (
 
 from autopoll import __version__
 from autopoll.gateway import strict_json
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp import prompts, resources
 from autopoll.gateway.mcp.call import Call, Visit
 from autopoll.gateway.mcp.questions import askable
 from autopoll.gateway.mcp.tools import TOOLS, call_tool
-from autopoll.gateway.waiting import Hub
 
 Context = ServerRequestContext[Any, Any]
 Page = PaginatedRequestParams | None

@@ -13,11 +13,11 @@ from typing import Any, cast
 
 from mcp.server.stdio import stdio_server
 
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp.call import Owner
 from autopoll.gateway.mcp.rpc import INVALID_REQUEST, Fault, read
 from autopoll.gateway.mcp.server import make_server
 from autopoll.gateway.mcp.wire import Wire
-from autopoll.gateway.waiting import Hub
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 

@@ -11,7 +11,7 @@ from mcp_types import Tool as Listed
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError, UsageError
 from autopoll.gateway import strict_json
-from autopoll.gateway.mcp import mailbox, questions
+from autopoll.gateway.mcp import messages, questions
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
 
@@ -75,41 +75,41 @@ TOOLS: Mapping[str, Tool] = {
             reads=True,
         ),
         Tool(
-            run=mailbox.create_conversation,
-            takes=mailbox.CreateConversation,
-            gives=mailbox.Created,
+            run=messages.create_conversation,
+            takes=messages.CreateConversation,
+            gives=messages.Created,
             title="Create a conversation",
         ),
         Tool(
-            run=mailbox.send_to_partner,
-            takes=mailbox.SendToPartner,
-            gives=mailbox.Sent,
+            run=messages.send_to_partner,
+            takes=messages.SendToPartner,
+            gives=messages.Sent,
             title="Send a message",
         ),
         Tool(
-            run=mailbox.check_messages,
-            takes=mailbox.CheckMessages,
-            gives=mailbox.Messages,
+            run=messages.check_messages,
+            takes=messages.CheckMessages,
+            gives=messages.Messages,
             title="Take unread messages",
         ),
         Tool(
-            run=mailbox.recent_messages,
-            takes=mailbox.RecentMessages,
-            gives=mailbox.Messages,
+            run=messages.recent_messages,
+            takes=messages.RecentMessages,
+            gives=messages.Messages,
             title="Look at messages",
             reads=True,
         ),
         Tool(
-            run=mailbox.update_my_status,
-            takes=mailbox.UpdateMyStatus,
-            gives=mailbox.Status,
+            run=messages.update_my_status,
+            takes=messages.UpdateMyStatus,
+            gives=messages.Status,
             title="Tell my status",
             repeats=True,
         ),
         Tool(
-            run=mailbox.check_partner_status,
-            takes=mailbox.CheckPartnerStatus,
-            gives=mailbox.Status,
+            run=messages.check_partner_status,
+            takes=messages.CheckPartnerStatus,
+            gives=messages.Status,
             title="See the partner's status",
             reads=True,
         ),

@@ -19,7 +19,7 @@ from autopoll.client import availability
 from autopoll.client.client import DOWN_AFTER, NET_S, PIECES_S, Asked, Service, connect
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError, BridgeError, ConfigError, Down
-from autopoll.gateway.follower import Follower, News
+from autopoll.gateway.subscription import Follower, News
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.process.doorbell import Doorbell

@@ -25,8 +25,8 @@ from autopoll.client.client import Service
 from autopoll.clock import wall_ms
 from autopoll.gateway.access import Visiting
 from autopoll.gateway.authentication import is_private
-from autopoll.gateway.openapi import problems
-from autopoll.gateway.waiting import Hub
+from autopoll.gateway.hub import Hub
+from autopoll.gateway.rest.openapi import problems
 from autopoll.process import actions, incidents
 from autopoll.process.heartbeat import Beat, is_alive, read_all
 from autopoll.process.incidents import Incident

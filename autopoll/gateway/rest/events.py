@@ -17,9 +17,9 @@ from autopoll.client.partial_answer import Piece
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError
 from autopoll.gateway import strict_json
-from autopoll.gateway.follower import News
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.problems import RETRY_S, response
-from autopoll.gateway.waiting import Hub
+from autopoll.gateway.subscription import News
 
 PING_S = 15.0  # proxies close what is silent for longer, and a client that is gone is noticed
 

@@ -12,8 +12,8 @@ from autopoll.errors import NotFound
 from autopoll.gateway import strict_json
 from autopoll.gateway.access import Caller, Visiting
 from autopoll.gateway.bodies import JsonRoute
-from autopoll.gateway.openapi import problems, record, send
-from autopoll.gateway.questions import own_session
+from autopoll.gateway.rest.openapi import problems, record, send
+from autopoll.gateway.rest.questions import own_session
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=JsonRoute)
 

@@ -10,8 +10,8 @@ from autopoll.bridge.contract import DeadLetter
 from autopoll.client.client import Service
 from autopoll.errors import NotFound
 from autopoll.gateway.access import Visiting
-from autopoll.gateway.conversations import Stored
-from autopoll.gateway.openapi import problems, record, send
+from autopoll.gateway.rest.conversations import Stored
+from autopoll.gateway.rest.openapi import problems, record, send
 from autopoll.ops import status as home_status
 from autopoll.ops.status import ShardStatus, Status
 from autopoll.process import incidents

@@ -12,10 +12,10 @@ import msgspec
 from autopoll.bridge.contract import Message
 from autopoll.client.client import Service
 from autopoll.gateway.access import Caller
-from autopoll.gateway.conversations import seen
 from autopoll.gateway.mcp.call import Call, Spoken, speaker
 from autopoll.gateway.mcp.reply import Reply
 from autopoll.gateway.problems import Forbidden
+from autopoll.gateway.rest.conversations import seen
 
 Role = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Path = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]

@@ -5,8 +5,8 @@ from fastapi import APIRouter, Request, Response
 
 from autopoll.client.client import Service
 from autopoll.errors import Down
-from autopoll.gateway.openapi import problems, record, send
-from autopoll.gateway.waiting import Hub
+from autopoll.gateway.hub import Hub
+from autopoll.gateway.rest.openapi import problems, record, send
 from autopoll.process.heartbeat import State, is_alive, read_all
 
 router = APIRouter(tags=["health"])

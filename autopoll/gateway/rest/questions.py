@@ -16,12 +16,12 @@ from autopoll.bridge.contract import Key, Sent
 from autopoll.client.client import Service
 from autopoll.client.result import Result
 from autopoll.errors import Down, NotFound, UsageError
-from autopoll.gateway import events
 from autopoll.gateway.access import Caller, Visiting
 from autopoll.gateway.bodies import JsonRoute
-from autopoll.gateway.openapi import problems, record, send
+from autopoll.gateway.hub import Draining, Hub
 from autopoll.gateway.problems import response
-from autopoll.gateway.waiting import Draining, Hub
+from autopoll.gateway.rest import events
+from autopoll.gateway.rest.openapi import problems, record, send
 from autopoll.home.config import GatewaySection
 
 T = TypeVar("T")

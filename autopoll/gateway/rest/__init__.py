@@ -1,0 +1,1 @@
+"""Questions, conversations and operation over REST."""
