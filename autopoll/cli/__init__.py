@@ -13,7 +13,7 @@ import click
 
 from autopoll import __version__
 from autopoll.cli import output
-from autopoll.cli.front import Front, Helped, home_option, json_option
+from autopoll.cli.command import Front, Helped, home_option, json_option
 from autopoll.cli.output import is_terminal, say, write_json
 from autopoll.cli.words import words
 from autopoll.errors import Exit, Interrupted, UsageError

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.front import DurationType, Front, command
-from autopoll.cli.live import Live
+from autopoll.cli.command import DurationType, Front, command
 from autopoll.cli.output import OutputLost, is_terminal, say
-from autopoll.cli.questions import read_lines, read_question
+from autopoll.cli.reading import read_lines, read_question
 from autopoll.cli.render import Progress, print_json
+from autopoll.cli.streaming import Live
 from autopoll.errors import Down, Exit, Interrupted, NotFound, RateLimited, TimedOut, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -98,14 +98,14 @@ def ask(
             return Exit.OK
         with Waiter(home) as waiter, Progress(front.json) as progress:
             if len(shards) > 1 and not lines:
-                from autopoll.cli import beside
+                from autopoll.cli import side_by_side
                 from autopoll.client.fan_out import Panel
 
                 panel = Panel(service, waiter)
                 for each in shards:
                     with _undisturbed():
                         ids += panel.ask(questions[0], each, context_file)
-                return beside.show(front, panel, shards, timeout, progress)
+                return side_by_side.show(front, panel, shards, timeout, progress)
             heard = True
             progress.say("sending")
             for asked in _send(service, shards, questions, context_file, waiter, ids):

@@ -3,7 +3,7 @@
 import signal
 from typing import TYPE_CHECKING
 
-from autopoll.cli.front import Front, command
+from autopoll.cli.command import Front, command
 from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json, print_table
 from autopoll.errors import Exit

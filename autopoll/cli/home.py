@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
+from autopoll.cli.command import Front, command
 from autopoll.cli.conversations import ROTATE
-from autopoll.cli.front import Front, command
 from autopoll.cli.interrupt import RELOADING, home_words, interruptible, process_words
 from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json

@@ -2,7 +2,7 @@
 
 import click
 
-from autopoll.cli.front import Front, command
+from autopoll.cli.command import Front, command
 from autopoll.cli.render import age, print_json, print_table, shortened
 from autopoll.clock import zoned
 

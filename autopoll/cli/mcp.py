@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autopoll.cli.front import Front, HelpedGroup, command, epilog, home_option, json_option
+from autopoll.cli.command import Front, HelpedGroup, command, epilog, home_option, json_option
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.errors import ConfigError, UsageError

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autopoll.cli.command import Front, command
 from autopoll.cli.conversations import SESSION
-from autopoll.cli.front import Front, command
 from autopoll.cli.output import say
-from autopoll.cli.questions import read_question
+from autopoll.cli.reading import read_question
 from autopoll.cli.render import print_json, print_table, shortened
 from autopoll.clock import zoned
 

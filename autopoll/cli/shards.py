@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autopoll.cli.front import Front, command, group
+from autopoll.cli.command import Front, command, group
 from autopoll.cli.interrupt import interruptible, shard_words
 from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json

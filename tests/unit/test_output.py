@@ -11,7 +11,7 @@ import pytest
 
 import autopoll
 from autopoll.cli import main, output
-from autopoll.cli.live import Live
+from autopoll.cli.streaming import Live
 from autopoll.client.partial_answer import Piece
 from autopoll.errors import Exit
 from autopoll.visible import visible
