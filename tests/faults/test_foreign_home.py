@@ -1,7 +1,7 @@
 """Homes in which somebody else has a hand, and homes of one user that another works on.
 
 Only root can be two users at once; for everybody else the same rules are played through, without a
-second user, in tests/unit/test_trust.py.
+second user, in tests/unit/home/test_trust.py.
 """
 
 import json

@@ -21,7 +21,7 @@ from autopoll.home.home import Home
 from autopoll.home.units import Size
 from autopoll.request import Request
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 DOCUMENT = (DOCS / "backends.md").read_text()
 OPTIONS = {"extract": ExtractOptions, "command": CommandOptions, "echo": EchoOptions}
 # Each has a page of its own.

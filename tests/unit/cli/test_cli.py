@@ -16,7 +16,7 @@ import pytest
 from autopoll.cli import COMMANDS, commands, main
 from autopoll.errors import BridgeBusy, Exit
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ECHO = '[shards.main]\nbackend = "echo"\n'
 
 

@@ -16,7 +16,7 @@ from place import Place
 
 from autopoll.home.config import load
 
-WRITER = Path(__file__).parent.parent / "data" / "writer.py"
+WRITER = Path(__file__).parents[2] / "data" / "writer.py"
 CONFIG = """
 [delivery]
 max_attempts = 2

@@ -19,7 +19,7 @@ from autopoll.backends.contract import Broken, Permanent, Retriable, Setting, Un
 from autopoll.errors import ConfigError
 from autopoll.request import Request, Usage
 
-UNRULY = Path(__file__).parent.parent / "data" / "unruly.py"
+UNRULY = Path(__file__).parents[2] / "data" / "unruly.py"
 USAGE = Usage(input_tokens=350, cached_tokens=9, cost_usd=0.25)  # what unruly.py says
 Scene = Callable[[Command], Awaitable[None]]
 

@@ -17,7 +17,7 @@ from autopoll.process.supervisor_rpc import Supervisor
 
 pytestmark = pytest.mark.early
 
-GATED = Path(__file__).parents[1] / "data" / "gated.py"
+GATED = Path(__file__).parents[2] / "data" / "gated.py"
 MAIN = '[shards.main]\nbackend = "echo"\n'
 SLOW = f"""
 [shards.slow]

@@ -15,7 +15,7 @@ from place import Place, until
 
 pytestmark = pytest.mark.early
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 HOME = f"""\
 # Our agents.
 [shards.main]   # the first

@@ -18,7 +18,7 @@ from autopoll.process.vitals import boot_id, vitals
 from autopoll.watchdog.watchdog import Watchdog
 from autopoll.watchdog.watched import Patient
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 # What a process died of nobody tells without a pidfd.
 CHOSEN = "(test_signals and not died_of) or detached"
 

@@ -18,7 +18,7 @@ from autopoll.home.config import (
 )
 from autopoll.home.units import Size
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 SECTIONS = {
     "bridge": BridgeSection,
     "delivery": DeliverySection,

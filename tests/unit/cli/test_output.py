@@ -17,7 +17,7 @@ from autopoll.errors import Exit
 from autopoll.visible import visible
 
 PACKAGE = Path(autopoll.__file__).parent
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 ECHO = '[shards.main]\nbackend = "echo"\n'
 # Those that need no running home, with what they come to in one that is down; `True` where
 # something stands on stdout.

@@ -12,7 +12,7 @@ from autopoll.backends.context.passages import Paragraph, cut
 from autopoll.backends.context.search import Index
 from autopoll.backends.context.terms import terms
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 MANUAL = {path.stem: path for path in sorted((DATA / "manual").glob("*.md"))}
 ELSEWHERE = [  # asked of a manual that does not say
     "What is the capital of France?",

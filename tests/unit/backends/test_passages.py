@@ -100,7 +100,7 @@ def test_every_word_is_in_one_paragraph_and_none_is_over_the_limit(
 
 
 def test_what_stands_in_the_cited_lines_is_the_paragraph() -> None:
-    for path in (Path(__file__).parent.parent / "data" / "manual").glob("*.md"):
+    for path in (Path(__file__).parents[2] / "data" / "manual").glob("*.md"):
         lines = path.read_text().split("\n")
         for paragraph in cut(path.read_text(), path.suffix):
             cited = "\n".join(lines[paragraph.first - 1 : paragraph.last])

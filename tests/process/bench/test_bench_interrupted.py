@@ -12,7 +12,7 @@ import pytest
 from place import until
 from reports import write_sections
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # The section keeps a child for as long as it measures, and a file, as real ones do.
 BODY = """import subprocess, sys, time
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:

@@ -181,7 +181,7 @@ def test_a_legacy_file_is_adopted_with_its_rows_and_columns(tmp_path: Path) -> N
         "it.db.execute('ALTER TABLE messages ADD COLUMN colour TEXT DEFAULT 1');"
         "it.converse('conv_old'); it.insert('conv_old', 'waiting')"
     )
-    tests = str(Path(__file__).parents[1])
+    tests = str(Path(__file__).parents[2])
     subprocess.run([sys.executable, "-c", legacy, path, tests], check=True)
     before = definitions(path)
     bridge = SqliteBridge(path, Limits())
