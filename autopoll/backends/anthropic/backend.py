@@ -1,27 +1,17 @@
 """The backend `anthropic`: a model of Anthropic, or of who speaks its Messages API.
 
-What speaks to the library stands in messages_api.py, which is imported when the backend starts.
+What speaks to the library stands in client.py, which is imported when the backend starts.
 """
 
-from typing import Annotated
-
-import msgspec
-
+from autopoll.backends.anthropic.options import AnthropicOptions
 from autopoll.backends.contract import Setting
-from autopoll.backends.http.backend import Remote, RemoteOptions
+from autopoll.backends.http.backend import Remote
 from autopoll.backends.http.connection import Service
 from autopoll.backends.keys import Login
 from autopoll.backends.options import read_options
 from autopoll.backends.requirements import need
 
 WINDOW = 200_000  # tokens, as long as the service does not tell another
-
-
-class AnthropicOptions(RemoteOptions, frozen=True, kw_only=True):
-    """What `anthropic` can be told in autopoll.toml."""
-
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 8192  # the API insists on a number
-    key_env: Annotated[str, msgspec.Meta(min_length=1)] = "ANTHROPIC_API_KEY"
 
 
 class Anthropic(Remote):

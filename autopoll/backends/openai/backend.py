@@ -1,29 +1,18 @@
 """The backend `openai`: any service that speaks OpenAI's chat completions.
 
 That is OpenAI, Ollama, vLLM, llama.cpp, LM Studio and many more, by `base_url`. What speaks to the
-library stands in chat_api.py, which is imported when the backend starts.
+library stands in client.py, which is imported when the backend starts.
 """
 
-from typing import Annotated
-
-import msgspec
-
 from autopoll.backends.contract import Setting
-from autopoll.backends.http.backend import Remote, RemoteOptions
+from autopoll.backends.http.backend import Remote
 from autopoll.backends.http.connection import Service
 from autopoll.backends.keys import Login
+from autopoll.backends.openai.options import OpenAiOptions
 from autopoll.backends.options import read_options
 from autopoll.backends.requirements import need
 
 WINDOW = 128_000  # tokens, as long as the service does not tell another
-
-
-class OpenAiOptions(RemoteOptions, frozen=True, kw_only=True):
-    """What `openai` can be told in autopoll.toml."""
-
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    key_env: Annotated[str, msgspec.Meta(min_length=1)] = "OPENAI_API_KEY"
-    stream_usage: bool = True
 
 
 class OpenAi(Remote):

@@ -1,0 +1,15 @@
+"""What `openai` can be told in autopoll.toml."""
+
+from typing import Annotated
+
+import msgspec
+
+from autopoll.backends.http.backend import RemoteOptions
+
+
+class OpenAiOptions(RemoteOptions, frozen=True, kw_only=True):
+    """What `openai` can be told in autopoll.toml."""
+
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    key_env: Annotated[str, msgspec.Meta(min_length=1)] = "OPENAI_API_KEY"
+    stream_usage: bool = True
