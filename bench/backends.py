@@ -32,8 +32,9 @@ from claude_account import KEY, account
 from mock_api.server import MockApi, running
 
 from autopoll.backends.claude_code.program import bundled
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge
-from autopoll.client.client import Service, connect
+from autopoll.client.client import Service
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process.vitals import all_vitals
 from autopoll.process.waiter import Waiter

@@ -15,7 +15,8 @@ from contextlib import closing
 
 import psutil
 
-from autopoll.client.client import Service, connect
+from autopoll.bridge.connect import connect
+from autopoll.client.client import Service
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat, incidents
 from autopoll.process.waiter import Waiter

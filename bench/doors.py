@@ -26,7 +26,8 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from autopoll.client.client import Service, connect
+from autopoll.bridge.connect import connect
+from autopoll.client.client import Service
 from autopoll.home import operator_token
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat

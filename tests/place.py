@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from autopoll.bridge import open_bridge
+from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.contract import Bridge, Limits, Message
 from autopoll.home.home import Home
 from autopoll.message import read_answer

@@ -67,7 +67,8 @@ def ask(
     The question is kept once it is sent: Ctrl-C, a time-out or a stopped autopoll only end the
     waiting, and `autopoll answer ID` takes it up again.
     """
-    from autopoll.client.client import Service, connect
+    from autopoll.bridge.connect import connect
+    from autopoll.client.client import Service
     from autopoll.process.waiter import Waiter
 
     if shard is not None and to_all:
@@ -136,7 +137,8 @@ def ask(
 @click.option("--no-wait", is_flag=True, help="Show how it stands now.")
 def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
     """Show the answer to question ID, waiting for it if need be."""
-    from autopoll.client.client import Service, connect
+    from autopoll.bridge.connect import connect
+    from autopoll.client.client import Service
     from autopoll.process.waiter import Waiter
 
     bridge = connect(front.home, front.config, read_only=True)

@@ -28,7 +28,7 @@ def conversations() -> None:
 )
 def list_(front: Front) -> None:
     """Show every conversation, oldest first."""
-    from autopoll.client.client import connect
+    from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
         found = bridge.conversations()
@@ -63,7 +63,7 @@ def list_(front: Front) -> None:
 @click.argument("conversation")
 def show(front: Front, conversation: str) -> None:
     """Show one conversation."""
-    from autopoll.client.client import connect
+    from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
         found = bridge.conversation(conversation)
@@ -95,7 +95,8 @@ def show(front: Front, conversation: str) -> None:
 @click.option("--shard", metavar="NAME", help="Let this shard answer as session b.")
 def create(front: Front, role_a: str, role_b: str, shard: str | None) -> None:
     """Create a conversation and show its two tokens, this once."""
-    from autopoll.client.client import Service, connect
+    from autopoll.bridge.connect import connect
+    from autopoll.client.client import Service
 
     with closing(connect(front.home, front.config)) as bridge:
         tokens = Service(front.home, front.config, bridge).converse(role_a, role_b, shard)
@@ -122,7 +123,8 @@ def rotate(front: Front, conversation: str, session: str) -> None:
 
     A token that the home keeps in var/credentials is replaced there and not shown.
     """
-    from autopoll.client.client import Service, connect
+    from autopoll.bridge.connect import connect
+    from autopoll.client.client import Service
 
     with closing(connect(front.home, front.config)) as bridge:
         token = bridge.rotate(conversation, session)
@@ -148,7 +150,7 @@ def rotate(front: Front, conversation: str, session: str) -> None:
 @click.argument("session", type=SESSION)
 def revoke(front: Front, conversation: str, session: str) -> None:
     """End the token of SESSION without a new one; `rotate` gives it one again."""
-    from autopoll.client.client import connect
+    from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config)) as bridge:
         bridge.revoke(conversation, session)
@@ -171,7 +173,8 @@ def revoke(front: Front, conversation: str, session: str) -> None:
 @click.option("--stop", is_flag=True, help="Answer no more; what is taken already is answered.")
 def serve(front: Front, conversation: str, session: str, shard: str | None, stop: bool) -> None:
     """Let a shard answer a session of CONVERSATION, also one made by another bridge client."""
-    from autopoll.client.client import Service, connect
+    from autopoll.bridge.connect import connect
+    from autopoll.client.client import Service
     from autopoll.errors import UsageError
 
     if (shard is None) != stop:

@@ -26,7 +26,7 @@ def dead() -> None:
 )
 def list_(front: Front) -> None:
     """Show every dead letter, oldest first."""
-    from autopoll.client.client import connect
+    from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
         found = bridge.dead()
@@ -59,7 +59,7 @@ def list_(front: Front) -> None:
 @click.argument("message_id", metavar="ID", type=MESSAGE_ID)
 def show(front: Front, message_id: int) -> None:
     """Show one dead letter whole."""
-    from autopoll.client.client import connect
+    from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
         found = next((each for each in bridge.dead() if each.message_id == message_id), None)
@@ -78,7 +78,8 @@ def show(front: Front, message_id: int) -> None:
 @click.argument("message_id", metavar="ID", type=MESSAGE_ID)
 def retry(front: Front, message_id: int) -> None:
     """Ask a dead letter again, as a new question; its error answer stands."""
-    from autopoll.client.client import Service, connect
+    from autopoll.bridge.connect import connect
+    from autopoll.client.client import Service
 
     with closing(connect(front.home, front.config)) as bridge:
         fresh = bridge.retry_dead(message_id)
@@ -93,7 +94,7 @@ def retry(front: Front, message_id: int) -> None:
 @click.argument("message_id", metavar="ID", type=MESSAGE_ID)
 def drop(front: Front, message_id: int) -> None:
     """Forget a dead letter; its message and its error answer stay."""
-    from autopoll.client.client import connect
+    from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config)) as bridge:
         bridge.drop_dead(message_id)

@@ -54,7 +54,8 @@ def send(
 
     Messages of a conversation are answered one by one, in order.
     """
-    from autopoll.client.client import Service, connect, read_token
+    from autopoll.bridge.connect import connect
+    from autopoll.client.client import Service, read_token
 
     token = read_token(token_file) if token_file else None
     message = read_question(text, front.config.delivery.max_message)
@@ -87,7 +88,8 @@ def inbox(
     front: Front, conversation: str, limit: int, session: str | None, token_file: Path | None
 ) -> None:
     """Take the unread messages of a session: they are shown and marked as read."""
-    from autopoll.client.client import Service, connect, read_token
+    from autopoll.bridge.connect import connect
+    from autopoll.client.client import Service, read_token
 
     token = read_token(token_file) if token_file else None
     with closing(connect(front.home, front.config)) as bridge:
@@ -136,7 +138,7 @@ def messages(
     With --unread: questions that have no answer yet, whether or not a poller has taken them, and
     what a session has still to read with `inbox`. Answers to `ask` wait for nobody. Times are UTC.
     """
-    from autopoll.client.client import connect
+    from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
         if conversation is not None:

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from autopoll.bridge import open_bridge
 from autopoll.bridge.contract import (
     Bridge,
     Key,
-    Limits,
     Message,
     Presence,
     QueryState,
@@ -54,19 +52,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 News = Callable[[QueryState], None]
-
-
-def connect(home: Home, config: Config, *, create: bool = False, read_only: bool = False) -> Bridge:
-    """Open the home's bridge under the limits of its configuration."""
-    limits = Limits(
-        max_attempts=config.delivery.max_attempts,
-        max_message=config.delivery.max_message,
-        token_lifetime_s=config.access.token_lifetime,
-        rate_per_s=config.access.rate_per_second,
-        rate_burst=config.access.rate_burst,
-        redact=config.access.redact,
-    )
-    return open_bridge(config.bridge.url, home.root, limits, create=create, read_only=read_only)
 
 
 class Service:

@@ -14,9 +14,10 @@ from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import QueryState
 from autopoll.client import availability
-from autopoll.client.client import DOWN_AFTER, NET_S, PIECES_S, Asked, Service, connect
+from autopoll.client.client import DOWN_AFTER, NET_S, PIECES_S, Asked, Service
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError, BridgeError, ConfigError, Down
 from autopoll.gateway.subscription import Follower, News

@@ -8,8 +8,8 @@ from pathlib import Path
 import platformdirs
 
 from autopoll.bridge import renewal
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge, Tokens
-from autopoll.client.client import connect
 from autopoll.errors import ConfigError, NotFound
 from autopoll.home import credentials, trust
 from autopoll.home.config import Config

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from autopoll.bridge.connect import connect
 from autopoll.client.availability import last_error
-from autopoll.client.client import connect
 from autopoll.errors import ConfigError, Down, TimedOut
 from autopoll.home import fingerprint
 from autopoll.home.config import Config, load

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from autopoll.backends.context.remarks import Remarks, kept
-from autopoll.bridge import bridge_file
+from autopoll.bridge.connect import bridge_file, connect
 from autopoll.bridge.contract import Bridge, Spent
 from autopoll.client.availability import PATIENCE_S, STALE_S, last_error
-from autopoll.client.client import Service, connect
+from autopoll.client.client import Service
 from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
 from autopoll.home import disk_space, trust

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import (
     Bridge,
     Delivery,
@@ -24,7 +25,6 @@ from autopoll.bridge.contract import (
     Settled,
 )
 from autopoll.bridge.renewal import Renewal
-from autopoll.client.client import connect
 from autopoll.errors import BadQuery, BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.home import fingerprint, logs
 from autopoll.home.config import Config, load

@@ -26,8 +26,8 @@ from pathlib import Path
 
 import psutil
 
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge, Message
-from autopoll.client.client import connect
 from autopoll.ops import up
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.ops.status import status

@@ -11,8 +11,9 @@ import time
 from collections import deque
 from pathlib import Path
 
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge
-from autopoll.client.client import Service, connect
+from autopoll.client.client import Service
 from autopoll.errors import AutopollError
 from autopoll.home import config
 from autopoll.home.home import Home

@@ -11,7 +11,8 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
-from autopoll.client.client import Service, connect
+from autopoll.bridge.connect import connect
+from autopoll.client.client import Service
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process.waiter import Waiter
 from bench.cost.figures import Figure, Lap, Say, interleave

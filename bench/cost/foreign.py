@@ -13,7 +13,8 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from autopoll.client.client import connect, nudge
+from autopoll.bridge.connect import connect
+from autopoll.client.client import nudge
 from autopoll.clock import utc_iso
 from autopoll.ops.selftest.scratch_home import Scratch
 from bench.cost.figures import Figure, Say, interleave

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from autopoll.bridge import open_bridge
+from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.contract import Answered, Bridge, Limits
 from autopoll.message import Answer, write_query
 

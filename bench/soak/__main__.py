@@ -27,7 +27,7 @@ import apsw
 import msgspec
 
 from autopoll import __version__
-from autopoll.client.client import connect
+from autopoll.bridge.connect import connect
 from autopoll.errors import AutopollError, Down
 from autopoll.home.config import load
 from autopoll.home.home import Home

@@ -16,7 +16,7 @@ from doors import HEADERS, Door
 from place import until
 from prometheus_client.parser import text_string_to_metric_families
 
-from autopoll.bridge import open_bridge
+from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.contract import Limits
 from autopoll.home import credentials
 

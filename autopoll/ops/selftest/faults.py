@@ -14,8 +14,9 @@ from signal import Signals
 
 import msgspec
 
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge, QueryState
-from autopoll.client.client import Service, connect
+from autopoll.client.client import Service
 from autopoll.clock import wall_ms
 from autopoll.home.home import instance_name
 from autopoll.message import read_answer

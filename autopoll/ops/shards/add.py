@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from autopoll.backends.environment import worker_environment
-from autopoll.client.client import connect
+from autopoll.bridge.connect import connect
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.home import config as settings
 from autopoll.home import config_edit

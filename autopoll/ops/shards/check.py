@@ -17,8 +17,9 @@ from autopoll.backends.context.files import Context, Source
 from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unheard
 from autopoll.backends.environment import worker_environment
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge, QueryState
-from autopoll.client.client import Service, connect
+from autopoll.client.client import Service
 from autopoll.errors import AutopollError, ConfigError, TimedOut
 from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name

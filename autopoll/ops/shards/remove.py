@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge, Delivery, Failed, Outcome
-from autopoll.client.client import connect
 from autopoll.errors import AutopollError, NotFound, UsageError
 from autopoll.home import config as settings
 from autopoll.home import config_edit

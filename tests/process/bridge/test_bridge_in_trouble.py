@@ -18,7 +18,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from autopoll.bridge import open_bridge
+from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.contract import Answered, Bridge, Limits
 from autopoll.bridge.sqlite import SqliteBridge, connection, filesystem, schema
 from autopoll.clock import utc_day, wall_ms

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Answered, Bridge, Failed, QueryState
 from autopoll.client.availability import Blocked, Obstacle
-from autopoll.client.client import connect
 from autopoll.client.result import Result
 from autopoll.errors import BridgeBusy, ConfigError, Down, NotFound
 from autopoll.gateway import hub

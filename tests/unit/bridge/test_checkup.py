@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from autopoll.bridge import open_bridge
+from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.contract import Limits
 from autopoll.errors import BridgeError
 

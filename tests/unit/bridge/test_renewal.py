@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge
 from autopoll.bridge.renewal import Renewal
-from autopoll.client.client import connect
 from autopoll.home import credentials
 from autopoll.home.config import load
 from autopoll.home.home import Home

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.bridge import open_bridge
+from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.contract import Answered, Bridge, Limits
 from autopoll.cli import main
 from autopoll.cli.words import words

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Answered, Bridge
-from autopoll.client.client import Service, connect, read_token
+from autopoll.client.client import Service, read_token
 from autopoll.errors import AccessDenied, Down, NotFound, RateLimited, TimedOut, UsageError
 from autopoll.home import credentials
 from autopoll.home.config import load

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.client.client import connect
+from autopoll.bridge.connect import connect
 from autopoll.errors import ConfigError
 from autopoll.home import credentials
 from autopoll.home.config import Config, load
