@@ -30,9 +30,7 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import holder_of
 from autopoll.message import answered_by, is_answerable, read_envelope, write_query
-from autopoll.process.waiter import Ringable, Waiter
-from fifo.bell import ring
-from fifo.errors import FifoError
+from autopoll.process.bell import Ringable, Waiter, nudge
 
 if TYPE_CHECKING:
     from autopoll.client.availability import Obstacle
@@ -364,17 +362,6 @@ def _follow(follower: Follower, attempt: int, waiter: Waiter, seconds: float) ->
         if waiter.wait(min(left, PIECES_S)):
             return True
     return False
-
-
-def nudge(home: Home) -> bool:
-    """Ring the poller and tell whether it listens.
-
-    What is no bell of ours is left alone, and named by the poller, which looks by itself meanwhile.
-    """
-    try:
-        return ring(home.bell)
-    except (FifoError, OSError):
-        return False
 
 
 def read_token(path: Path) -> str:

@@ -23,7 +23,7 @@ from autopoll.errors import AutopollError, BridgeError, ConfigError, Down
 from autopoll.gateway.subscription import Follower, News
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.process.doorbell import Doorbell
+from autopoll.process.bell import Doorbell
 
 T = TypeVar("T")
 

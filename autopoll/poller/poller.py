@@ -40,7 +40,7 @@ from autopoll.poller.partial_answers import Partials
 from autopoll.poller.watchdog_guard import Guard
 from autopoll.poller.workers import Roster
 from autopoll.process import signals
-from autopoll.process.doorbell import Doorbell
+from autopoll.process.bell import Doorbell
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.pause import Pauses

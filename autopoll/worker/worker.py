@@ -30,7 +30,6 @@ from autopoll.backends.contract import (
     Setting,
     Unavailable,
 )
-from autopoll.client.client import nudge
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.home import fingerprint, logs
 from autopoll.home.config import Config, context_paths
@@ -38,6 +37,7 @@ from autopoll.home.home import Home, instance_name
 from autopoll.home.lock import hold
 from autopoll.message import Answer
 from autopoll.process import heartbeat, pause, signals
+from autopoll.process.bell import nudge
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep

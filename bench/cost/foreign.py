@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from autopoll.bridge.connect import connect
-from autopoll.client.client import nudge
 from autopoll.clock import utc_iso
 from autopoll.ops.selftest.scratch_home import Scratch
+from autopoll.process.bell import nudge
 from bench.cost.figures import Figure, Say, interleave
 
 SECTION = "idle"

@@ -20,7 +20,7 @@ LATE = (
     "autopoll.ops.reload",
     "autopoll.home.operator_token",
     "autopoll.ops.up",
-    "autopoll.process.waiter",
+    "autopoll.process.bell",
     "autopoll.gateway.mcp.clients",
     "autopoll.gateway.mcp.install",
     "rich.console",

@@ -1,0 +1,117 @@
+"""The bells of a home: the poller's, one for each waiting asker, and how to ring the poller.
+
+Nothing depends on a bell: whoever has one also looks by itself.
+"""
+
+import asyncio
+import logging
+import os
+import select
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from autopoll.home.home import Home
+from fifo.bell import Bell, ring
+from fifo.errors import FifoError
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.25  # between two looks of an asker whose bell could not be made
+
+
+def nudge(home: Home) -> bool:
+    """Ring the poller and tell whether it listens.
+
+    What is no bell of ours is left alone, and named by the poller, which looks by itself meanwhile.
+    """
+    try:
+        return ring(home.bell)
+    except (FifoError, OSError):
+        return False
+
+
+class Doorbell:
+    """A bell on the running loop, put back when somebody took it away.
+
+    What is foreign in its place is left alone and named in `trouble` until it is gone.
+    """
+
+    def __init__(self, path: Path, on_ring: Callable[[], None]) -> None:
+        self.trouble = ""
+        self._path = path
+        self._on_ring = on_ring
+        self._loop = asyncio.get_running_loop()
+        self._bell: Bell | None = None
+        self.look()
+
+    def look(self) -> None:
+        """See that it can be rung; cheap enough for once a second."""
+        try:
+            if self._bell and self._bell.is_in_place():
+                return
+            self.close()
+            self._bell = made = Bell(self._path)
+        except (FifoError, OSError) as error:
+            if self.trouble != (trouble := str(error).splitlines()[0]):
+                self.trouble = trouble
+                log.warning("nobody can ring: %s", error)
+            return
+        self.trouble = ""
+        self._loop.add_reader(made.fileno(), lambda: self._on_ring() if made.read() else None)
+
+    def close(self) -> None:
+        """Take it away; tolerated twice."""
+        if self._bell:
+            self._loop.remove_reader(self._bell.fileno())
+            self._bell.close()
+            self._bell = None
+
+
+class Ringable(Protocol):
+    """Whoever has a bell among the home's waiters."""
+
+    name: str
+
+
+class Waiter:
+    """The bell of one asker, there for as long as it waits.
+
+    Where none can be made, as in a folder that is read-only, the asker looks more often by itself.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.name = f"w-{os.urandom(8).hex()}"
+        # `down` empties var/run, and a question may be asked all the same.
+        self._bell: Bell | None = None
+        try:
+            home.waiters.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._bell = Bell(home.waiters / f"{self.name}.fifo")
+        except (FifoError, OSError):
+            return
+
+    def wait(self, seconds: float) -> bool:
+        """Return when rung, or after the time; tell which."""
+        if self._bell is None:
+            time.sleep(max(0.0, min(seconds, LOOK_S)))
+            return False
+        poll = select.poll()
+        poll.register(self._bell.fileno(), select.POLLIN)
+        rung = bool(poll.poll(max(0.0, seconds) * 1000))
+        if rung:
+            self._bell.read()
+        return rung
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bell:
+            self._bell.close()
