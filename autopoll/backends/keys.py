@@ -17,7 +17,7 @@ from autopoll.backends.stamp import Stamp
 from autopoll.errors import ConfigError
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 
 _LARGEST = 65_536  # bytes; a file of several lines is refused anyway
 _SHORT = 8  # a shorter word may stand in any text by chance

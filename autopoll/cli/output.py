@@ -11,7 +11,7 @@ import select
 import sys
 from typing import TextIO
 
-from autopoll.visible import visible, visible_json
+from autopoll.text import visible, visible_json
 
 
 class ReaderGone(Exception):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from autopoll.cli.output import is_terminal, say, write, write_json
-from autopoll.visible import visible
+from autopoll.text import visible
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import Spent

@@ -9,7 +9,7 @@ from autopoll.cli.output import is_terminal, say
 from autopoll.cli.render import Progress, print_json
 from autopoll.client.progress import words
 from autopoll.errors import Exit
-from autopoll.visible import visible
+from autopoll.text import visible
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -16,7 +16,7 @@ from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 
 _MAX_BYTES = 5 * 1024 * 1024
 _KEPT = 3

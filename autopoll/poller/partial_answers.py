@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from autopoll.home.home import Home
-from autopoll.redact import redact, settled
+from autopoll.redact.redact import redact, settled
 
 LARGEST = 1024 * 1024  # bytes kept of one answer
 HELD = 16 * 1024  # characters that are held back, lest they become a secret

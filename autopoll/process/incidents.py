@@ -17,7 +17,7 @@ import msgspec
 from autopoll.clock import utc_now
 from autopoll.process.actions import KILLED
 from autopoll.process.vitals import boot_id
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 
 DEAD = "dead"  # the verdict
 _MAX_BYTES = 1024 * 1024

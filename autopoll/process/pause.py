@@ -18,7 +18,7 @@ from autopoll.home import files
 from autopoll.home.home import Home
 from autopoll.process import incidents
 from autopoll.process.incidents import Incident
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 from autopoll.request import Cause, Failure
 
 _FIRST_MS = 60_000  # where no time is given, doubling …

@@ -18,7 +18,7 @@ from autopoll.process import incidents
 from autopoll.process.incidents import Incident
 from autopoll.process.restart_budget import Budget
 from autopoll.process.vitals import boot_id
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 
 _KEPT = 500  # characters of a reason
 

@@ -18,7 +18,7 @@ from autopoll.home.home import Home
 from autopoll.process import signals
 from autopoll.process.heartbeat import Beat
 from autopoll.process.vitals import catches, vitals
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 
 _KEPT = 100  # folders
 _STACKS_WITHIN = 0.5

@@ -43,7 +43,7 @@ from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
 from autopoll.process.pause import Pause
 from autopoll.process.restart_gate import Gate
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 from autopoll.request import Failure, Reply, Request, write
 from autopoll.text import valid
 from autopoll.worker import reaper

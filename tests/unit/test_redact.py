@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopoll.redact import _FORMS, redact, redact_message, settled
+from autopoll.redact.redact import _FORMS, redact, redact_message, settled
 
 HEX = "0123456789abcdef" * 4
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIE+/pQ==\nabc\n-----END RSA PRIVATE KEY-----"
@@ -268,7 +268,7 @@ def test_a_private_key_without_its_end_is_taken_out_too() -> None:
 def test_what_looks_like_an_endless_key_takes_no_memory_to_redact() -> None:
     """In a process of its own, as the regular expressions' memory is not Python's."""
     code = (
-        "import resource; from autopoll.redact import redact;"
+        "import resource; from autopoll.redact.redact import redact;"
         "text = '-----BEGIN PRIVATE KEY-----' + 'a-' * 500_000;"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "before = peak(); redact(text); print(peak() - before)"

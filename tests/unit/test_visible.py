@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopoll.visible import visible, visible_json
+from autopoll.text import visible, visible_json
 
 DRIVING = {
     "\x1b[2J": "\\x1b[2J",

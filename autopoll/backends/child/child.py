@@ -16,7 +16,7 @@ from pathlib import Path
 
 from autopoll.backends.child.descendants import MARK, kill_brood
 from autopoll.backends.contract import Broken
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 
 MAX_LINE = 16 * 1024 * 1024
 KEPT = 8192  # bytes of its standard error that are kept for the error text

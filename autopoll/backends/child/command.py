@@ -39,7 +39,7 @@ from autopoll.clock import Duration
 from autopoll.errors import ConfigError
 from autopoll.home import runnable
 from autopoll.message import Answer, to_json
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 from autopoll.request import Refusal, Reply, Request, Usage
 
 CANCEL_S = 1.0  # to let go of a cancelled question

@@ -22,7 +22,7 @@ from claude_agent_sdk import (
 from autopoll.backends.contract import Permanent, Report, Retriable, Unanswered, Unavailable
 from autopoll.backends.usage import spent
 from autopoll.clock import wall_ms
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 from autopoll.request import Usage
 
 # By what the CLI calls it, and by HTTP status where it has no name for it.

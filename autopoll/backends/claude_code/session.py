@@ -17,7 +17,7 @@ from autopoll.backends.claude_code.ground import Ground
 from autopoll.backends.claude_code.outcome import Heard, Hearing
 from autopoll.backends.claude_code.transport import ChildTransport, Gone
 from autopoll.backends.contract import Broken, Report, Retriable
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 
 WATCH_S = 1.0
 STOPPED_LOOKS = 2  # in a row, for a debugger or a suspended machine stops a process for a moment

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from autopoll.bridge.contract import Conversation, Tokens
 from autopoll.bridge.sqlite.rows import Tables, other_session, readable
 from autopoll.errors import AccessDenied, NotFound
-from autopoll.redact import redact_message
+from autopoll.redact.redact import redact_message
 from autopoll.text import storable
 
 # sha256 and no slow hash: the token is 256 random bits, which nobody searches through.

@@ -30,7 +30,7 @@ from autopoll.clock import utc_iso
 from autopoll.errors import RowRefused
 from autopoll.home.lock import acquire
 from autopoll.message import Answer, to_json, write_answer
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 from autopoll.request import Usage
 from autopoll.text import storable
 

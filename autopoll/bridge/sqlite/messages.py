@@ -10,7 +10,7 @@ from autopoll.bridge.contract import Message, QueryState
 from autopoll.bridge.sqlite.rate_limit import Budget
 from autopoll.bridge.sqlite.rows import other_session, readable
 from autopoll.errors import NotFound, UsageError
-from autopoll.redact import redact_message
+from autopoll.redact.redact import redact_message
 from autopoll.text import storable
 
 PAGE = 16 << 20  # bytes of text after which a list ends, however many were asked for

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from autopoll.bridge.contract import Presence
 from autopoll.bridge.sqlite.rows import Tables, other_session, readable
 from autopoll.clock import utc_iso, utc_now
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 from autopoll.text import storable
 
 ALIVE_S = 120  # how long legacy partners believe a sign of life

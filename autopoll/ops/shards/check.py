@@ -28,7 +28,7 @@ from autopoll.ops.shards.results import Canary, Failure, Paused, Size, Step, Tri
 from autopoll.process import pause
 from autopoll.process.bell import Waiter
 from autopoll.process.heartbeat import State
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 from autopoll.request import Refusal, Request
 
 START_LIMIT_S = 60.0

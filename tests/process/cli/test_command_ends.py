@@ -13,7 +13,7 @@ from place import Place, until
 
 from autopoll.errors import Exit
 from autopoll.home.lock import holder_of
-from autopoll.visible import visible
+from autopoll.text import visible
 
 SLOW = '[shards.main]\nbackend = "echo"\n[shards.slow]\nbackend = "echo"\noptions.delay = "2s"\n'
 EVIL = "\x1b]0;gone\x07 \x9b2J \u202e grüße \r\n"

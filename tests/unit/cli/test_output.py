@@ -14,7 +14,7 @@ from autopoll.cli import main, output
 from autopoll.cli.streaming import Live
 from autopoll.client.partial_answer import Piece
 from autopoll.errors import Exit
-from autopoll.visible import visible
+from autopoll.text import visible
 
 PACKAGE = Path(autopoll.__file__).parent
 DATA = Path(__file__).parents[2] / "data"

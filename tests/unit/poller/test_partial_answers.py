@@ -9,7 +9,7 @@ import pytest
 from autopoll.client.partial_answer import Follower, Piece
 from autopoll.home.home import Home
 from autopoll.poller.partial_answers import HELD, LARGEST, Partials
-from autopoll.redact import redact
+from autopoll.redact.redact import redact
 
 KEY = "sk-ant-api03-" + "aB3_-" * 12
 PRIVATE = "-----BEGIN RSA PRIVATE KEY-----\nMIIE+/pQ==\nabc\n-----END RSA PRIVATE KEY-----"

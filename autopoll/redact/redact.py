@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from autopoll import assignment
+from autopoll.redact import assignment
 
 # Tokens that begin with what their service is known by: name, literals, form.
 _PREFIXED = [
