@@ -36,8 +36,8 @@ from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge
 from autopoll.client.client import Service
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
-from autopoll.process.bell import Waiter
 from autopoll.process.vitals import all_vitals
+from autopoll.process.waiter import Waiter
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from autopoll.bridge.connect import connect
 from autopoll.client.client import Service
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat, incidents
-from autopoll.process.bell import Waiter
+from autopoll.process.waiter import Waiter
 
 FLOOD = 100
 CORES = os.cpu_count() or 1

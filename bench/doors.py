@@ -31,8 +31,8 @@ from autopoll.client.client import Service
 from autopoll.home import operator_token
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat
-from autopoll.process.bell import Waiter
 from autopoll.process.vitals import vitals
+from autopoll.process.waiter import Waiter
 
 SHUT = Path(__file__).parents[1] / "tests" / "data" / "shut.py"
 CONFIG = """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from autopoll.client.partial_answer import Piece
     from autopoll.client.result import Result
     from autopoll.home.config import Config
-    from autopoll.process.bell import Waiter
+    from autopoll.process.waiter import Waiter
 
 FIELDS = '{"id","status","answer","sources","shard","attempts","latency_ms"}'
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
@@ -69,7 +69,7 @@ def ask(
     """
     from autopoll.bridge.connect import connect
     from autopoll.client.client import Service
-    from autopoll.process.bell import Waiter
+    from autopoll.process.waiter import Waiter
 
     if shard is not None and to_all:
         raise UsageError("--shard and --all exclude each other", "Give one of them.")
@@ -139,7 +139,7 @@ def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) ->
     """Show the answer to question ID, waiting for it if need be."""
     from autopoll.bridge.connect import connect
     from autopoll.client.client import Service
-    from autopoll.process.bell import Waiter
+    from autopoll.process.waiter import Waiter
 
     bridge = connect(front.home, front.config, read_only=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

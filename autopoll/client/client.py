@@ -30,7 +30,7 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import holder_of
 from autopoll.message import answered_by, is_answerable, read_envelope, write_query
-from autopoll.process.bell import Ringable, Waiter, nudge
+from autopoll.process.waiter import Ringable, Waiter, nudge
 
 if TYPE_CHECKING:
     from autopoll.client.availability import Obstacle

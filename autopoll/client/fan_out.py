@@ -16,7 +16,7 @@ from autopoll.client.client import DOWN_AFTER, NET_S, Service
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, Exit, UsageError
 from autopoll.process import pause
-from autopoll.process.bell import Waiter
+from autopoll.process.waiter import Waiter
 
 LOST_S = 5.0  # with something in its way; a restart takes less
 

@@ -23,7 +23,7 @@ from autopoll.errors import AutopollError, BridgeError, ConfigError, Down
 from autopoll.gateway.subscription import Follower, News
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.process.bell import Doorbell
+from fifo.loop_bell import LoopBell
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Hub:
     async def __aenter__(self) -> Self:
         # `down` empties var/run, and who is not supervised may wait all the same.
         self.home.waiters.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._doorbell = Doorbell(self.home.waiters / f"{self.name}.fifo", self._rung.set)
+        self._doorbell = LoopBell(self.home.waiters / f"{self.name}.fifo", self._rung.set)
         self._looking = asyncio.create_task(self._look_on())
         self._looking.add_done_callback(self._deaf)
         return self

@@ -26,10 +26,10 @@ from autopoll.ops import copied
 from autopoll.ops.phase import Phase, told_by
 from autopoll.ops.stuck import stuck
 from autopoll.process import pause
-from autopoll.process.bell import Waiter
 from autopoll.process.heartbeat import Beat, State, is_alive, read_all
 from autopoll.process.supervisor_rpc import Program, Supervisor
 from autopoll.process.vitals import vitals
+from autopoll.process.waiter import Waiter
 
 CANARY_S = 15.0
 LOOK_S = 0.1  # for damage of the database; with `deep` …

@@ -40,13 +40,13 @@ from autopoll.poller.partial_answers import Partials
 from autopoll.poller.watchdog_guard import Guard
 from autopoll.poller.workers import Roster
 from autopoll.process import signals
-from autopoll.process.bell import Doorbell
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.pause import Pauses
 from autopoll.request import Failure, Progress, Request, write
 from fifo import bell, link
 from fifo.errors import FifoError, NoCredit, NotConnected, TooLarge
+from fifo.loop_bell import LoopBell
 
 NET_S = 1.0  # the poll under bell and inotify
 ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
@@ -99,7 +99,7 @@ class Poller:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         signals.let_in()
         Lifeline().attach(loop, self.stopping.set)
-        self.doorbell = Doorbell(self.home.bell, self.on_bell)
+        self.doorbell = LoopBell(self.home.bell, self.on_bell)
         self.lookout = Lookout(self.bridge, self.stir)
         try:
             freed = self.bridge.take_over(self.owner)

@@ -37,12 +37,12 @@ from autopoll.home.home import Home, instance_name
 from autopoll.home.lock import hold
 from autopoll.message import Answer
 from autopoll.process import heartbeat, pause, signals
-from autopoll.process.bell import nudge
 from autopoll.process.heartbeat import Beat, Heart, State
 from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
 from autopoll.process.pause import Pause
 from autopoll.process.restart_gate import Gate
+from autopoll.process.waiter import nudge
 from autopoll.redact.redact import redact
 from autopoll.request import Failure, Reply, Request, write
 from autopoll.text import valid

@@ -14,7 +14,7 @@ from pathlib import Path
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Service
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
-from autopoll.process.bell import Waiter
+from autopoll.process.waiter import Waiter
 from bench.cost.figures import Figure, Lap, Say, interleave
 from bench.cost.floor import Floor, floor
 

@@ -8,7 +8,7 @@ from autopoll.client.client import Service
 from autopoll.errors import Down
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.process.bell import Waiter
+from autopoll.process.waiter import Waiter
 
 BATCH = 100
 PATIENCE_S = 180.0  # for a batch; a restart of everything takes some seconds

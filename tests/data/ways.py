@@ -20,7 +20,7 @@ LATE = (
     "autopoll.ops.reload",
     "autopoll.home.operator_token",
     "autopoll.ops.up",
-    "autopoll.process.bell",
+    "autopoll.process.waiter",
     "autopoll.gateway.mcp.clients",
     "autopoll.gateway.mcp.install",
     "rich.console",

@@ -17,7 +17,7 @@ from place import Place, answers_to, until
 
 from autopoll.client.client import Service
 from autopoll.home.config import load
-from autopoll.process.bell import Waiter
+from autopoll.process.waiter import Waiter
 
 pytestmark = [pytest.mark.claude, pytest.mark.long]
 

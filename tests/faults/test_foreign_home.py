@@ -67,7 +67,8 @@ def run(place: Path) -> Run:
 # Imports once, then runs each command line in a process of its own, all at the same time.
 _MANY = """
 import json, os, sys, tempfile
-from autopoll import supervise, trust
+from autopoll.home import trust
+from autopoll.ops import up
 from autopoll.cli import COMMANDS, commands, main
 for name in commands.list_commands(None):
     commands.get_command(None, name)
@@ -309,7 +310,7 @@ class TestWithASecondUser:
     def test_what_has_become_the_owner_cannot_become_root_again(self, owner: int) -> None:
         code = (
             "import os, sys\n"
-            "from autopoll import owner\n"
+            "from autopoll.home import owner\n"
             "sys.executable = owner.__file__ = '/bin/sh'  # wherever this one lies\n"
             f"owner.become({owner}, {owner})\n"
             "assert os.getgroups() in ([], [os.getgid()]), os.getgroups()\n"

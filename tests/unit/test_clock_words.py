@@ -12,13 +12,13 @@ OTHER_CLOCKS = re.compile(
 )
 
 
-def test_nobody_reads_the_clock_on_the_wall_but_timing() -> None:
+def test_nobody_reads_the_clock_on_the_wall_but_clock() -> None:
     # The measurements say when they were taken, and nothing goes by that.
     files = [path for path in ROOT.rglob("*.py") if "bench" not in path.parts]
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in files
-        if path.name != "timing.py"
+        if path.name != "clock.py"
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
         if OTHER_CLOCKS.search(line)
     ]

@@ -26,8 +26,8 @@ from autopoll.home.home import Home, instance_name
 from autopoll.ops.process_tree import Tree, under
 from autopoll.ops.shards.results import Canary, Failure, Paused, Size, Step, Trial
 from autopoll.process import pause
-from autopoll.process.bell import Waiter
 from autopoll.process.heartbeat import State
+from autopoll.process.waiter import Waiter
 from autopoll.redact.redact import redact
 from autopoll.request import Refusal, Request
 

@@ -122,7 +122,7 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
     heavy = {"rich", "asyncio", "psutil", "msgspec", "apsw", "supervisor", "tomllib", "xmlrpc"}
     assert not loaded & heavy
     mine = {name for name in loaded if name.startswith("autopoll.cli.")}
-    assert mine == {f"autopoll.cli.{name}" for name in ("front", "output", "words")}
+    assert mine == {f"autopoll.cli.{name}" for name in ("command", "output", "words")}
     for section in COMMANDS.values():
         assert all(name in done.stdout for name in section)
 
@@ -263,7 +263,7 @@ def test_a_bug_is_a_sentence_and_a_traceback_only_on_request(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("nothing")
 
-    monkeypatch.setattr("autopoll.client.client.open_bridge", broken)
+    monkeypatch.setattr("autopoll.bridge.connect.open_bridge", broken)
     told = run("messages")
     assert told.code == Exit.FAILED
     assert "bug in autopoll: ZeroDivisionError" in told.err
@@ -278,7 +278,7 @@ def test_a_busy_database_is_an_error_with_the_exit_code_of_its_kind(
     def busy(*_: object, **__: object) -> None:
         raise BridgeBusy("another program holds the database", "Wait for it.")
 
-    monkeypatch.setattr("autopoll.client.client.open_bridge", busy)
+    monkeypatch.setattr("autopoll.bridge.connect.open_bridge", busy)
     told = run("ask", "x")
     assert (told.code, told.err) == (
         Exit.DOWN,

@@ -18,7 +18,7 @@ from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.ops.init import prepare
-from autopoll.process.bell import Waiter
+from autopoll.process.waiter import Waiter
 from fifo.bell import Bell, ring
 
 CONFIG = '[shards.main]\nbackend = "echo"\n[access]\nrate_per_second = 1\nrate_burst = 5\n'

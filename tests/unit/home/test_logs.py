@@ -6,7 +6,7 @@ from pathlib import Path
 
 START = (
     "import logging, sys, pathlib\n"
-    "from autopoll import logs\n"
+    "from autopoll.home import logs\n"
     "logs.setup(pathlib.Path(sys.argv[1]), 'role')\n"
     "log = logging.getLogger('a.b')\n"
 )
@@ -110,7 +110,7 @@ def test_stacks_are_written_when_asked_for_and_when_the_interpreter_dies(tmp_pat
 def test_processes_that_share_a_log_rotate_it_once_for_all_and_lose_no_line(tmp_path: Path) -> None:
     code = (
         "import logging, sys, pathlib\n"
-        "from autopoll import logs\n"
+        "from autopoll.home import logs\n"
         "logs._MAX_BYTES = 60_000\n"
         "logs.setup(pathlib.Path(sys.argv[1]), 'role', shared=True)\n"
         "log = logging.getLogger('a.b')\n"
