@@ -1,4 +1,4 @@
-"""How an asker and the poller wake each other; nothing depends on it, both also look by themselves."""
+"""How asker and poller wake each other. Nothing depends on it: both also look by themselves."""
 
 import os
 import select
