@@ -18,7 +18,7 @@ import psutil
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Service
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
-from autopoll.process import heartbeat, incidents
+from autopoll.process import heartbeat, incident_log
 from autopoll.process.waiter import Waiter
 
 FLOOD = 100
@@ -40,11 +40,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=30.0)
     given = parser.parse_args()
-    with scratch_home(CONFIG, {"faulty": "autopoll.ops.selftest.backend:Faulty"}) as scratch:
+    with scratch_home(CONFIG, {"faulty": "autopoll.ops.selftest.faulty_backend:Faulty"}) as scratch:
         scratch.up(lambda _: None)
         asked = load(scratch, given.minutes * 60)
         false = [
-            f"{each.process} {each.verdict}" for each in incidents.read(scratch.home.incidents)
+            f"{each.process} {each.verdict}" for each in incident_log.read(scratch.home.incidents)
         ]
         beats = heartbeat.read_all(scratch.home.beats)
         restarts = sum(beat.starts - 1 for beat in beats)

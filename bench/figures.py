@@ -11,7 +11,7 @@ import argparse
 import statistics
 from collections import defaultdict
 
-from autopoll.ops.selftest.faults import Outcome, run
+from autopoll.ops.selftest.fault_cases import Outcome, run
 
 
 def main() -> int:

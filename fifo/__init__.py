@@ -3,7 +3,7 @@
 A *server* owns a folder and answers; a *client* asks. Two pipes in the folder join them,
 requests.fifo and replies.fifo, each with one writer and one reader. Payloads are opaque bytes.
 `fifo.link` has both ends and shows how they are used; `fifo.bell` is a wake-up for processes that
-have no link; `fifo.errors` is what can go wrong. docs/protocol.md specifies the bytes.
+have no link; `fifo.exceptions` is what can go wrong. docs/protocol.md specifies the bytes.
 
 Theory of operation
 -------------------

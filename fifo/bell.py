@@ -8,7 +8,7 @@ from errno import ENXIO
 from pathlib import Path
 
 from fifo import pipe
-from fifo.errors import UnsafePipe
+from fifo.exceptions import UnsafePipe
 
 _ROOM = 64 * 1024
 

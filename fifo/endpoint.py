@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from fifo.errors import FolderError, UnsafePipe
+from fifo.exceptions import FolderError, UnsafePipe
 
 NAME = "endpoint.json"
 _LARGEST = 4096

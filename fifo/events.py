@@ -2,7 +2,7 @@
 
 import msgspec
 
-from fifo.errors import FifoError, RemoteFault
+from fifo.exceptions import FifoError, RemoteFault
 
 # --- to the server
 

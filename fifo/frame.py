@@ -19,7 +19,7 @@ from enum import IntEnum
 
 import msgspec
 
-from fifo.errors import RemoteFault
+from fifo.exceptions import RemoteFault
 
 try:  # the extra `fast`: the same sum, over 64 KiB in a seventeenth of the time
     from isal.isal_zlib import crc32

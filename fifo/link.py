@@ -36,7 +36,7 @@ from typing import Generic, TypeVar
 
 from fifo import endpoint, pair, pipe
 from fifo.endpoint import Endpoint
-from fifo.errors import FifoError, NoCredit, NotConnected, RemoteFault
+from fifo.epoch_lock import Lock
 from fifo.events import (
     CancelReceived,
     ClientEvent,
@@ -58,8 +58,8 @@ from fifo.events import (
     ServerEvent,
     Unreachable,
 )
+from fifo.exceptions import FifoError, NoCredit, NotConnected, RemoteFault
 from fifo.frame import MAX_PAYLOAD
-from fifo.lock import Lock
 from fifo.session import VERSIONS, ClientSession, Counts, ServerSession, choose_version
 from fifo.wire import Wire
 

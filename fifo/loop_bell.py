@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fifo.bell import Bell
-from fifo.errors import FifoError
+from fifo.exceptions import FifoError
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fifo import endpoint, pipe
 from fifo.endpoint import Endpoint
-from fifo.errors import FifoError, UnsafePipe
+from fifo.exceptions import FifoError, UnsafePipe
 from fifo.pipe import Ends
 
 REQUESTS = "requests.fifo"

@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from fifo.errors import FolderError, UnsafePipe
+from fifo.exceptions import FolderError, UnsafePipe
 
 CAPACITY = 1024 * 1024  # bytes a pipe holds where the kernel grants it; 64 KiB else
 READ_END = os.O_RDONLY

@@ -28,8 +28,8 @@ from typing import ClassVar, Generic, TypeVar
 import msgspec
 
 from fifo import events
-from fifo.errors import LocalFault, NoCredit, NotConnected, ProtocolError, RemoteFault, TooLarge
 from fifo.events import ClientEvent, PeerLeft, PingReceived, PongReceived, ServerEvent
+from fifo.exceptions import LocalFault, NoCredit, NotConnected, ProtocolError, RemoteFault, TooLarge
 from fifo.frame import LINK, Decoder, Frame, Type, header
 
 VERSIONS = (1,)  # of the protocol that we speak, the best one last

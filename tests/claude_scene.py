@@ -12,7 +12,7 @@ import pytest
 from listener import Listener
 
 from autopoll.backends import open_backend
-from autopoll.backends.claude_code.backend import ClaudeCode
+from autopoll.backends.claude_code.claude_backend import ClaudeCode
 from autopoll.backends.contract import Setting, Unanswered
 from autopoll.request import Request
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from autopoll.home import logs
+from autopoll.home import log_files
 from autopoll.home.home import Home
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
@@ -180,7 +180,7 @@ def behave(heart: Heart, behaviour: str, spell: Path) -> None:
 if __name__ == "__main__":
     root, name, behaviour = sys.argv[1:]
     home = Home(Path(root).resolve())
-    logs.setup(home.log, name)
+    log_files.setup(home.log, name)
     with Heart.open(home.beats, name, "worker") as heart:
         heart.state = State.IDLE
         spell = home.run / f"{name}.spell"

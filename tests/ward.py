@@ -13,10 +13,10 @@ from adoption import adopting
 from place import until
 
 from autopoll.home.home import Home
-from autopoll.process import heartbeat, incidents, orphans
+from autopoll.process import heartbeat, incident_log, orphans
 from autopoll.process.atomic_record import Slots
 from autopoll.process.heartbeat import Beat, is_alive
-from autopoll.process.incidents import Incident
+from autopoll.process.incident_log import Incident
 from autopoll.process.orphans import Marked
 
 PATIENT = str(Path(__file__).parent / "patient.py")
@@ -125,7 +125,7 @@ class Ward:
         return (beat := self.beat(name)) is not None and is_alive(beat)
 
     def incidents(self, name: str) -> list[Incident]:
-        return [each for each in incidents.read(self.home.incidents) if each.process == name]
+        return [each for each in incident_log.read(self.home.incidents) if each.process == name]
 
     def incident(self, name: str, verdict: str, seconds: float = 20.0) -> Incident:
         """Wait for the first incident of this kind."""

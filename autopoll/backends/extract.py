@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 import apsw
 import msgspec
 
-from autopoll.backends.context.files import Context, Source
+from autopoll.backends.context.context_files import Context, Source
 from autopoll.backends.context.passages import cut
 from autopoll.backends.context.reader import Library
 from autopoll.backends.context.remarks import NOTHING, Remarks

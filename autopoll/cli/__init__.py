@@ -13,7 +13,7 @@ import click
 
 from autopoll import __version__
 from autopoll.cli import output
-from autopoll.cli.command import Front, Helped, home_option, json_option
+from autopoll.cli.base_command import Front, Helped, home_option, json_option
 from autopoll.cli.output import is_terminal, say, write_json
 from autopoll.cli.words import words
 from autopoll.errors import Exit, Interrupted, UsageError
@@ -21,11 +21,11 @@ from autopoll.errors import Exit, Interrupted, UsageError
 # section -> command -> (module and object, help in one line)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Home": {
-        "init": ("home:init", "Make a folder a home."),
-        "up": ("home:up", "Start everything and wait until it is ready."),
-        "down": ("home:down", "Finish what is in flight and stop everything."),
-        "restart": ("home:restart", "Restart one process, or all of them."),
-        "reload": ("home:reload", "Apply a changed autopoll.toml, leaving the rest alone."),
+        "init": ("lifecycle:init", "Make a folder a home."),
+        "up": ("lifecycle:up", "Start everything and wait until it is ready."),
+        "down": ("lifecycle:down", "Finish what is in flight and stop everything."),
+        "restart": ("lifecycle:restart", "Restart one process, or all of them."),
+        "reload": ("lifecycle:reload", "Apply a changed autopoll.toml, leaving the rest alone."),
         "shards": ("shards:shards", "Show, add, remove and try shards."),
     },
     "Questions": {
@@ -43,8 +43,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "mcp": ("mcp:mcp", "Serve an agent over stdin and stdout, by MCP."),
     },
     "Operation": {
-        "status": ("status:status", "Show processes, shards and queue."),
-        "health": ("status:health", "Check that questions would be answered, for monitors."),
+        "status": ("state:status", "Show processes, shards and queue."),
+        "health": ("state:health", "Check that questions would be answered, for monitors."),
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),
         "dead": ("dead:dead", "Show, retry and drop dead letters."),
         "faults": ("faults:faults", "Break a scratch home and show that nothing is lost."),

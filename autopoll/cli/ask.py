@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.command import DurationType, Front, command
+from autopoll.cli.base_command import DurationType, Front, command
 from autopoll.cli.output import OutputLost, is_terminal, say
 from autopoll.cli.reading import read_lines, read_question
 from autopoll.cli.render import Progress, print_json

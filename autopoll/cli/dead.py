@@ -4,7 +4,7 @@ from contextlib import closing
 
 import click
 
-from autopoll.cli.command import Front, command, group
+from autopoll.cli.base_command import Front, command, group
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json, print_table, shortened
 from autopoll.errors import NotFound

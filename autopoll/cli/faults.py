@@ -3,13 +3,13 @@
 import signal
 from typing import TYPE_CHECKING
 
-from autopoll.cli.command import Front, command
+from autopoll.cli.base_command import Front, command
 from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json, print_table
 from autopoll.errors import Exit
 
 if TYPE_CHECKING:
-    from autopoll.ops.selftest.faults import Outcome
+    from autopoll.ops.selftest.fault_cases import Outcome
 
 HEADINGS = ("fault", "noticed after", "answered after", "lost", "twice")
 
@@ -27,7 +27,7 @@ def faults(front: Front) -> int:
     and 500 questions come at once. Takes about a minute. Exits 0 only if every fault was noticed
     and each question got its one answer.
     """
-    from autopoll.ops.selftest.faults import run
+    from autopoll.ops.selftest.fault_cases import run
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

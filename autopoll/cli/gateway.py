@@ -2,7 +2,7 @@
 
 import click
 
-from autopoll.cli.command import Front, HelpedGroup, command, epilog, home_option, json_option
+from autopoll.cli.base_command import Front, HelpedGroup, command, epilog, home_option, json_option
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.cli.roles import run_role

@@ -2,7 +2,7 @@
 
 import click
 
-from autopoll.cli.command import Front, command
+from autopoll.cli.base_command import Front, command
 from autopoll.cli.render import age, print_json, print_table, shortened
 from autopoll.clock import zoned
 
@@ -24,7 +24,7 @@ FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms", "clo
 )
 def incidents(front: Front, last: int) -> None:
     """Show every kill and restart: when, what, why, on what evidence, and time to recovery."""
-    from autopoll.process.incidents import read
+    from autopoll.process.incident_log import read
 
     found = read(front.home.incidents)[-last:]
     if front.json:

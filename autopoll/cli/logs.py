@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from autopoll.cli.command import Front, command
+from autopoll.cli.base_command import Front, command
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.clock import zoned

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autopoll.cli.command import Front, HelpedGroup, command, epilog, home_option, json_option
+from autopoll.cli.base_command import Front, HelpedGroup, command, epilog, home_option, json_option
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.errors import ConfigError, UsageError
@@ -49,10 +49,10 @@ def _serve(front: Front) -> None:
         from autopoll.gateway.mcp.stdio import run
     except ModuleNotFoundError as error:
         raise ConfigError(f"the MCP server needs {error.name}", f"Run: {EXTRA}") from error
-    from autopoll.home import logs
+    from autopoll.home import log_files
 
     home.make_private()
-    logs.setup(home.log, "mcp", shared=True)
+    log_files.setup(home.log, "mcp", shared=True)
     run(home, config, wire)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.command import Front, command
+from autopoll.cli.base_command import Front, command
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.output import say
 from autopoll.cli.reading import read_question

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import click
 
-from autopoll.cli.command import Front, command
+from autopoll.cli.base_command import Front, command
 from autopoll.cli.output import say
 from autopoll.errors import ConfigError, Exit
 from autopoll.process.lifeline import Lifeline

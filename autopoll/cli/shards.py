@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autopoll.cli.command import Front, command, group
+from autopoll.cli.base_command import Front, command, group
 from autopoll.cli.interrupt import interruptible, shard_words
 from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json
@@ -48,7 +48,7 @@ def shards() -> None:
 )
 def shards_list(front: Front) -> None:
     """Show every shard with its instances, and what its answers have cost today (UTC)."""
-    from autopoll.cli.status import print_shards
+    from autopoll.cli.state import print_shards
     from autopoll.ops.status import status as look
 
     now = look(front.home, front.config)

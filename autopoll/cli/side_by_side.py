@@ -4,7 +4,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from autopoll.cli.command import Front
+from autopoll.cli.base_command import Front
 from autopoll.cli.output import is_terminal, say
 from autopoll.cli.render import Progress, print_json
 from autopoll.client.progress import words

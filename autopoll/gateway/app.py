@@ -12,7 +12,13 @@ from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp.http import HEADERS, PATH, Door
 from autopoll.gateway.middleware import Guard
 from autopoll.gateway.problems import install
-from autopoll.gateway.rest import conversations, health, metrics, operations, questions
+from autopoll.gateway.rest import (
+    conversation_routes,
+    health_routes,
+    metrics,
+    operation_routes,
+    question_routes,
+)
 from autopoll.gateway.rest.openapi import describe
 from autopoll.home.config import Config
 from autopoll.home.home import Home
@@ -47,7 +53,7 @@ def make_app(home: Home, config: Config, hub: Hub, audit: Audit) -> FastAPI:
     )
     app.state.home, app.state.config, app.state.hub = home, config, hub
     app.state.past = metrics.Past()
-    served = (questions, conversations, operations, health, metrics)
+    served = (question_routes, conversation_routes, operation_routes, health_routes, metrics)
     for each in served:
         app.include_router(each.router)
     app.state.routes = [route for each in served for route in each.router.routes]

@@ -19,11 +19,11 @@ import uvicorn
 from autopoll.errors import AlreadyRunning, ConfigError
 from autopoll.gateway.access import Audit
 from autopoll.gateway.app import build
-from autopoll.gateway.connection import IDLE_S, Bounds, Connection
+from autopoll.gateway.http_connection import IDLE_S, Bounds, Connection
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.listener import BACKLOG, open_listener
 from autopoll.gateway.mcp.http import Door
-from autopoll.home import fingerprint, logs, operator_token
+from autopoll.home import fingerprint, log_files, operator_token
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.home.lock import hold
@@ -159,7 +159,7 @@ def run(home: Home, config: Config) -> None:
         )
     make_room(config.gateway.max_connections)
     signals.hold_back()
-    logs.setup(home.log, NAME)
+    log_files.setup(home.log, NAME)
     with hold(home.locks / f"{NAME}.lock", NAME), Heart.open(home.beats, NAME, NAME) as heart:
         heart.settings = fingerprint.of_gateway(config)
         asyncio.run(_run(home, config, heart))

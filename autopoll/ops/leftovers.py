@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from autopoll.clock import wall_ms
 from autopoll.home.home import Home, socket_path
 from autopoll.ops import copied
-from autopoll.process import heartbeat, incidents, orphans
+from autopoll.process import heartbeat, incident_log, orphans
 from autopoll.process.actions import LEFT_TO_UP
 from autopoll.process.heartbeat import Beat
-from autopoll.process.incidents import DEAD, Incident
+from autopoll.process.incident_log import DEAD, Incident
 from autopoll.process.vitals import boot_id
 from autopoll.watchdog import evidence
 
@@ -68,7 +68,7 @@ def close_past(home: Home, programs: Collection[str]) -> None:
 def close(home: Home, words: str, which: Callable[[Incident], bool]) -> None:
     """Put an end, in words, to the incidents that are not over."""
     with _unless_full():
-        incidents.close(home.incidents, words, which)
+        incident_log.close(home.incidents, words, which)
 
 
 def _note_deaths(home: Home) -> None:
@@ -86,7 +86,7 @@ def _note_deaths(home: Home) -> None:
 
 def _note(home: Home, name: str, pid: int, started: int, seen: str) -> None:
     with _unless_full():
-        incidents.record(
+        incident_log.record(
             home.incidents,
             process=name,
             verdict=DEAD,

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from autopoll.home.home import Home, shard_of
-from autopoll.process import incidents
-from autopoll.process.incidents import Incident
+from autopoll.process import incident_log
+from autopoll.process.incident_log import Incident
 from autopoll.process.ready import missing
 
 
@@ -14,7 +14,7 @@ class News:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._ready = False
-        self._known = {each.id: each for each in incidents.read(home.incidents)}
+        self._known = {each.id: each for each in incident_log.read(home.incidents)}
         self._seen = self._mark()
 
     def look(self, programs: Iterable[str]) -> Iterator[str]:
@@ -26,7 +26,7 @@ class News:
         if (mark := self._mark()) == self._seen:
             return
         self._seen = mark
-        found = {each.id: each for each in incidents.read(self._home.incidents)}
+        found = {each.id: each for each in incident_log.read(self._home.incidents)}
         before, self._known = self._known, found
         for each in found.values():
             if each.id not in before:

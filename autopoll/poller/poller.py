@@ -26,7 +26,7 @@ from autopoll.bridge.contract import (
 )
 from autopoll.bridge.renewal import Renewal
 from autopoll.errors import BadQuery, BridgeBusy, BridgeError, BridgeFull, ConfigError
-from autopoll.home import fingerprint, logs
+from autopoll.home import fingerprint, log_files
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.home.lock import hold
@@ -45,7 +45,7 @@ from autopoll.process.lifeline import Lifeline
 from autopoll.process.pause import Pauses
 from autopoll.request import Failure, Progress, Request, write
 from fifo import bell, link
-from fifo.errors import FifoError, NoCredit, NotConnected, TooLarge
+from fifo.exceptions import FifoError, NoCredit, NotConnected, TooLarge
 from fifo.loop_bell import LoopBell
 
 NET_S = 1.0  # the poll under bell and inotify
@@ -487,7 +487,7 @@ class Poller:
 def run(home: Home, config: Config) -> None:
     """Be the poller process until told to stop; raise what makes it impossible."""
     signals.hold_back()
-    logs.setup(home.log, "poller")
+    log_files.setup(home.log, "poller")
     with (
         hold(home.locks / "poller.lock", "poller"),
         Heart.open(home.beats, "poller", "poller") as heart,

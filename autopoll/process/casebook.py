@@ -8,10 +8,10 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from autopoll.process import incidents
+from autopoll.process import incident_log
 from autopoll.process.actions import CONTINUED, has_ended
 from autopoll.process.heartbeat import Beat, State
-from autopoll.process.incidents import Incident
+from autopoll.process.incident_log import Incident
 from autopoll.process.vitals import boot_id
 
 _AT_WORK = (State.IDLE, State.BUSY)
@@ -46,7 +46,7 @@ class Casebook:
             self.account(process, pid)
         log.warning("%s: %s, %s; %s", process, verdict, action, evidence)
         try:
-            incident = incidents.record(
+            incident = incident_log.record(
                 self._path,
                 process=process,
                 verdict=verdict,
@@ -100,7 +100,7 @@ class Casebook:
             return
         self._open = [each for each in self._open if not _awaits(each, names)]
         try:
-            incidents.close(self._path, words, lambda each: _awaits(each, names))
+            incident_log.close(self._path, words, lambda each: _awaits(each, names))
         except OSError as error:
             log.error("the end of an incident could not be written: %s", error)
 
@@ -110,7 +110,7 @@ class Casebook:
 
     def _close(self, incident: Incident, moment: float) -> None:
         try:
-            incidents.recovered(self._path, incident, round(1000 * (moment - incident.clock)))
+            incident_log.recovered(self._path, incident, round(1000 * (moment - incident.clock)))
         except OSError as error:
             log.error("recovery of %s could not be written: %s", incident.process, error)
         self._open.remove(incident)

@@ -16,8 +16,8 @@ import msgspec
 from autopoll.clock import wall_ms
 from autopoll.home import files
 from autopoll.home.home import Home
-from autopoll.process import incidents
-from autopoll.process.incidents import Incident
+from autopoll.process import incident_log
+from autopoll.process.incident_log import Incident
 from autopoll.redact.redact import redact
 from autopoll.request import Cause, Failure
 
@@ -94,7 +94,7 @@ def _begin(
     if before:
         return pause
     try:
-        incident = incidents.record(
+        incident = incident_log.record(
             home.incidents, process=process, verdict=cause, action="paused", evidence=pause.words
         )
     except OSError as error:  # a full disk; the pause holds all the same
@@ -110,7 +110,9 @@ def end(home: Home, pause: Pause) -> None:
     try:
         # By the wall clock, because the machine may have been restarted since.
         began = datetime.fromisoformat(pause.incident.at).timestamp()
-        incidents.recovered(home.incidents, pause.incident, max(0, wall_ms() - round(began * 1000)))
+        incident_log.recovered(
+            home.incidents, pause.incident, max(0, wall_ms() - round(began * 1000))
+        )
     except OSError as error:
         log.error("the recovery could not be kept: %s", error)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from autopoll.home import files
-from autopoll.process import incidents
-from autopoll.process.incidents import Incident
+from autopoll.process import incident_log
+from autopoll.process.incident_log import Incident
 from autopoll.process.restart_budget import Budget
 from autopoll.process.vitals import boot_id
 from autopoll.redact.redact import redact
@@ -69,7 +69,7 @@ class Gate:
         """Note that it keeps its worker waiting."""
         if self._history.incident is None:
             with self._unless_full():
-                self._history.incident = incidents.record(
+                self._history.incident = incident_log.record(
                     self._record,
                     process=self._path.name,
                     verdict="crash-loop",
@@ -84,7 +84,7 @@ class Gate:
         if incident:
             with self._unless_full():
                 took = time.monotonic() - incident.clock
-                incidents.recovered(self._record, incident, round(took * 1000))
+                incident_log.recovered(self._record, incident, round(took * 1000))
             self._keep()
 
     def open(self) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 
 from autopoll.home.home import Home
 from fifo.bell import Bell, ring
-from fifo.errors import FifoError
+from fifo.exceptions import FifoError
 
 LOOK_S = 0.25  # between two looks of an asker whose bell could not be made
 

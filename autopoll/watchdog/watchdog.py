@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
-from autopoll.home import logs
+from autopoll.home import log_files
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import hold
-from autopoll.process import heartbeat, incidents, signals
+from autopoll.process import heartbeat, incident_log, signals
 from autopoll.process.actions import DRAINED, LEFT
 from autopoll.process.casebook import Casebook
 from autopoll.process.heartbeat import Beat, Heart, State
@@ -55,7 +55,7 @@ class Watchdog:
         self.home = home
         self.heart = heart
         self.limits = limits
-        self.casebook = Casebook(home.incidents, incidents.read(home.incidents))
+        self.casebook = Casebook(home.incidents, incident_log.read(home.incidents))
         self.treatment = Treatment(home, self.casebook)
         self.reviver = Reviver(Supervisor(socket_path(home)), self.casebook)
         self.parent = Parent(home.run / "supervisord.pid", self.casebook)
@@ -293,7 +293,7 @@ class Watchdog:
 def run(home: Home, limits: Limits | None = None) -> None:
     """Be the watchdog process until told to stop; raise what makes it impossible."""
     signals.hold_back()
-    logs.setup(home.log, NAME)
+    log_files.setup(home.log, NAME)
     with hold(home.locks / f"{NAME}.lock", NAME), Heart.open(home.beats, NAME, NAME) as heart:
         asyncio.run(_run(home, heart, limits or Limits()))
 

@@ -31,7 +31,7 @@ from autopoll.backends.contract import (
     Unavailable,
 )
 from autopoll.errors import AutopollError, ConfigError
-from autopoll.home import fingerprint, logs
+from autopoll.home import fingerprint, log_files
 from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name
 from autopoll.home.lock import hold
@@ -49,7 +49,7 @@ from autopoll.text import valid
 from autopoll.worker import reaper
 from autopoll.worker.progress import Reporter
 from fifo import link
-from fifo.errors import FifoError, TooLarge
+from fifo.exceptions import FifoError, TooLarge
 
 START_LIMIT_S = 60.0
 BEAT_S = 1.0
@@ -423,7 +423,7 @@ def run(home: Home, config: Config, shard: str, number: int) -> None:
         )
     signals.hold_back()
     name = instance_name(shard, number)
-    logs.setup(home.log, name)
+    log_files.setup(home.log, name)
     with hold(home.locks / f"{name}.lock", name):
         worker = Worker(home, config, shard, number)
         before = heartbeat.read(home.beats / name)

@@ -17,7 +17,7 @@ from autopoll.client.client import Service
 from autopoll.errors import AutopollError
 from autopoll.home import config
 from autopoll.home.home import Home
-from fifo.errors import FifoError
+from fifo.exceptions import FifoError
 
 OPEN = 3  # questions of one asker that wait for their answers
 PAUSE_S = 0.1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from autopoll.cli import run
-from autopoll.cli.command import Front, command
+from autopoll.cli.base_command import Front, command
 from autopoll.cli.output import say
 from autopoll.cli.render import Progress, print_json, print_table
 from autopoll.errors import Exit, UsageError

@@ -26,7 +26,7 @@ LATE = (
     "rich.console",
     "rich.table",
     "rich.text",
-    "autopoll.process.incidents",
+    "autopoll.process.incident_log",
     "autopoll.backends.echo",
     "difflib",
 )

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from place import ECHO, Place, until
 
-from autopoll.process import incidents
+from autopoll.process import incident_log
 
 pytestmark = pytest.mark.early
 
@@ -62,7 +62,7 @@ def test_the_death_of_supervisord_is_told_at_once_and_ends_when_the_home_is_take
     place.run("up")
     killed = place.supervisord()
     os.kill(killed, signal.SIGKILL)
-    [seen] = until(lambda: incidents.read(place.home.incidents))
+    [seen] = until(lambda: incident_log.read(place.home.incidents))
     assert (seen.process, seen.verdict, seen.pid) == ("supervisord", "dead", killed)
     assert seen.action == "left to autopoll up"
     place.run("down")
@@ -76,11 +76,11 @@ def test_incidents_of_what_is_no_more_come_to_an_end_in_words(new_place) -> None
     path = place.home.incidents
 
     def note(process: str, boot: str = "") -> None:
-        incidents.record(
+        incident_log.record(
             path, process=process, verdict="dead", action="killed", evidence="seen", pid=1
         )
         if boot:
-            path.write_text(path.read_text().replace(incidents.read(path)[-1].boot_id, boot))
+            path.write_text(path.read_text().replace(incident_log.read(path)[-1].boot_id, boot))
 
     note("worker", boot="another")
     note("worker-renamed-1")

@@ -10,9 +10,9 @@ import pytest
 from naughtiness import naughty_home
 from place import Place, until
 
-from autopoll.process import incidents
+from autopoll.process import incident_log
 from autopoll.process.heartbeat import Beat
-from autopoll.process.incidents import Incident
+from autopoll.process.incident_log import Incident
 from autopoll.process.vitals import all_vitals
 
 pytestmark = pytest.mark.early
@@ -56,7 +56,7 @@ class Scene:
         return self.answers[shard]
 
     def incidents(self, shard: str) -> list[Incident]:
-        found = incidents.read(self.place.home.incidents)
+        found = incident_log.read(self.place.home.incidents)
         return [each for each in found if each.process == worker(shard)]
 
     def incident(self, shard: str) -> Incident:

@@ -7,7 +7,7 @@ import pytest
 from naughtiness import naughty_home
 from place import until
 
-from autopoll.process import incidents
+from autopoll.process import incident_log
 
 pytestmark = pytest.mark.long
 
@@ -39,7 +39,7 @@ def test_who_leaks_is_renewed_and_leaves_nothing_behind_and_no_question_is_lost(
             place.ask(leak, "--shard", shard)
 
         def renewed() -> bool:
-            found = {each.process: each for each in incidents.read(place.home.incidents)}
+            found = {each.process: each for each in incident_log.read(place.home.incidents)}
             return all(name in found and found[name].recovered_ms is not None for name in WORKERS)
 
         lines = "\n".join(f"hello {number}" for number in range(20))
@@ -52,7 +52,7 @@ def test_who_leaks_is_renewed_and_leaves_nothing_behind_and_no_question_is_lost(
                 answers += attempts.count(1)
         assert answers == questions > 0
 
-        found = incidents.read(place.home.incidents)
+        found = incident_log.read(place.home.incidents)
         assert sorted(each.process for each in found) == sorted(WORKERS)
         assert {(each.verdict, each.action) for each in found} == {("leak", "drained")}
         for name, words in zip(WORKERS, WORDS, strict=True):

@@ -7,7 +7,7 @@ import pytest
 from naughtiness import naughty_home
 from place import Place
 
-from autopoll.process import incidents
+from autopoll.process import incident_log
 
 CONFIG = """
 [delivery]
@@ -96,5 +96,5 @@ def test_who_cannot_even_be_cancelled_is_killed_and_the_question_asked_again(pla
     result = place.ask("once clinging", "--shard", "clings", "--timeout", "60")
     assert (result["answer"], result["attempts"]) == ("once clinging", 2)
     assert place.pid("worker-clings-1") != pid
-    found = incidents.read(place.home.incidents)
+    found = incident_log.read(place.home.incidents)
     assert [one.verdict for one in found if one.process == "worker-clings-1"] == ["hung-request"]

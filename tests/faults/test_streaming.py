@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from place import Place, until
 
-from autopoll.process import incidents
+from autopoll.process import incident_log
 
 TELLER = Path(__file__).parent.parent / "data" / "teller.py"
 CONFIG = f"""
@@ -224,5 +224,5 @@ def test_pieces_are_progress_and_a_stream_that_stalls_is_not(scene: Scene) -> No
     scene.tell(answer="by hand")
     out, _ = asking.communicate(timeout=30)
     assert (json.loads(out)["answer"], json.loads(out)["attempts"]) == ("by hand", 2)
-    found = [each for each in incidents.read(scene.place.home.incidents) if each.pid == beat.pid]
+    found = [each for each in incident_log.read(scene.place.home.incidents) if each.pid == beat.pid]
     assert [(each.verdict, each.action) for each in found] == [("no-progress", "killed")]

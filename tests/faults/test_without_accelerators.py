@@ -12,7 +12,7 @@ import pytest
 from legacy import Legacy
 from place import Place, until
 
-from autopoll.process import incidents, orphans
+from autopoll.process import incident_log, orphans
 
 TESTS = Path(__file__).parents[1]
 REFUSED = "inotify_init1,pidfd_open,pidfd_send_signal,prctl"
@@ -87,7 +87,7 @@ def test_a_worker_that_dies_is_an_incident_and_a_stopped_one_is_told_to_go_on(
     began = time.monotonic()
 
     def seen() -> dict[int, str]:
-        found = incidents.read(place.home.incidents)
+        found = incident_log.read(place.home.incidents)
         return {each.pid: each.action for each in found if each.process == "worker"}
 
     until(lambda: stopped in seen(), 30)

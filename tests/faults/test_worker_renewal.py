@@ -5,8 +5,8 @@ import json
 import pytest
 from place import Place, until
 
-from autopoll.process import incidents
-from autopoll.process.incidents import Incident
+from autopoll.process import incident_log
+from autopoll.process.incident_log import Incident
 
 pytestmark = pytest.mark.long
 
@@ -20,7 +20,7 @@ delay = "100ms"
 
 
 def recycled(place: Place) -> list[Incident]:
-    found = [each for each in incidents.read(place.home.incidents) if each.process == "worker"]
+    found = [each for each in incident_log.read(place.home.incidents) if each.process == "worker"]
     assert {each.verdict for each in found} <= {"recycled"}, found
     return found
 

@@ -24,7 +24,7 @@ from typing import Annotated
 import msgspec
 
 from autopoll.backends.child.child import Child
-from autopoll.backends.context.files import Context
+from autopoll.backends.context.context_files import Context
 from autopoll.backends.contract import (
     Broken,
     Permanent,

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-from autopoll.backends.context.files import Context, Unreadable
+from autopoll.backends.context.context_files import Context, Unreadable
 from autopoll.backends.contract import Broken
 from autopoll.backends.stamp import Stamp
 from autopoll.home.home import Home

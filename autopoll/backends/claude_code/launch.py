@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from autopoll.backends.claude_code.claude_options import ClaudeOptions
 from autopoll.backends.claude_code.ground import Ground
-from autopoll.backends.claude_code.options import ClaudeOptions
 
 # Longer than our own limits, so that ours come first and a stalled stream is told as what it is.
 _BEYOND = 2

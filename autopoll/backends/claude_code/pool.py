@@ -10,9 +10,9 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from autopoll.backends.claude_code.claude_options import ClaudeOptions
+from autopoll.backends.claude_code.claude_session import Session
 from autopoll.backends.claude_code.ground import Ground
-from autopoll.backends.claude_code.options import ClaudeOptions
-from autopoll.backends.claude_code.session import Session
 from autopoll.backends.contract import Broken
 
 _AGAIN_S, _AGAIN_AT_MOST_S = 0.5, 30.0  # until one that could not be made is tried again

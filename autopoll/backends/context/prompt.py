@@ -22,8 +22,8 @@ import apsw
 import msgspec
 
 from autopoll.backends.context.citations import Cited, cited
+from autopoll.backends.context.context_files import Context, Source
 from autopoll.backends.context.excerpts import Page, excerpts, heading, tokens
-from autopoll.backends.context.files import Context, Source
 from autopoll.backends.context.passages import cut
 from autopoll.backends.context.reader import Library
 from autopoll.backends.context.remarks import Remarks, printable

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from autopoll.backends.context.files import Context, Source
+from autopoll.backends.context.context_files import Context, Source
 from autopoll.backends.context.listing import Passed
 from autopoll.backends.context.remarks import NOTHING, Remark, Remarks
 from autopoll.backends.contract import Broken, Permanent

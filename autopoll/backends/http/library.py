@@ -18,8 +18,8 @@ import httpx2
 
 from autopoll.backends.contract import Retriable, Unanswered
 from autopoll.backends.http.complaints import Complaint, complaint, kind_of, words_of
-from autopoll.backends.http.errors import Refusal, failure, unreachable
-from autopoll.backends.http.events import Event, Events
+from autopoll.backends.http.failures import Refusal, failure, unreachable
+from autopoll.backends.http.server_sent_events import Event, Events
 from autopoll.backends.keys import Login
 from autopoll.errors import ConfigError
 

@@ -2,7 +2,7 @@
 
 from autopoll.bridge.contract import Watch
 from autopoll.bridge.sqlite.checkup import Checkup
-from autopoll.bridge.sqlite.conversations import Access
+from autopoll.bridge.sqlite.conversation_store import Access
 from autopoll.bridge.sqlite.deliveries import Deliveries
 from autopoll.bridge.sqlite.idempotency import Keys
 from autopoll.bridge.sqlite.overview import Ledger

@@ -1,7 +1,7 @@
 """Messages sent under a key: to repeat the key, not knowing what came of it, sends nothing new."""
 
 from autopoll.bridge.contract import Key, Sent
-from autopoll.bridge.sqlite.messages import Mail
+from autopoll.bridge.sqlite.message_store import Mail
 from autopoll.bridge.sqlite.rows import other_session
 from autopoll.errors import KeyReused
 

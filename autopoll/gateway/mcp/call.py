@@ -10,7 +10,7 @@ from autopoll.client.client import TOKEN_VARIABLE, Service
 from autopoll.errors import AccessDenied, UsageError
 from autopoll.gateway.access import Caller
 from autopoll.gateway.hub import Hub
-from autopoll.gateway.rest.conversations import seen
+from autopoll.gateway.rest.conversation_routes import seen
 from autopoll.home import credentials
 
 T = TypeVar("T")

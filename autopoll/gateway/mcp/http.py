@@ -16,8 +16,8 @@ from starlette.types import Message, Receive, Scope, Send
 from autopoll.errors import AutopollError
 from autopoll.gateway.access import Visit, bearer
 from autopoll.gateway.hub import Hub
+from autopoll.gateway.mcp.mcp_server import make_server
 from autopoll.gateway.mcp.rpc import read
-from autopoll.gateway.mcp.server import make_server
 from autopoll.gateway.problems import response
 
 PATH = "/mcp"

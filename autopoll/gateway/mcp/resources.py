@@ -12,7 +12,7 @@ from autopoll.errors import AutopollError, BadQuery, NotFound
 from autopoll.gateway import strict_json
 from autopoll.gateway.access import Caller
 from autopoll.gateway.mcp.call import Call
-from autopoll.gateway.rest.conversations import seen
+from autopoll.gateway.rest.conversation_routes import seen
 from autopoll.message import read_answer, read_query
 
 KIND = "text/markdown"

@@ -15,8 +15,8 @@ from mcp.server.stdio import stdio_server
 
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp.call import Owner
+from autopoll.gateway.mcp.mcp_server import make_server
 from autopoll.gateway.mcp.rpc import INVALID_REQUEST, Fault, read
-from autopoll.gateway.mcp.server import make_server
 from autopoll.gateway.mcp.wire import Wire
 from autopoll.home.config import Config
 from autopoll.home.home import Home

@@ -11,7 +11,7 @@ from mcp_types import Tool as Listed
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError, UsageError
 from autopoll.gateway import strict_json
-from autopoll.gateway.mcp import messages, questions
+from autopoll.gateway.mcp import message_tools, question_tools
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
 
@@ -54,62 +54,62 @@ TOOLS: Mapping[str, Tool] = {
     tool.name: tool
     for tool in (
         Tool(
-            run=questions.ask,
-            takes=questions.Ask,
+            run=question_tools.ask,
+            takes=question_tools.Ask,
             gives=Result,
             title="Ask a shard",
             models=True,
         ),
         Tool(
-            run=questions.get_answer,
-            takes=questions.GetAnswer,
+            run=question_tools.get_answer,
+            takes=question_tools.GetAnswer,
             gives=Result,
             title="Fetch an answer",
             reads=True,
         ),
         Tool(
-            run=questions.list_shards,
-            takes=questions.ListShards,
-            gives=questions.Shards,
+            run=question_tools.list_shards,
+            takes=question_tools.ListShards,
+            gives=question_tools.Shards,
             title="List the shards",
             reads=True,
         ),
         Tool(
-            run=messages.create_conversation,
-            takes=messages.CreateConversation,
-            gives=messages.Created,
+            run=message_tools.create_conversation,
+            takes=message_tools.CreateConversation,
+            gives=message_tools.Created,
             title="Create a conversation",
         ),
         Tool(
-            run=messages.send_to_partner,
-            takes=messages.SendToPartner,
-            gives=messages.Sent,
+            run=message_tools.send_to_partner,
+            takes=message_tools.SendToPartner,
+            gives=message_tools.Sent,
             title="Send a message",
         ),
         Tool(
-            run=messages.check_messages,
-            takes=messages.CheckMessages,
-            gives=messages.Messages,
+            run=message_tools.check_messages,
+            takes=message_tools.CheckMessages,
+            gives=message_tools.Messages,
             title="Take unread messages",
         ),
         Tool(
-            run=messages.recent_messages,
-            takes=messages.RecentMessages,
-            gives=messages.Messages,
+            run=message_tools.recent_messages,
+            takes=message_tools.RecentMessages,
+            gives=message_tools.Messages,
             title="Look at messages",
             reads=True,
         ),
         Tool(
-            run=messages.update_my_status,
-            takes=messages.UpdateMyStatus,
-            gives=messages.Status,
+            run=message_tools.update_my_status,
+            takes=message_tools.UpdateMyStatus,
+            gives=message_tools.Status,
             title="Tell my status",
             repeats=True,
         ),
         Tool(
-            run=messages.check_partner_status,
-            takes=messages.CheckPartnerStatus,
-            gives=messages.Status,
+            run=message_tools.check_partner_status,
+            takes=message_tools.CheckPartnerStatus,
+            gives=message_tools.Status,
             title="See the partner's status",
             reads=True,
         ),

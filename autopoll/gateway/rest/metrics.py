@@ -27,9 +27,9 @@ from autopoll.gateway.access import Visiting
 from autopoll.gateway.authentication import is_private
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.rest.openapi import problems
-from autopoll.process import actions, incidents
+from autopoll.process import actions, incident_log
 from autopoll.process.heartbeat import Beat, is_alive, read_all
-from autopoll.process.incidents import Incident
+from autopoll.process.incident_log import Incident
 
 # Seconds; from a backend that only searches to a model that thinks for minutes.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -85,7 +85,7 @@ def look(service: Service, waiting: int) -> Present:
         dead=service.bridge.counts()["dead"],
         spent=service.bridge.spent(),
         beats=[beat for beat in read_all(service.home.beats) if is_alive(beat)],
-        incidents=incidents.read(service.home.incidents),
+        incidents=incident_log.read(service.home.incidents),
         waiting=waiting,
     )
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
 from autopoll.backends import open_backend
+from autopoll.backends.context.context_files import Context, Source
 from autopoll.backends.context.excerpts import Page
-from autopoll.backends.context.files import Context, Source
 from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unheard
 from autopoll.backends.environment import worker_environment

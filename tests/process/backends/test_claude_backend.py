@@ -12,7 +12,7 @@ import pytest
 from claude_scene import ask, children, failure, make, play, told, until, waiting
 from listener import Listener
 
-from autopoll.backends.claude_code.backend import ClaudeCode
+from autopoll.backends.claude_code.claude_backend import ClaudeCode
 from autopoll.backends.contract import Permanent, Retriable, Unavailable
 from autopoll.request import Usage
 

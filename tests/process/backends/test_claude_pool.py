@@ -11,7 +11,7 @@ import pytest
 from claude_scene import ask, failure, make, play, teller, told, until, waiting
 from listener import Listener
 
-from autopoll.backends.claude_code.backend import ClaudeCode
+from autopoll.backends.claude_code.claude_backend import ClaudeCode
 from autopoll.backends.contract import Retriable
 
 # --- processes that wait

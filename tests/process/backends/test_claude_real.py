@@ -15,7 +15,7 @@ from listener import Listener
 from mock_api.server import MockApi, running
 
 from autopoll.backends import open_backend
-from autopoll.backends.claude_code.backend import ClaudeCode
+from autopoll.backends.claude_code.claude_backend import ClaudeCode
 from autopoll.backends.contract import Permanent, Retriable, Setting, Unavailable
 
 pytestmark = [pytest.mark.claude, pytest.mark.long]

@@ -13,7 +13,7 @@ from listener import Listener
 
 from autopoll.backends import open_backend
 from autopoll.backends.claude_code import program as program_module
-from autopoll.backends.claude_code.backend import ClaudeCode
+from autopoll.backends.claude_code.claude_backend import ClaudeCode
 from autopoll.backends.contract import Broken, Setting
 from autopoll.errors import ConfigError
 from autopoll.request import Reply

@@ -25,7 +25,7 @@ from autopoll.backends.contract import (
     Unanswered,
     Unavailable,
 )
-from autopoll.backends.http.backend import Remote
+from autopoll.backends.http.http_backend import Remote
 from autopoll.errors import ConfigError
 from autopoll.request import Reply, Request
 

@@ -16,7 +16,7 @@ import pytest
 from autopoll.backends import open_backend
 from autopoll.backends.claude_code.ground import Grounds
 from autopoll.backends.context import reader
-from autopoll.backends.context.files import Context
+from autopoll.backends.context.context_files import Context
 from autopoll.backends.context.prompt import Prompt
 from autopoll.backends.contract import Mistaken, Permanent, Setting, Unheard
 from autopoll.backends.extract import Extract

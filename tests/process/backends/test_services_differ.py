@@ -19,7 +19,7 @@ from mock_api import MockApi, Raw
 
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Permanent, Retriable, Setting, Unanswered, Unavailable
-from autopoll.backends.http.backend import Remote
+from autopoll.backends.http.http_backend import Remote
 from autopoll.request import Reply, Request
 
 Chunk = dict[str, Any] | str | bytes

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from fifo.bell import Bell, ring, sweep
-from fifo.errors import FolderError, UnsafePipe
+from fifo.exceptions import FolderError, UnsafePipe
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from fifo_end import Answerer, Asker, on_loop, stand_still_until, unread, until
 
 from fifo import endpoint, link
-from fifo.lock import Lock
+from fifo.epoch_lock import Lock
 
 # --- death of the server
 

@@ -9,7 +9,7 @@ import pytest
 from fifo_end import Answerer, Asker, on_loop, until
 
 from fifo import endpoint, link, pair, pipe
-from fifo.errors import FolderError, UnsafePipe
+from fifo.exceptions import FolderError, UnsafePipe
 
 # --- what lies at the paths
 

@@ -7,7 +7,7 @@ import pytest
 from fifo_end import Answerer, Asker, on_loop, stand_still_until, until
 
 from fifo import link, pair, session, wire
-from fifo.errors import AlreadyHeld, NoCredit, NotConnected, TooLarge
+from fifo.exceptions import AlreadyHeld, NoCredit, NotConnected, TooLarge
 from fifo.frame import MAX_PAYLOAD, Frame, Type, encode
 
 # --- both ends well

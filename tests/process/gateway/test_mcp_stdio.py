@@ -17,7 +17,7 @@ SLOW = '[shards.main]\nbackend = "echo"\noptions = { delay = "1s", concurrency =
 NOISE = """
 import ctypes, os, subprocess, sys, threading, time
 def noise():
-    while "autopoll.gateway.mcp.server" not in sys.modules:
+    while "autopoll.gateway.mcp.mcp_server" not in sys.modules:
         time.sleep(0.001)
     libc = ctypes.CDLL(None)
     while True:

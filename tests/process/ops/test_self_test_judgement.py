@@ -11,8 +11,8 @@ from place import Place
 from autopoll.bridge.contract import Answered, Bridge
 from autopoll.home.config import load
 from autopoll.message import Answer
-from autopoll.ops.selftest import faults
-from autopoll.ops.selftest.faults import Fault, Outcome, Trial
+from autopoll.ops.selftest import fault_cases
+from autopoll.ops.selftest.fault_cases import Fault, Outcome, Trial
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +24,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(fault_cases, "PATIENCE_S", 0.2)
 
 
 def judge(place: Place, answer: Callable[[Bridge], None]) -> Outcome:
     """Strike with a question that does no harm, and have `answer` called at every step."""
     home = SimpleNamespace(home=place.home, config=load(place.home))
     with closing(place.bridge()) as bridge:
-        trial = Trial(Fault("nothing", faults.taken, questions=("why?",)), home, bridge)
+        trial = Trial(Fault("nothing", fault_cases.taken, questions=("why?",)), home, bridge)
         for _ in trial.run():
             answer(bridge)
         return trial.outcome()

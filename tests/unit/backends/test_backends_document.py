@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from autopoll.backends import open_backend
-from autopoll.backends.anthropic.options import AnthropicOptions
+from autopoll.backends.anthropic.anthropic_options import AnthropicOptions
 from autopoll.backends.child.command import Command, CommandOptions
-from autopoll.backends.claude_code.options import ClaudeOptions
+from autopoll.backends.claude_code.claude_options import ClaudeOptions
 from autopoll.backends.contract import Setting
 from autopoll.backends.echo import EchoOptions
 from autopoll.backends.extract import ExtractOptions
-from autopoll.backends.openai.options import OpenAiOptions
+from autopoll.backends.openai.openai_options import OpenAiOptions
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.home.units import Size

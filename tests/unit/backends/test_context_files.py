@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.backends.context.files import MAX_BYTES, Context
+from autopoll.backends.context.context_files import MAX_BYTES, Context
 from autopoll.backends.contract import Permanent, Setting
 from autopoll.errors import ConfigError
 

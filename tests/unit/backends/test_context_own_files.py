@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.backends.context.files import Context
+from autopoll.backends.context.context_files import Context
 from autopoll.backends.contract import Permanent, Setting
 from autopoll.errors import ConfigError
 

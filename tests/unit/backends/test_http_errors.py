@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from autopoll.backends.contract import Permanent, Retriable, Unanswered, Unavailable
-from autopoll.backends.http.errors import Refusal, failure
+from autopoll.backends.http.failures import Refusal, failure
 from autopoll.backends.http.retry_after import wait_ms
 
 NOW = datetime(2026, 11, 26, 12, 0, 0, tzinfo=UTC)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from autopoll.backends.context import reader
+from autopoll.backends.context.context_files import Context
 from autopoll.backends.context.excerpts import tokens
-from autopoll.backends.context.files import Context
 from autopoll.backends.context.prompt import Prompt, Turn
 from autopoll.backends.contract import Broken, Permanent, Setting
 

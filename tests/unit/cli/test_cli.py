@@ -122,7 +122,7 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
     heavy = {"rich", "asyncio", "psutil", "msgspec", "apsw", "supervisor", "tomllib", "xmlrpc"}
     assert not loaded & heavy
     mine = {name for name in loaded if name.startswith("autopoll.cli.")}
-    assert mine == {f"autopoll.cli.{name}" for name in ("command", "output", "words")}
+    assert mine == {f"autopoll.cli.{name}" for name in ("base_command", "output", "words")}
     for section in COMMANDS.values():
         assert all(name in done.stdout for name in section)
 
@@ -487,7 +487,7 @@ def test_what_looks_writes_nothing(home: Path, run: Run) -> None:
     assert json.loads(line)["read"] is False
 
 
-def test_status_and_health_have_the_fields_that_others_rely_on(home: Path, run: Run) -> None:
+def test_state_have_the_fields_that_others_rely_on(home: Path, run: Run) -> None:
     told = run("status", "--json")
     assert told.code == Exit.DOWN
     status = json.loads(told.out)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fifo import frame as codec
-from fifo.errors import RemoteFault
+from fifo.exceptions import RemoteFault
 from fifo.frame import HEADER_SIZE, MAX_PAYLOAD, Decoder, Frame, Type, encode
 
 U64 = st.integers(0, 2**64 - 1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fifo import events
-from fifo.errors import LocalFault, NoCredit, NotConnected, RemoteFault, TooLarge
+from fifo.exceptions import LocalFault, NoCredit, NotConnected, RemoteFault, TooLarge
 from fifo.frame import MAX_PAYLOAD, Frame, Type, encode
 from fifo.session import (
     MOVES,

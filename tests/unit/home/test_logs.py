@@ -6,8 +6,8 @@ from pathlib import Path
 
 START = (
     "import logging, sys, pathlib\n"
-    "from autopoll.home import logs\n"
-    "logs.setup(pathlib.Path(sys.argv[1]), 'role')\n"
+    "from autopoll.home import log_files\n"
+    "log_files.setup(pathlib.Path(sys.argv[1]), 'role')\n"
     "log = logging.getLogger('a.b')\n"
 )
 
@@ -110,9 +110,9 @@ def test_stacks_are_written_when_asked_for_and_when_the_interpreter_dies(tmp_pat
 def test_processes_that_share_a_log_rotate_it_once_for_all_and_lose_no_line(tmp_path: Path) -> None:
     code = (
         "import logging, sys, pathlib\n"
-        "from autopoll.home import logs\n"
-        "logs._MAX_BYTES = 60_000\n"
-        "logs.setup(pathlib.Path(sys.argv[1]), 'role', shared=True)\n"
+        "from autopoll.home import log_files\n"
+        "log_files._MAX_BYTES = 60_000\n"
+        "log_files.setup(pathlib.Path(sys.argv[1]), 'role', shared=True)\n"
         "log = logging.getLogger('a.b')\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "for n in range(200): log.info('x' * 50, extra={'who': sys.argv[2], 'n': n})\n"

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from autopoll.cli import main
-from autopoll.ops.selftest import faults
-from autopoll.ops.selftest.faults import Outcome
+from autopoll.ops.selftest import fault_cases
+from autopoll.ops.selftest.fault_cases import Outcome
 
 GOOD = Outcome(fault="worker stopped", noticed_ms=2277, answered_ms=12, lost=0, twice=0)
 OTHER = Outcome(fault="flood", noticed_ms=1, answered_ms=1_234_567, lost=0, twice=0)
@@ -22,7 +22,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
                 show(outcome)
             return outcomes
 
-        monkeypatch.setattr(faults, "run", fake)
+        monkeypatch.setattr(fault_cases, "run", fake)
         code = main(["faults", *args])
         out, err = capsys.readouterr()
         return code, out, err

@@ -13,7 +13,7 @@ from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.poller import daily_budgets as module
 from autopoll.poller.daily_budgets import Budgets
-from autopoll.process import incidents
+from autopoll.process import incident_log
 from autopoll.process import pause as pauses_module
 from autopoll.process.pause import Pauses
 from autopoll.request import Failure, Usage
@@ -86,7 +86,7 @@ def test_a_shard_is_paused_at_its_budget_until_midnight_with_the_numbers_in_the_
     scene.spend(output_tokens=203_345)
     words = "budget until 2027-01-16T00:00:00Z: 1,203,344 of 1,000,000 tokens used today"
     assert scene.paused == words
-    [incident] = incidents.read(scene.home.incidents)
+    [incident] = incident_log.read(scene.home.incidents)
     assert (incident.verdict, incident.action, incident.process) == (
         "budget", "paused", "shard main",
     )  # fmt: skip
@@ -96,7 +96,7 @@ def test_a_shard_is_paused_at_its_budget_until_midnight_with_the_numbers_in_the_
     scene.now += HOUR
     scene.look()
     assert scene.paused is None and scene.pauses.room("main", 4, 3) == 4  # no trial
-    [incident] = incidents.read(scene.home.incidents)
+    [incident] = incident_log.read(scene.home.incidents)
     assert incident.recovered_ms is not None
 
 
@@ -133,7 +133,7 @@ def test_a_new_poller_knows_what_was_spent_before_it(scene: Scene) -> None:
     (scene.home.pauses / "main").unlink()  # as `down` does
     scene.start(daily_tokens=100)
     assert scene.paused
-    assert len(incidents.read(scene.home.incidents)) == 2
+    assert len(incident_log.read(scene.home.incidents)) == 2
 
 
 @pytest.mark.parametrize("restart", [True, False])
@@ -197,5 +197,5 @@ def test_a_service_that_refuses_and_a_used_up_budget_follow_each_other(scene: Sc
     scene.pauses.refused("main", refusal)
     scene.pauses.answered("main")
     assert scene.paused.startswith("budget")
-    [quota, budget] = incidents.read(scene.home.incidents)
+    [quota, budget] = incident_log.read(scene.home.incidents)
     assert quota.recovered_ms is not None and budget.recovered_ms is None

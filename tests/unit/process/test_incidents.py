@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.process import incidents
+from autopoll.process import incident_log
 from autopoll.process.casebook import Casebook
 from autopoll.process.heartbeat import Beat, State
 from autopoll.process.vitals import boot_id
 
 
-def note(path: Path, process: str = "worker", evidence: str = "seen") -> incidents.Incident:
-    incident = incidents.record(
+def note(path: Path, process: str = "worker", evidence: str = "seen") -> incident_log.Incident:
+    incident = incident_log.record(
         path, process=process, verdict="dead", action="killed", evidence=evidence, pid=7, clock=50.0
     )
     assert incident
@@ -25,8 +25,8 @@ def test_an_incident_and_its_recovery_are_read_as_one(tmp_path: Path) -> None:
     path = tmp_path / "incidents.jsonl"
     note(path)
     second = note(path, "poller")
-    incidents.recovered(path, second, 1234)
-    assert [(each.process, each.recovered_ms) for each in incidents.read(path)] == [
+    incident_log.recovered(path, second, 1234)
+    assert [(each.process, each.recovered_ms) for each in incident_log.read(path)] == [
         ("worker", None),
         ("poller", 1234),
     ]
@@ -35,7 +35,7 @@ def test_an_incident_and_its_recovery_are_read_as_one(tmp_path: Path) -> None:
 
 
 def test_no_file_means_no_incident(tmp_path: Path) -> None:
-    assert incidents.read(tmp_path / "incidents.jsonl") == []
+    assert incident_log.read(tmp_path / "incidents.jsonl") == []
 
 
 def test_a_line_cut_short_by_a_full_disk_spoils_only_itself(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_line_cut_short_by_a_full_disk_spoils_only_itself(tmp_path: Path) -> N
     with path.open("ab") as file:
         file.write(b'\n\xff\x00 garbage\n[1,2]\n{"id":5}\n')
     note(path, "third")
-    assert [each.process for each in incidents.read(path)] == ["first", "second", "third"]
+    assert [each.process for each in incident_log.read(path)] == ["first", "second", "third"]
 
 
 def test_the_file_stays_bounded_and_the_newest_are_kept(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_file_stays_bounded_and_the_newest_are_kept(tmp_path: Path) -> None:
     for number in range(300):
         note(path, str(number), "x" * 10_000)
     assert sum(each.stat().st_size for each in tmp_path.iterdir()) < 2.1e6
-    kept = [int(each.process) for each in incidents.read(path)]
+    kept = [int(each.process) for each in incident_log.read(path)]
     assert kept == list(range(kept[0], 300))
     assert len(kept) >= 100
 
@@ -75,10 +75,10 @@ def test_an_incident_closes_when_a_new_incarnation_is_ready(tmp_path: Path) -> N
         beat(pid=7, state=State.IDLE, loop_beat=51.0, ready_at=10.0),
     ):
         book.close_recovered([unfit])
-        assert incidents.read(tmp_path / "incidents.jsonl")[0].recovered_ms is None
+        assert incident_log.read(tmp_path / "incidents.jsonl")[0].recovered_ms is None
     book.close_recovered([beat(state=State.BUSY, ready_at=51.5)])
     book.close_recovered([beat(state=State.BUSY, ready_at=51.5)])
-    assert incidents.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 1500
+    assert incident_log.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 1500
     assert (tmp_path / "incidents.jsonl").read_bytes().count(b"recovered_ms") == 2
 
 
@@ -86,7 +86,7 @@ def test_an_incident_of_a_process_let_live_closes_at_its_next_beat(tmp_path: Pat
     book = Casebook(tmp_path / "incidents.jsonl")
     book.note("worker", "stopped", "continued", "seen", pid=7, clock=50.0)
     book.close_recovered([beat(pid=7, state=State.IDLE, ready_at=10.0, loop_beat=50.25)])
-    assert incidents.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 250
+    assert incident_log.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 250
 
 
 def test_what_waits_for_the_process_itself_closes_when_it_is_over_and_not_at_a_beat(
@@ -99,9 +99,9 @@ def test_what_waits_for_the_process_itself_closes_when_it_is_over_and_not_at_a_b
     book.close_recovered([beat(pid=7, state=State.IDLE, ready_at=10.0, loop_beat=51.0)])
     book.close("worker", "uninterruptible", 52.0)
     book.close("poller", "zombie-children", 52.0)
-    assert incidents.read(path)[0].recovered_ms is None
+    assert incident_log.read(path)[0].recovered_ms is None
     book.close("worker", "zombie-children", 53.0)
-    assert incidents.read(path)[0].recovered_ms == 3000
+    assert incident_log.read(path)[0].recovered_ms == 3000
 
 
 def test_what_ends_a_process_closes_with_the_next_one_only(tmp_path: Path) -> None:
@@ -110,16 +110,16 @@ def test_what_ends_a_process_closes_with_the_next_one_only(tmp_path: Path) -> No
     book.note("worker", "zombie-children", "drained", "seen", pid=7, clock=50.0)
     book.close("worker", "zombie-children", 51.0)
     book.close_recovered([beat(pid=7, state=State.IDLE, ready_at=10.0, loop_beat=51.0)])
-    assert incidents.read(path)[0].recovered_ms is None
+    assert incident_log.read(path)[0].recovered_ms is None
     book.close_recovered([beat(pid=8, state=State.IDLE, ready_at=54.0)])
-    assert incidents.read(path)[0].recovered_ms == 4000
+    assert incident_log.read(path)[0].recovered_ms == 4000
 
 
 def test_a_death_found_after_its_successor_was_ready_took_no_time(tmp_path: Path) -> None:
     book = Casebook(tmp_path / "incidents.jsonl")
     book.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
     book.close_recovered([beat(state=State.IDLE, ready_at=40.0)])
-    assert incidents.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 0
+    assert incident_log.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 0
 
 
 def test_a_new_casebook_knows_what_the_old_one_did(tmp_path: Path) -> None:
@@ -127,13 +127,13 @@ def test_a_new_casebook_knows_what_the_old_one_did(tmp_path: Path) -> None:
     old = Casebook(path)
     old.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
     old.note("gateway", "stopped", "continued", "seen", pid=9, clock=50.0)
-    book = Casebook(path, incidents.read(path))
+    book = Casebook(path, incident_log.read(path))
     assert not book.is_accounted("gateway", 9)  # it lives, and its death is still to come
     assert book.is_accounted("worker", 7)
     assert not book.is_accounted("worker", 8)
     assert not book.is_accounted("poller", 7)
     book.close_recovered([beat(state=State.IDLE, ready_at=53.0)])
-    assert incidents.read(path)[0].recovered_ms == 3000
+    assert incident_log.read(path)[0].recovered_ms == 3000
 
 
 def test_a_full_disk_costs_the_incident_and_not_the_watchdog(
@@ -144,13 +144,13 @@ def test_a_full_disk_costs_the_incident_and_not_the_watchdog(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(incidents, "_append", full)
+    monkeypatch.setattr(incident_log, "_append", full)
     book.note("worker", "dead", "left to supervisord", "seen", pid=7)
     assert book.is_accounted("worker", 7)
 
 
 def died(path: Path, pid: int, started: int = 0, verdict: str = "dead") -> object:
-    return incidents.record(
+    return incident_log.record(
         path,
         process="worker",
         verdict=verdict,
@@ -170,17 +170,19 @@ def test_a_death_is_written_once_whoever_sees_it(tmp_path: Path) -> None:
     assert died(path, 8, 100)
     assert died(path, 8, 100, "leak"), "another reason is another incident"
     note(path, "poller")
-    incidents.record(path, process="poller", verdict="dead", action="left", evidence="seen", pid=7)
-    assert [each.process for each in incidents.read(path)] == ["worker"] * 4 + ["poller"]
+    incident_log.record(
+        path, process="poller", verdict="dead", action="left", evidence="seen", pid=7
+    )
+    assert [each.process for each in incident_log.read(path)] == ["worker"] * 4 + ["poller"]
 
 
 def test_an_incident_ends_once_and_the_first_end_counts(tmp_path: Path) -> None:
     path = tmp_path / "incidents.jsonl"
     first, second = note(path), note(path, "poller")
-    incidents.recovered(path, second, 5)
-    incidents.close(path, "removed", lambda _: True)
-    incidents.recovered(path, first, 7)
-    assert [(each.closed, each.recovered_ms, each.ending) for each in incidents.read(path)] == [
+    incident_log.recovered(path, second, 5)
+    incident_log.close(path, "removed", lambda _: True)
+    incident_log.recovered(path, first, 7)
+    assert [(each.closed, each.recovered_ms, each.ending) for each in incident_log.read(path)] == [
         ("removed", None, "removed"),
         (None, 5, "works again after 0.0 s"),
     ]
@@ -193,7 +195,7 @@ def test_what_an_operator_stops_or_a_pause_keeps_is_waited_for_no_longer(tmp_pat
     book.note("worker", "quota", "paused", "seen")
     assert book.waiting() == {"worker"}
     book.leave(["poller"], "stopped by an operator")
-    assert not any(each.is_over for each in incidents.read(path))
+    assert not any(each.is_over for each in incident_log.read(path))
     book.leave(["worker"], "stopped by an operator")
-    assert [each.closed for each in incidents.read(path)] == ["stopped by an operator", None]
+    assert [each.closed for each in incident_log.read(path)] == ["stopped by an operator", None]
     assert book.waiting() == set()

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from autopoll.home.home import Home
-from autopoll.process import incidents, pause
+from autopoll.process import incident_log, pause
 from autopoll.process.pause import Pauses, span_ms
 from autopoll.request import Failure
 
@@ -86,9 +86,9 @@ def test_a_failed_trial_doubles_the_pause_and_is_the_same_incident(home, clock) 
         assert kept.room("main", 1, 0) == 0
         clock.now += 1
         assert kept.room("main", 1, 0) == 1
-    assert len(incidents.read(home.incidents)) == 1
+    assert len(incident_log.read(home.incidents)) == 1
     kept.refused("main", no("credentials"))
-    one, two = incidents.read(home.incidents)
+    one, two = incident_log.read(home.incidents)
     assert (one.verdict, one.process, one.action) == ("overloaded", "shard main", "paused")
     assert one.recovered_ms is not None
     assert (two.verdict, two.recovered_ms) == ("credentials", None)
@@ -123,7 +123,7 @@ def test_a_removed_file_and_a_clock_set_back_end_the_pause(home, clock) -> None:
     assert pause.read(home, "main") is None
     clock.now = 0  # far before the incident
     kept.answered("main")
-    assert [each.recovered_ms for each in incidents.read(home.incidents)] == [0]
+    assert [each.recovered_ms for each in incident_log.read(home.incidents)] == [0]
 
 
 def test_a_pause_that_cannot_be_kept_holds_all_the_same(home, clock) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from autopoll.process import incidents, restart_gate
+from autopoll.process import incident_log, restart_gate
 from autopoll.process.restart_gate import Gate
 
 
@@ -55,7 +55,7 @@ def test_each_hold_is_one_incident_that_ends_when_the_worker_works_again(
     assert restart_gate.is_failing(tmp_path / "worker")
     new_gate().passed()
     new_gate().passed()
-    [incident] = incidents.read(tmp_path / "incidents.jsonl")
+    [incident] = incident_log.read(tmp_path / "incidents.jsonl")
     assert (incident.process, incident.verdict, incident.action) == (
         "worker",
         "crash-loop",

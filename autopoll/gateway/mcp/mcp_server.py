@@ -26,7 +26,7 @@ from autopoll.gateway import strict_json
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp import prompts, resources
 from autopoll.gateway.mcp.call import Call, Visit
-from autopoll.gateway.mcp.questions import askable
+from autopoll.gateway.mcp.question_tools import askable
 from autopoll.gateway.mcp.tools import TOOLS, call_tool
 
 Context = ServerRequestContext[Any, Any]

@@ -10,11 +10,11 @@ from autopoll.bridge.contract import DeadLetter
 from autopoll.client.client import Service
 from autopoll.errors import NotFound
 from autopoll.gateway.access import Visiting
-from autopoll.gateway.rest.conversations import Stored
+from autopoll.gateway.rest.conversation_routes import Stored
 from autopoll.gateway.rest.openapi import problems, record, send
 from autopoll.ops import status as home_status
 from autopoll.ops.status import ShardStatus, Status
-from autopoll.process import incidents
+from autopoll.process import incident_log
 
 router = APIRouter(prefix="/v1", tags=["operation"])
 
@@ -88,7 +88,7 @@ async def list_incidents(
 ) -> Response:
     """Return when, what, why, on what evidence, and how long it took to recover."""
     await visit.operate(lambda service: None)
-    found = await asyncio.to_thread(incidents.read, request.app.state.home.incidents)
+    found = await asyncio.to_thread(incident_log.read, request.app.state.home.incidents)
     shown = [
         Incident(*(getattr(each, name) for name in Incident.__struct_fields__))
         for each in found[-last:]

@@ -18,7 +18,7 @@ from autopoll.gateway.access import Caller
 from autopoll.gateway.hub import Draining
 from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.reply import Reply
-from autopoll.gateway.rest import questions
+from autopoll.gateway.rest import question_routes
 from autopoll.gateway.subscription import News
 from autopoll.home.config import ShardSection
 from autopoll.ops.status import ShardStatus, status
@@ -96,7 +96,7 @@ async def ask(call: Call, given: Ask) -> Reply:
     question. The question is kept from the moment it is stored: when the wait ends before the
     answer is there (status pending), or is cancelled, fetch it with get_answer; do not ask again.
     """
-    asked = questions.Question(
+    asked = question_routes.Question(
         question=given.question,
         shard=given.shard,
         conversation=None,
@@ -104,7 +104,7 @@ async def ask(call: Call, given: Ask) -> Reply:
     )
 
     def store(service: Service, caller: Caller) -> tuple[int, bool]:
-        sent = questions.store(service, caller, asked, given.key, call.hub)
+        sent = question_routes.store(service, caller, asked, given.key, call.hub)
         return sent.id, service.is_listening()
 
     number, heard = await call.use(store)
@@ -146,7 +146,7 @@ def askable(service: Service, caller: Caller) -> dict[str, ShardSection]:
 
 
 async def _result(call: Call, number: int) -> Result:
-    return await call.use(lambda service, caller: questions.find(service, caller, number))
+    return await call.use(lambda service, caller: question_routes.find(service, caller, number))
 
 
 async def _await(call: Call, number: int, seconds: float) -> Reply:

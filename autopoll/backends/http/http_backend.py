@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from autopoll.backends.context.files import Context
+from autopoll.backends.context.context_files import Context
 from autopoll.backends.context.prompt import Measure, Prompt, Turn
 from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import (
@@ -27,9 +27,9 @@ from autopoll.backends.contract import (
     Unanswered,
     Unavailable,
 )
-from autopoll.backends.http.connection import Line, Service
-from autopoll.backends.http.errors import unreachable
+from autopoll.backends.http.failures import unreachable
 from autopoll.backends.http.network import check_address, check_network
+from autopoll.backends.http.service import Line, Service
 from autopoll.backends.http.stream import Speech
 from autopoll.backends.http.thoughts import may_omit_the_first_tag
 from autopoll.backends.keys import NO_KEY, Login, read_key

@@ -13,7 +13,7 @@ from autopoll.gateway import strict_json
 from autopoll.gateway.access import Caller, Visiting
 from autopoll.gateway.bodies import JsonRoute
 from autopoll.gateway.rest.openapi import problems, record, send
-from autopoll.gateway.rest.questions import own_session
+from autopoll.gateway.rest.question_routes import own_session
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=JsonRoute)
 

@@ -16,7 +16,7 @@ from autopoll.backends.http.endings import ended
 from autopoll.backends.http.library import DONE, HttpService, http_client
 from autopoll.backends.http.stream import Ended, Event, Piece, Thought
 from autopoll.backends.keys import Login
-from autopoll.backends.openai.options import OpenAiOptions
+from autopoll.backends.openai.openai_options import OpenAiOptions
 from autopoll.backends.usage import spent
 from autopoll.request import Usage
 

@@ -6,7 +6,7 @@ from typing import Any
 import anthropic
 from anthropic.types import TextBlockParam
 
-from autopoll.backends.anthropic.options import AnthropicOptions
+from autopoll.backends.anthropic.anthropic_options import AnthropicOptions
 from autopoll.backends.context.prompt import Turn
 from autopoll.backends.http.endings import ended
 from autopoll.backends.http.library import HttpService, http_client

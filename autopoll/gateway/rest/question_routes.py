@@ -20,7 +20,7 @@ from autopoll.gateway.access import Caller, Visiting
 from autopoll.gateway.bodies import JsonRoute
 from autopoll.gateway.hub import Draining, Hub
 from autopoll.gateway.problems import response
-from autopoll.gateway.rest import events
+from autopoll.gateway.rest import event_stream
 from autopoll.gateway.rest.openapi import problems, record, send
 from autopoll.home.config import GatewaySection
 
@@ -115,7 +115,7 @@ async def read(request: Request, visit: Visiting, question: Id, prefer: Prefer =
         200: {
             "description": "Server-sent events: `progress`, `piece`, at last `answer`; `problem` "
             "when the gateway cannot go on.",
-            "content": {"text/event-stream": {"schema": events.SCHEMA}},
+            "content": {"text/event-stream": {"schema": event_stream.SCHEMA}},
         },
         **problems(404),
     },
@@ -132,7 +132,7 @@ async def follow(
     await visit.call(lambda service, caller: find(service, caller, question))
     settings: GatewaySection = request.app.state.config.gateway
     return StreamingResponse(
-        events.stream(visit.hub, question, settings.max_wait),
+        event_stream.stream(visit.hub, question, settings.max_wait),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

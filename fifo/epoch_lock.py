@@ -8,7 +8,7 @@ from shlex import quote
 
 import msgspec
 
-from fifo.errors import AlreadyHeld, UnsafePipe
+from fifo.exceptions import AlreadyHeld, UnsafePipe
 
 _WIDTH = 64  # bytes of the record: one size for all, so that writing it over needs no new room
 

@@ -15,7 +15,7 @@ from autopoll.gateway.access import Caller
 from autopoll.gateway.mcp.call import Call, Spoken, speaker
 from autopoll.gateway.mcp.reply import Reply
 from autopoll.gateway.problems import Forbidden
-from autopoll.gateway.rest.conversations import seen
+from autopoll.gateway.rest.conversation_routes import seen
 
 Role = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Path = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]

@@ -3,10 +3,10 @@
 What speaks to the library stands in client.py, which is imported when the backend starts.
 """
 
-from autopoll.backends.anthropic.options import AnthropicOptions
+from autopoll.backends.anthropic.anthropic_options import AnthropicOptions
 from autopoll.backends.contract import Setting
-from autopoll.backends.http.backend import Remote
-from autopoll.backends.http.connection import Service
+from autopoll.backends.http.http_backend import Remote
+from autopoll.backends.http.service import Service
 from autopoll.backends.keys import Login
 from autopoll.backends.options import read_options
 from autopoll.backends.requirements import need
@@ -24,6 +24,6 @@ class Anthropic(Remote):
 
     def connect(self, login: Login) -> Service:
         """Return a new client."""
-        from autopoll.backends.anthropic.client import Messages
+        from autopoll.backends.anthropic.messages_api import Messages
 
         return Messages(self._own, login)

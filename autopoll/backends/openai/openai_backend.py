@@ -5,10 +5,10 @@ library stands in client.py, which is imported when the backend starts.
 """
 
 from autopoll.backends.contract import Setting
-from autopoll.backends.http.backend import Remote
-from autopoll.backends.http.connection import Service
+from autopoll.backends.http.http_backend import Remote
+from autopoll.backends.http.service import Service
 from autopoll.backends.keys import Login
-from autopoll.backends.openai.options import OpenAiOptions
+from autopoll.backends.openai.openai_options import OpenAiOptions
 from autopoll.backends.options import read_options
 from autopoll.backends.requirements import need
 
@@ -25,6 +25,6 @@ class OpenAi(Remote):
 
     def connect(self, login: Login) -> Service:
         """Return a new client."""
-        from autopoll.backends.openai.client import Chat
+        from autopoll.backends.openai.chat_completions import Chat
 
         return Chat(self._own, login)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from autopoll.cli.command import Front, command
+from autopoll.cli.base_command import Front, command
 from autopoll.cli.conversations import ROTATE
 from autopoll.cli.interrupt import RELOADING, home_words, interruptible, process_words
 from autopoll.cli.output import say

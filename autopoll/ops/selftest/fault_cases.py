@@ -20,10 +20,10 @@ from autopoll.client.client import Service
 from autopoll.clock import wall_ms
 from autopoll.home.home import instance_name
 from autopoll.message import read_answer
-from autopoll.ops.selftest import backend
+from autopoll.ops.selftest import faulty_backend
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.ops.status import status
-from autopoll.process import heartbeat, incidents, signals
+from autopoll.process import heartbeat, incident_log, signals
 from autopoll.process.heartbeat import Beat, State
 
 FLOOD = 500
@@ -210,7 +210,7 @@ def verdict(name: str) -> Callable[[Trial], float | None]:
         return next(
             (
                 each.clock
-                for each in incidents.read(trial.scratch.home.incidents)
+                for each in incident_log.read(trial.scratch.home.incidents)
                 if (each.process, each.verdict) == (trial.fault.target, name)
                 and each.clock >= trial.struck
             ),
@@ -222,7 +222,7 @@ def verdict(name: str) -> Callable[[Trial], float | None]:
 
 def swept(trial: Trial) -> float | None:
     """Seen when the death is an incident and no child is left of those that outlived it."""
-    if verdict("dead")(trial) is None or trial.scratch.processes(**{backend.MARK: "brood"}):
+    if verdict("dead")(trial) is None or trial.scratch.processes(**{faulty_backend.MARK: "brood"}):
         return None
     return time.monotonic()
 
@@ -283,7 +283,7 @@ def run(report: Callable[[str], None], show: Callable[[Outcome], None]) -> list[
     """Go through all faults, `show` what became of each, and leave nothing behind."""
     outcomes = []
     report("starting a home of its own")
-    with scratch_home(CONFIG, {"faulty": "autopoll.ops.selftest.backend:Faulty"}) as scratch:
+    with scratch_home(CONFIG, {"faulty": "autopoll.ops.selftest.faulty_backend:Faulty"}) as scratch:
         scratch.up(report)
         with closing(connect(scratch.home, scratch.config)) as bridge:
             for wave in WAVES:

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from autopoll.backends.claude_code.claude_options import KEY_ENV, ClaudeOptions
 from autopoll.backends.claude_code.ground import Ground, Grounds
 from autopoll.backends.claude_code.launch import command_line, environment
-from autopoll.backends.claude_code.options import KEY_ENV, ClaudeOptions
 from autopoll.backends.claude_code.program import find_program
-from autopoll.backends.context.files import Context
+from autopoll.backends.context.context_files import Context
 from autopoll.backends.context.prompt import Measure, Prompt
 from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import Broken, Report, Retriable, Setting
@@ -25,8 +25,8 @@ from autopoll.message import Answer
 from autopoll.request import Reply, Request
 
 if TYPE_CHECKING:
+    from autopoll.backends.claude_code.claude_session import Session
     from autopoll.backends.claude_code.pool import Pool
-    from autopoll.backends.claude_code.session import Session
 
 SDK = (0, 2, 186)  # elsewhere pip silently picks 0.1.7
 
@@ -163,7 +163,7 @@ class ClaudeCode:
         return self._pool, self._prompt, self._grounds
 
     def _open(self, ground: Ground, on_end: Callable[["Session"], None]) -> "Session":
-        from autopoll.backends.claude_code.session import Session
+        from autopoll.backends.claude_code.claude_session import Session
 
         options = self._options
         try:

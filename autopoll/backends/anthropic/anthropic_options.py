@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from autopoll.backends.http.backend import RemoteOptions
+from autopoll.backends.http.http_backend import RemoteOptions
 
 
 class AnthropicOptions(RemoteOptions, frozen=True, kw_only=True):

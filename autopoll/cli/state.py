@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.command import Front, command
+from autopoll.cli.base_command import Front, command
 from autopoll.cli.interrupt import interruptible
 from autopoll.cli.output import say
 from autopoll.cli.render import Progress, age, clear, cost, print_json, print_table
