@@ -34,7 +34,7 @@ from mock_api.server import MockApi, running
 from autopoll.backends.claude_code.program import bundled
 from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process.vitals import all_vitals
 from autopoll.process.waiter import Waiter
@@ -60,14 +60,14 @@ class Way:
 
     def __init__(self, scratch: Scratch, bridge: Bridge) -> None:
         self.scratch = scratch
-        self._service = Service(scratch.home, scratch.config, bridge)
+        self._client = Client(scratch.home, scratch.config, bridge)
 
     def ask(self) -> float:
         """Ask once and return the milliseconds from the question to its answer."""
         with Waiter(self.scratch.home) as waiter:
             began = time.perf_counter()
-            ids = self._service.ask([QUESTION], "main", waiter=waiter).ids
-            [result] = self._service.wait(ids, waiter, timeout=TIMEOUT_S)
+            ids = self._client.ask([QUESTION], "main", waiter=waiter).ids
+            [result] = self._client.wait(ids, waiter, timeout=TIMEOUT_S)
             took = 1000 * (time.perf_counter() - began)
         assert result.sources == ["notes.md:3-3"], result
         return took
@@ -76,14 +76,14 @@ class Way:
         """Kill the CLI in mid-query and return the milliseconds from then to the answer."""
         api.mood, asked = "delay=60000", len(api.requests)
         with Waiter(self.scratch.home) as waiter:
-            ids = self._service.ask([QUESTION], "main", waiter=waiter).ids
+            ids = self._client.ask([QUESTION], "main", waiter=waiter).ids
             _until(lambda: len(api.requests) > asked)
             port = f":{api.server_address[1]:04X} "
             pid = _until(lambda: next((cli for cli in self._clis() if _talks(cli, port)), None))
             api.mood = ""
             os.kill(pid, signal.SIGKILL)
             began = time.perf_counter()
-            [result] = self._service.wait(ids, waiter, timeout=TIMEOUT_S)
+            [result] = self._client.wait(ids, waiter, timeout=TIMEOUT_S)
         assert result.sources == ["notes.md:3-3"], result
         return 1000 * (time.perf_counter() - began)
 

@@ -16,7 +16,7 @@ from contextlib import closing
 import psutil
 
 from autopoll.bridge.connect import connect
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat, incident_log
 from autopoll.process.waiter import Waiter
@@ -59,15 +59,15 @@ def load(scratch: Scratch, seconds: float) -> int:
     begun = told = time.monotonic()
     psutil.cpu_percent()
     with closing(connect(scratch.home, scratch.config)) as bridge, Waiter(scratch.home) as waiter:
-        service = Service(scratch.home, scratch.config, bridge)
+        client = Client(scratch.home, scratch.config, bridge)
         while (now := time.monotonic()) < begun + seconds:
-            while toiling and service.result(toiling[0]).status != "pending":
+            while toiling and client.result(toiling[0]).status != "pending":
                 toiling.popleft()
                 asked += 1
             while len(toiling) < 2 * CORES:
-                toiling += service.ask(["toil"], "toil").ids
-            flood = service.ask(["what?"] * FLOOD, "main", waiter=waiter).ids
-            asked += sum(1 for _ in service.wait(flood, waiter))
+                toiling += client.ask(["toil"], "toil").ids
+            flood = client.ask(["what?"] * FLOOD, "main", waiter=waiter).ids
+            asked += sum(1 for _ in client.wait(flood, waiter))
             if now > told + 60:
                 told = now
                 used = psutil.cpu_percent()

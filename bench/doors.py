@@ -4,7 +4,7 @@
 
 A scratch home answers with `echo`. The doors take turns, so that a machine that slows down slows
 all of them; each asks over one connection that stays open, MCP by the official client. What a door
-adds is its median less that of `Service.ask` and `wait` in one process, and as a ratio. Prints a
+adds is its median less that of `Client.ask` and `wait` in one process, and as a ratio. Prints a
 table and the resident memory of the gateway with nobody and with many waiting. A minute.
 """
 
@@ -22,12 +22,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx2
-from mcp import Client, StdioServerParameters
+from mcp import Client as McpClient
+from mcp import StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from autopoll.bridge.connect import connect
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.home import operator_token
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat
@@ -115,10 +116,10 @@ async def inside(scratch: Scratch) -> AsyncIterator[Ask]:
         contextlib.closing(connect(scratch.home, scratch.config)) as bridge,
         Waiter(scratch.home) as waiter,
     ):
-        service = Service(scratch.home, scratch.config, bridge)
+        client = Client(scratch.home, scratch.config, bridge)
 
         async def ask(question: str) -> None:
-            [result] = service.wait(service.ask([question], "main", waiter=waiter).ids, waiter)
+            [result] = client.wait(client.ask([question], "main", waiter=waiter).ids, waiter)
             assert result.answer == question
 
         yield ask
@@ -144,7 +145,7 @@ async def mcp_http(port: int, token: str) -> AsyncIterator[Ask]:
     shown = {"Authorization": f"Bearer {token}"}
     async with httpx2.AsyncClient(headers=shown, timeout=60) as client:
         transport = streamable_http_client(f"http://127.0.0.1:{port}/mcp", http_client=client)
-        async with Client(transport) as agent:
+        async with McpClient(transport) as agent:
             yield calling(agent)
 
 
@@ -155,11 +156,11 @@ async def mcp_stdio(scratch: Scratch) -> AsyncIterator[Ask]:
         env=scratch.environ, cwd=scratch.home.root,
     )  # fmt: skip
     with Path(os.devnull).open("w") as nowhere:
-        async with Client(stdio_client(server, nowhere)) as agent:
+        async with McpClient(stdio_client(server, nowhere)) as agent:
             yield calling(agent)
 
 
-def calling(agent: Client) -> Ask:
+def calling(agent: McpClient) -> Ask:
     async def ask(question: str) -> None:
         result = await agent.call_tool("ask", {"question": question})
         assert result.structured_content

@@ -20,7 +20,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 if TYPE_CHECKING:
     from autopoll.bridge.contract import QueryState
-    from autopoll.client.client import Asked, Service
+    from autopoll.client.client import Asked, Client
     from autopoll.client.partial_answer import Piece
     from autopoll.client.result import Result
     from autopoll.home.config import Config
@@ -68,7 +68,7 @@ def ask(
     waiting, and `autopoll answer ID` takes it up again.
     """
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Service
+    from autopoll.client.client import Client
     from autopoll.process.waiter import Waiter
 
     if shard is not None and to_all:
@@ -87,35 +87,35 @@ def ask(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
-        service = Service(home, config, bridge)
+        client = Client(home, config, bridge)
         if no_wait:
             heard = True
-            for asked in _send(service, shards, questions, context_file, None, ids):
+            for asked in _send(client, shards, questions, context_file, None, ids):
                 heard = asked.heard
                 for message_id in asked.ids:
                     _print_id(front, message_id)
             if not heard:
-                say(f"autopoll: {service.down(ids).what}", err=True)
+                say(f"autopoll: {client.down(ids).what}", err=True)
             return Exit.OK
         with Waiter(home) as waiter, Progress(front.json) as progress:
             if len(shards) > 1 and not lines:
                 from autopoll.cli import side_by_side
                 from autopoll.client.fan_out import Panel
 
-                panel = Panel(service, waiter)
+                panel = Panel(client, waiter)
                 for each in shards:
                     with _undisturbed():
                         ids += panel.ask(questions[0], each, context_file)
                 return side_by_side.show(front, panel, shards, timeout, progress)
             heard = True
             progress.say("sending")
-            for asked in _send(service, shards, questions, context_file, waiter, ids):
+            for asked in _send(client, shards, questions, context_file, waiter, ids):
                 heard = asked.heard
             if not heard:
                 for message_id in ids if front.json else []:
                     _print_id(front, message_id)
-                raise service.down(ids)
-            return _await(front, service, ids, waiter, timeout, progress)
+                raise client.down(ids)
+            return _await(front, client, ids, waiter, timeout, progress)
     except KeyboardInterrupt:
         raise _interrupted(ids) from None
     except OutputLost:
@@ -138,23 +138,23 @@ def ask(
 def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
     """Show the answer to question ID, waiting for it if need be."""
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Service
+    from autopoll.client.client import Client
     from autopoll.process.waiter import Waiter
 
     bridge = connect(front.home, front.config, read_only=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        service = Service(front.home, front.config, bridge)
-        results = [service.result(message_id) for message_id in ids]
+        client = Client(front.home, front.config, bridge)
+        results = [client.result(message_id) for message_id in ids]
         if no_wait or all(result.status != "pending" for result in results):
             live = Live(several=len(ids) > 1)
             return max(_print_result(front, result, live) for result in results)
-        if not service.is_listening():
+        if not client.is_listening():
             for result in results:
                 _print_result(front, result, Live(several=len(ids) > 1))
-            raise service.down([result.id for result in results if result.status == "pending"])
+            raise client.down([result.id for result in results if result.status == "pending"])
         with Waiter(front.home) as waiter, Progress(front.json) as progress:
-            return _await(front, service, list(ids), waiter, timeout, progress)
+            return _await(front, client, list(ids), waiter, timeout, progress)
     except KeyboardInterrupt:
         raise _interrupted(list(ids)) from None
     finally:
@@ -162,7 +162,7 @@ def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) ->
 
 
 def _send(
-    service: "Service",
+    client: "Client",
     shards: list[str],
     questions: list[str],
     context_file: str | None,
@@ -173,14 +173,14 @@ def _send(
 
     Their ids are added to `ids` before an interrupt is let in: whoever interrupts is told them.
     """
-    batch = min(BATCH, service.config.access.rate_burst)
+    batch = min(BATCH, client.config.access.rate_burst)
     for start in range(0, len(questions), batch):
         for shard in shards:
             part = questions[start : start + batch]
             while True:
                 try:
                     with _undisturbed():
-                        asked = service.ask(part, shard, context_file=context_file, waiter=waiter)
+                        asked = client.ask(part, shard, context_file=context_file, waiter=waiter)
                         ids += asked.ids
                     break
                 except RateLimited as error:
@@ -216,7 +216,7 @@ def _named(names: str | None, config: "Config") -> list[str]:
 
 def _await(
     front: Front,
-    service: "Service",
+    client: "Client",
     ids: list[int],
     waiter: "Waiter",
     timeout: float,
@@ -233,8 +233,8 @@ def _await(
         if live.news(state):
             return
         of = f" ({settled + 1} of {len(ids)})" if len(ids) > 1 else ""
-        paused = service.paused(state.shard) if state.shard else None
-        found = service.obstacle
+        paused = client.paused(state.shard) if state.shard else None
+        found = client.obstacle
         progress.say(words(state, paused, found.what if found and not paused else "") + of)
 
     def show(piece: "Piece") -> None:
@@ -244,13 +244,13 @@ def _await(
 
     on_piece = show if is_terminal(sys.stdout) and not front.json else None
     try:
-        for result in service.wait(ids, waiter, timeout=timeout, on_news=tell, on_piece=on_piece):
+        for result in client.wait(ids, waiter, timeout=timeout, on_news=tell, on_piece=on_piece):
             settled += 1
             with progress.aside():
                 code = max(code, _print_result(front, result, live))
     except (TimedOut, Down):
         for message_id in ids[settled:] if front.json else []:
-            print_json(service.result(message_id))
+            print_json(client.result(message_id))
         raise
     finally:
         live.leave()

@@ -96,10 +96,10 @@ def show(front: Front, conversation: str) -> None:
 def create(front: Front, role_a: str, role_b: str, shard: str | None) -> None:
     """Create a conversation and show its two tokens, this once."""
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Service
+    from autopoll.client.client import Client
 
     with closing(connect(front.home, front.config)) as bridge:
-        tokens = Service(front.home, front.config, bridge).converse(role_a, role_b, shard)
+        tokens = Client(front.home, front.config, bridge).converse(role_a, role_b, shard)
     front.lost = ROTATE.format(tokens.conversation)
     if front.json:
         print_json({"conversation": tokens.conversation, "tokens": {"a": tokens.a, "b": tokens.b}})
@@ -124,11 +124,11 @@ def rotate(front: Front, conversation: str, session: str) -> None:
     A token that the home keeps in var/credentials is replaced there and not shown.
     """
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Service
+    from autopoll.client.client import Client
 
     with closing(connect(front.home, front.config)) as bridge:
         token = bridge.rotate(conversation, session)
-        kept = Service(front.home, front.config, bridge).keep_token(conversation, session, token)
+        kept = Client(front.home, front.config, bridge).keep_token(conversation, session, token)
     front.lost = "The token is made and was not shown; run it again for another."
     if front.json:
         shown = None if kept else token
@@ -174,7 +174,7 @@ def revoke(front: Front, conversation: str, session: str) -> None:
 def serve(front: Front, conversation: str, session: str, shard: str | None, stop: bool) -> None:
     """Let a shard answer a session of CONVERSATION, also one made by another bridge client."""
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Service
+    from autopoll.client.client import Client
     from autopoll.errors import UsageError
 
     if (shard is None) != stop:
@@ -186,7 +186,7 @@ def serve(front: Front, conversation: str, session: str, shard: str | None, stop
             bridge.unserve(conversation, session)
         else:
             bridge.serve(conversation, session, shard)
-        Service(front.home, front.config, bridge).wake()
+        Client(front.home, front.config, bridge).wake()
     if front.json:
         print_json({"conversation": conversation, "session": session, "shard": shard})
     elif shard is None:

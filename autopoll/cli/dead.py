@@ -79,11 +79,11 @@ def show(front: Front, message_id: int) -> None:
 def retry(front: Front, message_id: int) -> None:
     """Ask a dead letter again, as a new question; its error answer stands."""
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Service
+    from autopoll.client.client import Client
 
     with closing(connect(front.home, front.config)) as bridge:
         fresh = bridge.retry_dead(message_id)
-        Service(front.home, front.config, bridge).wake()
+        Client(front.home, front.config, bridge).wake()
     if front.json:
         print_json({"id": fresh, "retries": message_id})
     else:

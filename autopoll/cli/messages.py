@@ -55,14 +55,14 @@ def send(
     Messages of a conversation are answered one by one, in order.
     """
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Service, read_token
+    from autopoll.client.client import Client, read_token
 
     token = read_token(token_file) if token_file else None
     message = read_question(text, front.config.delivery.max_message)
     with closing(connect(front.home, front.config)) as bridge:
-        service = Service(front.home, front.config, bridge)
-        proven = service.authenticate(conversation, session, token)
-        message_id = service.send(conversation, proven, message, metadata)
+        client = Client(front.home, front.config, bridge)
+        proven = client.authenticate(conversation, session, token)
+        message_id = client.send(conversation, proven, message, metadata)
     if front.json:
         print_json({"id": message_id, "conversation": conversation, "session": proven})
     else:
@@ -89,13 +89,13 @@ def inbox(
 ) -> None:
     """Take the unread messages of a session: they are shown and marked as read."""
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Service, read_token
+    from autopoll.client.client import Client, read_token
 
     token = read_token(token_file) if token_file else None
     with closing(connect(front.home, front.config)) as bridge:
-        service = Service(front.home, front.config, bridge)
-        proven = service.authenticate(conversation, session, token)
-        taken = service.inbox(conversation, proven, limit)
+        client = Client(front.home, front.config, bridge)
+        proven = client.authenticate(conversation, session, token)
+        taken = client.inbox(conversation, proven, limit)
     if front.json:
         for each in taken:
             print_json(each)

@@ -52,7 +52,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 News = Callable[[QueryState], None]
 
 
-class Service:
+class Client:
     """The use-cases of one home over one open bridge."""
 
     def __init__(self, home: Home, config: Config, bridge: Bridge) -> None:

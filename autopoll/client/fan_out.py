@@ -12,7 +12,7 @@ import msgspec
 
 from autopoll.bridge.contract import QueryState
 from autopoll.client import availability
-from autopoll.client.client import DOWN_AFTER, NET_S, Service
+from autopoll.client.client import DOWN_AFTER, NET_S, Client
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, Exit, UsageError
 from autopoll.process import pause
@@ -34,8 +34,8 @@ class Voice(msgspec.Struct, frozen=True, kw_only=True):
 class Panel:
     """The shards that are asked one question."""
 
-    def __init__(self, service: Service, waiter: Waiter) -> None:
-        self._service = service
+    def __init__(self, client: Client, waiter: Waiter) -> None:
+        self._client = client
         self._waiter = waiter
         self._pending: dict[int, str] = {}  # question -> shard
         self._refused: list[Voice] = []
@@ -48,7 +48,7 @@ class Panel:
         this shard alone, and is its voice.
         """
         try:
-            asked = self._service.ask(
+            asked = self._client.ask(
                 [question], shard, context_file=context_file, waiter=self._waiter
             )
         except UsageError:
@@ -71,7 +71,7 @@ class Panel:
         alone = 0
         while self._pending:
             for message_id, shard in list(self._pending.items()):
-                state = self._service.bridge.query(message_id)
+                state = self._client.bridge.query(message_id)
                 state = msgspec.structs.replace(state, shard=shard)  # not known while unenrolled
                 left = began + timeout - time.monotonic()
                 if voice := self._heard(state, shard) or self._given_up(state, shard, left, alone):
@@ -81,7 +81,7 @@ class Panel:
                     on_news(state)
             if self._pending:
                 wait = min(NET_S, max(0.0, began + timeout - time.monotonic()))
-                heard = self._waiter.wait(wait) or self._service.is_listening()
+                heard = self._waiter.wait(wait) or self._client.is_listening()
                 alone = 0 if heard else alone + 1
 
     def _heard(self, state: QueryState, shard: str) -> Voice | None:
@@ -96,7 +96,7 @@ class Panel:
 
     def _given_up(self, state: QueryState, shard: str, left: float, alone: int) -> Voice | None:
         """Return the voice of a shard that is not worth waiting for any longer."""
-        paused = pause.read(self._service.home, shard)
+        paused = pause.read(self._client.home, shard)
         if paused and paused.left_s > left:
             return self._missing(state, shard, f"paused: {paused.words}", Exit.FAILED)
         if alone >= DOWN_AFTER:
@@ -110,8 +110,8 @@ class Panel:
 
     def _disabled(self, shard: str) -> str:
         """Return what keeps a shard from answering; empty, and noted, when nothing does."""
-        service = self._service
-        if found := availability.obstacle(service.home, service.config, shard):
+        client = self._client
+        if found := availability.obstacle(client.home, client.config, shard):
             return found.what
         self._able[shard] = time.monotonic()
         return ""

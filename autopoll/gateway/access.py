@@ -14,7 +14,7 @@ import msgspec
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.errors import AccessDenied, BridgeError, NotFound
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.problems import Forbidden
@@ -61,31 +61,31 @@ class Visit:
         self._token = token
         self._conversation = conversation
 
-    async def call(self, use: Callable[[Service, Caller], T]) -> T:
+    async def call(self, use: Callable[[Client, Caller], T]) -> T:
         """Return what a use-case returns for the caller; raise AccessDenied, and what it raises."""
 
-        def proven(service: Service) -> T:
-            caller = prove(service, self._token, self._conversation)
+        def proven(client: Client) -> T:
+            caller = prove(client, self._token, self._conversation)
             try:
-                return use(service, caller)
+                return use(client, caller)
             except (NotFound, Forbidden) as error:
                 if not caller.is_operator:
-                    service.bridge.deny(caller.conversation, _why(error))
+                    client.bridge.deny(caller.conversation, _why(error))
                 raise
 
         return await self.hub.call(proven)
 
-    async def operate(self, use: Callable[[Service], T]) -> T:
+    async def operate(self, use: Callable[[Client], T]) -> T:
         """Do what only the operator may; raise Forbidden for anybody else."""
 
-        def operated(service: Service, caller: Caller) -> T:
+        def operated(client: Client, caller: Caller) -> T:
             if not caller.is_operator:
                 raise Forbidden(
                     "this needs the operator's token",
                     "A conversation's token opens that conversation. "
                     "Make one with: autopoll gateway token",
                 )
-            return use(service)
+            return use(client)
 
         return await self.call(operated)
 
@@ -105,28 +105,28 @@ class Audit:
 
     async def _write(self, why: str) -> None:
         try:
-            await self._hub.call(lambda service: service.bridge.deny(None, why))
+            await self._hub.call(lambda client: client.bridge.deny(None, why))
         except BridgeError as error:
             log.warning("cannot audit %s: %s", why, error)
 
 
-def prove(service: Service, token: str | None, conversation: str | None = None) -> Caller:
+def prove(client: Client, token: str | None, conversation: str | None = None) -> Caller:
     """Return who a token proves its bearer to be; raise AccessDenied (audited).
 
     `conversation` is the one the request names; only tokens that another bridge program made need
     it, for those cannot be looked up.
     """
     if not token:
-        service.bridge.deny(None, "no token")
+        client.bridge.deny(None, "no token")
         raise without_token()
-    if operator_token.proves(service.home, token):
+    if operator_token.proves(client.home, token):
         return Caller()
-    known = service.bridge.whose(token) or conversation
+    known = client.bridge.whose(token) or conversation
     if known is None:
-        service.bridge.deny(None, "unknown token")
+        client.bridge.deny(None, "unknown token")
     else:
         try:
-            return Caller(conversation=known, session=service.bridge.authenticate(known, token))
+            return Caller(conversation=known, session=client.bridge.authenticate(known, token))
         except (AccessDenied, NotFound):
             pass  # audited there; which of the two it was is nothing for a stranger
     raise AccessDenied("the token opens nothing here", _MEND)

@@ -17,7 +17,7 @@ from typing import Literal, Self, TypeVar, overload
 from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import QueryState
 from autopoll.client import availability
-from autopoll.client.client import DOWN_AFTER, NET_S, PIECES_S, Asked, Service
+from autopoll.client.client import DOWN_AFTER, NET_S, PIECES_S, Asked, Client
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError, BridgeError, ConfigError, Down
 from autopoll.gateway.subscription import Follower, News
@@ -46,7 +46,7 @@ class Hub:
         self.config = config
         self.name = name or f"w-{os.urandom(8).hex()}"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bridge")
-        self._service: Service | None = None
+        self._client: Client | None = None
         self._stamp = (0, 0)  # of the settings
         self._followed: dict[int, set[Follower]] = {}
         self._rung = asyncio.Event()
@@ -86,8 +86,8 @@ class Hub:
         """How many wait at the moment."""
         return sum(len(followers) for followers in self._followed.values())
 
-    async def call(self, use: Callable[[Service], T]) -> T:
-        """Return what a use-case of the home's service returns, or raise what it raises.
+    async def call(self, use: Callable[[Client], T]) -> T:
+        """Return what a use-case of the home returns, or raise what it raises.
 
         It is carried out even when the caller is cancelled meanwhile.
         """
@@ -95,9 +95,9 @@ class Hub:
         return await loop.run_in_executor(self._thread, lambda: use(self._open()))
 
     async def ask(self, question: str, shard: str, *, context_file: str | None = None) -> Asked:
-        """Store a question to a shard as the home's own, to be followed here; see Service.ask."""
+        """Store a question to a shard as the home's own, to be followed here; see Client.ask."""
         return await self.call(
-            lambda service: service.ask([question], shard, context_file=context_file, waiter=self)
+            lambda client: client.ask([question], shard, context_file=context_file, waiter=self)
         )
 
     @overload
@@ -119,7 +119,7 @@ class Hub:
         self._followed.setdefault(message_id, set()).add(follower)
         try:
             # Only now, so that no ring is missed between the look and the waiting.
-            follower.tell(await self.call(lambda service: service.bridge.query(message_id)))
+            follower.tell(await self.call(lambda client: client.bridge.query(message_id)))
             if self._end:
                 follower.fail(self._end)
             async for news in follower:
@@ -137,7 +137,7 @@ class Hub:
                 async for each in news:
                     if isinstance(each, Result):
                         return each
-        return await self.call(lambda service: service.result(message_id))
+        return await self.call(lambda client: client.result(message_id))
 
     def drain(self) -> None:
         """Send away who waits, and whoever comes; tolerated twice."""
@@ -171,7 +171,7 @@ class Hub:
                 continue
             try:
                 await self._look()
-                heard = rung or await self.call(lambda service: service.is_listening())
+                heard = rung or await self.call(lambda client: client.is_listening())
                 if not rung:
                     await self._look_around()
             except AutopollError as error:  # it may pass; who waits goes on waiting
@@ -202,7 +202,7 @@ class Hub:
 
     async def _look(self) -> None:
         ids = list(self._followed)
-        states = await self.call(lambda service: service.bridge.queries(ids))
+        states = await self.call(lambda client: client.bridge.queries(ids))
         for state in states:
             for follower in self._followed.get(state.message_id, ()):
                 follower.tell(state)
@@ -221,20 +221,20 @@ class Hub:
 
     # --- in the thread of the bridge
 
-    def _open(self) -> Service:
-        if self._service:
+    def _open(self) -> Client:
+        if self._client:
             try:
-                self._service.bridge.require_in_place()
+                self._client.bridge.require_in_place()
             except BridgeError as error:
                 log.warning("opening the bridge anew: %s", error)
                 self._close()
-        if self._service is None:
+        if self._client is None:
             bridge = connect(self.home, self.config)
-            self._service = Service(self.home, self.config, bridge)
-        self._take_up(self._service)
-        return self._service
+            self._client = Client(self.home, self.config, bridge)
+        self._take_up(self._client)
+        return self._client
 
-    def _take_up(self, service: Service) -> None:
+    def _take_up(self, client: Client) -> None:
         """See a changed autopoll.toml, as a command does that is started now.
 
         What concerns the bridge and the gateway itself is taken up by their next start.
@@ -245,14 +245,14 @@ class Hub:
             if stamp == self._stamp:
                 return
             self._stamp = stamp
-            self.config = service.config = load(self.home)
+            self.config = client.config = load(self.home)
         except (OSError, ConfigError) as error:
             log.warning("the settings stay as they were: %s", error)
 
     def _close(self) -> None:
-        if self._service:
-            self._service.bridge.close()
-            self._service = None
+        if self._client:
+            self._client.bridge.close()
+            self._client = None
 
 
 def _down() -> Down:

@@ -16,7 +16,7 @@ from autopoll.backends.context.remarks import Remarks, kept
 from autopoll.bridge.connect import bridge_file, connect
 from autopoll.bridge.contract import Bridge, Spent
 from autopoll.client.availability import PATIENCE_S, STALE_S, last_error
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
 from autopoll.home import disk_space, trust
@@ -410,21 +410,21 @@ def _canaries(home: Home, config: Config, shards: list[str]) -> list[Check]:
     except AutopollError as error:
         return [Check(name="canary", ok=False, detail=error.what)]
     try:
-        service = Service(home, config, bridge)
+        client = Client(home, config, bridge)
         with Waiter(home) as waiter:
             for shard in shards:
-                checks.append(_canary(service, waiter, shard))
+                checks.append(_canary(client, waiter, shard))
     finally:
         bridge.close()
     return checks
 
 
-def _canary(service: Service, waiter: Waiter, shard: str) -> Check:
+def _canary(client: Client, waiter: Waiter, shard: str) -> Check:
     name = f"canary {shard}"
     began = time.monotonic()
     try:
-        asked = service.ask(["Are you there?"], shard, waiter=waiter, canary=True)
-        [result] = service.wait(asked.ids, waiter, timeout=CANARY_S)
+        asked = client.ask(["Are you there?"], shard, waiter=waiter, canary=True)
+        [result] = client.wait(asked.ids, waiter, timeout=CANARY_S)
     except AutopollError as error:
         return Check(name=name, ok=False, detail=error.what)
     took = (time.monotonic() - began) * 1000

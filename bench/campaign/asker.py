@@ -13,7 +13,7 @@ from pathlib import Path
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.errors import AutopollError
 from autopoll.home import config
 from autopoll.home.home import Home
@@ -34,7 +34,7 @@ def main() -> None:
         return
     settings = config.load(home)
     bridge = connect(home, settings)
-    service = Service(home, settings, bridge)
+    client = Client(home, settings, bridge)
     if way == "conversation":
         conversation = bridge.create_conversation("asker", shard).conversation
         bridge.serve(conversation, "b", shard)
@@ -46,9 +46,9 @@ def main() -> None:
             if len(waiting) < OPEN:
                 text = f"{name} {stored}"
                 if way == "conversation":
-                    waiting.append(service.send(conversation, "a", text))
+                    waiting.append(client.send(conversation, "a", text))
                 else:
-                    waiting += service.ask([text], shard).ids
+                    waiting += client.ask([text], shard).ids
                 stored += 1
         except (AutopollError, FifoError, OSError) as error:
             print(error, file=sys.stderr)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from autopoll.bridge.connect import connect
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process.waiter import Waiter
 from bench.cost.figures import Figure, Lap, Say, interleave
@@ -45,13 +45,13 @@ options.concurrency = 64
 class Asker:
     """Asks a home the way a connected program does; returns when all answers are there."""
 
-    def __init__(self, scratch: Scratch, service: Service, waiter: Waiter) -> None:
-        self.scratch, self.service, self.waiter = scratch, service, waiter
+    def __init__(self, scratch: Scratch, client: Client, waiter: Waiter) -> None:
+        self.scratch, self.client, self.waiter = scratch, client, waiter
         self._metadata = json.dumps({"waiter": waiter.name})
 
     def together(self, count: int, shard: str = "main") -> None:
         """Ask independent questions in one commit."""
-        self._wait(self.service.ask([TEXT] * count, shard, waiter=self.waiter).ids)
+        self._wait(self.client.ask([TEXT] * count, shard, waiter=self.waiter).ids)
 
     def singly(self, count: int, shard: str = "main") -> None:
         """Ask independent questions in a commit each, without waiting in between."""
@@ -59,13 +59,13 @@ class Asker:
             [
                 number
                 for _ in range(count)
-                for number in self.service.ask([TEXT], shard, waiter=self.waiter).ids
+                for number in self.client.ask([TEXT], shard, waiter=self.waiter).ids
             ]
         )
 
     def conversations(self, count: int) -> list[tuple[str, str]]:
         """Return conversations of the shard, each with the token to ask it."""
-        bridge = self.service.bridge
+        bridge = self.client.bridge
         made = [bridge.create_conversation("asker", "shard") for _ in range(count)]
         for each in made:
             bridge.serve(each.conversation, "b", "main")
@@ -76,12 +76,12 @@ class Asker:
         ids = []
         for number in range(count):
             conversation, token = conversations[number % len(conversations)]
-            session = self.service.authenticate(conversation, None, token)
-            ids.append(self.service.send(conversation, session, TEXT, self._metadata))
+            session = self.client.authenticate(conversation, None, token)
+            ids.append(self.client.send(conversation, session, TEXT, self._metadata))
         self._wait(ids)
 
     def _wait(self, ids: Sequence[int]) -> None:
-        for result in self.service.wait(ids, self.waiter, timeout=60):
+        for result in self.client.wait(ids, self.waiter, timeout=60):
             if result.answer != TEXT:
                 raise AssertionError(f"question {result.id}: {result}")
 
@@ -113,7 +113,7 @@ def home(folder: Path, config: str) -> Iterator[Asker]:
         scratch.up(lambda _: None)
         bridge = stack.enter_context(closing(connect(scratch.home, scratch.config)))
         waiter = stack.enter_context(Waiter(scratch.home))
-        yield Asker(scratch, Service(scratch.home, scratch.config, bridge), waiter)
+        yield Asker(scratch, Client(scratch.home, scratch.config, bridge), waiter)
 
 
 def _latency(below: Floor, asker: Asker, scale: float, rounds: int, say: Say) -> Iterator[Figure]:

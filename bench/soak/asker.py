@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 
 from autopoll.bridge.contract import Bridge
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.errors import Down
 from autopoll.home.config import Config
 from autopoll.home.home import Home
@@ -28,7 +28,7 @@ class Asker:
         self.asked = 0
         self.wrong = 0
         self._home = home
-        self._service = Service(home, config, bridge)
+        self._client = Client(home, config, bridge)
 
     def batch(self, size: int) -> list[float]:
         """Ask a batch and return how long each answer took (ms); raise TimedOut for a lost one."""
@@ -39,10 +39,10 @@ class Asker:
         # A new one each time: when everything is restarted, bells in var/run go with the rest.
         with Waiter(self._home) as waiter:
             began = time.perf_counter()
-            ids = self._service.ask(questions, "main", waiter=waiter).ids
+            ids = self._client.ask(questions, "main", waiter=waiter).ids
             while len(took) < size:
                 with suppress(Down):  # it is only away: the question is kept, and the wait goes on
-                    for result in self._service.wait(ids[len(took) :], waiter, timeout=PATIENCE_S):
+                    for result in self._client.wait(ids[len(took) :], waiter, timeout=PATIENCE_S):
                         self.wrong += result.answer != questions[len(took)]
                         took.append(1000 * (time.perf_counter() - began))
         self.asked += size

@@ -7,7 +7,7 @@ from typing import Any
 
 from place import Place, until
 
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.home.config import load
 from autopoll.process.heartbeat import Beat
 
@@ -59,7 +59,7 @@ def kept(place: Place, *questions: str) -> list[int]:
     """Store questions without waiting for the answers."""
     bridge = place.bridge()
     try:
-        return Service(place.home, load(place.home, {}), bridge).ask(questions, "main").ids
+        return Client(place.home, load(place.home, {}), bridge).ask(questions, "main").ids
     finally:
         bridge.close()
 

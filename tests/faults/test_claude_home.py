@@ -15,7 +15,7 @@ from claude_account import KEY, account
 from mock_api.server import MockApi, running
 from place import Place, answers_to, until
 
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.home.config import load
 from autopoll.process.waiter import Waiter
 
@@ -156,12 +156,12 @@ def test_fifty_questions_in_a_row_leave_the_memory_where_it_was(place, api) -> N
     place.run("up")
     config = load(place.home, place.environ)
     bridge = place.bridge()
-    service = Service(place.home, config, bridge)
+    client = Client(place.home, config, bridge)
     readings = {}
     with Waiter(place.home) as waiter:
         for number in range(1, 51):
-            ids = service.ask([f"tulip {number}?"], "main", waiter=waiter).ids
-            [result] = service.wait(ids, waiter, timeout=30)
+            ids = client.ask([f"tulip {number}?"], "main", waiter=waiter).ids
+            [result] = client.wait(ids, waiter, timeout=30)
             assert result.sources == ["notes.md:3-3"]
             if number in (10, 50):
                 readings[number] = settled(place)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
-from autopoll.client.client import TOKEN_VARIABLE, Service
+from autopoll.client.client import TOKEN_VARIABLE, Client
 from autopoll.errors import AccessDenied, UsageError
 from autopoll.gateway.access import Caller
 from autopoll.gateway.hub import Hub
@@ -37,7 +37,7 @@ class Visit(Protocol):
 
     hub: Hub
 
-    async def call(self, use: Callable[[Service, Caller], T]) -> T:
+    async def call(self, use: Callable[[Client, Caller], T]) -> T:
         """Return what a use-case returns for the caller; raise what it raises."""
         ...
 
@@ -48,9 +48,9 @@ class Owner:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
 
-    async def call(self, use: Callable[[Service, Caller], T]) -> T:
+    async def call(self, use: Callable[[Client, Caller], T]) -> T:
         """Return what a use-case returns for the owner, who may do what an operator may."""
-        return await self.hub.call(lambda service: use(service, Caller()))
+        return await self.hub.call(lambda client: use(client, Caller()))
 
 
 class Call:
@@ -73,7 +73,7 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     token: Token | None = None
 
 
-def speaker(service: Service, caller: Caller, given: Spoken) -> tuple[str, str]:
+def speaker(client: Client, caller: Caller, given: Spoken) -> tuple[str, str]:
     """Return the conversation and the session that a caller speaks as.
 
     Raises UsageError, AccessDenied and NotFound; to whom a conversation is closed, it is not there.
@@ -88,7 +88,7 @@ def speaker(service: Service, caller: Caller, given: Spoken) -> tuple[str, str]:
     if session is not None:
         seen(caller, conversation)
         if given.token is not None:
-            session = service.bridge.authenticate(conversation, given.token)
+            session = client.bridge.authenticate(conversation, given.token)
         if session != caller.session or given.session_id not in (None, session):
             raise AccessDenied(
                 f"you are session {caller.session} of {conversation}",
@@ -96,11 +96,11 @@ def speaker(service: Service, caller: Caller, given: Spoken) -> tuple[str, str]:
             )
         return conversation, session
     if given.token is None and not os.environ.get(TOKEN_VARIABLE):
-        service.bridge.conversation(conversation)
-        kept = credentials.read(service.home).tokens.get(conversation, {})
+        client.bridge.conversation(conversation)
+        kept = credentials.read(client.home).tokens.get(conversation, {})
         if (given.session_id or "a") not in kept:
             raise AccessDenied(
                 f"nothing proves that you are session {given.session_id or 'a'} of {conversation}",
                 "Give the token that create_conversation returned for that session.",
             )
-    return conversation, service.authenticate(conversation, given.session_id, given.token)
+    return conversation, client.authenticate(conversation, given.session_id, given.token)

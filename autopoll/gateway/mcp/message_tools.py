@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from autopoll.bridge.contract import Message
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.gateway.access import Caller
 from autopoll.gateway.mcp.call import Call, Spoken, speaker
 from autopoll.gateway.mcp.reply import Reply
@@ -133,17 +133,17 @@ async def create_conversation(call: Call, given: CreateConversation) -> Reply:
     shard answers whatever you send.
     """
 
-    def create(service: Service, caller: Caller) -> Created:
+    def create(client: Client, caller: Caller) -> Created:
         if not caller.is_operator:
             raise Forbidden(
                 "a conversation's token cannot create conversations", "Use the operator's token."
             )
-        tokens = service.converse(given.my_role, given.partner_role, given.shard)
+        tokens = client.converse(given.my_role, given.partner_role, given.shard)
         return Created(
             conversation_id=tokens.conversation,
             session_a_token=tokens.a,
             session_b_token=tokens.b,
-            expires_at=service.bridge.conversation(tokens.conversation).expires_at,
+            expires_at=client.bridge.conversation(tokens.conversation).expires_at,
         )
 
     return Reply(await call.use(create), "Keep the tokens now; they are not shown again.")
@@ -157,10 +157,10 @@ async def send_to_partner(call: Call, given: SendToPartner) -> Reply:
         {"action_type": given.action_type, "files_involved": given.files_involved}
     )
 
-    def send(service: Service, caller: Caller) -> Sent:
-        conversation, session = speaker(service, caller, given)
-        number = service.send(conversation, session, given.message, metadata)
-        (stored,) = service.bridge.messages(conversation=conversation, after=number - 1, limit=1)
+    def send(client: Client, caller: Caller) -> Sent:
+        conversation, session = speaker(client, caller, given)
+        number = client.send(conversation, session, given.message, metadata)
+        (stored,) = client.bridge.messages(conversation=conversation, after=number - 1, limit=1)
         return Sent(
             status="sent",
             id=number,
@@ -176,10 +176,10 @@ async def check_messages(call: Call, given: CheckMessages) -> Reply:
     recent_messages looks at messages without taking them.
     """
 
-    def take(service: Service, caller: Caller) -> Messages:
-        conversation, session = speaker(service, caller, given)
+    def take(client: Client, caller: Caller) -> Messages:
+        conversation, session = speaker(client, caller, given)
         return Messages(
-            messages=[_shown(each) for each in service.inbox(conversation, session, given.limit)]
+            messages=[_shown(each) for each in client.inbox(conversation, session, given.limit)]
         )
 
     return Reply(await call.use(take))
@@ -190,9 +190,9 @@ async def recent_messages(call: Call, given: RecentMessages) -> Reply:
     all that you may see. Long ones are cut.
     """
 
-    def look(service: Service, caller: Caller) -> Messages:
-        conversation = _looked_at(service, caller, given)
-        found = service.bridge.messages(
+    def look(client: Client, caller: Caller) -> Messages:
+        conversation = _looked_at(client, caller, given)
+        found = client.bridge.messages(
             conversation=conversation, after=given.after, limit=given.limit
         )
         return Messages(messages=[_shown(each, SHOWN) for each in found])
@@ -205,10 +205,10 @@ async def update_my_status(call: Call, given: UpdateMyStatus) -> Reply:
     two minutes: after that you count as gone.
     """
 
-    def update(service: Service, caller: Caller) -> Status:
-        conversation, session = speaker(service, caller, given)
-        service.set_status(conversation, session, given.status)
-        return _status(service, conversation, session)
+    def update(client: Client, caller: Caller) -> Status:
+        conversation, session = speaker(client, caller, given)
+        client.set_status(conversation, session, given.status)
+        return _status(client, conversation, session)
 
     return Reply(await call.use(update))
 
@@ -218,23 +218,23 @@ async def check_partner_status(call: Call, given: CheckPartnerStatus) -> Reply:
     shard is alive while autopoll runs.
     """
 
-    def check(service: Service, caller: Caller) -> Status:
-        conversation, session = speaker(service, caller, given)
-        return _status(service, conversation, "b" if session == "a" else "a")
+    def check(client: Client, caller: Caller) -> Status:
+        conversation, session = speaker(client, caller, given)
+        return _status(client, conversation, "b" if session == "a" else "a")
 
     return Reply(await call.use(check))
 
 
-def _looked_at(service: Service, caller: Caller, given: RecentMessages) -> str | None:
+def _looked_at(client: Client, caller: Caller, given: RecentMessages) -> str | None:
     """Return the conversation to look at, None for all; an operator may look without a token."""
     if given.token is not None or given.session_id is not None:
-        return speaker(service, caller, given)[0]
+        return speaker(client, caller, given)[0]
     conversation = given.conversation_id or caller.conversation
     return None if conversation is None else seen(caller, conversation)
 
 
-def _status(service: Service, conversation: str, session: str) -> Status:
-    seen = service.bridge.presence(conversation, session)
+def _status(client: Client, conversation: str, session: str) -> Status:
+    seen = client.bridge.presence(conversation, session)
     return Status(
         conversation_id=conversation,
         session_id=session,

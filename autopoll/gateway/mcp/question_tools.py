@@ -9,7 +9,7 @@ import msgspec
 
 from autopoll.bridge.contract import QueryState
 from autopoll.client.availability import Blocked
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.client.partial_answer import Piece
 from autopoll.client.progress import words
 from autopoll.client.result import Result
@@ -103,9 +103,9 @@ async def ask(call: Call, given: Ask) -> Reply:
         context_file=given.context_file,
     )
 
-    def store(service: Service, caller: Caller) -> tuple[int, bool]:
-        sent = question_routes.store(service, caller, asked, given.key, call.hub)
-        return sent.id, service.is_listening()
+    def store(client: Client, caller: Caller) -> tuple[int, bool]:
+        sent = question_routes.store(client, caller, asked, given.key, call.hub)
+        return sent.id, client.is_listening()
 
     number, heard = await call.use(store)
     await call.tell(f"question {number} is stored; get_answer fetches its answer at any time")
@@ -135,18 +135,18 @@ async def list_shards(call: Call, given: ListShards) -> Reply:
     return Reply(Shards(running=now.supervisord == "running", shards=shards))
 
 
-def askable(service: Service, caller: Caller) -> dict[str, ShardSection]:
+def askable(client: Client, caller: Caller) -> dict[str, ShardSection]:
     """Return the shards that a caller may ask, as they are set up."""
-    shards = service.config.shards
+    shards = client.config.shards
     if caller.is_operator:
         return shards
-    routes = service.bridge.routes().items()
+    routes = client.bridge.routes().items()
     mine = {shard for (conversation, _), shard in routes if caller.sees(conversation)}
     return {name: section for name, section in shards.items() if name in mine}
 
 
 async def _result(call: Call, number: int) -> Result:
-    return await call.use(lambda service, caller: question_routes.find(service, caller, number))
+    return await call.use(lambda client, caller: question_routes.find(client, caller, number))
 
 
 async def _await(call: Call, number: int, seconds: float) -> Reply:
@@ -179,7 +179,7 @@ def _follow(call: Call, number: int) -> AsyncGenerator[News, None]:
 
 async def _progress(call: Call, state: QueryState) -> str:
     shard = state.shard
-    paused = await call.hub.call(lambda service: service.paused(shard)) if shard else None
+    paused = await call.hub.call(lambda client: client.paused(shard)) if shard else None
     return words(state, paused)
 
 

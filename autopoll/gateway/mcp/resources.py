@@ -6,7 +6,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, Resource, ResourceTemplate, TextResourceContents
 
 from autopoll.bridge.contract import Conversation, Message
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.clock import zoned
 from autopoll.errors import AutopollError, BadQuery, NotFound
 from autopoll.gateway import strict_json
@@ -32,9 +32,9 @@ _URI = re.compile(r"autopoll://conversations/([^/?#]{1,200})")
 async def listed(call: Call) -> list[Resource]:
     """Return the conversations that the caller may see, the newest first."""
 
-    def find(service: Service, caller: Caller) -> list[Conversation]:
+    def find(client: Client, caller: Caller) -> list[Conversation]:
         only = caller.conversation
-        bridge = service.bridge
+        bridge = client.bridge
         return [bridge.conversation(only)] if only else bridge.conversations()[-LISTED:]
 
     found = await call.use(find)
@@ -53,12 +53,12 @@ async def listed(call: Call) -> list[Resource]:
 async def read(call: Call, uri: str) -> TextResourceContents:
     """Return a conversation; raise MCPError for what is none that the caller may see."""
 
-    def look(service: Service, caller: Caller) -> tuple[Conversation, list[Message]]:
+    def look(client: Client, caller: Caller) -> tuple[Conversation, list[Message]]:
         match = _URI.fullmatch(uri)
         if match is None:
             raise NotFound(f"there is no resource {uri[:300]}")
-        conversation = service.bridge.conversation(seen(caller, match[1]))
-        return conversation, service.bridge.messages(conversation=match[1], limit=MESSAGES)
+        conversation = client.bridge.conversation(seen(caller, match[1]))
+        return conversation, client.bridge.messages(conversation=match[1], limit=MESSAGES)
 
     try:
         conversation, messages = await call.use(look)

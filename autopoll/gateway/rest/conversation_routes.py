@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from autopoll.bridge.contract import Conversation, Message, Presence, Tokens
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.errors import NotFound
 from autopoll.gateway import strict_json
 from autopoll.gateway.access import Caller, Visiting
@@ -80,7 +80,7 @@ class NewStatus(BaseModel):
 )
 async def list_all(visit: Visiting) -> Response:
     """Return every conversation of the bridge."""
-    found = await visit.operate(lambda service: service.bridge.conversations())
+    found = await visit.operate(lambda client: client.bridge.conversations())
     return send(Conversations(found))
 
 
@@ -98,9 +98,7 @@ async def list_all(visit: Visiting) -> Response:
 )
 async def create(visit: Visiting, new: NewConversation) -> Response:
     """Create a conversation of two sessions."""
-    tokens = await visit.operate(
-        lambda service: service.converse(new.role_a, new.role_b, new.shard)
-    )
+    tokens = await visit.operate(lambda client: client.converse(new.role_a, new.role_b, new.shard))
     headers = {"Location": f"/v1/conversations/{tokens.conversation}", "Cache-Control": "no-store"}
     return send(tokens, 201, headers)
 
@@ -115,7 +113,7 @@ async def show(visit: Visiting, conversation: Name) -> Response:
     """Return one conversation."""
     return send(
         await visit.call(
-            lambda service, caller: service.bridge.conversation(seen(caller, conversation))
+            lambda client, caller: client.bridge.conversation(seen(caller, conversation))
         )
     )
 
@@ -135,7 +133,7 @@ async def look(
 ) -> Response:
     """Return messages of both sessions; nothing is marked as read."""
     found = await visit.call(
-        lambda service, caller: service.bridge.messages(
+        lambda client, caller: client.bridge.messages(
             conversation=seen(caller, conversation), after=after, unread=unread, limit=limit
         )
     )
@@ -155,8 +153,8 @@ async def send_message(visit: Visiting, conversation: Name, message: NewMessage)
     if message.metadata is not None:
         metadata = strict_json.encode(message.metadata).decode()
     number = await visit.call(
-        lambda service, caller: service.send(
-            conversation, _speaker(service, caller, conversation), message.text, metadata
+        lambda client, caller: client.send(
+            conversation, _speaker(client, caller, conversation), message.text, metadata
         )
     )
     return send(Stored(number), 201)
@@ -171,8 +169,8 @@ async def send_message(visit: Visiting, conversation: Name, message: NewMessage)
 async def take(visit: Visiting, conversation: Name, limit: Limit = 100) -> Response:
     """Take the unread messages of the session that the token proves."""
     taken = await visit.call(
-        lambda service, caller: service.inbox(
-            conversation, _speaker(service, caller, conversation), limit
+        lambda client, caller: client.inbox(
+            conversation, _speaker(client, caller, conversation), limit
         )
     )
     return send(Messages(taken))
@@ -188,8 +186,8 @@ async def statuses(visit: Visiting, conversation: Name) -> Response:
     """Return what both sessions last said of themselves, and whether they are alive."""
     sessions: tuple[Literal["a", "b"], ...] = ("a", "b")
     found = await visit.call(
-        lambda service, caller: [
-            service.bridge.presence(seen(caller, conversation), each) for each in sessions
+        lambda client, caller: [
+            client.bridge.presence(seen(caller, conversation), each) for each in sessions
         ]
     )
     return send(Presences(found))
@@ -205,8 +203,8 @@ async def statuses(visit: Visiting, conversation: Name) -> Response:
 async def say(visit: Visiting, conversation: Name, new: NewStatus) -> Response:
     """Let the partner see what the session is doing, and that it is alive."""
     await visit.call(
-        lambda service, caller: service.set_status(
-            conversation, _speaker(service, caller, conversation), new.status
+        lambda client, caller: client.set_status(
+            conversation, _speaker(client, caller, conversation), new.status
         )
     )
     return Response(status_code=204)
@@ -221,7 +219,7 @@ def seen(caller: Caller, conversation: str) -> str:
     return conversation
 
 
-def _speaker(service: Service, caller: Caller, conversation: str) -> str:
+def _speaker(client: Client, caller: Caller, conversation: str) -> str:
     """Return as which session somebody speaks; the operator as the home's own, session a."""
     seen(caller, conversation)
-    return caller.session or own_session(service, conversation)
+    return caller.session or own_session(client, conversation)

@@ -3,7 +3,7 @@
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.errors import Down
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.rest.openapi import problems, record, send
@@ -47,14 +47,12 @@ async def readyz(request: Request) -> Response:
     return send(Health(ok=True))
 
 
-def _require_ready(service: Service) -> None:
+def _require_ready(client: Client) -> None:
     """Raise Down unless poller, bridge, and a worker of every shard are there."""
-    service.bridge.in_flight()
+    client.bridge.in_flight()
     ready = {
-        beat.name
-        for beat in read_all(service.home.beats)
-        if beat.state in _READY and is_alive(beat)
+        beat.name for beat in read_all(client.home.beats) if beat.state in _READY and is_alive(beat)
     }
-    answered = {shard for name, shard in service.config.instances().items() if name in ready}
-    if "poller" not in ready or answered != set(service.config.shards):
+    answered = {shard for name, shard in client.config.instances().items() if name in ready}
+    if "poller" not in ready or answered != set(client.config.shards):
         raise Down("not every shard would answer", "See: autopoll status")

@@ -21,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.registry import Collector
 
 from autopoll.bridge.contract import Backlog, Spent
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.clock import wall_ms
 from autopoll.gateway.access import Visiting
 from autopoll.gateway.authentication import is_private
@@ -54,8 +54,8 @@ class Past:
         while await hub.call(self._read):
             pass
 
-    def _read(self, service: Service) -> bool:
-        found = service.bridge.finished(self._seen, _AT_A_TIME)
+    def _read(self, client: Client) -> bool:
+        found = client.bridge.finished(self._seen, _AT_A_TIME)
         for each in found:
             self.attempts[each.shard] += each.attempts
             self.answers[each.shard, each.state] += 1
@@ -78,14 +78,14 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
 
 
-def look(service: Service, waiting: int) -> Present:
+def look(client: Client, waiting: int) -> Present:
     """Look once at the bridge and the files of the home."""
     return Present(
-        backlog=service.bridge.backlog(),
-        dead=service.bridge.counts()["dead"],
-        spent=service.bridge.spent(),
-        beats=[beat for beat in read_all(service.home.beats) if is_alive(beat)],
-        incidents=incident_log.read(service.home.incidents),
+        backlog=client.bridge.backlog(),
+        dead=client.bridge.counts()["dead"],
+        spent=client.bridge.spent(),
+        beats=[beat for beat in read_all(client.home.beats) if is_alive(beat)],
+        incidents=incident_log.read(client.home.incidents),
         waiting=waiting,
     )
 
@@ -215,13 +215,13 @@ async def metrics(request: Request, visit: Visiting) -> Response:
     hub: Hub = request.app.state.hub
     past: Past = request.app.state.past
     if not is_private(request.scope):
-        await visit.operate(lambda service: None)
+        await visit.operate(lambda client: None)
     await past.catch_up(hub)
-    text = await hub.call(lambda service: _written(service, past, hub.waiting))
+    text = await hub.call(lambda client: _written(client, past, hub.waiting))
     return Response(text, media_type=CONTENT_TYPE_PLAIN_1_0_0)
 
 
-def _written(service: Service, past: Past, waiting: int) -> bytes:
+def _written(client: Client, past: Past, waiting: int) -> bytes:
     registry = CollectorRegistry()
-    registry.register(_Reading(list(service.config.shards), past, look(service, waiting)))
+    registry.register(_Reading(list(client.config.shards), past, look(client, waiting)))
     return generate_latest(registry)

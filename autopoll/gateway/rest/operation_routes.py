@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from autopoll.bridge.contract import DeadLetter
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.errors import NotFound
 from autopoll.gateway.access import Visiting
 from autopoll.gateway.rest.conversation_routes import Stored
@@ -87,7 +87,7 @@ async def list_incidents(
     last: Annotated[int, Query(ge=1, le=1000, description="The newest so many.")] = 50,
 ) -> Response:
     """Return when, what, why, on what evidence, and how long it took to recover."""
-    await visit.operate(lambda service: None)
+    await visit.operate(lambda client: None)
     found = await asyncio.to_thread(incident_log.read, request.app.state.home.incidents)
     shown = [
         Incident(*(getattr(each, name) for name in Incident.__struct_fields__))
@@ -104,7 +104,7 @@ async def list_incidents(
 )
 async def dead_letters(visit: Visiting) -> Response:
     """Return the dead letters that are neither retried nor dropped."""
-    found = await visit.operate(lambda service: service.bridge.dead(text_bytes=_SHOWN))
+    found = await visit.operate(lambda client: client.bridge.dead(text_bytes=_SHOWN))
     return send(DeadLetters(found))
 
 
@@ -117,8 +117,8 @@ async def dead_letters(visit: Visiting) -> Response:
 async def dead_letter(visit: Visiting, number: Number) -> Response:
     """Return one dead letter."""
 
-    def find(service: Service) -> DeadLetter:
-        found = service.bridge.dead(message_id=number)
+    def find(client: Client) -> DeadLetter:
+        found = client.bridge.dead(message_id=number)
         if not found:
             raise NotFound(f"there is no dead letter {number}", "List them: GET /v1/dead-letters")
         return found[0]
@@ -139,9 +139,9 @@ async def dead_letter(visit: Visiting, number: Number) -> Response:
 async def retry(visit: Visiting, number: Number) -> Response:
     """Ask it again as a new question; the error answer of the old one stands."""
 
-    def again(service: Service) -> int:
-        new = service.bridge.retry_dead(number)
-        service.wake()
+    def again(client: Client) -> int:
+        new = client.bridge.retry_dead(number)
+        client.wake()
         return new
 
     new = await visit.operate(again)
@@ -157,12 +157,12 @@ async def retry(visit: Visiting, number: Number) -> Response:
 )
 async def drop(visit: Visiting, number: Number) -> Response:
     """Forget a dead letter; its message and its error answer stay."""
-    await visit.operate(lambda service: service.bridge.drop_dead(number))
+    await visit.operate(lambda client: client.bridge.drop_dead(number))
     return Response(status_code=204)
 
 
 async def _look(request: Request, visit: Visiting) -> Status:
     """Look at the home; supervisord may take a second to answer, so not in the bridge's thread."""
-    await visit.operate(lambda service: None)
+    await visit.operate(lambda client: None)
     state = request.app.state
     return await asyncio.to_thread(home_status.status, state.home, state.config)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from autopoll.bridge.contract import Key, Sent
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.client.result import Result
 from autopoll.errors import Down, NotFound, UsageError
 from autopoll.gateway.access import Caller, Visiting
@@ -84,7 +84,7 @@ async def ask(
     ask again under the same Idempotency-Key.
     """
     sent = await visit.call(
-        lambda service, caller: store(service, caller, question, idempotency_key, visit.hub)
+        lambda client, caller: store(client, caller, question, idempotency_key, visit.hub)
     )
     headers = {"Location": f"/v1/questions/{sent.id}"}
     if not sent.fresh:
@@ -100,7 +100,7 @@ async def ask(
 )
 async def read(request: Request, visit: Visiting, question: Id, prefer: Prefer = None) -> Response:
     """Return a question's outcome so far; with `Prefer: wait=…`, as soon as there is one."""
-    result = await visit.call(lambda service, caller: find(service, caller, question))
+    result = await visit.call(lambda client, caller: find(client, caller, question))
     seconds = _seconds(request, prefer)
     if result.status != "pending" or seconds is None:
         return send(result)
@@ -129,7 +129,7 @@ async def follow(
     ] = None,
 ) -> StreamingResponse:
     """Send how a question stands, each change, its answer as it is written, and then the answer."""
-    await visit.call(lambda service, caller: find(service, caller, question))
+    await visit.call(lambda client, caller: find(client, caller, question))
     settings: GatewaySection = request.app.state.config.gateway
     return StreamingResponse(
         event_stream.stream(visit.hub, question, settings.max_wait),
@@ -138,25 +138,25 @@ async def follow(
     )
 
 
-def find(service: Service, caller: Caller, number: int) -> Result:
+def find(client: Client, caller: Caller, number: int) -> Result:
     """Return how a question stands, for whom it is there; NotFound is the same for all others."""
     try:
-        state = service.bridge.query(number)
+        state = client.bridge.query(number)
     except NotFound:
         state = None
     if state is None or not caller.sees(state.conversation):
         raise NotFound(f"there is no question {number}", "Use the id that asking returned.")
-    return service.result_of(state)
+    return client.result_of(state)
 
 
-def store(service: Service, caller: Caller, asked: Question, name: str | None, hub: Hub) -> Sent:
+def store(client: Client, caller: Caller, asked: Question, name: str | None, hub: Hub) -> Sent:
     """Store a question in the name of whoever calls, once under each name (idempotency key)."""
-    conversation, session = _place(service, caller, asked)
+    conversation, session = _place(client, caller, asked)
     key = None
     if name is not None:
         content = msgspec.json.encode(asked.model_dump())
         key = Key(scope=caller.scope, name=name, digest=hashlib.sha256(content).digest())
-    return service.ask_once(
+    return client.ask_once(
         asked.question,
         conversation,
         session,
@@ -166,7 +166,7 @@ def store(service: Service, caller: Caller, asked: Question, name: str | None, h
     )
 
 
-def _place(service: Service, caller: Caller, asked: Question) -> tuple[str, str]:
+def _place(client: Client, caller: Caller, asked: Question) -> tuple[str, str]:
     """Return in which conversation and as whom a question is asked."""
     if caller.conversation is not None and caller.session is not None:
         if asked.conversation not in (None, caller.conversation):
@@ -175,7 +175,7 @@ def _place(service: Service, caller: Caller, asked: Question) -> tuple[str, str]
                 "Leave it out: the token tells it.",
             )
         partner = "b" if caller.session == "a" else "a"
-        shard = service.bridge.route(caller.conversation, partner)
+        shard = client.bridge.route(caller.conversation, partner)
         if asked.shard not in (None, shard):
             raise UsageError(
                 f"shard {asked.shard!r} does not answer in this conversation",
@@ -183,15 +183,15 @@ def _place(service: Service, caller: Caller, asked: Question) -> tuple[str, str]
             )
         return caller.conversation, caller.session
     if asked.conversation is None:
-        return service.own_session(asked.shard or "main")
+        return client.own_session(asked.shard or "main")
     if asked.shard is not None:
         raise UsageError("shard and conversation exclude each other", "Give one of them.")
-    return asked.conversation, own_session(service, asked.conversation)
+    return asked.conversation, own_session(client, asked.conversation)
 
 
-def own_session(service: Service, conversation: str) -> str:
+def own_session(client: Client, conversation: str) -> str:
     """Return session a of a conversation, proven by the token that the home keeps for it."""
-    return service.as_owner(conversation, "a")
+    return client.as_owner(conversation, "a")
 
 
 def _seconds(request: Request, prefer: str | None) -> float | None:
@@ -214,7 +214,7 @@ async def _answer(
     """Wait for a question that is stored, and tell how it stands then."""
     try:
         if seconds is None:
-            result = await hub.call(lambda service: service.result(number))
+            result = await hub.call(lambda client: client.result(number))
         else:
             headers["Preference-Applied"] = f"wait={seconds:.0f}"
             result = await _unless_gone(request, hub.outcome(number, seconds))

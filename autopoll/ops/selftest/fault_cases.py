@@ -16,7 +16,7 @@ import msgspec
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge, QueryState
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.clock import wall_ms
 from autopoll.home.home import instance_name
 from autopoll.message import read_answer
@@ -85,7 +85,7 @@ class Trial:
         self._struck_ms = 0
         self._noticed: float | None = None
         self._bridge = bridge
-        self._service = Service(scratch.home, scratch.config, bridge)
+        self._client = Client(scratch.home, scratch.config, bridge)
         self._asked: dict[int, tuple[str, int]] = {}  # id -> question, wall-clock milliseconds
         self._settled: dict[int, QueryState] = {}
         self._next_question = 0.0
@@ -178,7 +178,7 @@ class Trial:
     def _ask(self, *questions: str) -> None:
         asked = wall_ms()
         for number, question in zip(
-            self._service.ask(questions, self.fault.shard).ids, questions, strict=True
+            self._client.ask(questions, self.fault.shard).ids, questions, strict=True
         ):
             self._asked[number] = (question, asked)
 

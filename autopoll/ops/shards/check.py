@@ -19,7 +19,7 @@ from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unhe
 from autopoll.backends.environment import worker_environment
 from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge, QueryState
-from autopoll.client.client import Service
+from autopoll.client.client import Client
 from autopoll.errors import AutopollError, ConfigError, TimedOut
 from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name
@@ -267,15 +267,15 @@ class Trying:
     def _ask_home(self) -> Canary:
         bridge = connect(self.home, self.config)
         try:
-            service = Service(self.home, self.config, bridge)
+            client = Client(self.home, self.config, bridge)
 
             look = self._raise_if_paused
             with Waiter(self.home) as waiter:
                 began = time.monotonic()
-                asked = service.ask([CANARY], self.shard, waiter=waiter)
+                asked = client.ask([CANARY], self.shard, waiter=waiter)
                 if not asked.heard:
-                    raise service.down(asked.ids)
-                [result] = service.wait(asked.ids, waiter, timeout=self.limit + 5, on_news=look)
+                    raise client.down(asked.ids)
+                [result] = client.wait(asked.ids, waiter, timeout=self.limit + 5, on_news=look)
             if result.status == "error":
                 _forget(bridge, result.id)
         finally:

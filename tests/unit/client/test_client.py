@@ -11,7 +11,7 @@ import pytest
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Answered, Bridge
-from autopoll.client.client import Service, read_token
+from autopoll.client.client import Client, read_token
 from autopoll.errors import AccessDenied, Down, NotFound, RateLimited, TimedOut, UsageError
 from autopoll.home import credentials
 from autopoll.home.config import load
@@ -43,8 +43,8 @@ def bridge(home: Home) -> Iterator[Bridge]:
 
 
 @pytest.fixture
-def service(home: Home, bridge: Bridge) -> Service:
-    return Service(home, load(home, {}), bridge)
+def client(home: Home, bridge: Bridge) -> Client:
+    return Client(home, load(home, {}), bridge)
 
 
 def answer(bridge: Bridge, text: str, *, error: bool = False) -> None:
@@ -60,10 +60,10 @@ def answer(bridge: Bridge, text: str, *, error: bool = False) -> None:
 
 
 def test_a_question_is_stored_as_json_in_a_lane_of_its_own_with_the_name_of_the_bell(
-    service: Service, bridge: Bridge, home: Home
+    client: Client, bridge: Bridge, home: Home
 ) -> None:
     with Waiter(home) as waiter:
-        asked = service.ask(["how?"], "main", context_file="a.md", waiter=waiter)
+        asked = client.ask(["how?"], "main", context_file="a.md", waiter=waiter)
         [message] = bridge.messages()
         assert asked.ids == [message.id]
         assert not asked.heard
@@ -74,67 +74,67 @@ def test_a_question_is_stored_as_json_in_a_lane_of_its_own_with_the_name_of_the_
 
 @pytest.mark.parametrize("question", ["", "  \n", "a\0b", "\ud800"])
 def test_what_is_no_question_is_refused_and_nothing_is_stored(
-    service: Service, bridge: Bridge, question: str
+    client: Client, bridge: Bridge, question: str
 ) -> None:
     with pytest.raises(UsageError):
-        service.ask(["fine", question], "main")
+        client.ask(["fine", question], "main")
     assert bridge.messages() == []
 
 
-def test_an_unknown_shard_is_refused_naming_the_known(service: Service) -> None:
+def test_an_unknown_shard_is_refused_naming_the_known(client: Client) -> None:
     with pytest.raises(NotFound, match="no shard 'x'") as caught:
-        service.ask(["how?"], "x")
+        client.ask(["how?"], "x")
     assert "main" in caught.value.mend
 
 
 def test_a_budget_that_is_used_up_is_refused_and_nothing_is_stored(
-    service: Service, bridge: Bridge
+    client: Client, bridge: Bridge
 ) -> None:
-    service.ask(["one"] * 5, "main")
+    client.ask(["one"] * 5, "main")
     with pytest.raises(RateLimited):
-        service.ask(["two"], "main")
+        client.ask(["two"], "main")
     assert len(bridge.messages()) == 5
 
 
-def test_a_revoked_token_is_refused_without_being_shown(service: Service, bridge: Bridge) -> None:
-    kept = credentials.read(service.home)
+def test_a_revoked_token_is_refused_without_being_shown(client: Client, bridge: Bridge) -> None:
+    kept = credentials.read(client.home)
     bridge.revoke(kept.shards["main"], "a")
     with pytest.raises(AccessDenied) as caught:
-        service.ask(["how?"], "main")
+        client.ask(["how?"], "main")
     assert kept.token(kept.shards["main"], "a") not in str(caught.value)
     assert bridge.messages() == []
 
 
 def test_an_own_token_that_nobody_used_for_a_month_is_replaced_by_the_next_who_asks(
-    service: Service, bridge: Bridge, home: Home, monkeypatch: pytest.MonkeyPatch
+    client: Client, bridge: Bridge, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = credentials.read(home).shards["main"]
     before = credentials.read(home).tokens[conversation]
-    first = service.ask(["one"], "main").ids
+    first = client.ask(["one"], "main").ids
     forward(monkeypatch, 31 * 86_400)
     answer(bridge, "yes")
-    assert service.ask(["two"], "main").ids[0] > first[0]
-    assert service.authenticate(conversation, "b", None) == "b"
+    assert client.ask(["two"], "main").ids[0] > first[0]
+    assert client.authenticate(conversation, "b", None) == "b"
     after = credentials.read(home).tokens[conversation]
     assert not set(before.values()) & set(after.values())
     for old in before.values():
         with pytest.raises(AccessDenied):
-            service.authenticate(conversation, None, old)
-    assert service.result(first[0]).answer == "yes"
+            client.authenticate(conversation, None, old)
+    assert client.result(first[0]).answer == "yes"
     forward(monkeypatch, 32 * 86_400)
-    service.ask(["three"], "main")
+    client.ask(["three"], "main")
     assert credentials.read(home).tokens[conversation] == after, "it is in use, and stays"
 
 
 def test_an_expired_token_that_was_revoked_stays_revoked(
-    service: Service, bridge: Bridge, home: Home, monkeypatch: pytest.MonkeyPatch
+    client: Client, bridge: Bridge, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = credentials.read(home).shards["main"]
     bridge.revoke(conversation, "a")
     forward(monkeypatch, 31 * 86_400)
     for _ in range(2):
         with pytest.raises(AccessDenied):
-            service.ask(["why?"], "main")
+            client.ask(["why?"], "main")
     assert bridge.conversation(conversation).revoked == ["a"]
 
 
@@ -147,7 +147,7 @@ def test_of_many_who_find_a_token_expired_none_is_refused(
     def ask() -> None:
         with closing(connect(home, load(home, {}))) as bridge:
             try:
-                Service(home, load(home, {}), bridge).own_session("main")
+                Client(home, load(home, {}), bridge).own_session("main")
             except AccessDenied as error:
                 refused.append(error)
 
@@ -165,12 +165,12 @@ def forward(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
 
 
 def test_outcomes_come_in_the_order_they_were_asked_for(
-    service: Service, bridge: Bridge, home: Home
+    client: Client, bridge: Bridge, home: Home
 ) -> None:
     with Waiter(home) as waiter:
-        asked = service.ask(["one", "two"], "main", waiter=waiter)
+        asked = client.ask(["one", "two"], "main", waiter=waiter)
         answer(bridge, "yes")
-        results = list(service.wait(list(reversed(asked.ids)), waiter))
+        results = list(client.wait(list(reversed(asked.ids)), waiter))
     assert [result.id for result in results] == list(reversed(asked.ids))
     assert {(result.status, result.answer, result.shard) for result in results} == {
         ("answered", "yes", "main")
@@ -179,29 +179,29 @@ def test_outcomes_come_in_the_order_they_were_asked_for(
 
 
 def test_an_error_answer_is_an_error_with_its_reason(
-    service: Service, bridge: Bridge, home: Home
+    client: Client, bridge: Bridge, home: Home
 ) -> None:
-    [message_id] = service.ask(["one"], "main").ids
-    assert service.result(message_id).status == "pending"
+    [message_id] = client.ask(["one"], "main").ids
+    assert client.result(message_id).status == "pending"
     answer(bridge, "cannot", error=True)
-    result = service.result(message_id)
+    result = client.result(message_id)
     assert (result.status, result.answer) == ("error", "cannot")
 
 
 def test_a_waiter_is_woken_by_its_bell_and_leaves_none_behind(
-    service: Service, bridge: Bridge, home: Home
+    client: Client, bridge: Bridge, home: Home
 ) -> None:
     with Waiter(home) as waiter:
-        asked = service.ask(["one"], "main", waiter=waiter)
+        asked = client.ask(["one"], "main", waiter=waiter)
         heard: list[str] = []
 
         def settle() -> None:
-            with closing(connect(home, service.config)) as mine:
+            with closing(connect(home, client.config)) as mine:
                 answer(mine, "woken")
             ring(home.waiters / f"{waiter.name}.fifo", b"a")
 
         thread = threading.Thread(target=settle)
-        [result] = service.wait(
+        [result] = client.wait(
             asked.ids, waiter, on_news=lambda state: (heard.append(state.state), thread.start())
         )
         thread.join()
@@ -210,57 +210,57 @@ def test_a_waiter_is_woken_by_its_bell_and_leaves_none_behind(
     assert list(home.waiters.iterdir()) == []
 
 
-def test_a_wait_that_is_too_long_says_how_to_fetch_the_answer(service: Service, home: Home) -> None:
+def test_a_wait_that_is_too_long_says_how_to_fetch_the_answer(client: Client, home: Home) -> None:
     with closing(Bell(home.bell)), Waiter(home) as waiter:
-        asked = service.ask(["one"], "main", waiter=waiter)
+        asked = client.ask(["one"], "main", waiter=waiter)
         assert asked.heard
         with pytest.raises(TimedOut) as caught:
-            list(service.wait(asked.ids, waiter, timeout=0.05))
+            list(client.wait(asked.ids, waiter, timeout=0.05))
     assert f"autopoll answer {asked.ids[0]}" in caught.value.mend
 
 
 def test_a_wait_ends_when_everything_went_down(
-    service: Service, home: Home, monkeypatch: pytest.MonkeyPatch
+    client: Client, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autopoll.client.client.NET_S", 0.02)
     with Waiter(home) as waiter:
-        asked = service.ask(["one"], "main", waiter=waiter)
+        asked = client.ask(["one"], "main", waiter=waiter)
         with pytest.raises(Down, match="is kept and will be answered"):
-            list(service.wait(asked.ids, waiter, timeout=30))
+            list(client.wait(asked.ids, waiter, timeout=30))
 
 
 def test_a_token_is_taken_from_the_caller_then_the_environment_then_the_home(
-    service: Service, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+    client: Client, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bridge.create_conversation("x", "y")
     with pytest.raises(NotFound, match="keeps no token"):
-        service.authenticate(made.conversation, None, None)
+        client.authenticate(made.conversation, None, None)
     monkeypatch.setenv("AUTOPOLL_TOKEN", made.b)
-    assert service.authenticate(made.conversation, None, None) == "b"
-    assert service.authenticate(made.conversation, None, made.a) == "a"
+    assert client.authenticate(made.conversation, None, None) == "b"
+    assert client.authenticate(made.conversation, None, made.a) == "a"
     with pytest.raises(AccessDenied, match="proves session b"):
-        service.authenticate(made.conversation, "a", None)
+        client.authenticate(made.conversation, "a", None)
     monkeypatch.delenv("AUTOPOLL_TOKEN")
-    own = credentials.read(service.home).shards["main"]
-    assert service.authenticate(own, "b", None) == "b"
+    own = credentials.read(client.home).shards["main"]
+    assert client.authenticate(own, "b", None) == "b"
 
 
 @pytest.mark.parametrize("token", ["x", "ä" * 64, "sha256$" + "0" * 64, "0" * 64, "\ud800", "a\0"])
 def test_a_wrong_token_is_refused_and_never_shown(
-    service: Service, bridge: Bridge, token: str
+    client: Client, bridge: Bridge, token: str
 ) -> None:
     made = bridge.create_conversation("x", "y")
     with pytest.raises(AccessDenied) as caught:
-        service.authenticate(made.conversation, None, token)
+        client.authenticate(made.conversation, None, token)
     assert token == "x" or token not in str(caught.value)
 
 
-def test_questions_to_a_shard_cannot_be_taken_away_as_an_inbox(service: Service) -> None:
-    own = credentials.read(service.home).shards["main"]
-    service.ask(["one"], "main")
+def test_questions_to_a_shard_cannot_be_taken_away_as_an_inbox(client: Client) -> None:
+    own = credentials.read(client.home).shards["main"]
+    client.ask(["one"], "main")
     with pytest.raises(UsageError, match="answered by shard main"):
-        service.inbox(own, "b", 10)
-    assert service.inbox(own, "a", 10) == []
+        client.inbox(own, "b", 10)
+    assert client.inbox(own, "a", 10) == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"])
