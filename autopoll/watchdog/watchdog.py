@@ -19,14 +19,11 @@ from typing import Any
 
 import msgspec
 
-from autopoll.home import log_files
 from autopoll.home.home import Home, socket_path
-from autopoll.home.lock import hold
-from autopoll.process import heartbeat, incident_log, signals
+from autopoll.process import heartbeat, incident_log, role, signals
 from autopoll.process.actions import DRAINED, LEFT
 from autopoll.process.casebook import Casebook
 from autopoll.process.heartbeat import Beat, Heart, State
-from autopoll.process.lifeline import Lifeline
 from autopoll.process.ready import is_up
 from autopoll.process.reviver import Reviver
 from autopoll.process.supervisor_rpc import Supervisor
@@ -70,10 +67,7 @@ class Watchdog:
         """Watch until told to stop, or until supervisord is gone."""
         self.loop = loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(THREADS))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.set)
-        signals.let_in()
-        Lifeline().attach(loop, self.on_cut)
+        role.end_by(self.stopping.set, self.on_cut)
         self.heart.state = State.IDLE
         last = 0.0
         while not self.stopping.is_set():
@@ -96,7 +90,7 @@ class Watchdog:
                 self.begin(self.weighing.look(self.patients.values()))
             if self.reviver.is_due(now, {each.name for each in beats if each not in living}):
                 self.begin(self.reviver.look())
-            await self.pause()
+            await role.wait(self.stopping, LOOP_S)
         await self.leave()
 
     def on_cut(self) -> None:
@@ -273,14 +267,6 @@ class Watchdog:
         if not task.cancelled() and (error := task.exception()):
             log.error("unexpected", exc_info=error)
 
-    async def pause(self) -> None:
-        """Wait for the next second, or for the end."""
-        try:
-            async with asyncio.timeout(LOOP_S):
-                await self.stopping.wait()
-        except TimeoutError:
-            return
-
     async def leave(self) -> None:
         """Give up what is under way; a successor finds all of it again."""
         tasks = list(self.tasks)
@@ -292,14 +278,8 @@ class Watchdog:
 
 def run(home: Home, limits: Limits | None = None) -> None:
     """Be the watchdog process until told to stop; raise what makes it impossible."""
-    signals.hold_back()
-    log_files.setup(home.log, NAME)
-    with hold(home.locks / f"{NAME}.lock", NAME), Heart.open(home.beats, NAME, NAME) as heart:
-        asyncio.run(_run(home, heart, limits or Limits()))
-
-
-async def _run(home: Home, heart: Heart, limits: Limits) -> None:
-    await Watchdog(home, heart, limits).run()
+    with role.alone(home, NAME), Heart.open(home.beats, NAME, NAME) as heart:
+        asyncio.run(Watchdog(home, heart, limits or Limits()).run())
 
 
 def _is_of_this_boot(beat: Beat) -> bool:

@@ -15,7 +15,6 @@ them: it would give up for good, or, after three seconds of life, restart withou
 import asyncio
 import logging
 import os
-import signal
 
 import msgspec
 
@@ -31,14 +30,12 @@ from autopoll.backends.contract import (
     Unavailable,
 )
 from autopoll.errors import AutopollError, ConfigError
-from autopoll.home import fingerprint, log_files
+from autopoll.home import fingerprint
 from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name
-from autopoll.home.lock import hold
 from autopoll.message import Answer
-from autopoll.process import heartbeat, pause, signals
+from autopoll.process import heartbeat, pause, role
 from autopoll.process.heartbeat import Beat, Heart, State
-from autopoll.process.lifeline import Lifeline
 from autopoll.process.orphans import sweep
 from autopoll.process.pause import Pause
 from autopoll.process.restart_gate import Gate
@@ -95,11 +92,8 @@ class Worker:
         """Serve until told to stop, whatever becomes of the backend."""
         self.heart = heart
         self.loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, self.stop)
-        signals.let_in()
-        Lifeline().attach(self.loop, self.stop)
         reaper.attach(self.loop)
+        role.end_by(self.stop)
         self.born = self.loop.time()
         try:
             while not self.stopping.is_set():
@@ -283,12 +277,8 @@ class Worker:
 
     async def pause(self, seconds: float) -> None:
         """Wait for so long, or until there is news."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.news.wait()
-        except TimeoutError:
-            return
-        self.news.clear()
+        if await role.wait(self.news, seconds):
+            self.news.clear()
 
     # --- requests
 
@@ -421,10 +411,8 @@ def run(home: Home, config: Config, shard: str, number: int) -> None:
         raise ConfigError(
             f"{home.config}: there is no shard {shard}", f"Known: {', '.join(config.shards)}."
         )
-    signals.hold_back()
     name = instance_name(shard, number)
-    log_files.setup(home.log, name)
-    with hold(home.locks / f"{name}.lock", name):
+    with role.alone(home, name):
         worker = Worker(home, config, shard, number)
         before = heartbeat.read(home.beats / name)
         with Heart.open(home.beats, name, "worker") as heart:
