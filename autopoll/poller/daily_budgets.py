@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from autopoll.bridge.contract import Bridge, Spent
 from autopoll.clock import day_end_ms, utc_day, wall_ms
 from autopoll.home.config import ShardSection
-from autopoll.process.pause import Pauses
+from autopoll.poller.pauses import Pauses
 from autopoll.request import Usage
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Budgets:
         if text and shard not in self._waived:
             self._pauses.overspent(shard, text, day_end_ms(wall_ms()))
         elif self._pauses.is_overspent(shard):
-            self._pauses.lift(shard)
+            self._pauses.end(shard)
 
     def _warn_of_unpriced(self, shard: str, usage: Usage) -> None:
         limited = self._shards[shard].daily_cost is not None

@@ -37,12 +37,12 @@ from autopoll.poller.deadline_timer import Alarm
 from autopoll.poller.foreign_writes import Lookout
 from autopoll.poller.in_flight import Flight
 from autopoll.poller.partial_answers import Partials
+from autopoll.poller.pauses import Pauses
 from autopoll.poller.watchdog_guard import Guard
 from autopoll.poller.workers import Roster
 from autopoll.process import signals
 from autopoll.process.heartbeat import Heart, State
 from autopoll.process.lifeline import Lifeline
-from autopoll.process.pause import Pauses
 from autopoll.request import Failure, Progress, Request, write
 from fifo import bell, link
 from fifo.exceptions import FifoError, NoCredit, NotConnected, TooLarge
@@ -71,7 +71,7 @@ class Poller:
         self.lease_ms = config.delivery.visibility_timeout.ms
         self.roster = Roster(home, config, self.on_event)
         self.shards, self.clients = self.roster.shards, self.roster.clients
-        self.pauses = Pauses(home, list(config.shards))
+        self.pauses = Pauses(home, config.shards)
         self.budgets = Budgets(bridge, self.pauses, config.shards)
         self.renewal = Renewal(home, bridge, config.access.token_lifetime)
         self.partials = Partials(home, redacting=config.access.redact)
@@ -137,7 +137,7 @@ class Poller:
         self.config = config
         self.lease_ms = config.delivery.visibility_timeout.ms
         self.roster.update(config)
-        self.pauses.take_up(list(config.shards))
+        self.pauses.update(config.shards)
         self.budgets.take_up(config.shards)
         self.heart.settings = fingerprint.of_poller(config)
         log.info("took up new settings; shards: %s", ", ".join(config.shards))
@@ -176,7 +176,7 @@ class Poller:
 
     def keep_budgets(self) -> None:
         """Begin and end pauses that have to do with the time or with somebody's will."""
-        self.budgets.look(self.pauses.look())
+        self.budgets.look(self.pauses.check())
 
     def keep_tokens(self) -> None:
         """See that the home's own tokens do not expire, from now on."""
@@ -249,12 +249,14 @@ class Poller:
     def room(self) -> dict[str, int]:
         """Return how many questions each shard can take: its free credits, unless it is paused."""
         free = dict.fromkeys(self.shards.values(), 0)
-        flying = dict(free)
         for name, shard in self.shards.items():
             free[shard] += self.clients[name].free
-        for flight in self.flights.values():
-            flying[flight.delivery.shard] += 1
-        return {shard: self.pauses.room(shard, free[shard], flying[shard]) for shard in free}
+        self.pauses.limit(free, self.is_answering)
+        return free
+
+    def is_answering(self, shard: str) -> bool:
+        """Tell whether a question is in flight to the shard."""
+        return any(flight.delivery.shard == shard for flight in self.flights.values())
 
     def send(self, delivery: Delivery) -> None:
         """Send one delivery to the instance of its shard that has most room."""

@@ -66,19 +66,20 @@ def span_ms(cause: Cause, given_ms: int | None, times: int) -> int:
 
 
 def begin(home: Home, process: str, failure: Failure, before: Pause | None) -> Pause:
-    """Return the pause that a refusal leads to, given the one that has just been tried.
-
-    The first of a cause is an incident of `process`.
-    """
+    """Return the pause that a refusal leads to, given the one that has just been tried."""
     cause: Cause = failure.cause or "overloaded"
     times = before.times + 1 if before and before.cause == cause else 1
     until = wall_ms() + span_ms(cause, failure.retry_after_ms, times)
-    return _begin(home, process, cause, failure.message, until, before)
+    return begin_until(home, process, cause, failure.message, until, before)
 
 
-def _begin(
+def begin_until(
     home: Home, process: str, cause: Cause, text: str, until: int, before: Pause | None
 ) -> Pause:
+    """Return a pause, given the one that has just been tried.
+
+    The first of a cause is an incident of `process`.
+    """
     if before and before.cause != cause:
         end(home, before)
         before = None
@@ -119,91 +120,8 @@ def end(home: Home, pause: Pause) -> None:
 
 def read(home: Home, shard: str) -> Pause | None:
     """Return the pause of a shard that is paused now."""
-    pause = _read(home.pauses / shard)
+    pause = read_file(home.pauses / shard)
     return pause if pause and pause.left_s else None
-
-
-class Pauses:
-    """The paused shards as the poller keeps them.
-
-    A shard whose pause is over is on trial: it is given one question at a time, until one is
-    answered.
-    """
-
-    def __init__(self, home: Home, shards: list[str]) -> None:
-        """Take up what an earlier poller left."""
-        self._home = home
-        self._pauses: dict[str, Pause] = {}
-        self._kept: set[str] = set()  # those whose file was written
-        self.take_up(shards)
-
-    def take_up(self, shards: list[str]) -> None:
-        """Forget shards that are no more, and read what is kept of those that are new."""
-        for shard in self._pauses.keys() - set(shards):
-            del self._pauses[shard]
-            self._kept.discard(shard)
-        for shard in set(shards) - self._pauses.keys():
-            if pause := _read(self._home.pauses / shard):
-                self._pauses[shard] = pause
-                self._kept.add(shard)
-
-    def look(self) -> list[str]:
-        """Let a trial begin where somebody removed the file, and return where that was the case.
-
-        To be called once a second.
-        """
-        ended = [each for each in self._kept if not (self._home.pauses / each).exists()]
-        for shard in ended:
-            self._kept.remove(shard)
-            self._pauses[shard] = msgspec.structs.replace(self._pauses[shard], until=0)
-        return ended
-
-    def room(self, shard: str, free: int, flying: int) -> int:
-        """Return how many questions the shard may be given, of as many as its instances take."""
-        pause = self._pauses.get(shard)
-        if pause is None:
-            return free
-        return 0 if pause.left_s or flying else min(free, 1)
-
-    def refused(self, shard: str, failure: Failure) -> None:
-        """Pause the shard; what was on its way when it was paused changes nothing."""
-        before = self._pauses.get(shard)
-        if not (before and before.left_s):
-            self._keep(shard, begin(self._home, f"shard {shard}", failure, before))
-
-    def overspent(self, shard: str, text: str, until: int) -> None:
-        """Pause the shard for its budget, unless it is paused anyway."""
-        before = self._pauses.get(shard)
-        if not (before and before.left_s):
-            process = f"shard {shard}"
-            self._keep(shard, _begin(self._home, process, "budget", text, until, before))
-
-    def is_overspent(self, shard: str) -> bool:
-        """Tell whether the shard is paused for its budget, or was until just now."""
-        pause = self._pauses.get(shard)
-        return pause is not None and pause.cause == "budget"
-
-    def _keep(self, shard: str, pause: Pause) -> None:
-        self._pauses[shard] = pause
-        try:
-            files.put(self._home.pauses / shard, msgspec.json.encode(pause))
-            self._kept.add(shard)
-        except OSError as error:
-            log.warning("the pause of %s will not outlive us: %s", shard, error)
-
-    def answered(self, shard: str) -> None:
-        """End the trial of a shard, if it is on one."""
-        pause = self._pauses.get(shard)
-        if pause and not pause.left_s:
-            self.lift(shard)
-
-    def lift(self, shard: str) -> None:
-        """End the pause of a shard that is paused or on trial."""
-        pause = self._pauses.pop(shard)
-        self._kept.discard(shard)
-        remove(self._home, shard)
-        log.info("shard %s works again", shard)
-        end(self._home, pause)
 
 
 def restarted(home: Home, shard: str) -> None:
@@ -224,7 +142,8 @@ def remove(home: Home, shard: str) -> None:
         log.warning("the pause of %s cannot be ended: %s", shard, error)
 
 
-def _read(path: Path) -> Pause | None:
+def read_file(path: Path) -> Pause | None:
+    """Return what is kept of a pause, over or not; None when there is none that can be read."""
     try:
         pause = msgspec.json.decode(files.get(path) or b"", type=Pause)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

@@ -13,9 +13,9 @@ from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.poller import daily_budgets as module
 from autopoll.poller.daily_budgets import Budgets
+from autopoll.poller.pauses import Pauses
 from autopoll.process import incident_log
 from autopoll.process import pause as pauses_module
-from autopoll.process.pause import Pauses
 from autopoll.request import Failure, Usage
 
 EVENING = 1_800_054_000_000  # 2027-01-15T23:00:00Z
@@ -38,12 +38,12 @@ class Scene:
     def start(self, **budget: float) -> None:
         """Be a poller that starts with this budget."""
         shards = {"main": section(**budget), "other": section()}
-        self.pauses = Pauses(self.home, list(shards))
+        self.pauses = Pauses(self.home, shards)
         self.budgets = Budgets(self.bridge, self.pauses, shards)
         self.look()
 
     def look(self) -> None:
-        self.budgets.look(self.pauses.look())
+        self.budgets.look(self.pauses.check())
 
     def spend(self, shard: str = "main", **usage: float) -> None:
         """Have an answer come back, and settled."""
@@ -59,8 +59,14 @@ class Scene:
     @property
     def paused(self) -> str | None:
         pause = pauses_module.read(self.home, "main")
-        assert (self.pauses.room("main", 4, 0) == 0) == (pause is not None)
+        assert (self.room(answering=False) == 0) == (pause is not None)
         return pause.words if pause else None
+
+    def room(self, *, answering: bool) -> int:
+        """Return how many questions the shard may be given when its workers take four."""
+        room = {"main": 4, "other": 4}
+        self.pauses.limit(room, lambda _: answering)
+        return room["main"]
 
 
 def section(**budget: float) -> ShardSection:
@@ -95,7 +101,7 @@ def test_a_shard_is_paused_at_its_budget_until_midnight_with_the_numbers_in_the_
     assert scene.paused == words
     scene.now += HOUR
     scene.look()
-    assert scene.paused is None and scene.pauses.room("main", 4, 3) == 4  # no trial
+    assert scene.paused is None and scene.room(answering=True) == 4  # no trial
     [incident] = incident_log.read(scene.home.incidents)
     assert incident.recovered_ms is not None
 

@@ -1,0 +1,97 @@
+"""The paused shards as the poller keeps them.
+
+A shard whose pause is over is on trial: it is given one question at a time, until one is answered.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from autopoll.home import files
+from autopoll.home.home import Home
+from autopoll.process import pause
+from autopoll.process.pause import Pause
+from autopoll.request import Failure
+
+log = logging.getLogger(__name__)
+
+
+class Pauses:
+    """The pauses by shard, each with its file."""
+
+    def __init__(self, home: Home, shards: Iterable[str]) -> None:
+        """Start with what an earlier poller left."""
+        self._home = home
+        self._pauses: dict[str, Pause] = {}
+        self._written: set[str] = set()  # those that have a file
+        self.update(shards)
+
+    def update(self, shards: Iterable[str]) -> None:
+        """Forget shards that were removed, and read what is kept of those that are new."""
+        wanted = set(shards)
+        for shard in self._pauses.keys() - wanted:
+            del self._pauses[shard]
+            self._written.discard(shard)
+        for shard in wanted - self._pauses.keys():
+            if found := pause.read_file(self._home.pauses / shard):
+                self._pauses[shard] = found
+                self._written.add(shard)
+
+    def check(self) -> list[str]:
+        """Begin a trial where somebody removed the file, and return those shards.
+
+        To be called once a second.
+        """
+        ended = [each for each in self._written if not (self._home.pauses / each).exists()]
+        for shard in ended:
+            self._written.remove(shard)
+            self._pauses[shard] = msgspec.structs.replace(self._pauses[shard], until=0)
+        return ended
+
+    def limit(self, room: dict[str, int], is_answering: Callable[[str], bool]) -> None:
+        """Lower, in place, how many questions each shard may be given now."""
+        for shard, found in self._pauses.items():
+            closed = found.left_s or is_answering(shard)
+            room[shard] = 0 if closed else min(room[shard], 1)
+
+    def refused(self, shard: str, failure: Failure) -> None:
+        """Pause the shard; what was in flight when its pause began changes nothing."""
+        before = self._pauses.get(shard)
+        if not (before and before.left_s):
+            self._write(shard, pause.begin(self._home, f"shard {shard}", failure, before))
+
+    def overspent(self, shard: str, text: str, until: int) -> None:
+        """Pause the shard for its budget, unless it is paused anyway."""
+        before = self._pauses.get(shard)
+        if not (before and before.left_s):
+            process = f"shard {shard}"
+            began = pause.begin_until(self._home, process, "budget", text, until, before)
+            self._write(shard, began)
+
+    def is_overspent(self, shard: str) -> bool:
+        """Tell whether the shard is paused for its budget, or was until just now."""
+        found = self._pauses.get(shard)
+        return found is not None and found.cause == "budget"
+
+    def answered(self, shard: str) -> None:
+        """End the trial of a shard, if it is on one."""
+        found = self._pauses.get(shard)
+        if found and not found.left_s:
+            self.end(shard)
+
+    def end(self, shard: str) -> None:
+        """End the pause of a shard that is paused or on trial."""
+        ended = self._pauses.pop(shard)
+        self._written.discard(shard)
+        pause.remove(self._home, shard)
+        log.info("shard %s works again", shard)
+        pause.end(self._home, ended)
+
+    def _write(self, shard: str, began: Pause) -> None:
+        self._pauses[shard] = began
+        try:
+            files.put(self._home.pauses / shard, msgspec.json.encode(began))
+            self._written.add(shard)
+        except OSError as error:
+            log.warning("the pause of shard %s ends with this process: %s", shard, error)
