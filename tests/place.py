@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from commands import COMMANDS
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.contract import Bridge, Limits, Message
@@ -22,6 +23,7 @@ from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Beat
 
 ROLES = ("poller", "worker", "watchdog", "gateway")
+COMMAND = [sys.executable, "-m", "autopoll"]
 ECHO = '[shards.main]\nbackend = "echo"\n'
 # Runs a program as root without root's right to read and write every file, as users are.
 _LIMITED = "-dac_override,-dac_read_search"
@@ -42,7 +44,7 @@ class Place:
 
     def __init__(self, root: Path, config: str = ECHO) -> None:
         self.root = root
-        self.command = [sys.executable, "-m", "autopoll"]
+        self.command = list(COMMAND)
         self.home = Home(root)
         self.environ = {
             name: value for name, value in os.environ.items() if not name.startswith("AUTOPOLL_")
@@ -67,7 +69,19 @@ class Place:
         self, *args: str, code: int | None = 0, stdin: str | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run `autopoll …` in the home and check its exit code (None: any)."""
-        done = subprocess.run(
+        done = self._run(args, stdin, timeout)
+        assert code is None or done.returncode == code, (
+            f"autopoll {' '.join(args)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def _run(
+        self, args: tuple[str, ...], stdin: str | None, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        if self.command == COMMAND and COMMANDS.is_fit(args, self.environ):
+            return COMMANDS.run(args, cwd=self.root, env=self.environ, input=stdin, timeout=timeout)
+        return subprocess.run(
             [*self.command, *args],
             cwd=self.root,
             env=self.environ,
@@ -77,11 +91,6 @@ class Place:
             text=True,
             timeout=timeout,
         )
-        assert code is None or done.returncode == code, (
-            f"autopoll {' '.join(args)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
 
     def json(self, *args: str, code: int | None = 0, **more: Any) -> Any:
         """Run a command with --json and return what it printed."""

@@ -1,9 +1,6 @@
 """`python -m bench.cost` over sections that measure nothing: what it writes, says and refuses."""
 
-import importlib
-import inspect
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -17,8 +14,6 @@ from bench.cost import plot, sections
 from bench.cost.__main__ import bench
 from bench.cost.sections import here
 
-pytestmark = pytest.mark.early
-
 SLOW = GOOD.replace("1.25", "2.0")
 
 
@@ -31,6 +26,7 @@ def run(tmp_path, monkeypatch, capsys):
     (tmp_path / "disk").mkdir()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(plot, "is_possible", lambda: False)  # drawing takes seconds
     monkeypatch.syspath_prepend(tmp_path / "modules")
     made = {
         "chain": GOOD,
@@ -59,12 +55,22 @@ def baseline(*figures, **fields) -> str:
     return str(path)
 
 
-def test_a_run_writes_figures_a_page_and_plots_and_shows_a_table(run) -> None:
+@pytest.mark.long
+def test_a_run_draws_plots(run, monkeypatch) -> None:
+    monkeypatch.setattr(plot, "is_possible", lambda: True)
+    code, _, err = run()
+    assert code == 0
+    assert "wrote build/bench/ratios.svg" in err
+    assert Path("build/bench/ratios.svg").read_text().startswith("<?xml")
+
+
+def test_a_run_writes_figures_and_a_page_and_shows_a_table(run) -> None:
     code, out, err = run()
     assert code == 0
-    written = {"figures.json", "figures.md", "ratios.svg"}
+    written = {"figures.json", "figures.md"}
     assert {path.name for path in Path("build/bench").iterdir()} == written
     assert all(f"wrote build/bench/{name}" in err for name in written)
+    assert "plots are left out" in err
     assert out.splitlines()[1].split() == ["product", "one", "900", "µs", "1.25"]
     kept = json.loads(Path("build/bench/figures.json").read_text())
     assert kept["figures"][0]["ratio"] == 1.25
@@ -107,29 +113,11 @@ def test_when_nothing_was_measured_the_results_of_an_earlier_run_stay(run) -> No
     assert Path("build/bench/figures.json").read_bytes() == before
 
 
-def test_a_bug_is_shown_whole_on_request(run, monkeypatch) -> None:
-    monkeypatch.setenv("AUTOPOLL_DEBUG", "1")
-    with pytest.raises(ZeroDivisionError):
-        run(chain="1 / 0")
-
-
 def test_only_some_sections_run_each_once_and_in_their_order(run) -> None:
     _, out, _ = run("--only", "idle, chain,idle")
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["product", "idle"]
     _, out, _ = run("--only", "idle")
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["idle"]
-
-
-def test_scale_and_an_empty_folder_reach_the_section_and_tempfile_leads_there(run) -> None:
-    body = (
-        "import tempfile; made = tempfile.mkdtemp(); home = str(folder.parent)\n"
-        "    assert made.startswith(home), (made, home)\n"
-        "    assert [each.name for each in folder.iterdir()] == ['data.db']\n"
-        "    return [Figure(section='product', name='one', value=scale, unit='count')]"
-    )
-    code, out, err = run("--only", "chain", "--scale", "0.01", "--json", chain=body)
-    assert code == 0, err
-    assert json.loads(out)["figures"][0]["value"] == 0.01
 
 
 def test_json_is_one_object_and_nothing_else(run) -> None:
@@ -156,14 +144,6 @@ def test_a_loss_of_more_than_a_quarter_fails_and_a_table_says_how_much(run) -> N
     assert run("--compare", baseline(figure(ratio=1.9)), chain=SLOW)[0] == 0
 
 
-def test_a_failed_section_fails_the_comparison_whatever_the_others_say(run) -> None:
-    before = baseline(figure("cpu", section="idle"))
-    code, out, err = run("--compare", before, chain="return []")
-    assert code == 1
-    assert "there are no ratios to compare" in out
-    assert "chain was not measured" in err
-
-
 def test_figures_of_another_machine_are_refused_before_anything_is_measured(run) -> None:
     before = baseline(figure(ratio=1.0), machine=MACHINE)
     code, out, err = run("--compare", before, chain="raise SystemExit(99)")
@@ -171,87 +151,3 @@ def test_figures_of_another_machine_are_refused_before_anything_is_measured(run)
     assert "cores: 2 and" in err or "processor: a processor and" in err
     assert "make bench" in err
     assert not Path("build/bench").exists()
-
-
-def test_without_matplotlib_it_says_so_and_how_to_get_it(run, monkeypatch) -> None:
-    monkeypatch.setattr(plot, "is_possible", lambda: False)
-    code, _, err = run()
-    assert code == 0
-    assert "plots are left out" in err
-    assert "pip install matplotlib" in err
-    assert not list(Path("build/bench").glob("*.svg"))
-
-
-# --- ugly input
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["--only", "chian"], "no section 'chian'"),
-        (["--only", ""], "no section ''"),
-        (["--only", "chain,,idle"], "no section ''"),
-        (["--scale", "0"], "between"),
-        (["--scale", "-1"], "between"),
-        (["--scale", "nan"], "between"),
-        (["--scale", "inf"], "between"),
-        (["--scale", "1e300"], "between"),
-        (["--scale", "1e-300"], "between"),
-        (["--scale", "much"], "float"),
-        (["--out", ""], "is empty"),
-        (["--out", "a file"], "cannot be written"),
-        (["--out", "a file/below"], "cannot be written"),
-        (["--out", "/proc/nothing/here"], "cannot be written"),
-        (["--out", "/dev/null"], "cannot be written"),
-        (["--out", "n" * 300], "cannot be written"),
-        (["--compare", ""], "folder"),
-        (["--compare", "gone"], "No such file"),
-        (["--compare", "a file"], "holds no figures"),
-        (["--compare", "n" * 300], "cannot be read"),
-        (["--compare", "/dev/zero"], "no regular file"),
-        (["surplus"], "unexpected"),
-    ],
-)
-def test_ugly_input_is_refused_before_anything_is_measured(run, args, words) -> None:
-    Path("a file").write_text("text")
-    code, out, err = run(*args, chain="raise SystemExit(99)")
-    assert (code, out) == (4, "")
-    assert words in err
-    assert [path.name for path in Path().iterdir()] == ["a file"]
-
-
-def test_a_run_does_not_overwrite_what_it_is_compared_with(run) -> None:
-    Path("build/bench").mkdir(parents=True)
-    Path(baseline(figure(ratio=1.0))).rename("build/bench/figures.json")
-    code, _, err = run("--compare", "build/bench/../bench/figures.json")
-    assert code == 4
-    assert "overwritten" in err
-
-
-def test_a_folder_that_may_not_be_written_is_refused(run, monkeypatch) -> None:
-    Path("locked").mkdir()
-
-    def denied(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("bench.cost.results.tempfile.TemporaryFile", denied)
-    code, _, err = run("--out", "locked")
-    assert code == 4
-    assert "cannot be written to locked: Permission denied" in err
-
-
-def test_the_help_names_every_section() -> None:
-    [only] = [param for param in bench.params if param.name == "only"]
-    assert f": {', '.join(sections.SECTIONS)}." in (only.help or "")
-
-
-@pytest.mark.parametrize("name", sections.SECTIONS)
-def test_each_section_is_there_and_can_be_measured(name: str) -> None:
-    module = importlib.import_module(sections.SECTIONS[name])
-    assert list(inspect.signature(module.measure).parameters) == ["scale", "folder", "say"]
-
-
-def test_homes_of_the_user_are_not_looked_for(run, monkeypatch) -> None:
-    monkeypatch.setenv("AUTOPOLL_HOME", "/nowhere/at/all")
-    assert run("--home", "/nowhere/either")[0] == 0
-    assert "/nowhere" in os.environ["AUTOPOLL_HOME"]

@@ -1,0 +1,33 @@
+"""Each measurement that is run by hand goes through, shortened, and leaves nothing behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.cost import sections
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("name", sections.SECTIONS)
+def test_a_section_is_measured_and_leaves_no_process(name: str) -> None:
+    before = psutil.Process().children(recursive=True)
+    said: list[str] = []
+    found = sections.run([name], 0.01, said.append)
+    assert found.failures == []
+    assert found.figures
+    names = {figure.name for figure in found.figures}
+    assert all(figure.floor in names for figure in found.figures if figure.ratio), "no such floor"
+    assert psutil.Process().children(recursive=True) == before
+
+
+@pytest.mark.parametrize("layer", ["loop", "frames", "sessions", "links", "worker"])
+def test_a_layer_whose_steps_are_counted_exchanges_payloads(layer: str) -> None:
+    command = [sys.executable, "-m", "bench.steps", "--layer", layer, "--count", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
