@@ -1,15 +1,16 @@
-"""Runs `autopoll …` in forks of one process that has imported the command line already.
+"""Runs `autopoll …` in forks of a process that has imported the command line already.
 
-Starting Python and importing costs most of what a short command costs, and tests run thousands of
-them. A fork is a process of its own all the same: with its own descriptors, folder, environment,
-signals and exit code. What decides about the interpreter itself cannot be given to a fork; see
-`is_fit`.
+Starting Python and importing costs most of what a short command costs, and the tests run thousands
+of them. A fork is a process of its own all the same: with its own descriptors, folder, environment,
+signals and exit code. What decides about the interpreter itself cannot be given to a fork; such a
+command is started as users start it.
 """
 
 import gc
 import json
 import os
 import random
+import select
 import selectors
 import signal
 import socket
@@ -18,118 +19,168 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 from typing import TextIO
 
+AUTOPOLL = [sys.executable, "-m", "autopoll"]
 # What is read once, when an interpreter starts.
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "MALLOC")
 _LIGHT = ("cli", "ops", "client", "bridge", "process", "home")  # the gateway is heavy and seldom
 _REQUEST = 150_000  # bytes, of arguments and environment together
 
 
-class Commands:
-    """The process that forks, started at the first command."""
+class Forked:
+    """A command in a fork, with as much of `subprocess.Popen` as the tests need."""
 
-    def __init__(self) -> None:
-        self._socket: socket.socket | None = None
-
-    def is_fit(self, args: Sequence[str], env: Mapping[str, str]) -> bool:
-        """Tell whether a fork does the same as a new interpreter would."""
-        size = sum(map(len, (*args, *env, *env.values())))
-        return _at_start(env) == _at_start(os.environ) and 6 * size < _REQUEST
-
-    def run(
-        self,
-        args: Sequence[str],
-        *,
-        cwd: Path,
-        env: Mapping[str, str],
-        input: str | None,
-        timeout: float,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command as `subprocess.run` does, with its output captured as text.
-
-        Raises subprocess.TimeoutExpired, after it has killed the command.
-        """
+    def __init__(
+        self, forker: socket.socket, args: list[str], cwd: Path, env: Mapping[str, str], piped: bool
+    ):
+        self.args = args
+        self.returncode: int | None = None
+        self._stdin = None
+        if piped:
+            stdin, self._stdin = os.pipe()
+        else:
+            stdin = os.open(os.devnull, os.O_RDONLY)
         out, out_theirs = os.pipe()
         err, err_theirs = os.pipe()
-        status, status_theirs = os.pipe()
-        stdin, ours = (os.open(os.devnull, os.O_RDONLY), None) if input is None else os.pipe()
+        self._status, status_theirs = os.pipe()
         theirs = [stdin, out_theirs, err_theirs, status_theirs]
-        request = json.dumps([list(args), str(cwd), dict(env)]).encode()
-        socket.send_fds(self._server(), [request], theirs)
+        socket.send_fds(forker, [json.dumps([args, str(cwd), dict(env)]).encode()], theirs)
         for descriptor in theirs:
             os.close(descriptor)
-        pid = int.from_bytes(os.read(status, 4), "little")
-        try:
-            sent = b"" if input is None else input.encode()
-            read = _converse({out: b"", err: b"", status: b""}, ours, sent, timeout)
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(list(args), timeout) from None
-        code = int.from_bytes(read[status], "little", signed=True)
-        return subprocess.CompletedProcess(
-            ["autopoll", *args], code, _text(read[out]), _text(read[err])
-        )
+        self.stdout, self.stderr = os.fdopen(out), os.fdopen(err)
+        self.pid = int.from_bytes(os.read(self._status, 4), "little")
 
-    def _server(self) -> socket.socket:
-        if self._socket is None:
-            self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                subprocess.Popen(
-                    [sys.executable, __file__, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
-        return self._socket
+    def communicate(self, text: str | None = None, timeout: float = 120) -> tuple[str, str]:
+        """Give it its input, read all it says, and wait for its end."""
+        end = time.monotonic() + timeout
+        said = {self.stdout.fileno(): b"", self.stderr.fileno(): b""}
+        rest = (text or "").encode()
+        with selectors.DefaultSelector() as selector:
+            for descriptor in said:
+                selector.register(descriptor, selectors.EVENT_READ)
+            if self._stdin is not None:
+                os.set_blocking(self._stdin, False)
+                selector.register(self._stdin, selectors.EVENT_WRITE)
+            while selector.get_map():
+                ready = selector.select(max(0.0, end - time.monotonic()))
+                if not ready and time.monotonic() > end:
+                    raise subprocess.TimeoutExpired(self.args, timeout)
+                for key, _ in ready:
+                    if key.fd != self._stdin:
+                        data = os.read(key.fd, 65536)
+                        said[key.fd] += data
+                        if not data:
+                            selector.unregister(key.fd)
+                        continue
+                    with suppress(BrokenPipeError):  # it does not want all of it
+                        rest = rest[os.write(key.fd, rest[:65536]) :] if rest else rest
+                        if rest:
+                            continue
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+                    self._stdin = None
+        self.wait(max(0.0, end - time.monotonic()))
+        self.stdout.close()
+        self.stderr.close()
+        out, err = (data.decode().replace("\r\n", "\n") for data in said.values())
+        return out, err
+
+    def wait(self, timeout: float = 120) -> int:
+        """Wait for its end and return its exit code."""
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self.returncode = int.from_bytes(os.read(self._status, 4), "little", signed=True)
+            os.close(self._status)
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send it SIGKILL, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, unless it has ended."""
+        self.send_signal(signal.SIGTERM)
 
 
-COMMANDS = Commands()
+def start(
+    command: Sequence[str], *, cwd: Path, env: Mapping[str, str], piped: bool = False
+) -> "Forked | subprocess.Popen[str]":
+    """Start a command line with pipes for what it says: in a fork, if that does the same."""
+    at = len(command)
+    if AUTOPOLL[-1] in command:
+        at = command.index(AUTOPOLL[-1]) + 1
+    before, args = list(command[: at - len(AUTOPOLL)]), list(command[at:])
+    size = sum(map(len, (*args, *env, *env.values())))
+    if (
+        list(command[:at]) == [*before, *AUTOPOLL]
+        and before[:1] in ([], ["setpriv"])
+        and _at_start(env) == _at_start(os.environ)
+        and 6 * size < _REQUEST
+    ):
+        return Forked(_forker(*before), args, cwd, env, piped)
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    text: str | None = None,
+    timeout: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line to its end; it is killed when it takes too long."""
+    process = start(command, cwd=cwd, env=env, piped=text is not None)
+    try:
+        out, err = process.communicate(text, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode is not None
+    return subprocess.CompletedProcess(list(command), process.returncode, out, err)
 
 
 def _at_start(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith(_AT_START)}
 
 
-def _text(data: bytes) -> str:
-    return data.decode().replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _converse(
-    read: dict[int, bytes], ours: int | None, sent: bytes, timeout: float
-) -> dict[int, bytes]:
-    """Write the input and read until the end of each descriptor, and close them all."""
-    end = time.monotonic() + timeout
-    with selectors.DefaultSelector() as selector:
-        for descriptor in read:
-            selector.register(descriptor, selectors.EVENT_READ)
-        if ours is not None:
-            os.set_blocking(ours, False)
-            selector.register(ours, selectors.EVENT_WRITE)
-        try:
-            while selector.get_map():
-                ready = selector.select(end - time.monotonic())
-                if not ready and time.monotonic() >= end:
-                    raise TimeoutError
-                for key, _ in ready:
-                    descriptor = key.fd
-                    if descriptor == ours:
-                        with suppress(BrokenPipeError):  # the command does not want all of it
-                            sent = sent[os.write(ours, sent[:65536]) :] if sent else sent
-                            if sent:
-                                continue
-                    elif data := os.read(descriptor, 65536):
-                        read[descriptor] += data
-                        continue
-                    selector.unregister(descriptor)
-                    os.close(descriptor)
-        finally:
-            for descriptor in list(selector.get_map()):
-                os.close(descriptor)
-    return read
+@cache
+def _forker(*before: str) -> socket.socket:
+    """Start what forks, once for every program that changes users or rights before it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        subprocess.Popen(
+            [*before, sys.executable, __file__, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+    return ours
 
 
 # --- the process that forks

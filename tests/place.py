@@ -12,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import commands
 import psutil
-from commands import COMMANDS
+from commands import AUTOPOLL
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.contract import Bridge, Limits, Message
@@ -23,7 +24,6 @@ from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Beat
 
 ROLES = ("poller", "worker", "watchdog", "gateway")
-COMMAND = [sys.executable, "-m", "autopoll"]
 ECHO = '[shards.main]\nbackend = "echo"\n'
 # Runs a program as root without root's right to read and write every file, as users are.
 _LIMITED = "-dac_override,-dac_read_search"
@@ -44,7 +44,7 @@ class Place:
 
     def __init__(self, root: Path, config: str = ECHO) -> None:
         self.root = root
-        self.command = list(COMMAND)
+        self.command = list(AUTOPOLL)
         self.home = Home(root)
         self.environ = {
             name: value for name, value in os.environ.items() if not name.startswith("AUTOPOLL_")
@@ -69,28 +69,14 @@ class Place:
         self, *args: str, code: int | None = 0, stdin: str | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run `autopoll …` in the home and check its exit code (None: any)."""
-        done = self._run(args, stdin, timeout)
+        done = commands.run(
+            [*self.command, *args], cwd=self.root, env=self.environ, text=stdin, timeout=timeout
+        )
         assert code is None or done.returncode == code, (
             f"autopoll {' '.join(args)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done
-
-    def _run(
-        self, args: tuple[str, ...], stdin: str | None, timeout: float
-    ) -> subprocess.CompletedProcess[str]:
-        if self.command == COMMAND and COMMANDS.is_fit(args, self.environ):
-            return COMMANDS.run(args, cwd=self.root, env=self.environ, input=stdin, timeout=timeout)
-        return subprocess.run(
-            [*self.command, *args],
-            cwd=self.root,
-            env=self.environ,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
 
     def json(self, *args: str, code: int | None = 0, **more: Any) -> Any:
         """Run a command with --json and return what it printed."""
@@ -103,17 +89,13 @@ class Place:
     def ask(self, question: str, *args: str, **more: Any) -> dict[str, Any]:
         return self.json("ask", question, *args, **more)
 
-    def start_ask(self, question: str, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str) -> "commands.Forked | subprocess.Popen[str]":
+        """Start a command and leave it running."""
+        return commands.start([*self.command, *args], cwd=self.root, env=self.environ)
+
+    def start_ask(self, question: str, *args: str) -> "commands.Forked | subprocess.Popen[str]":
         """Start an `ask` and leave it waiting."""
-        return subprocess.Popen(
-            [*self.command, "ask", question, "--json", *args],
-            cwd=self.root,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return self.start("ask", question, "--json", *args)
 
     # --- its processes
 
