@@ -36,7 +36,7 @@ from autopoll.bridge.connect import connect
 from autopoll.bridge.contract import Bridge
 from autopoll.client.client import Client
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
-from autopoll.process.vitals import all_vitals
+from autopoll.process.proc_stat import all_stats
 from autopoll.process.waiter import Waiter
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Way:
 
     def _clis(self) -> list[int]:
         mine = {each.pid for each in self.scratch.processes()}
-        return [each.pid for each in all_vitals() if each.pid in mine and each.name == "claude"]
+        return [each.pid for each in all_stats() if each.pid in mine and each.name == "claude"]
 
 
 def _talks(pid: int, port: str) -> bool:

@@ -32,7 +32,7 @@ from autopoll.client.client import Client
 from autopoll.home import operator_token
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat
-from autopoll.process.vitals import vitals
+from autopoll.process.proc_stat import read_stat
 from autopoll.process.waiter import Waiter
 
 SHUT = Path(__file__).parents[1] / "tests" / "data" / "shut.py"
@@ -181,7 +181,7 @@ def resident(scratch: Scratch) -> int:
     """Return the gateway's resident bytes."""
     beat = heartbeat.read(scratch.home.beats / "gateway")
     assert beat
-    reading = vitals(beat.pid)
+    reading = read_stat(beat.pid)
     assert reading
     return reading.rss_bytes
 

@@ -5,7 +5,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 
-from autopoll.process.vitals import all_vitals
+from autopoll.process.proc_stat import all_stats
 
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 
@@ -13,7 +13,7 @@ PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 @contextlib.contextmanager
 def adopting() -> Iterator[None]:
     """Adopt orphans meanwhile, and reap at the end what has ended of them."""
-    before = {each.pid for each in all_vitals() if each.parent == os.getpid()}
+    before = {each.pid for each in all_stats() if each.parent == os.getpid()}
     libc = ctypes.CDLL(None)
     was = ctypes.c_int()
     libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(was), 0, 0, 0)
@@ -22,7 +22,7 @@ def adopting() -> Iterator[None]:
         yield
     finally:
         libc.prctl(PR_SET_CHILD_SUBREAPER, was.value, 0, 0, 0)
-        for each in all_vitals():
+        for each in all_stats():
             if each.parent == os.getpid() and each.zombie and each.pid not in before:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(each.pid, 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 from autopoll.errors import Exit, NotFound, SupervisorError
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.process.heartbeat import Heart, State
+from autopoll.process.heartbeat import Heart, ProcessState
 from autopoll.process.supervisor_rpc import Program
 
 CONFIG = '[shards.main]\nbackend = "echo"\ninstances = 2\n'
@@ -32,7 +32,7 @@ class Scene:
     def lives(self, *names: str) -> None:
         for name in names:
             heart = self._open.enter_context(Heart.open(self.home.beats, name, name))
-            heart.state = State.IDLE
+            heart.state = ProcessState.IDLE
             self.hearts[name] = heart
 
     def says(self, name: str, text: str) -> None:

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from autopoll.home.home import Home
-from autopoll.process.verdict import Limits
+from autopoll.process.verdict import Thresholds
 from autopoll.watchdog import memory_watch
 from autopoll.watchdog.watchdog import run
 
 root, *speed = sys.argv[1:]
-limits = Limits()
+thresholds = Thresholds()
 if speed == ["fast"]:
     memory_watch.EVERY_S = 1.0
-    limits = Limits(draining=2.0)
-run(Home(Path(root).resolve()), limits)
+    thresholds = Thresholds(draining=2.0)
+run(Home(Path(root).resolve()), thresholds)

@@ -173,12 +173,12 @@ def _gateway(front: Front) -> Exit:
     """Tell on stderr why the gateway does not serve, if it does not; return what that counts as."""
     from autopoll.ops.startup import given_up
     from autopoll.process import heartbeat
-    from autopoll.process.heartbeat import State
+    from autopoll.process.heartbeat import ProcessState
 
     if not front.config.gateway.enabled:
         return Exit.OK
     beat = heartbeat.read(front.home.beats / "gateway")
-    if beat is not None and beat.state is State.HELD:
+    if beat is not None and beat.state is ProcessState.HELD:
         say(f"autopoll: the gateway is held: {beat.note}", err=True)
         say("  It is tried again every second; all else is up.", err=True)
         return Exit.FAILED

@@ -11,7 +11,7 @@ from autopoll.errors import Down, Exit, NotFound, SupervisorError
 from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat
-from autopoll.process.heartbeat import State
+from autopoll.process.heartbeat import ProcessState
 from autopoll.process.supervisor_rpc import Program, Supervisor
 
 STALE_S = 5.0  # a main loop that has not beaten for longer is not well
@@ -71,10 +71,10 @@ def _of(home: Home, name: str) -> Obstacle | None:
     beat = heartbeat.read(home.beats / name)
     if beat is None or not heartbeat.is_alive(beat):
         return _missing(home, name)
-    if beat.state is State.HELD:
+    if beat.state is ProcessState.HELD:
         return Obstacle(what=f"{name} is held: {beat.note}")
     silent = time.monotonic() - beat.loop_beat
-    free = beat.request_deadline is None and beat.state is not State.STARTING
+    free = beat.request_deadline is None and beat.state is not ProcessState.STARTING
     if free and silent > STALE_S:
         what = f"{name} has stood still for {silent:.0f} s"
         return _unless_watched(home, name, what)

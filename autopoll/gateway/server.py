@@ -28,7 +28,7 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.home.lock import hold
 from autopoll.process import signals
-from autopoll.process.heartbeat import Heart, State
+from autopoll.process.heartbeat import Heart, ProcessState
 from autopoll.process.lifeline import Lifeline
 
 NAME = "gateway"
@@ -66,14 +66,14 @@ class Gateway:
             server = self.server(build(self.home, self.config, hub, door, audit), bounds)
             await server.open(listener)
             heart.note = ""
-            heart.state = State.IDLE
+            heart.state = ProcessState.IDLE
             log.info("serving on %s", settings.address)
             while not (self.stopping.is_set() or hub.crash):
                 heart.beat()
                 heart.note = f"{hub.waiting} wait for answers" if hub.waiting else ""
                 await server.look_after()
                 await self.pause()
-            heart.state = State.DRAINING
+            heart.state = ProcessState.DRAINING
             hub.drain()
             await server.shutdown([listener])
             if hub.crash:
@@ -96,7 +96,7 @@ class Gateway:
                 if why != told:
                     log.error("held: %s", told := why)
                 heart.note = why  # before the state: whoever sees it held shall see why
-                heart.state = State.HELD
+                heart.state = ProcessState.HELD
             heart.beat()
             await self.pause()
         return None

@@ -13,7 +13,7 @@ from autopoll.process import heartbeat, incident_log, orphans
 from autopoll.process.actions import LEFT_TO_UP
 from autopoll.process.heartbeat import Beat
 from autopoll.process.incident_log import DEAD, Incident
-from autopoll.process.vitals import boot_id
+from autopoll.process.proc_stat import boot_id
 from autopoll.watchdog import evidence
 
 STEP_S = 0.05

@@ -8,8 +8,8 @@ from autopoll.errors import SupervisorError
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import holder_and_words, holder_of
 from autopoll.process import heartbeat
+from autopoll.process.proc_stat import read_stat
 from autopoll.process.supervisor_rpc import Supervisor
-from autopoll.process.vitals import vitals
 
 PATIENCE_S = 1.0  # for supervisord's answer, and for the last moments of one that ends
 STEP_S = 0.02
@@ -71,7 +71,7 @@ def _has_programs(home: Home, since: int) -> bool:
 
 def _unreachable(error: SupervisorError, home: Home, holder: int) -> tuple[Phase, str]:
     """Tell a supervisord that does not listen yet, or no more, from one that never will again."""
-    reading = vitals(holder)
+    reading = read_stat(holder)
     if reading and reading.age_s < START_S and not _has_programs(home, reading.started):
         return Phase.STARTING, f"supervisord (process {holder}) does not listen yet"
     end = time.monotonic() + PATIENCE_S

@@ -11,9 +11,9 @@ from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import holder_of
 from autopoll.ops.programs import GATEWAY, names_of
 from autopoll.process import heartbeat
+from autopoll.process.proc_stat import read_stat
 from autopoll.process.ready import is_held, missing
 from autopoll.process.supervisor_rpc import Supervisor
-from autopoll.process.vitals import vitals
 
 START_LIMIT_S = 90.0
 STEP_S = 0.05
@@ -49,7 +49,7 @@ def wait_ready(home: Home, config: Config, report: Report, gone: Callable[[], st
 def _start_of_supervisord(home: Home) -> int:
     """Return when it started, in ticks of this boot; what is older is from another time or home."""
     holder = holder_of(home.supervisord_lock)
-    reading = vitals(holder) if holder else None
+    reading = read_stat(holder) if holder else None
     return reading.started if reading else sys.maxsize
 
 

@@ -26,16 +26,16 @@ from autopoll.ops import copied
 from autopoll.ops.phase import Phase, told_by
 from autopoll.ops.stuck import stuck
 from autopoll.process import pause
-from autopoll.process.heartbeat import Beat, State, is_alive, read_all
+from autopoll.process.heartbeat import Beat, ProcessState, is_alive, read_all
+from autopoll.process.proc_stat import read_stat
 from autopoll.process.supervisor_rpc import Program, Supervisor
-from autopoll.process.vitals import vitals
 from autopoll.process.waiter import Waiter
 
 CANARY_S = 15.0
 LOOK_S = 0.1  # for damage of the database; with `deep` …
 DEEP_S = 10.0
 REMARKS = 10  # files that a check names
-READY = (State.IDLE, State.BUSY)
+READY = (ProcessState.IDLE, ProcessState.BUSY)
 HUNG = "is hung"  # how a health check on supervisord says so
 
 
@@ -230,7 +230,7 @@ def _process(
 ) -> Process:
     """Return what is known of a process: by itself while it lives, else by supervisord."""
     restarts = max(0, beat.starts - 1) if beat else 0
-    reading = vitals(beat.pid) if beat and is_alive(beat) else None
+    reading = read_stat(beat.pid) if beat and is_alive(beat) else None
     if beat is None or reading is None:
         words = program.state.lower() if program else "down"
         state = "starting" if words in ("running", "starting") else words
@@ -279,7 +279,7 @@ def _shard(
 ) -> ShardStatus:
     mine = [processes[worker] for worker, shard in config.instances().items() if shard == name]
     ready = sum(process.ready for process in mine)
-    held = [process.note or "held" for process in mine if process.state == State.HELD]
+    held = [process.note or "held" for process in mine if process.state == ProcessState.HELD]
     paused = pause.read(home, name)
     return ShardStatus(
         name=name,
@@ -307,7 +307,7 @@ def _latency(bridge: Bridge) -> Latency:
 def _can_answer(now: Status) -> bool:
     """Tell whether somebody works, or will without anybody's help."""
     poller = next(process for process in now.processes if process.name == "poller")
-    able = poller.pid is not None and poller.state != State.HELD
+    able = poller.pid is not None and poller.state != ProcessState.HELD
     return able and any(shard.ready or shard.paused for shard in now.shards)
 
 

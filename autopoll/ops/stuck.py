@@ -7,7 +7,7 @@ from autopoll.clock import wall_ms
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.poller.in_flight import CANCEL_GRACE_S
-from autopoll.process.heartbeat import State, is_alive, read
+from autopoll.process.heartbeat import ProcessState, is_alive, read
 
 IDLE_S = 2.0  # far longer than a question takes from its lease to the worker
 
@@ -34,6 +34,6 @@ def stuck(home: Home, config: Config, bridge: Bridge) -> dict[str, str]:
 
 def _idles(home: Home, worker: str) -> bool:
     beat = read(home.beats / worker)
-    if beat is None or beat.state is not State.IDLE or not is_alive(beat):
+    if beat is None or beat.state is not ProcessState.IDLE or not is_alive(beat):
         return False
     return time.monotonic() - beat.progressed_at > IDLE_S

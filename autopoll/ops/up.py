@@ -39,9 +39,9 @@ from autopoll.ops.programs import names_of, worker_program, write_shards
 from autopoll.ops.startup import START_LIMIT_S, does_not_start, given_up, wait_ready
 from autopoll.ops.turn import settle, turn
 from autopoll.process import heartbeat, signals
+from autopoll.process.proc_stat import read_stat
 from autopoll.process.ready import is_held, is_up, missing
 from autopoll.process.supervisor_rpc import Supervisor
-from autopoll.process.vitals import vitals
 
 STEP_S = 0.05
 PATIENCE_S = 5.0  # with the lock of a supervisord that has just ended
@@ -110,7 +110,7 @@ def _up(home: Home, report: Report, was_up: int | None = None) -> int | None:
 def _settled_supervisord(home: Home, config: Config) -> int | None:
     """Return the supervisord of a home that is up; None for one that is still coming up."""
     holder = holder_of(home.supervisord_lock)
-    reading = vitals(holder) if holder else None
+    reading = read_stat(holder) if holder else None
     if reading is None:
         return None
     is_late = reading.age_s > START_LIMIT_S or given_up(home)

@@ -41,7 +41,7 @@ from autopoll.poller.pauses import Pauses
 from autopoll.poller.watchdog_guard import Guard
 from autopoll.poller.workers import Roster
 from autopoll.process import signals
-from autopoll.process.heartbeat import Heart, State
+from autopoll.process.heartbeat import Heart, ProcessState
 from autopoll.process.lifeline import Lifeline
 from autopoll.request import Failure, Progress, Request, write
 from fifo import bell, link
@@ -105,7 +105,7 @@ class Poller:
             freed = self.bridge.take_over(self.owner)
             log.info("ready: took over %d unfinished", freed)
             self.lookout.look()
-            self.heart.state = State.IDLE
+            self.heart.state = ProcessState.IDLE
             self.keep_tokens()
             while not self.stopping.is_set():
                 self.tick()
@@ -225,7 +225,7 @@ class Poller:
             self.outages[step.__name__] = error.what
         slower = self.doorbell.trouble or self.lookout.trouble
         self.heart.note = next(iter(self.outages.values()), slower)
-        state = State.HELD if self.outages else State.IDLE
+        state = ProcessState.HELD if self.outages else ProcessState.IDLE
         if self.heart.state is not state and not self.draining:
             self.heart.state = state
 
@@ -473,7 +473,7 @@ class Poller:
 
     async def drain(self) -> None:
         """Take nothing new; finish what is in flight, and give back what is not done in time."""
-        self.heart.state = State.DRAINING
+        self.heart.state = ProcessState.DRAINING
         self.draining = True
         self.stir()
         end = self.loop.time() + self.config.delivery.drain_timeout

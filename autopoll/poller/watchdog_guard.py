@@ -15,12 +15,12 @@ from autopoll.errors import ConfigError
 from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat, signals
 from autopoll.process.actions import CONTINUED, KILLED
-from autopoll.process.casebook import Casebook
 from autopoll.process.heartbeat import Beat
-from autopoll.process.reviver import Reviver
+from autopoll.process.incident_log import IncidentLog
+from autopoll.process.proc_stat import read_stat
+from autopoll.process.restarter import Restarter
 from autopoll.process.supervisor_rpc import Supervisor
-from autopoll.process.verdict import DEFAULT_LIMITS, Limits, Sample, Verdict, judge
-from autopoll.process.vitals import vitals
+from autopoll.process.verdict import DEFAULT_THRESHOLDS, Sample, Thresholds, Verdict, judge
 
 NAME = "watchdog"
 CONTINUE_ONCE_IN_S = 60.0
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 class Guard:
     """The watch over the watchdog of a home; used inside a running event loop."""
 
-    def __init__(self, home: Home, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, home: Home, limits: Thresholds = DEFAULT_THRESHOLDS) -> None:
         self._home = home
         self._limits = limits
-        self._casebook = Casebook(home.incidents)
+        self._incidents = IncidentLog(home.incidents)
         self._samples: deque[Sample] = deque(maxlen=15)
         self._continued_at = -CONTINUE_ONCE_IN_S
         self._killed: Beat | None = None
         self._missed_since: float | None = None
-        self._reviver: Reviver | None = None
+        self._restarter: Restarter | None = None
         self._task: asyncio.Task[None] | None = None
 
     def look(self, awake_since: float) -> None:
@@ -50,7 +50,7 @@ class Guard:
         """
         now = time.monotonic()
         beat = heartbeat.read(self._home.beats / NAME)
-        reading = vitals(beat.pid) if beat else None
+        reading = read_stat(beat.pid) if beat else None
         if beat is None or reading is None or reading.zombie or reading.started != beat.started:
             self._samples.clear()
             self._miss(now, awake_since)
@@ -64,7 +64,7 @@ class Guard:
             self._samples.clear()
             self._act(beat, verdict, now)
         else:
-            self._casebook.close_recovered([beat])
+            self._incidents.close_recovered([beat])
 
     def _act(self, beat: Beat, verdict: Verdict, now: float) -> None:
         if self._killed and (self._killed.pid, self._killed.started) == (beat.pid, beat.started):
@@ -76,7 +76,7 @@ class Guard:
             self._killed = beat
             action, number = KILLED, signal.SIGKILL
         seen = f"{beat.state}, loop beat {now - beat.loop_beat:.1f} s ago; seen by the poller"
-        self._casebook.note(NAME, verdict, action, seen, pid=beat.pid, started=beat.started)
+        self._incidents.note(NAME, verdict, action, seen, pid=beat.pid, started=beat.started)
         signals.send_group(beat.pid, beat.started, number)
 
     def _miss(self, now: float, awake_since: float) -> None:
@@ -85,12 +85,12 @@ class Guard:
             self._missed_since = now
         if now - max(self._missed_since, awake_since) < MISSED_AFTER_S:
             return
-        if self._reviver is None:
+        if self._restarter is None:
             try:
                 supervisor = Supervisor(socket_path(self._home))
             except ConfigError as error:
                 log.warning("the watchdog cannot be started again: %s", error)
                 return
-            self._reviver = Reviver(supervisor, self._casebook, only=NAME)
-        if self._reviver.is_due(now, ()):
-            self._task = asyncio.get_running_loop().create_task(self._reviver.look())
+            self._restarter = Restarter(supervisor, self._incidents, only=NAME)
+        if self._restarter.is_due(now, ()):
+            self._task = asyncio.get_running_loop().create_task(self._restarter.look())

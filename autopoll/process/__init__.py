@@ -1,1 +1,1 @@
-"""Processes: heartbeats, vitals and verdicts, signals, and talking to supervisord."""
+"""Processes: heartbeats, verdicts, signals, and talking to supervisord."""

@@ -21,14 +21,14 @@ import msgspec
 from autopoll.errors import AutopollError
 from autopoll.process import atomic_record
 from autopoll.process.atomic_record import Slots
+from autopoll.process.proc_stat import boot_id, read_stat
 from autopoll.process.signals import is_ready, open_process
-from autopoll.process.vitals import boot_id, vitals
 
 _MAX_NOTE = 200  # bytes
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class State(StrEnum):
+class ProcessState(StrEnum):
     """What a process says it is doing."""
 
     STARTING = "starting"
@@ -42,10 +42,13 @@ class State(StrEnum):
     @property
     def is_over(self) -> bool:
         """Whether the process meant to end."""
-        return self in (State.STOPPED, State.RETIRED)
+        return self in (ProcessState.STOPPED, ProcessState.RETIRED)
 
 
-_IDLE, _BUSY = State.IDLE, State.BUSY  # looking a member up takes a quarter of a microsecond
+_IDLE, _BUSY = (
+    ProcessState.IDLE,
+    ProcessState.BUSY,
+)  # looking a member up takes a quarter of a microsecond
 
 
 class Beat(msgspec.Struct, kw_only=True, array_like=True):
@@ -59,7 +62,7 @@ class Beat(msgspec.Struct, kw_only=True, array_like=True):
     epoch: int = 0
     starts: int = 1  # incarnations since the file was made
     crashed: int = 0  # pid of the incarnation before this one, if it ended without saying so
-    state: State = State.STARTING
+    state: ProcessState = ProcessState.STARTING
     thread_beat: float = 0.0
     loop_beat: float = 0.0
     ready_at: float | None = None  # when this incarnation first became idle
@@ -91,7 +94,7 @@ class Heart:
         self._requests: dict[int, tuple[float, float]] = {}  # id -> (start, deadline)
         self._slots = Slots(path)
         before = _decode(self._slots.previous)
-        me = vitals(os.getpid())
+        me = read_stat(os.getpid())
         assert me is not None
         now = time.monotonic()
         self._beat = Beat(
@@ -122,9 +125,9 @@ class Heart:
         # An end by an error is not one that was meant: leave the state, and it counts as a crash.
         if error is not None:
             self.note = f"{type(error).__name__}: {error}"
-        self.close(State.STOPPED if error is None else None)
+        self.close(ProcessState.STOPPED if error is None else None)
 
-    def close(self, state: State | None = State.STOPPED) -> None:
+    def close(self, state: ProcessState | None = ProcessState.STOPPED) -> None:
         """Stop beating and say that this end is meant; the file stays. Tolerated twice."""
         if self._closed.is_set():
             return
@@ -177,17 +180,17 @@ class Heart:
         self._change(settings=settings)
 
     @property
-    def state(self) -> State:
+    def state(self) -> ProcessState:
         """What is shown; idle shows as busy while requests are in flight."""
         return self._beat.state
 
     @state.setter
-    def state(self, state: State) -> None:
+    def state(self, state: ProcessState) -> None:
         with self._lock:
-            if state is State.IDLE and self._requests:
-                state = State.BUSY
+            if state is ProcessState.IDLE and self._requests:
+                state = ProcessState.BUSY
             ready_at = self._beat.ready_at
-            if ready_at is None and state in (State.IDLE, State.BUSY):
+            if ready_at is None and state in (ProcessState.IDLE, ProcessState.BUSY):
                 ready_at = time.monotonic()
             self._put(state=state, ready_at=ready_at)
 
@@ -296,7 +299,7 @@ def is_alive(beat: Beat) -> bool:
     """
     if beat.boot_id != boot_id():
         return False
-    reading = vitals(beat.pid)
+    reading = read_stat(beat.pid)
     if reading is None or reading.started != beat.started:
         return False
     if reading.state not in "ZX":

@@ -7,20 +7,25 @@ end counts. Appending never rewrites a line, so a writer that is killed cannot d
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from autopoll.clock import utc_now
-from autopoll.process.actions import KILLED
-from autopoll.process.vitals import boot_id
+from autopoll.process.actions import CONTINUED, KILLED, has_ended
+from autopoll.process.heartbeat import Beat, ProcessState
+from autopoll.process.proc_stat import boot_id
 from autopoll.redact.redact import redact
 
 DEAD = "dead"  # the verdict
 _MAX_BYTES = 1024 * 1024
+_AT_WORK = (ProcessState.IDLE, ProcessState.BUSY)
+
+log = logging.getLogger(__name__)
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +63,7 @@ class _End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     closed: str | None = None
 
 
-class _Line(msgspec.Struct, frozen=True, kw_only=True):
+class _LogLine(msgspec.Struct, frozen=True, kw_only=True):
     """Either of the two kinds of line."""
 
     id: str
@@ -121,7 +126,7 @@ def read(path: Path) -> list[Incident]:
     found: dict[str, Incident] = {}
     for line in _lines(path):
         with contextlib.suppress(msgspec.MsgspecError):  # cut short by a full disk, or foreign
-            kind = msgspec.json.decode(line, type=_Line)
+            kind = msgspec.json.decode(line, type=_LogLine)
             if kind.verdict is not None:
                 found[kind.id] = msgspec.json.decode(line, type=Incident)
             elif kind.id in found and not found[kind.id].is_over:
@@ -129,6 +134,103 @@ def read(path: Path) -> list[Incident]:
                     found[kind.id], recovered_ms=kind.recovered_ms, closed=kind.closed
                 )
     return list(found.values())
+
+
+class IncidentLog:
+    """Open incidents, and the deaths that are accounted for."""
+
+    def __init__(self, path: Path, before: Iterable[Incident] = ()) -> None:
+        """Write to this file; go on from the incidents that were `before`."""
+        self._path = path
+        known = [each for each in before if each.boot_id == boot_id()]
+        self._open = [each for each in known if not each.is_over]
+        self._accounted = {(each.process, each.pid) for each in known if has_ended(each.action)}
+
+    def note(
+        self,
+        process: str,
+        verdict: str,
+        action: str,
+        evidence: str,
+        *,
+        pid: int = 0,
+        started: int = 0,
+        clock: float | None = None,
+    ) -> None:
+        """Record an incident, unless another has recorded this end; on a full disk it goes to
+        nobody, and the watch goes on."""
+        if has_ended(action):
+            self.account(process, pid)
+        log.warning("%s: %s, %s; %s", process, verdict, action, evidence)
+        try:
+            incident = record(
+                self._path,
+                process=process,
+                verdict=verdict,
+                action=action,
+                evidence=evidence,
+                pid=pid,
+                started=started,
+                clock=clock,
+            )
+        except OSError as error:
+            log.error("incident of %s could not be written: %s", process, error)
+        else:
+            self._open += [incident] if incident else []
+
+    def account(self, process: str, pid: int) -> None:
+        """Remember that the death of this incarnation needs no incident (any more)."""
+        self._accounted.add((process, pid))
+
+    def is_accounted(self, process: str, pid: int) -> bool:
+        """Tell whether the death of this incarnation is an incident already, or is none."""
+        return (process, pid) in self._accounted
+
+    def close_recovered(self, living: Iterable[Beat]) -> None:
+        """Close the incidents of processes that work again, given the beats of all that live."""
+        if not self._open:
+            return
+        by_name = {beat.name: beat for beat in living}
+        for incident in list(self._open):
+            beat = by_name.get(incident.process)
+            moment = _worked_again(incident, beat) if beat else None
+            if moment is not None:
+                self._close(incident, moment)
+
+    def close(self, process: str, verdict: str, moment: float) -> None:
+        """Close the incidents of a process that lives on, for what was wrong with it is over."""
+        for incident in list(self._open):
+            mine = (incident.process, incident.verdict) == (process, verdict)
+            if mine and not has_ended(incident.action):
+                self._close(incident, moment)
+
+    def succeeded(self, process: str, pid: int, moment: float) -> None:
+        """Close the incidents of those before this one, which works from this moment."""
+        for incident in list(self._open):
+            if incident.process == process and has_ended(incident.action) and incident.pid != pid:
+                self._close(incident, moment)
+
+    def leave(self, processes: Iterable[str], words: str) -> None:
+        """Close the ends of these processes with words: nothing more is to come."""
+        names = set(processes)
+        if not any(_awaits(incident, names) for incident in self._open):
+            return
+        self._open = [each for each in self._open if not _awaits(each, names)]
+        try:
+            close(self._path, words, lambda each: _awaits(each, names))
+        except OSError as error:
+            log.error("the end of an incident could not be written: %s", error)
+
+    def waiting(self) -> set[str]:
+        """Return the processes that have ended, and of whose successors nothing is known yet."""
+        return {each.process for each in self._open if each.pid and has_ended(each.action)}
+
+    def _close(self, incident: Incident, moment: float) -> None:
+        try:
+            recovered(self._path, incident, round(1000 * (moment - incident.clock)))
+        except OSError as error:
+            log.error("recovery of %s could not be written: %s", incident.process, error)
+        self._open.remove(incident)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -172,3 +274,20 @@ def _append(path: Path, line: bytes) -> None:
 
 def _rotated(path: Path) -> Path:
     return path.with_name(f"{path.name}.1")
+
+
+def _awaits(incident: Incident, names: set[str]) -> bool:
+    """Tell whether an incident waits for the successor of one of these processes."""
+    return incident.process in names and bool(incident.pid) and has_ended(incident.action)
+
+
+def _worked_again(incident: Incident, beat: Beat) -> float | None:
+    """Return the moment from which the process was at work again, if it is."""
+    if beat.state not in _AT_WORK:
+        return None
+    if beat.pid != incident.pid:
+        # Earlier than the incident, when the death was found only after its successor.
+        return max(beat.ready_at or 0.0, incident.clock)
+    if incident.action == CONTINUED and beat.loop_beat > incident.clock:
+        return beat.loop_beat
+    return None  # it is ending, or what is wrong with it is still to pass

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from autopoll.process.proc_stat import read_stat
 from autopoll.process.signals import NotPermitted, is_ready, open_process, send
-from autopoll.process.vitals import vitals
 
 _ROUNDS = 5  # who forks faster than it is swept is left to the next sweep
 
@@ -42,7 +42,7 @@ def find(marks: Mapping[str, str], spare: Iterable[int] = ()) -> list[Marked]:
         try:
             if not wanted <= environment(int(entry)):
                 continue
-            reading = vitals(int(entry))
+            reading = read_stat(int(entry))
             # Again, for the number may have gone to a stranger before its start time was read.
             if reading is None or not wanted <= environment(int(entry)):
                 continue

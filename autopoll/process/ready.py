@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from autopoll.home.home import Home
 from autopoll.process import heartbeat, restart_gate
-from autopoll.process.heartbeat import Beat, State
+from autopoll.process.heartbeat import Beat, ProcessState
 
-READY = (State.IDLE, State.BUSY)
+READY = (ProcessState.IDLE, ProcessState.BUSY)
 
 
 def missing(home: Home, names: Iterable[str], since: int = 0) -> list[str]:
@@ -24,11 +24,11 @@ def missing(home: Home, names: Iterable[str], since: int = 0) -> list[str]:
 
 def is_held(home: Home, beat: Beat) -> bool:
     """Tell whether a worker holds back because it crashed too often."""
-    return beat.state is State.HELD and restart_gate.is_failing(home.gates / beat.name)
+    return beat.state is ProcessState.HELD and restart_gate.is_failing(home.gates / beat.name)
 
 
 def is_up(home: Home, beat: Beat) -> bool:
     """Tell whether a process is ready, or will be without help: a pause is no failure."""
-    if beat.state is State.HELD:
+    if beat.state is ProcessState.HELD:
         return not is_held(home, beat)
     return beat.state in READY

@@ -16,7 +16,7 @@ _LONGEST_PAUSE = 60.0
 _HEALTHY_AFTER = 600.0
 
 
-class Budget(msgspec.Struct):
+class RestartBudget(msgspec.Struct):
     """The failures of one program; times are CLOCK_MONOTONIC seconds."""
 
     times: list[float] = []  # of the last failures
@@ -34,7 +34,7 @@ class Budget(msgspec.Struct):
             # Jitter, so that programs that failed together do not come back together.
             self.due = now + self.pause * random.uniform(0.5, 1.0)  # noqa: S311
 
-    def bounded(self, now: float) -> "Budget":
+    def bounded(self, now: float) -> "RestartBudget":
         """Return itself with nothing in it that no honest history can hold, as a file might."""
         self.times = [min(each, now) for each in self.times[-_INTENSITY:]]
         self.pause = min(max(self.pause, 0.0), _LONGEST_PAUSE)

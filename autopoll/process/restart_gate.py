@@ -16,8 +16,8 @@ import msgspec
 from autopoll.home import files
 from autopoll.process import incident_log
 from autopoll.process.incident_log import Incident
-from autopoll.process.restart_budget import Budget
-from autopoll.process.vitals import boot_id
+from autopoll.process.proc_stat import boot_id
+from autopoll.process.restart_budget import RestartBudget
 from autopoll.redact.redact import redact
 
 _KEPT = 500  # characters of a reason
@@ -29,7 +29,7 @@ class _History(msgspec.Struct):
     """What the file holds; times of another boot mean nothing."""
 
     boot_id: str
-    budget: Budget
+    budget: RestartBudget
     reason: str = ""  # of the last crash
     incident: Incident | None = None  # while it is held, and until it works again
 
@@ -41,7 +41,7 @@ class Gate:
         """Take up the history in the file; what cannot be read counts as none."""
         self._path = path
         self._record = record
-        self._history = _read(path) or _History(boot_id(), Budget())
+        self._history = _read(path) or _History(boot_id(), RestartBudget())
 
     @property
     def wait(self) -> float:
@@ -90,7 +90,7 @@ class Gate:
     def open(self) -> None:
         """Forget everything, so that the next start tries at once: a person stands behind it."""
         if self._history.budget.times:
-            self._history.budget = Budget()
+            self._history.budget = RestartBudget()
             self._keep()
 
     def _keep(self) -> None:

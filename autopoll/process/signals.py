@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 
 from autopoll.errors import AutopollError
-from autopoll.process.vitals import vitals
+from autopoll.process.proc_stat import read_stat
 
 _TO_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
 _INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info: mask, cgroup, pids and uids, exit_code
@@ -63,7 +63,7 @@ def open_process(pid: int, started: int) -> int | None:
         if error.errno != errno.EINVAL:  # a thread's number, not a process's, since Linux 6.9
             raise
         return None
-    reading = vitals(pid)
+    reading = read_stat(pid)
     if reading is None or reading.started != started:
         os.close(descriptor)
         return None
@@ -147,7 +147,7 @@ def send_group(pid: int, started: int, number: signal.Signals) -> bool:
     with _held(pid, started) as descriptor:
         if descriptor is None:
             return False
-        reading = vitals(pid)
+        reading = read_stat(pid)
         leads = reading is not None and reading.group == pid
         return _signal(descriptor, pid, number, _TO_GROUP if leads else 0)
 

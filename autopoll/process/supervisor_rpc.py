@@ -127,7 +127,7 @@ class Supervisor:
     def _call(self, method: str, *arguments: Any, but: int = 0, wait: bool = False) -> Any:
         """Call a method and return its result, or None when it fails with the fault `but`."""
         request = xmlrpc.client.dumps(arguments, method).encode()
-        connection = _Connection(self._socket, _PATIENCE if wait else self._timeout)
+        connection = _UnixSocketConnection(self._socket, _PATIENCE if wait else self._timeout)
         try:
             connection.request("POST", "/RPC2", request, {"Content-Type": "text/xml"})
             response = connection.getresponse()
@@ -173,7 +173,7 @@ class Supervisor:
             connection.close()
 
 
-class _Connection(http.client.HTTPConnection):
+class _UnixSocketConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
     def __init__(self, path: Path, timeout: float) -> None:

@@ -27,8 +27,8 @@ from enum import StrEnum
 
 import msgspec
 
-from autopoll.process.heartbeat import Beat, State
-from autopoll.process.vitals import Vitals
+from autopoll.process.heartbeat import Beat, ProcessState
+from autopoll.process.proc_stat import ProcStat
 
 
 class Verdict(StrEnum):
@@ -43,7 +43,7 @@ class Verdict(StrEnum):
     HUNG_REQUEST = "hung-request"
     HUNG_IDLE = "hung-idle"
     NO_PROGRESS = "no-progress"
-    # Not from samples: from a pidfd, from what the process weighs, from its own word, from RPC.
+    # Not from samples: from a pidfd, from its footprint, from its own word, from RPC.
     DEAD = "dead"
     LEAK = "leak"
     ZOMBIE_CHILDREN = "zombie-children"
@@ -61,10 +61,10 @@ class Sample(msgspec.Struct, frozen=True):
 
     at: float
     beat: Beat
-    vitals: Vitals
+    stat: ProcStat
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     """How long is too long, in seconds."""
 
     stopped: float = 2.0
@@ -78,11 +78,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     asleep: float = 0.05
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_THRESHOLDS = Thresholds()
 
 
 def judge(
-    history: Iterable[Sample], awake_since: float = 0.0, limits: Limits = DEFAULT_LIMITS
+    history: Iterable[Sample], awake_since: float = 0.0, thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> Verdict:
     """Return the verdict on one incarnation from samples of it, oldest first, about one a second.
 
@@ -91,14 +91,14 @@ def judge(
     samples = tuple(history)
     if len(samples) < 2:
         return Verdict.HEALTHY
-    now = _look(samples, awake_since, limits)
+    now = _look(samples, awake_since, thresholds)
     if now is Verdict.STOPPED or not now.is_bad:
         return now
-    before = _look(samples[:-1], awake_since, limits)
+    before = _look(samples[:-1], awake_since, thresholds)
     return now if now is before else Verdict.HEALTHY
 
 
-def _look(samples: Sequence[Sample], awake_since: float, limits: Limits) -> Verdict:
+def _look(samples: Sequence[Sample], awake_since: float, thresholds: Thresholds) -> Verdict:
     """Return what the last sample alone leads to, given those before it."""
     now = samples[-1]
     beat = now.beat
@@ -106,37 +106,38 @@ def _look(samples: Sequence[Sample], awake_since: float, limits: Limits) -> Verd
     def age(moment: float) -> float:
         return now.at - max(moment, awake_since)
 
-    if now.vitals.stopped:
-        held = _latest(samples, lambda vitals: vitals.stopped)
-        lasted = now.at - held[0].at >= limits.stopped
+    if now.stat.stopped:
+        held = _latest(samples, lambda stat: stat.stopped)
+        lasted = now.at - held[0].at >= thresholds.stopped
         return Verdict.STOPPED if lasted else Verdict.HEALTHY
-    if now.vitals.blocked:
-        held = _latest(samples, lambda vitals: vitals.blocked)
-        silent = min(now.at - held[0].at, age(beat.loop_beat)) > limits.blocked
-        if silent and _cpu_share(held) <= limits.asleep:
+    if now.stat.blocked:
+        held = _latest(samples, lambda stat: stat.blocked)
+        silent = min(now.at - held[0].at, age(beat.loop_beat)) > thresholds.blocked
+        if silent and _cpu_share(held) <= thresholds.asleep:
             return Verdict.UNINTERRUPTIBLE
         return Verdict.HEALTHY if beat.request_deadline is None else Verdict.BUSY
     if beat.request_deadline is not None:
-        if age(beat.request_deadline) > limits.overdue:
+        if age(beat.request_deadline) > thresholds.overdue:
             return Verdict.HUNG_REQUEST
-        if limits.progress and age(beat.progressed_at) > limits.progress + limits.overdue:
+        allowed = thresholds.progress
+        if allowed and age(beat.progressed_at) > allowed + thresholds.overdue:
             return Verdict.NO_PROGRESS
         return Verdict.BUSY
-    if beat.state is State.STARTING:
-        return Verdict.HUNG_START if age(beat.loop_beat) > limits.starting else Verdict.HEALTHY
+    if beat.state is ProcessState.STARTING:
+        return Verdict.HUNG_START if age(beat.loop_beat) > thresholds.starting else Verdict.HEALTHY
     silence = [sample for sample in samples if sample.at > beat.thread_beat]
-    if age(beat.thread_beat) > limits.silent and _cpu_share(silence) <= limits.asleep:
+    if age(beat.thread_beat) > thresholds.silent and _cpu_share(silence) <= thresholds.asleep:
         return Verdict.FROZEN
-    draining = beat.state is State.DRAINING
-    if age(beat.loop_beat) > (limits.draining if draining else limits.silent):
+    draining = beat.state is ProcessState.DRAINING
+    if age(beat.loop_beat) > (thresholds.draining if draining else thresholds.silent):
         return Verdict.HUNG_IDLE
     return Verdict.HEALTHY
 
 
-def _latest(samples: Sequence[Sample], holds: Callable[[Vitals], bool]) -> Sequence[Sample]:
+def _latest(samples: Sequence[Sample], holds: Callable[[ProcStat], bool]) -> Sequence[Sample]:
     """Return the samples at the end, without a gap, of which something holds."""
     first = len(samples)
-    while first and holds(samples[first - 1].vitals):
+    while first and holds(samples[first - 1].stat):
         first -= 1
     return samples[first:]
 
@@ -145,4 +146,4 @@ def _cpu_share(samples: Sequence[Sample]) -> float:
     """Return the share of a core used from the first to the last sample."""
     first, last = samples[0], samples[-1]
     passed = last.at - first.at
-    return (last.vitals.cpu_s - first.vitals.cpu_s) / passed if passed else 0.0
+    return (last.stat.cpu_s - first.stat.cpu_s) / passed if passed else 0.0

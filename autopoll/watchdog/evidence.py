@@ -17,7 +17,7 @@ from autopoll.clock import utc_now
 from autopoll.home.home import Home
 from autopoll.process import signals
 from autopoll.process.heartbeat import Beat
-from autopoll.process.vitals import catches, vitals
+from autopoll.process.proc_stat import catches, read_stat
 from autopoll.redact.redact import redact
 
 _KEPT = 100  # folders
@@ -120,7 +120,7 @@ def _waits_in(pid: int) -> str:
 
 def _stacks(path: Path, beat: Beat) -> str:
     """Ask the process for the stacks of all its threads and return them."""
-    reading = vitals(beat.pid)
+    reading = read_stat(beat.pid)
     if reading is None or reading.stopped or reading.blocked:
         return ""  # it could not answer
     if not catches(beat.pid, signal.SIGUSR1):

@@ -1,4 +1,4 @@
-"""What a process weighs together with everything it has started, and which of it is dead.
+"""What a process holds together with everything it has started, and which of it is dead.
 
 A reading goes through all of /proc once, for every process that is watched at the same time. What
 outlived its parent no longer hangs on the tree: it was adopted by supervisord, which is a
@@ -14,7 +14,7 @@ import msgspec
 
 from autopoll.process import orphans
 from autopoll.process.orphans import Marked
-from autopoll.process.vitals import Vitals, all_vitals
+from autopoll.process.proc_stat import ProcStat, all_stats
 
 INIT = 1
 _INSTANCE = b"AUTOPOLL_INSTANCE="
@@ -29,12 +29,12 @@ class Zombie(msgspec.Struct, frozen=True):
     name: str
 
 
-class Burden(msgspec.Struct, frozen=True, kw_only=True):
-    """A reading of a process and its brood: its descendants, and the strays that bear its mark."""
+class Footprint(msgspec.Struct, frozen=True, kw_only=True):
+    """A reading of a process and its descendants, with the strays that bear its mark."""
 
     at: float  # CLOCK_MONOTONIC
     rss_bytes: int  # of all that live; shared pages count in each
-    brood: tuple[Marked, ...] = ()  # all that live, less the process itself
+    descendants: tuple[Marked, ...] = ()  # all that live, less the process itself
     zombies: frozenset[Zombie] = frozenset()
     # Descriptors of that process among them which is nearest to its limit.
     fds: int = 0
@@ -42,8 +42,8 @@ class Burden(msgspec.Struct, frozen=True, kw_only=True):
     fd_holder: int = 0
 
 
-class Scales:
-    """Weighs the processes of one home; remembers only whose strays are whose."""
+class FootprintReader:
+    """Reads the footprints of the processes of one home; remembers only whose strays are whose."""
 
     def __init__(self, supervised: str, adopters: Iterable[int]) -> None:
         """Take the home's mark, the value of AUTOPOLL_SUPERVISED, and who adopts its strays."""
@@ -51,24 +51,24 @@ class Scales:
         self._adopters = frozenset(adopters)
         self._owners: dict[tuple[int, int], str | None] = {}
 
-    def weigh(self, names: Mapping[int, str], now: float) -> dict[int, Burden]:
-        """Return the burden of each of these processes (pid -> name) that there is."""
-        everyone = all_vitals()
-        children: dict[int, list[Vitals]] = defaultdict(list)
+    def read(self, names: Mapping[int, str], now: float) -> dict[int, Footprint]:
+        """Return the footprint of each of these processes (pid -> name) that there is."""
+        everyone = all_stats()
+        children: dict[int, list[ProcStat]] = defaultdict(list)
         for each in everyone:
             children[each.parent].append(each)
         strays = self._strays(children, names)
         return {
-            each.pid: _weigh(each, _family(each.pid, children, strays[names[each.pid]]), now)
+            each.pid: _footprint(each, _family(each.pid, children, strays[names[each.pid]]), now)
             for each in everyone
             if each.pid in names
         }
 
     def _strays(
-        self, children: Mapping[int, list[Vitals]], names: Mapping[int, str]
-    ) -> defaultdict[str, list[Vitals]]:
+        self, children: Mapping[int, list[ProcStat]], names: Mapping[int, str]
+    ) -> defaultdict[str, list[ProcStat]]:
         """Return name -> what it had started and supervisord has adopted."""
-        found: defaultdict[str, list[Vitals]] = defaultdict(list)
+        found: defaultdict[str, list[ProcStat]] = defaultdict(list)
         owners = {}
         for adopter in self._adopters:
             for each in children.get(adopter, ()):
@@ -93,7 +93,9 @@ class Scales:
         return marks[0].removeprefix(_INSTANCE).decode("utf-8", "replace") if marks else None
 
 
-def _family(pid: int, children: Mapping[int, list[Vitals]], strays: list[Vitals]) -> list[Vitals]:
+def _family(
+    pid: int, children: Mapping[int, list[ProcStat]], strays: list[ProcStat]
+) -> list[ProcStat]:
     """Return all below a process, and below its strays."""
     family = list(strays)
     to_visit = [pid, *(each.pid for each in strays)]
@@ -104,13 +106,13 @@ def _family(pid: int, children: Mapping[int, list[Vitals]], strays: list[Vitals]
     return family
 
 
-def _weigh(head: Vitals, family: list[Vitals], now: float) -> Burden:
+def _footprint(head: ProcStat, family: list[ProcStat], now: float) -> Footprint:
     living = [each for each in family if not each.zombie]
     fullest = max((_descriptors(each.pid) for each in (head, *living)), key=lambda d: d[0] / d[1])
-    return Burden(
+    return Footprint(
         at=now,
         rss_bytes=sum(each.rss_bytes for each in (head, *living)),
-        brood=tuple(Marked(each.pid, each.started, each.name) for each in living),
+        descendants=tuple(Marked(each.pid, each.started, each.name) for each in living),
         zombies=frozenset(
             Zombie(each.pid, each.started, each.parent, each.name) for each in family if each.zombie
         ),

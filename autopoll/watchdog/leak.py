@@ -1,4 +1,4 @@
-"""Judging what a process weighs; pure, no process is touched.
+"""Judging what a process holds; pure, no process is touched.
 
 A leak is one of these, the first that fits:
 
@@ -21,20 +21,20 @@ from itertools import pairwise
 
 import msgspec
 
-from autopoll.watchdog.footprint import Burden, Zombie
+from autopoll.watchdog.footprint import Footprint, Zombie
 
 _FIRST_SPAN_S = 120.0
 _SPANS = 12  # before each two become one
 
 
-class Allowed(msgspec.Struct, frozen=True, kw_only=True):
+class LeakThresholds(msgspec.Struct, frozen=True, kw_only=True):
     """How much is too much."""
 
     fd_share: float = 0.8
     rss_bytes: int | None = None
-    brood: int = 200
+    descendants: int = 200
     growth_bytes: int = 256_000_000
-    growth_brood: int = 16
+    growth_descendants: int = 16
 
 
 class Trend:
@@ -68,28 +68,30 @@ class Trend:
         return rise if rise >= max(least, floors[0]) else 0
 
 
-def find_leak(readings: Iterable[Burden], memory: Trend, brood: Trend, allowed: Allowed) -> str:
+def find_leak(
+    readings: Iterable[Footprint], memory: Trend, descendants: Trend, thresholds: LeakThresholds
+) -> str:
     """Return what leaks, in words, given the readings of one incarnation; empty if nothing does."""
     last_two = tuple(readings)[-2:]
     if len(last_two) < 2:
         return ""
     now = last_two[-1]
-    weight = f"{now.rss_bytes / 1e6:.0f} MB in {1 + len(now.brood)} processes"
-    if all(each.fds > allowed.fd_share * each.fd_limit for each in last_two):
+    held = f"{now.rss_bytes / 1e6:.0f} MB in {1 + len(now.descendants)} processes"
+    if all(each.fds > thresholds.fd_share * each.fd_limit for each in last_two):
         return f"process {now.fd_holder} has {now.fds} of {now.fd_limit} descriptors open"
-    limit = allowed.rss_bytes
+    limit = thresholds.rss_bytes
     if limit is not None and all(each.rss_bytes > limit for each in last_two):
-        return f"{weight}, allowed are {limit / 1e6:.0f} MB"
-    if all(len(each.brood) > allowed.brood for each in last_two):
-        return f"{len(now.brood)} processes started and living"
-    if rise := memory.rise(allowed.growth_bytes):
-        return f"{weight}, {rise / 1e6:.0f} MB more than before, and rising all the while"
-    if rise := brood.rise(allowed.growth_brood):
-        return f"{len(now.brood)} processes started and living, {rise} more than before"
+        return f"{held}, allowed are {limit / 1e6:.0f} MB"
+    if all(len(each.descendants) > thresholds.descendants for each in last_two):
+        return f"{len(now.descendants)} processes started and living"
+    if rise := memory.rise(thresholds.growth_bytes):
+        return f"{held}, {rise / 1e6:.0f} MB more than before, and rising all the while"
+    if rise := descendants.rise(thresholds.growth_descendants):
+        return f"{len(now.descendants)} processes started and living, {rise} more than before"
     return ""
 
 
-def lasting_zombies(readings: Sequence[Burden], seconds: float) -> frozenset[Zombie]:
+def lasting_zombies(readings: Sequence[Footprint], seconds: float) -> frozenset[Zombie]:
     """Return those that have been dead and unreaped for so long."""
     zombies = readings[-1].zombies if readings else frozenset()
     for each in reversed(readings):

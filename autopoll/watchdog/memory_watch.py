@@ -1,4 +1,4 @@
-"""Weighs every process with all that it has started, and sees to those that are too heavy.
+"""Reads the footprint of every process, and drains those that hold too much.
 
 Not as often as the watchdog looks at heartbeats, because a reading takes some milliseconds for each
 hundred processes of the machine; and in a thread.
@@ -10,31 +10,31 @@ import time
 from collections.abc import Iterable
 
 from autopoll.home.home import Home
-from autopoll.process.casebook import Casebook
+from autopoll.process.incident_log import IncidentLog
 from autopoll.process.verdict import Verdict
 from autopoll.watchdog import evidence
 from autopoll.watchdog.allowance import Allowances
-from autopoll.watchdog.footprint import INIT, Scales, Zombie
-from autopoll.watchdog.leak import Allowed, find_leak, lasting_zombies
-from autopoll.watchdog.treatment import Treatment
-from autopoll.watchdog.watched import Patient
+from autopoll.watchdog.footprint import INIT, FootprintReader, Zombie
+from autopoll.watchdog.leak import LeakThresholds, find_leak, lasting_zombies
+from autopoll.watchdog.remedy import Remedy
+from autopoll.watchdog.watched import WatchedProcess
 
 EVERY_S = 5.0
 ZOMBIE_S = 10.0
 _NAMED = 3  # of the zombies, in the evidence
 
 
-class Weighing:
-    """The watchdog's look at what its patients hold, every five seconds."""
+class MemoryWatch:
+    """The watchdog's look at what its processes hold, every five seconds."""
 
     def __init__(
-        self, home: Home, allowances: Allowances, treatment: Treatment, casebook: Casebook
+        self, home: Home, allowances: Allowances, remedy: Remedy, incidents: IncidentLog
     ) -> None:
         self._home = home
         self._allowances = allowances
-        self._treatment = treatment
-        self._casebook = casebook
-        self._scales = Scales(str(home.supervisord_conf.parent), [INIT, os.getppid()])
+        self._remedy = remedy
+        self._incidents = incidents
+        self._reader = FootprintReader(str(home.supervisord_conf.parent), [INIT, os.getppid()])
         self._next = 0.0
         self._under_way = False
 
@@ -42,49 +42,49 @@ class Weighing:
         """Tell whether it is time for another round (CLOCK_MONOTONIC seconds)."""
         return now >= self._next and not self._under_way
 
-    async def look(self, patients: Iterable[Patient]) -> None:
-        """Weigh them, and treat who needs it."""
+    async def look(self, processes: Iterable[WatchedProcess]) -> None:
+        """Read their footprints, and drain those that need it."""
         self._under_way = True
         now = time.monotonic()
         self._next = now + EVERY_S
         try:
-            by_pid = {patient.beat.pid: patient for patient in patients}
-            names = {pid: patient.name for pid, patient in by_pid.items()}
-            burdens = await asyncio.to_thread(self._scales.weigh, names, now)
-            for pid, burden in burdens.items():
-                by_pid[pid].weighed(burden)
-            for patient in by_pid.values():
-                if patient.readings and patient.may_be_drained:
-                    await self._judge(patient)
+            by_pid = {process.beat.pid: process for process in processes}
+            names = {pid: process.name for pid, process in by_pid.items()}
+            footprints = await asyncio.to_thread(self._reader.read, names, now)
+            for pid, footprint in footprints.items():
+                by_pid[pid].add_footprint(footprint)
+            for process in by_pid.values():
+                if process.readings and process.may_be_drained:
+                    await self._judge(process)
         finally:
             self._under_way = False
 
-    async def _judge(self, patient: Patient) -> None:
-        allowed = Allowed(rss_bytes=self._allowances.of(patient.name).rss_bytes)
-        zombies = lasting_zombies(patient.readings, ZOMBIE_S)
+    async def _judge(self, process: WatchedProcess) -> None:
+        allowed = LeakThresholds(rss_bytes=self._allowances.of(process.name).rss_bytes)
+        zombies = lasting_zombies(process.readings, ZOMBIE_S)
         if not zombies:
-            patient.told_to_reap = frozenset()
-            self._casebook.close(patient.name, Verdict.ZOMBIE_CHILDREN, time.monotonic())
-        if leak := find_leak(patient.readings, patient.memory, patient.brood, allowed):
-            await self._drain(patient, Verdict.LEAK, leak)
+            process.told_to_reap = frozenset()
+            self._incidents.close(process.name, Verdict.ZOMBIE_CHILDREN, time.monotonic())
+        if leak := find_leak(process.readings, process.memory, process.descendants, allowed):
+            await self._drain(process, Verdict.LEAK, leak)
         elif zombies:
-            await self._bury(patient, zombies)
+            await self._have_reaped(process, zombies)
 
-    async def _bury(self, patient: Patient, zombies: frozenset[Zombie]) -> None:
+    async def _have_reaped(self, process: WatchedProcess, zombies: frozenset[Zombie]) -> None:
         """Have the process reap its own dead; drain it when it cannot, or they are not its own."""
-        own = {zombie for zombie in zombies if zombie.parent == patient.beat.pid}
-        if own - patient.told_to_reap and self._treatment.may_reap(patient):
-            patient.told_to_reap, patient.told_at = zombies, time.monotonic()
-            self._treatment.tell_to_reap(patient, _shown(zombies))
-        elif not own or time.monotonic() - patient.told_at > ZOMBIE_S:
-            await self._drain(patient, Verdict.ZOMBIE_CHILDREN, _shown(zombies))
+        own = {zombie for zombie in zombies if zombie.parent == process.beat.pid}
+        if own - process.told_to_reap and self._remedy.may_reap(process):
+            process.told_to_reap, process.told_at = zombies, time.monotonic()
+            self._remedy.tell_to_reap(process, _shown(zombies))
+        elif not own or time.monotonic() - process.told_at > ZOMBIE_S:
+            await self._drain(process, Verdict.ZOMBIE_CHILDREN, _shown(zombies))
 
-    async def _drain(self, patient: Patient, verdict: Verdict, why: str) -> None:
-        if not self._treatment.may_drain(patient.name):
+    async def _drain(self, process: WatchedProcess, verdict: Verdict, why: str) -> None:
+        if not self._remedy.may_drain(process.name):
             return
-        seen = await evidence.collect(self._home, patient.beat, verdict)
-        if patient.may_be_drained:
-            self._treatment.drain(patient, verdict, f"{why}; {seen}")
+        seen = await evidence.collect(self._home, process.beat, verdict)
+        if process.may_be_drained:
+            self._remedy.drain(process, verdict, f"{why}; {seen}")
 
 
 def _shown(zombies: frozenset[Zombie]) -> str:

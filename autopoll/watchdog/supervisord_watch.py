@@ -11,36 +11,36 @@ from pathlib import Path
 
 from autopoll.process import signals
 from autopoll.process.actions import CONTINUED, LEFT_TO_UP
-from autopoll.process.casebook import Casebook
-from autopoll.process.reviver import SUPERVISORD
+from autopoll.process.incident_log import IncidentLog
+from autopoll.process.proc_stat import read_stat
+from autopoll.process.restarter import SUPERVISORD
 from autopoll.process.verdict import Verdict
-from autopoll.process.vitals import vitals
 
 _STOPPED_S = 2.0
 _ONCE_IN_S = 60.0
 
 
-class Parent:
+class SupervisordWatch:
     """The watch over the process that started us."""
 
-    def __init__(self, pidfile: Path, casebook: Casebook) -> None:
+    def __init__(self, pidfile: Path, incidents: IncidentLog) -> None:
         self._pidfile = pidfile
-        self._casebook = casebook
+        self._incidents = incidents
         self._stopped_since: float | None = None
         self._continued_at = -_ONCE_IN_S
         self._pid = os.getppid()
-        reading = vitals(self._pid)
+        reading = read_stat(self._pid)
         self._started = reading.started if reading else 0
 
     def look(self, now: float, awake_since: float) -> None:
         """Take a sample and act on it; to be called about once a second (CLOCK_MONOTONIC)."""
         pid = os.getppid()
-        self._casebook.succeeded(SUPERVISORD, pid, now)
-        reading = vitals(pid)
+        self._incidents.succeeded(SUPERVISORD, pid, now)
+        reading = read_stat(pid)
         if reading is None or not reading.stopped:
             if self._stopped_since is not None:
                 self._stopped_since = None
-                self._casebook.close(SUPERVISORD, Verdict.STOPPED, now)
+                self._incidents.close(SUPERVISORD, Verdict.STOPPED, now)
             return
         if self._stopped_since is None:
             self._stopped_since = now
@@ -49,13 +49,13 @@ class Parent:
         if held >= _STOPPED_S and may and self._is_supervisord(pid):
             self._continued_at = now
             seen = f"process {pid} has been stopped for {held:.1f} s"
-            self._casebook.note(SUPERVISORD, Verdict.STOPPED, CONTINUED, seen, pid=pid)
+            self._incidents.note(SUPERVISORD, Verdict.STOPPED, CONTINUED, seen, pid=pid)
             signals.send(pid, reading.started, signal.SIGCONT)
 
     def note_death(self) -> None:
         """Record that supervisord, which has started us, is gone and has told nobody to end."""
         if self._is_supervisord(self._pid):
-            self._casebook.note(
+            self._incidents.note(
                 SUPERVISORD,
                 Verdict.DEAD,
                 LEFT_TO_UP,

@@ -22,19 +22,19 @@ import msgspec
 from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat, incident_log, role, signals
 from autopoll.process.actions import DRAINED, LEFT
-from autopoll.process.casebook import Casebook
-from autopoll.process.heartbeat import Beat, Heart, State
+from autopoll.process.heartbeat import Beat, Heart, ProcessState
+from autopoll.process.incident_log import IncidentLog
+from autopoll.process.proc_stat import boot_id, read_stat
 from autopoll.process.ready import is_up
-from autopoll.process.reviver import Reviver
+from autopoll.process.restarter import Restarter
 from autopoll.process.supervisor_rpc import Supervisor
-from autopoll.process.verdict import Limits, Sample, Verdict, judge
-from autopoll.process.vitals import boot_id, vitals
+from autopoll.process.verdict import Sample, Thresholds, Verdict, judge
 from autopoll.watchdog import evidence
 from autopoll.watchdog.allowance import Allowances
-from autopoll.watchdog.memory_watch import Weighing
-from autopoll.watchdog.supervisord_watch import Parent
-from autopoll.watchdog.treatment import Treatment
-from autopoll.watchdog.watched import Patient
+from autopoll.watchdog.memory_watch import MemoryWatch
+from autopoll.watchdog.remedy import Remedy
+from autopoll.watchdog.supervisord_watch import SupervisordWatch
+from autopoll.watchdog.watched import WatchedProcess
 
 NAME = "watchdog"
 LOOP_S = 1.0
@@ -48,17 +48,17 @@ log = logging.getLogger(__name__)
 class Watchdog:
     """One per home."""
 
-    def __init__(self, home: Home, heart: Heart, limits: Limits) -> None:
+    def __init__(self, home: Home, heart: Heart, thresholds: Thresholds) -> None:
         self.home = home
         self.heart = heart
-        self.limits = limits
-        self.casebook = Casebook(home.incidents, incident_log.read(home.incidents))
-        self.treatment = Treatment(home, self.casebook)
-        self.reviver = Reviver(Supervisor(socket_path(home)), self.casebook)
-        self.parent = Parent(home.run / "supervisord.pid", self.casebook)
+        self.thresholds = thresholds
+        self.incidents = IncidentLog(home.incidents, incident_log.read(home.incidents))
+        self.remedy = Remedy(home, self.incidents)
+        self.restarter = Restarter(Supervisor(socket_path(home)), self.incidents)
+        self.supervisord_watch = SupervisordWatch(home.run / "supervisord.pid", self.incidents)
         self.allowances = Allowances(home)
-        self.weighing = Weighing(home, self.allowances, self.treatment, self.casebook)
-        self.patients: dict[str, Patient] = {}
+        self.memory_watch = MemoryWatch(home, self.allowances, self.remedy, self.incidents)
+        self.processes: dict[str, WatchedProcess] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
         self.awake_since = 0.0
@@ -68,7 +68,7 @@ class Watchdog:
         self.loop = loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(THREADS))
         role.end_by(self.stopping.set, self.on_cut)
-        self.heart.state = State.IDLE
+        self.heart.state = ProcessState.IDLE
         last = 0.0
         while not self.stopping.is_set():
             now = time.monotonic()
@@ -76,119 +76,119 @@ class Watchdog:
                 self.wake(now)
             last = now
             self.heart.beat()
-            self.bury()
+            self.notice_ends()
             beats = [each for each in heartbeat.read_all(self.home.beats) if _is_of_this_boot(each)]
             for beat in beats:
                 self.meet(beat)
                 self.examine(beat.name)
             living = [each for each in beats if self.is_living(each)]
-            self.casebook.close_recovered(living)
+            self.incidents.close_recovered(living)
             self.close_paused(living)
-            self.parent.look(now, self.awake_since)
-            if self.weighing.is_due(now):
+            self.supervisord_watch.look(now, self.awake_since)
+            if self.memory_watch.is_due(now):
                 self.allowances.refresh()
-                self.begin(self.weighing.look(self.patients.values()))
-            if self.reviver.is_due(now, {each.name for each in beats if each not in living}):
-                self.begin(self.reviver.look())
+                self.begin(self.memory_watch.look(self.processes.values()))
+            if self.restarter.is_due(now, {each.name for each in beats if each not in living}):
+                self.begin(self.restarter.look())
             await role.wait(self.stopping, LOOP_S)
         await self.leave()
 
     def on_cut(self) -> None:
         """End with supervisord, of whose death nobody else tells."""
-        self.parent.note_death()
+        self.supervisord_watch.note_death()
         self.stopping.set()
 
     def close_paused(self, living: list[Beat]) -> None:
         """Wait no longer for those that are back, and kept from working by a pause only."""
-        waiting = self.casebook.waiting()
+        waiting = self.incidents.waiting()
         for beat in living:
-            if beat.name in waiting and beat.state is State.HELD and is_up(self.home, beat):
-                self.casebook.leave([beat.name], f"it is back, and held: {beat.note}")
+            if beat.name in waiting and beat.state is ProcessState.HELD and is_up(self.home, beat):
+                self.incidents.leave([beat.name], f"it is back, and held: {beat.note}")
 
     def wake(self, now: float) -> None:
         """Forget all ages: we were stopped or suspended, and so may everyone have been."""
         self.awake_since = now
-        for patient in self.patients.values():
-            patient.forget()
+        for process in self.processes.values():
+            process.forget()
 
     def meet(self, beat: Beat) -> None:
         """Take on an incarnation that is new, and account for a death that nobody saw."""
-        patient = self.patients.get(beat.name)
-        if patient and _same(patient.beat, beat):
-            patient.beat = beat
+        process = self.processes.get(beat.name)
+        if process and _same(process.beat, beat):
+            process.beat = beat
             return
-        if patient:
-            self.on_death(patient)
-        if beat.crashed and not self.casebook.is_accounted(beat.name, beat.crashed):
+        if process:
+            self.on_death(process)
+        if beat.crashed and not self.incidents.is_accounted(beat.name, beat.crashed):
             self.note_missed(beat.name, beat.crashed, f"{beat.name} runs again as {beat.pid}")
         if beat.name != self.heart.name and not beat.state.is_over:
-            self.admit(beat)
+            self.watch(beat)
 
-    def admit(self, beat: Beat) -> None:
+    def watch(self, beat: Beat) -> None:
         """Listen for the death of a process, unless it is dead, though perhaps not yet reaped."""
         pidfd = signals.open_process(beat.pid, beat.started)
         if pidfd is not None and not signals.is_ready(pidfd):
-            patient = self.patients[beat.name] = Patient(beat, pidfd)
-            self.listen(patient)
+            process = self.processes[beat.name] = WatchedProcess(beat, pidfd)
+            self.listen(process)
             return
         if pidfd is not None:
             os.close(pidfd)
-        if not self.casebook.is_accounted(beat.name, beat.pid):
+        if not self.incidents.is_accounted(beat.name, beat.pid):
             self.note_missed(beat.name, beat.pid, evidence.last_words(beat), beat.started)
 
-    def listen(self, patient: Patient) -> None:
+    def listen(self, process: WatchedProcess) -> None:
         """Hear of a death at once, where the kernel tells of it, and else with the next look."""
-        if signals.is_pidfd(patient.pidfd):
-            self.loop.add_reader(patient.pidfd, self.on_death, patient)
+        if signals.is_pidfd(process.pidfd):
+            self.loop.add_reader(process.pidfd, self.on_death, process)
         elif not self.heart.note:
             self.heart.note = "there are no pidfds here: a death is noticed within a second"
             log.warning("%s", self.heart.note)
 
-    def bury(self) -> None:
+    def notice_ends(self) -> None:
         """Look who has died of those whose death nobody tells."""
-        for patient in list(self.patients.values()):
-            if not signals.is_pidfd(patient.pidfd) and signals.is_ready(patient.pidfd):
-                self.on_death(patient)
+        for process in list(self.processes.values()):
+            if not signals.is_pidfd(process.pidfd) and signals.is_ready(process.pidfd):
+                self.on_death(process)
 
     def note_missed(self, name: str, pid: int, seen: str, started: int = 0) -> None:
         """Record a death that was found afterwards."""
-        self.casebook.note(
+        self.incidents.note(
             name, Verdict.DEAD, LEFT, f"found dead; {seen}", pid=pid, started=started
         )
 
     def is_living(self, beat: Beat) -> bool:
         """Tell whether the process that beat is one we watch, or ourselves."""
-        return beat.name in self.patients or beat.name == self.heart.name
+        return beat.name in self.processes or beat.name == self.heart.name
 
-    # --- the dead
+    # --- ends
 
-    def on_death(self, patient: Patient) -> None:
+    def on_death(self, process: WatchedProcess) -> None:
         """Take leave of a process; its death is an incident unless it was meant or our doing."""
-        if signals.is_pidfd(patient.pidfd):
-            self.loop.remove_reader(patient.pidfd)
-        beat = patient.beat
-        del self.patients[beat.name]
-        patient.ended.set()
+        if signals.is_pidfd(process.pidfd):
+            self.loop.remove_reader(process.pidfd)
+        beat = process.beat
+        del self.processes[beat.name]
+        process.ended.set()
         latest = heartbeat.read(self.home.beats / beat.name)
-        if patient.doomed or (latest and _ended_well(latest, beat)):
-            os.close(patient.pidfd)
-            self.casebook.account(beat.name, beat.pid)
+        if process.was_killed or (latest and _ended_well(latest, beat)):
+            os.close(process.pidfd)
+            self.incidents.account(beat.name, beat.pid)
         else:
-            self.begin(self.account_for(patient, time.monotonic()))
-        if patient.draining_since is not None:
-            self.begin(self.treatment.clear_up(patient))
-        elif latest and _same(latest, beat) and latest.state is State.RETIRED:
-            self.casebook.note(beat.name, Verdict.RECYCLED, DRAINED, latest.note, pid=beat.pid)
+            self.begin(self.account_for(process, time.monotonic()))
+        if process.draining_since is not None:
+            self.begin(self.remedy.clear_up(process))
+        elif latest and _same(latest, beat) and latest.state is ProcessState.RETIRED:
+            self.incidents.note(beat.name, Verdict.RECYCLED, DRAINED, latest.note, pid=beat.pid)
 
-    async def account_for(self, patient: Patient, clock: float) -> None:
+    async def account_for(self, process: WatchedProcess, clock: float) -> None:
         """Record a death together with what it died of."""
-        beat = patient.beat
+        beat = process.beat
         try:
             await asyncio.sleep(REAPED_S)
         finally:  # also when we are told to end meanwhile
-            cause = _cause(signals.exit_status(patient.pidfd))
-            os.close(patient.pidfd)
-            self.casebook.note(
+            cause = _cause(signals.exit_status(process.pidfd))
+            os.close(process.pidfd)
+            self.incidents.note(
                 beat.name,
                 Verdict.DEAD,
                 LEFT,
@@ -198,55 +198,55 @@ class Watchdog:
                 clock=clock,
             )
 
-    # --- the sick
+    # --- verdicts
 
     def examine(self, name: str) -> None:
-        """Judge a process, and begin to treat it when something is wrong."""
-        patient = self.patients.get(name)
-        if patient is None or patient.in_treatment or patient.doomed:
+        """Judge a process, and begin to act when something is wrong."""
+        process = self.processes.get(name)
+        if process is None or process.is_handled or process.was_killed:
             return
-        verdict = self.judge(patient)
+        verdict = self.judge(process)
         if verdict.is_bad:
-            self.begin(self.treat(patient, verdict))
-        elif patient.draining_since and patient.drained_for:
-            late = time.monotonic() - patient.draining_since
-            if late > self.limits.draining:
+            self.begin(self.act(process, verdict))
+        elif process.draining_since and process.drained_for:
+            late = time.monotonic() - process.draining_since
+            if late > self.thresholds.draining:
                 seen = f"told to end {late:.0f} s ago"
-                self.begin(self.treatment.kill(patient, patient.drained_for, seen))
+                self.begin(self.remedy.kill(process, process.drained_for, seen))
 
-    def judge(self, patient: Patient) -> Verdict:
+    def judge(self, process: WatchedProcess) -> Verdict:
         """Take a sample and return the verdict on all of them."""
-        reading = vitals(patient.beat.pid)
-        if reading is None or reading.started != patient.beat.started:
+        reading = read_stat(process.beat.pid)
+        if reading is None or reading.started != process.beat.started:
             return Verdict.HEALTHY  # dead: its pidfd is about to say so
-        if patient.reported and not reading.blocked:
-            patient.reported = False
-            self.casebook.close(patient.name, Verdict.UNINTERRUPTIBLE, time.monotonic())
-        patient.samples.append(Sample(time.monotonic(), patient.beat, reading))
-        limits = self.limits
-        if allowed := self.allowances.of(patient.name).progress_s:
-            limits = msgspec.structs.replace(limits, progress=allowed)
-        return judge(patient.samples, self.awake_since, limits)
+        if process.reported and not reading.blocked:
+            process.reported = False
+            self.incidents.close(process.name, Verdict.UNINTERRUPTIBLE, time.monotonic())
+        process.samples.append(Sample(time.monotonic(), process.beat, reading))
+        thresholds = self.thresholds
+        if allowed := self.allowances.of(process.name).progress_s:
+            thresholds = msgspec.structs.replace(thresholds, progress=allowed)
+        return judge(process.samples, self.awake_since, thresholds)
 
-    async def treat(self, patient: Patient, verdict: Verdict) -> None:
+    async def act(self, process: WatchedProcess, verdict: Verdict) -> None:
         """Save the evidence, look once more, and do what the verdict asks for."""
-        patient.in_treatment = True
+        process.is_handled = True
         blocked = verdict is Verdict.UNINTERRUPTIBLE
         try:
-            if blocked and patient.reported and not patient.is_overdue(self.limits.overdue):
+            if blocked and process.reported and not process.is_overdue(self.thresholds.overdue):
                 return
-            seen = await evidence.collect(self.home, patient.beat, verdict)
-            patient.beat = self.latest(patient.beat)
-            if patient.ended.is_set() or self.judge(patient) is not verdict:
-                log.info("%s: %s no more; %s", patient.name, verdict, seen)
-            elif verdict is Verdict.STOPPED and self.treatment.may_resume(patient):
-                self.treatment.resume(patient, seen)
-            elif blocked and not patient.is_overdue(self.limits.overdue):
-                self.treatment.report(patient, verdict, seen)
+            seen = await evidence.collect(self.home, process.beat, verdict)
+            process.beat = self.latest(process.beat)
+            if process.ended.is_set() or self.judge(process) is not verdict:
+                log.info("%s: %s no more; %s", process.name, verdict, seen)
+            elif verdict is Verdict.STOPPED and self.remedy.may_resume(process):
+                self.remedy.resume(process, seen)
+            elif blocked and not process.is_overdue(self.thresholds.overdue):
+                self.remedy.report(process, verdict, seen)
             else:
-                await self.treatment.kill(patient, verdict, seen)
+                await self.remedy.kill(process, verdict, seen)
         finally:
-            patient.in_treatment = False
+            process.is_handled = False
 
     def latest(self, beat: Beat) -> Beat:
         """Return what the same incarnation says now."""
@@ -276,10 +276,10 @@ class Watchdog:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def run(home: Home, limits: Limits | None = None) -> None:
+def run(home: Home, thresholds: Thresholds | None = None) -> None:
     """Be the watchdog process until told to stop; raise what makes it impossible."""
     with role.alone(home, NAME), Heart.open(home.beats, NAME, NAME) as heart:
-        asyncio.run(Watchdog(home, heart, limits or Limits()).run())
+        asyncio.run(Watchdog(home, heart, thresholds or Thresholds()).run())
 
 
 def _is_of_this_boot(beat: Beat) -> bool:

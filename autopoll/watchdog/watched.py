@@ -5,31 +5,33 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from autopoll.process.heartbeat import Beat, State
+from autopoll.process.heartbeat import Beat, ProcessState
 from autopoll.process.verdict import Sample, Verdict
-from autopoll.watchdog.footprint import Burden, Zombie
+from autopoll.watchdog.footprint import Footprint, Zombie
 from autopoll.watchdog.leak import Trend
 
 
 @dataclass(eq=False)
-class Patient:
+class WatchedProcess:
     """What was seen of it, and what was done to it; moments are CLOCK_MONOTONIC seconds."""
 
     beat: Beat
     pidfd: int
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=15))
-    readings: deque[Burden] = field(default_factory=lambda: deque(maxlen=5))
+    readings: deque[Footprint] = field(default_factory=lambda: deque(maxlen=5))
     memory: Trend = field(default_factory=Trend)
-    brood: Trend = field(default_factory=Trend)
+    descendants: Trend = field(default_factory=Trend)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    in_treatment: bool = False
+    is_handled: bool = False
     continued_at: float | None = None
     reported: bool = False  # that it cannot be interrupted
     told_to_reap: frozenset[Zombie] = frozenset()
     told_at: float = 0.0
     draining_since: float | None = None  # told to end, and why
     drained_for: Verdict | None = None
-    doomed: bool = False  # killed by us: its death is no incident of its own, and no second KILL
+    was_killed: bool = (
+        False  # killed by us: its death is no incident of its own, and no second KILL
+    )
 
     @property
     def name(self) -> str:
@@ -39,14 +41,16 @@ class Patient:
     @property
     def may_be_drained(self) -> bool:
         """Whether it is at work and nothing else is being done about it."""
-        at_work = self.beat.state in (State.IDLE, State.BUSY) and not self.ended.is_set()
-        return at_work and not (self.in_treatment or self.draining_since or self.doomed)
+        at_work = (
+            self.beat.state in (ProcessState.IDLE, ProcessState.BUSY) and not self.ended.is_set()
+        )
+        return at_work and not (self.is_handled or self.draining_since or self.was_killed)
 
-    def weighed(self, burden: Burden) -> None:
-        """Take a reading of what it weighs."""
-        self.readings.append(burden)
-        self.memory.add(burden.at, burden.rss_bytes)
-        self.brood.add(burden.at, len(burden.brood))
+    def add_footprint(self, footprint: Footprint) -> None:
+        """Take a reading of what it holds."""
+        self.readings.append(footprint)
+        self.memory.add(footprint.at, footprint.rss_bytes)
+        self.descendants.add(footprint.at, len(footprint.descendants))
 
     def is_overdue(self, grace: float) -> bool:
         """Whether it has no work that it may still be at, `grace` seconds over."""

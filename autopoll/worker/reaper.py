@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 
-from autopoll.process.vitals import all_vitals
+from autopoll.process.proc_stat import all_stats
 
 _RESPITE_S = 2.0
 
@@ -39,4 +39,4 @@ def _reap(candidates: set[tuple[int, int]]) -> None:
 def _dead_children() -> set[tuple[int, int]]:
     """Return (pid, start time) of our children that have ended and were not waited for."""
     me = os.getpid()
-    return {(each.pid, each.started) for each in all_vitals() if each.parent == me and each.zombie}
+    return {(each.pid, each.started) for each in all_stats() if each.parent == me and each.zombie}

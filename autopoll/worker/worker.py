@@ -35,7 +35,7 @@ from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name
 from autopoll.message import Answer
 from autopoll.process import heartbeat, pause, role
-from autopoll.process.heartbeat import Beat, Heart, State
+from autopoll.process.heartbeat import Beat, Heart, ProcessState
 from autopoll.process.orphans import sweep
 from autopoll.process.pause import Pause
 from autopoll.process.restart_gate import Gate
@@ -114,7 +114,7 @@ class Worker:
             await self.backend.stop()
         if self.worn:
             heart.note = self.worn
-            heart.close(State.RETIRED)
+            heart.close(ProcessState.RETIRED)
 
     def stop(self) -> None:
         """End as soon as what is in flight is done."""
@@ -141,18 +141,18 @@ class Worker:
 
     async def hold(self, wait: float, why: str) -> None:
         """Wait for a second, or what is left of the time, with neither backend nor pipes."""
-        if self.heart.state is not State.HELD:
+        if self.heart.state is not ProcessState.HELD:
             await self.withdraw()
             if self.gate.wait:
                 self.gate.held()
             log.warning("%s", why)
         self.heart.note = why  # before the state: whoever sees it held shall see why
-        self.heart.state = State.HELD
+        self.heart.state = ProcessState.HELD
         await self.pause(min(BEAT_S, wait))
 
     async def withdraw(self) -> None:
         """Leave what waits here to the poller, which keeps it without a failed attempt."""
-        self.heart.state = State.DRAINING
+        self.heart.state = ProcessState.DRAINING
         await self.backend.stop()
         await self.server.close()
         await self.cancel_all()
@@ -160,7 +160,7 @@ class Worker:
 
     async def start(self) -> None:
         """Warm an instance up and publish the pipes; give up when told to stop."""
-        self.heart.state = State.STARTING
+        self.heart.state = ProcessState.STARTING
         warming = self.loop.create_task(self.warm_up())
         stopping = self.loop.create_task(self.stopping.wait())
         await asyncio.wait([warming, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -185,7 +185,7 @@ class Worker:
         self.warm.set()
         self.probed = self.loop.time()
         self.heart.note = ""
-        self.heart.state = State.IDLE
+        self.heart.state = ProcessState.IDLE
         log.info("ready: shard %s, backend %s", self.setting.shard, self.section.backend)
 
     async def warm_up(self) -> bool:
@@ -234,7 +234,7 @@ class Worker:
         if not self.worn and (worn := self.wear()):
             self.worn = worn
             log.info("%s", worn)
-            self.heart.state = State.DRAINING
+            self.heart.state = ProcessState.DRAINING
             self.server.drain()  # without a deadline: each request in flight has its own
         if self.worn and not self.tasks:
             self.stop()
@@ -390,7 +390,7 @@ class Worker:
 
     async def drain(self) -> None:
         """Finish what is in flight; cancel what is not done at the deadline."""
-        self.heart.state = State.DRAINING
+        self.heart.state = ProcessState.DRAINING
         self.server.drain()
         running = list(self.tasks.values())
         if running and self.warm.is_set():
@@ -429,10 +429,10 @@ def run(home: Home, config: Config, shard: str, number: int) -> None:
 
 def _learn(worker: Worker, before: Beat, heart: Heart) -> None:
     """Draw the conclusion from how the incarnation before ended."""
-    if heart.crashed and before.state is not State.HELD:  # then nothing had been tried
+    if heart.crashed and before.state is not ProcessState.HELD:  # then nothing had been tried
         said = f": {before.note}" if before.note else ""
         worker.gate.crashed(f"process {before.pid} ended while {before.state}{said}")
-    elif before.state is State.STOPPED:
+    elif before.state is ProcessState.STOPPED:
         pause.restarted(worker.home, worker.setting.shard)  # somebody wants it to try again
 
 

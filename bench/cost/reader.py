@@ -16,7 +16,7 @@ import msgspec
 
 from autopoll.backends.contract import Setting, Unheard
 from autopoll.backends.extract import Extract
-from autopoll.process.vitals import vitals
+from autopoll.process.proc_stat import read_stat
 from autopoll.request import Request
 
 
@@ -52,7 +52,7 @@ async def read(folder: Path) -> None:
 
 
 def _resident() -> int:
-    me = vitals(os.getpid())
+    me = read_stat(os.getpid())
     assert me is not None
     return me.rss_bytes
 

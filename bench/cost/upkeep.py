@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll.process.vitals import vitals
+from autopoll.process.proc_stat import read_stat
 
 _SWITCHES = "voluntary_ctxt_switches:"
 
@@ -24,7 +24,7 @@ class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
 
 def upkeep(pid: int) -> Upkeep:
     """Take a reading of a process that lives; raise ProcessLookupError when it does not."""
-    reading = vitals(pid)
+    reading = read_stat(pid)
     if reading is None:
         raise ProcessLookupError(f"process {pid} has ended")
     return Upkeep(

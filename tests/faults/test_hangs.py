@@ -13,7 +13,7 @@ from place import Place, until
 from autopoll.process import incident_log
 from autopoll.process.heartbeat import Beat
 from autopoll.process.incident_log import Incident
-from autopoll.process.vitals import all_vitals
+from autopoll.process.proc_stat import all_stats
 
 pytestmark = pytest.mark.early
 
@@ -126,7 +126,7 @@ def test_a_zombie_is_reaped_by_its_worker_or_goes_with_it(
     stayed = scene.place.pid(worker(shard)) == scene.before[shard]
     assert stayed == (action == "told to reap")
     parents = {scene.before[shard], scene.place.pid(worker(shard))}
-    assert [each for each in all_vitals() if each.zombie and each.parent in parents] == []
+    assert [each for each in all_stats() if each.zombie and each.parent in parents] == []
 
 
 def test_nothing_is_left_over_in_the_end(scene: Scene) -> None:

@@ -7,11 +7,11 @@ from autopoll.client.client import Client
 from autopoll.errors import Down
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.rest.openapi import problems, record, send
-from autopoll.process.heartbeat import State, is_alive, read_all
+from autopoll.process.heartbeat import ProcessState, is_alive, read_all
 
 router = APIRouter(tags=["health"])
 
-_READY = (State.IDLE, State.BUSY)
+_READY = (ProcessState.IDLE, ProcessState.BUSY)
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from autopoll.ops.selftest import faulty_backend
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.ops.status import status
 from autopoll.process import heartbeat, incident_log, signals
-from autopoll.process.heartbeat import Beat, State
+from autopoll.process.heartbeat import Beat, ProcessState
 
 FLOOD = 500
 ASK_EVERY_S = 0.5
@@ -32,7 +32,7 @@ STEP_S = 0.01
 SUPERVISORD = "supervisord"
 OVER = object()
 PATIENCE_S = 60.0  # for each step; then the fault was not noticed, the question is lost
-AT_WORK = (State.IDLE, State.BUSY)
+AT_WORK = (ProcessState.IDLE, ProcessState.BUSY)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

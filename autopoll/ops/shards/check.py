@@ -26,7 +26,7 @@ from autopoll.home.home import Home, instance_name
 from autopoll.ops.process_tree import Tree, under
 from autopoll.ops.shards.results import Canary, Failure, Paused, Size, Step, Trial
 from autopoll.process import pause
-from autopoll.process.heartbeat import State
+from autopoll.process.heartbeat import ProcessState
 from autopoll.process.waiter import Waiter
 from autopoll.redact.redact import redact
 from autopoll.request import Refusal, Request
@@ -165,7 +165,7 @@ class Trying:
         for number in range(1, self.section.instances + 1):
             name = instance_name(self.shard, number)
             beat = self.tree.beat(name)
-            if beat and beat.state is State.HELD:
+            if beat and beat.state is ProcessState.HELD:
                 word, _, _ = beat.note.partition(" ")
                 cause = word if word in get_args(Refusal) else "held"
                 raise Paused(cause, f"{name} is held: {beat.note}", f"See: autopoll logs {name}")

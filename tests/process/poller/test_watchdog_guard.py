@@ -9,15 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from place import until
-from ward import Ward, is_stopped, stop
+from watched_home import WatchedHome, is_stopped, stop
 
 from autopoll.errors import SupervisorError
 from autopoll.poller import watchdog_guard
 from autopoll.poller.watchdog_guard import Guard
 from autopoll.process import signals
+from autopoll.process.proc_stat import ProcStat, read_stat
 from autopoll.process.supervisor_rpc import Supervisor
-from autopoll.process.verdict import Limits
-from autopoll.process.vitals import Vitals, vitals
+from autopoll.process.verdict import Thresholds
 
 CONF = """
 [unix_http_server]
@@ -33,14 +33,14 @@ directory = %(here)s/..
 startsecs = 1
 startretries = 0
 """
-HURRIED = Limits(stopped=0.3, silent=0.5, blocked=0.3)
+HURRIED = Thresholds(stopped=0.3, silent=0.5, blocked=0.3)
 
 
-def look(ward: Ward, *done: Callable[[], object]) -> None:
+def look(watched: WatchedHome, *done: Callable[[], object]) -> None:
     """Look after the watchdog until one thing after the other is so; never hold up the loop."""
 
     async def main() -> None:
-        watch = Guard(ward.home, HURRIED)
+        watch = Guard(watched.home, HURRIED)
         async with asyncio.timeout(30):
             for condition in done:
                 while not condition():
@@ -52,13 +52,13 @@ def look(ward: Ward, *done: Callable[[], object]) -> None:
     asyncio.run(main())
 
 
-def seen(ward: Ward) -> list[tuple[str, str]]:
-    return [(each.verdict, each.action) for each in ward.incidents("watchdog")]
+def seen(watched: WatchedHome) -> list[tuple[str, str]]:
+    return [(each.verdict, each.action) for each in watched.incidents("watchdog")]
 
 
 def test_a_stopped_watchdog_is_sent_on_its_way_once_and_then_killed(tmp_path: Path) -> None:
-    with Ward(tmp_path) as ward:
-        watchdog = ward.patient("watchdog", "turn")
+    with WatchedHome(tmp_path) as watched:
+        watchdog = watched.start_dummy("watchdog", "turn")
         stop(watchdog)
 
         def goes_on() -> bool:
@@ -67,16 +67,16 @@ def test_a_stopped_watchdog_is_sent_on_its_way_once_and_then_killed(tmp_path: Pa
             stop(watchdog)
             return True
 
-        look(ward, goes_on, lambda: watchdog.poll() is not None)
+        look(watched, goes_on, lambda: watchdog.poll() is not None)
         assert watchdog.returncode == -signal.SIGKILL
-        assert seen(ward) == [("stopped", "continued"), ("stopped", "killed")]
+        assert seen(watched) == [("stopped", "continued"), ("stopped", "killed")]
 
 
 def test_a_watchdog_that_cannot_be_interrupted_is_killed_at_most_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def in_state_d(pid: int) -> Vitals | None:
-        reading = vitals(pid)
+    def in_state_d(pid: int) -> ProcStat | None:
+        reading = read_stat(pid)
         return reading and msgspec.structs.replace(reading, state="D")
 
     def undying(_pid: int, _started: int, number: signal.Signals) -> None:
@@ -84,42 +84,42 @@ def test_a_watchdog_that_cannot_be_interrupted_is_killed_at_most_once(
 
     sent: list[signal.Signals] = []
     monkeypatch.setattr(signals, "send_group", undying)
-    monkeypatch.setattr(watchdog_guard, "vitals", in_state_d)
-    with Ward(tmp_path) as ward:
-        ward.patient("watchdog", "deadlocked")
+    monkeypatch.setattr(watchdog_guard, "read_stat", in_state_d)
+    with WatchedHome(tmp_path) as watched:
+        watched.start_dummy("watchdog", "deadlocked")
         begun = time.monotonic()
-        look(ward, lambda: sent, lambda: time.monotonic() - begun > 3.0)
+        look(watched, lambda: sent, lambda: time.monotonic() - begun > 3.0)
         assert sent == [signal.SIGKILL]
-        assert seen(ward) == [("uninterruptible", "killed")]
+        assert seen(watched) == [("uninterruptible", "killed")]
 
 
 @pytest.fixture
-def given_up(tmp_path: Path) -> Iterator[Ward]:
+def given_up(tmp_path: Path) -> Iterator[WatchedHome]:
     """A home whose watchdog did not start for a reason that is mended by now."""
-    with Ward(tmp_path, CONF) as ward:
-        supervisord = ward.start(
-            "-m", "supervisor.supervisord", "-n", "-s", "-c", str(ward.home.supervisord_conf)
+    with WatchedHome(tmp_path, CONF) as watched:
+        supervisord = watched.start(
+            "-m", "supervisor.supervisord", "-n", "-s", "-c", str(watched.home.supervisord_conf)
         )
-        until(lambda: state(ward) == "FATAL")
+        until(lambda: state(watched) == "FATAL")
         (tmp_path / "mended").touch()
-        yield ward
+        yield watched
         supervisord.terminate()
         supervisord.wait(20)
 
 
-def state(ward: Ward) -> str:
+def state(watched: WatchedHome) -> str:
     try:
-        return Supervisor(ward.home.run / "s.sock").process("watchdog").state
+        return Supervisor(watched.home.run / "s.sock").process("watchdog").state
     except SupervisorError:
         return "not listening yet"
 
 
-def test_a_watchdog_that_supervisord_has_given_up_is_started_again(given_up: Ward) -> None:
+def test_a_watchdog_that_supervisord_has_given_up_is_started_again(given_up: WatchedHome) -> None:
     look(given_up, lambda: state(given_up) == "RUNNING")
     assert seen(given_up) == [("dead", "started again")]
 
 
-def test_a_watchdog_that_an_operator_has_stopped_stays_stopped(given_up: Ward) -> None:
+def test_a_watchdog_that_an_operator_has_stopped_stays_stopped(given_up: WatchedHome) -> None:
     supervisor = Supervisor(given_up.home.run / "s.sock")
     supervisor.start("watchdog")
     until(lambda: state(given_up) == "RUNNING")

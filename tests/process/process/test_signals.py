@@ -12,7 +12,7 @@ from place import until
 from autopoll.process import orphans, signals
 from autopoll.process.heartbeat import Beat, is_alive
 from autopoll.process.orphans import Marked
-from autopoll.process.vitals import boot_id, catches, vitals
+from autopoll.process.proc_stat import boot_id, catches, read_stat
 
 SLEEP = "import time; time.sleep(3600)"
 STUBBORN = f"import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); {SLEEP}"
@@ -45,7 +45,7 @@ def spawn() -> Iterator[Spawn]:
 
 
 def started(pid: int) -> int:
-    reading = vitals(pid)
+    reading = read_stat(pid)
     assert reading
     return reading.started
 
@@ -132,7 +132,7 @@ def beat_of(process: subprocess.Popen[bytes]) -> Beat:
 def test_a_zombie_is_not_alive_but_a_process_whose_main_thread_ended_is(spawn: Spawn) -> None:
     zombie, headless = spawn(""), spawn(HEADLESS)
     for process in (zombie, headless):
-        until(lambda pid=process.pid: (v := vitals(pid)) and v.state == "Z")
+        until(lambda pid=process.pid: (v := read_stat(pid)) and v.state == "Z")
     assert not is_alive(beat_of(zombie))
     assert is_alive(beat_of(headless))
     headless.kill()
@@ -175,7 +175,7 @@ def test_marked_processes_are_found_whoever_their_parent_is(spawn: Spawn, tmp_pa
     assert [each.pid for each in orphans.find(marks, spare=[orphan])] == [child.pid]
     assert orphans.sweep(marks) == []
     assert orphans.find(marks) == []
-    assert not Path(f"/proc/{orphan}/cmdline").exists() or vitals(orphan).state in "ZX"  # type: ignore[union-attr]
+    assert not Path(f"/proc/{orphan}/cmdline").exists() or read_stat(orphan).state in "ZX"  # type: ignore[union-attr]
 
 
 def test_who_ignores_term_or_is_stopped_is_ended_all_the_same(spawn: Spawn, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_who_ignores_term_or_is_stopped_is_ended_all_the_same(spawn: Spawn, tmp_
         assert process.stdout and process.stdout.readline()
         process.stdout.close()
     stopped.send_signal(signal.SIGSTOP)
-    until(lambda: (v := vitals(stopped.pid)) and v.stopped)
+    until(lambda: (v := read_stat(stopped.pid)) and v.stopped)
     begun = time.monotonic()
     assert orphans.sweep(marks, grace=1) == []
     assert time.monotonic() - begun < 5
@@ -200,7 +200,7 @@ def test_an_orphan_that_lives_in_other_threads_than_its_first_is_found_and_ended
 ) -> None:
     marks = {"AUTOPOLL_SUPERVISED": str(tmp_path)}
     orphan = spawn(HEADLESS, env=marks)
-    until(lambda: (reading := vitals(orphan.pid)) and reading.state == "Z")
+    until(lambda: (reading := read_stat(orphan.pid)) and reading.state == "Z")
     [found] = orphans.find(marks)
     assert found.pid == orphan.pid
     assert orphans.end([found], grace=1.0) == []

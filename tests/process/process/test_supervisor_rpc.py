@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from place import until
-from ward import PATIENT, WATCHDOG, Ward, is_stopped, stop
+from watched_home import DUMMY, WATCHDOG, WatchedHome, is_stopped, stop
 
 from autopoll.errors import NotFound, SupervisorError
 from autopoll.process.supervisor_rpc import Program, Supervisor
@@ -30,19 +30,19 @@ logfile = %(here)s/../var/log/supervisord.log
 [program:watchdog]
 command = {sys.executable} {WATCHDOG} %(here)s/..
 [program:worker]
-command = {sys.executable} {PATIENT} %(here)s/.. worker turn
+command = {sys.executable} {DUMMY} %(here)s/.. worker turn
 startsecs = 0
 [program:stopped]
-command = {sys.executable} {PATIENT} %(here)s/.. stopped turn
+command = {sys.executable} {DUMMY} %(here)s/.. stopped turn
 startsecs = 0
 [program:broken]
 directory = %(here)s/..
-command = /bin/sh -c "test -e mended && exec {sys.executable} {PATIENT} . broken turn"
+command = /bin/sh -c "test -e mended && exec {sys.executable} {DUMMY} . broken turn"
 startsecs = 1
 startretries = 0
 [program:gone]
 directory = %(here)s/..
-command = /bin/sh -c "test -e mended && exec {sys.executable} {PATIENT} . gone turn; exit 1"
+command = /bin/sh -c "test -e mended && exec {sys.executable} {DUMMY} . gone turn; exit 1"
 startsecs = 0
 autorestart = false
 [program:misconfigured]
@@ -54,15 +54,18 @@ exitcodes = 78
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Ward]:
-    with tempfile.TemporaryDirectory() as folder, Ward(Path(folder) / "home", CONF) as ward:
-        supervisord = ward.start(
-            "-m", "supervisor.supervisord", "-n", "-s", "-c", str(ward.home.supervisord_conf)
+def home() -> Iterator[WatchedHome]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        WatchedHome(Path(folder) / "home", CONF) as watched,
+    ):
+        supervisord = watched.start(
+            "-m", "supervisor.supervisord", "-n", "-s", "-c", str(watched.home.supervisord_conf)
         )
         try:
             for name in ("watchdog", "worker", "stopped"):
-                until(lambda name=name: (b := ward.beat(name)) and b.ready_at)
-            yield ward
+                until(lambda name=name: (b := watched.beat(name)) and b.ready_at)
+            yield watched
         finally:
             supervisord.send_signal(signal.SIGCONT)
             supervisord.terminate()
@@ -70,7 +73,7 @@ def home() -> Iterator[Ward]:
 
 
 @pytest.fixture
-def client(home: Ward) -> Supervisor:
+def client(home: WatchedHome) -> Supervisor:
     return Supervisor(home.home.run / "s.sock")
 
 
@@ -78,7 +81,7 @@ def program(client: Supervisor, name: str) -> Program:
     return next(each for each in client.processes() if each.name == name)
 
 
-def test_programs_are_listed_with_their_state(home: Ward, client: Supervisor) -> None:
+def test_programs_are_listed_with_their_state(home: WatchedHome, client: Supervisor) -> None:
     worker = program(client, "worker")
     beat = home.beat("worker")
     assert beat
@@ -102,7 +105,7 @@ def test_an_unknown_program_is_named(client: Supervisor) -> None:
 
 
 def test_groups_are_added_and_removed_without_touching_the_others(
-    home: Ward, client: Supervisor
+    home: WatchedHome, client: Supervisor
 ) -> None:
     conf = home.home.supervisord_conf
     before = program(client, "worker").pid
@@ -121,12 +124,12 @@ def test_groups_are_added_and_removed_without_touching_the_others(
     assert program(client, "worker").pid == before
 
 
-def test_a_signal_is_passed_on(home: Ward, client: Supervisor) -> None:
+def test_a_signal_is_passed_on(home: WatchedHome, client: Supervisor) -> None:
     client.signal("worker", "USR1")
     until(lambda: (home.home.log / "worker.stacks").stat().st_size > 0)
 
 
-def test_a_restart_gives_a_new_process(home: Ward, client: Supervisor) -> None:
+def test_a_restart_gives_a_new_process(home: WatchedHome, client: Supervisor) -> None:
     before = program(client, "worker").pid
     client.restart("worker")
     until(lambda: (b := home.beat("worker")) and b.pid != before and b.ready_at)
@@ -134,7 +137,7 @@ def test_a_restart_gives_a_new_process(home: Ward, client: Supervisor) -> None:
 
 
 def test_what_supervisord_has_given_up_is_started_again_and_what_is_down_on_purpose_is_not(
-    home: Ward, client: Supervisor
+    home: WatchedHome, client: Supervisor
 ) -> None:
     client.stop("stopped", wait=True)
     until(lambda: program(client, "broken").state == "FATAL")
@@ -154,7 +157,7 @@ def test_what_supervisord_has_given_up_is_started_again_and_what_is_down_on_purp
 
 
 def test_a_killed_program_is_back_by_itself_and_the_incident_closed(
-    home: Ward, client: Supervisor
+    home: WatchedHome, client: Supervisor
 ) -> None:
     worker = program(client, "worker").pid
     os.kill(worker, signal.SIGKILL)
@@ -163,7 +166,7 @@ def test_a_killed_program_is_back_by_itself_and_the_incident_closed(
     assert [each.verdict for each in home.incidents("worker")] == ["dead"]
 
 
-def test_a_stopped_supervisord_is_sent_on_its_way_once_and_then_reported(home: Ward) -> None:
+def test_a_stopped_supervisord_is_sent_on_its_way_once_and_then_reported(home: WatchedHome) -> None:
     supervisord, worker = home.processes[0], home.beat("worker")
     stop(supervisord)
     until(lambda: not is_stopped(supervisord.pid), 6.0)

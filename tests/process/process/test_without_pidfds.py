@@ -13,10 +13,10 @@ from autopoll.backends.child.child import Child
 from autopoll.home.home import Home
 from autopoll.process import signals
 from autopoll.process.heartbeat import Beat, Heart
-from autopoll.process.verdict import Limits
-from autopoll.process.vitals import boot_id, vitals
+from autopoll.process.proc_stat import boot_id, read_stat
+from autopoll.process.verdict import Thresholds
 from autopoll.watchdog.watchdog import Watchdog
-from autopoll.watchdog.watched import Patient
+from autopoll.watchdog.watched import WatchedProcess
 
 TESTS = Path(__file__).parents[2]
 # What a process died of nobody tells without a pidfd.
@@ -24,7 +24,8 @@ CHOSEN = "(test_signals and not died_of) or detached"
 
 
 def test_the_tests_of_signals_and_children_pass_under_a_filter() -> None:
-    files = [TESTS / "process" / name for name in ("test_signals.py", "test_command_backend.py")]
+    names = ("process/test_signals.py", "backends/test_command_backend.py")
+    files = [TESTS / "process" / name for name in names]
     done = subprocess.run(
         [
             *(sys.executable, TESTS / "without.py", "pidfd_open,pidfd_send_signal"),
@@ -75,7 +76,7 @@ def test_the_watchdog_looks_itself_who_has_died(
     home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../var/run/s.sock\n")
     home.make_private()
     process = subprocess.Popen(["sleep", "60"])
-    reading = vitals(process.pid)
+    reading = read_stat(process.pid)
     assert reading
     folder = signals.open_process(process.pid, reading.started)
     assert folder is not None and not signals.is_pidfd(folder)
@@ -86,15 +87,15 @@ def test_the_watchdog_looks_itself_who_has_died(
 
     async def main() -> None:
         with Heart.open(home.beats, "watchdog", "watchdog") as heart:
-            watchdog = Watchdog(home, heart, Limits())
-            patient = watchdog.patients["worker"] = Patient(beat, folder)
-            monkeypatch.setattr(watchdog, "on_death", lambda patient: dead.append(patient.name))
-            watchdog.listen(patient)
-            watchdog.bury()
+            watchdog = Watchdog(home, heart, Thresholds())
+            watched = watchdog.processes["worker"] = WatchedProcess(beat, folder)
+            monkeypatch.setattr(watchdog, "on_death", lambda watched: dead.append(watched.name))
+            watchdog.listen(watched)
+            watchdog.notice_ends()
             assert dead == []
             process.kill()
             assert signals.is_ready(folder, 20)  # a zombie, as by a supervisord that stands still
-            watchdog.bury()
+            watchdog.notice_ends()
 
     asyncio.run(main())
     assert dead == ["worker"]

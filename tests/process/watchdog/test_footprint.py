@@ -1,4 +1,4 @@
-"""Real processes on the scales."""
+"""Real processes and what they hold."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from adoption import adopting
 from place import until
 
 from autopoll.process import orphans
-from autopoll.process.vitals import vitals
-from autopoll.watchdog.footprint import Burden, Scales
+from autopoll.process.proc_stat import read_stat
+from autopoll.watchdog.footprint import Footprint, FootprintReader
 
 SLEEP = "import time; print(flush=True); time.sleep(3600)"
 # Starts a child, which starts another, which leaves a zombie and has 200 MB.
@@ -80,52 +80,52 @@ def start(home: str, code: str, name: str = "worker") -> int:
     return process.pid
 
 
-def weighed(home: str, pid: int, name: str = "worker") -> Burden:
-    return Scales(home, [os.getpid()]).weigh({pid: name}, time.monotonic())[pid]
+def footprint_of(home: str, pid: int, name: str = "worker") -> Footprint:
+    return FootprintReader(home, [os.getpid()]).read({pid: name}, time.monotonic())[pid]
 
 
-def test_a_process_weighs_as_much_as_all_it_has_started(home: str) -> None:
+def test_a_process_holds_as_much_as_all_it_has_started(home: str) -> None:
     alone, head = start(home, SLEEP), start(home, FAMILY, "father")
-    assert weighed(home, alone).brood == ()
-    seen = weighed(home, head, "father")
+    assert footprint_of(home, alone).descendants == ()
+    seen = footprint_of(home, head, "father")
     assert 200e6 < seen.rss_bytes < 300e6
-    assert len(seen.brood) == 2
-    until(lambda: weighed(home, head, "father").zombies)
-    [zombie] = weighed(home, head, "father").zombies
+    assert len(seen.descendants) == 2
+    until(lambda: footprint_of(home, head, "father").zombies)
+    [zombie] = footprint_of(home, head, "father").zombies
     assert zombie.name == "true"
-    assert zombie.parent in {each.pid for each in seen.brood}
+    assert zombie.parent in {each.pid for each in seen.descendants}
 
 
 def test_a_child_that_lives_in_other_threads_than_its_first_is_no_zombie(home: str) -> None:
     head = start(home, HEADLESS)
-    [child] = weighed(home, head).brood
-    until(lambda: (reading := vitals(child.pid)) and reading.state == "Z")
-    assert [each.pid for each in weighed(home, head).brood] == [child.pid]
-    assert weighed(home, head).zombies == frozenset()
+    [child] = footprint_of(home, head).descendants
+    until(lambda: (reading := read_stat(child.pid)) and reading.state == "Z")
+    assert [each.pid for each in footprint_of(home, head).descendants] == [child.pid]
+    assert footprint_of(home, head).zombies == frozenset()
 
 
 def test_what_has_left_the_tree_is_known_by_its_mark(home: str) -> None:
     head = start(home, DAEMON)
-    assert len(weighed(home, head).brood) == 2
-    assert weighed(home, head, "another").brood == ()
-    assert weighed(f"{home}/other", head).brood == ()
+    assert len(footprint_of(home, head).descendants) == 2
+    assert footprint_of(home, head, "another").descendants == ()
+    assert footprint_of(f"{home}/other", head).descendants == ()
 
 
 def test_the_environment_of_a_stray_is_read_once(
     home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scales, head = Scales(home, [os.getpid()]), start(home, DAEMON)
-    assert len(scales.weigh({head: "worker"}, 0.0)[head].brood) == 2
+    reader, head = FootprintReader(home, [os.getpid()]), start(home, DAEMON)
+    assert len(reader.read({head: "worker"}, 0.0)[head].descendants) == 2
     monkeypatch.setattr(orphans, "environment", None)
-    assert len(scales.weigh({head: "worker"}, 0.0)[head].brood) == 2
+    assert len(reader.read({head: "worker"}, 0.0)[head].descendants) == 2
 
 
 def test_the_descriptors_are_those_of_whoever_is_nearest_to_its_own_limit(home: str) -> None:
     head = start(home, GREEDY)
-    seen = weighed(home, head)
+    seen = footprint_of(home, head)
     assert (seen.fds, seen.fd_limit) == (33, 50)
-    assert [seen.fd_holder] == [each.pid for each in seen.brood]
+    assert [seen.fd_holder] == [each.pid for each in seen.descendants]
 
 
-def test_who_is_gone_weighs_nothing(home: str) -> None:
-    assert Scales(home, [os.getpid()]).weigh({2**22 + 1: "worker"}, 0.0) == {}
+def test_who_is_gone_holds_nothing(home: str) -> None:
+    assert FootprintReader(home, [os.getpid()]).read({2**22 + 1: "worker"}, 0.0) == {}

@@ -13,25 +13,25 @@ import msgspec
 import pytest
 from hung_file_system import can_be_made, hung_file_system
 from place import until
-from ward import Ward
+from watched_home import WatchedHome
 
 from autopoll.process import signals
 from autopoll.process.heartbeat import Heart
-from autopoll.process.verdict import Limits
-from autopoll.process.vitals import Vitals, vitals
-from autopoll.watchdog import treatment, watchdog
+from autopoll.process.proc_stat import ProcStat, read_stat
+from autopoll.process.verdict import Thresholds
+from autopoll.watchdog import remedy, watchdog
 from autopoll.watchdog.watchdog import Watchdog
 
 AFTERWARDS_S = 1.0  # in which a second signal would be sent, twenty times over
-HURRIED = Limits(blocked=0.3, silent=0.2, overdue=0.1)
+HURRIED = Thresholds(blocked=0.3, silent=0.2, overdue=0.1)
 
 
 @pytest.fixture
-def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ward]:
-    monkeypatch.setattr(treatment, "DEATH_S", 0.1)
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WatchedHome]:
+    monkeypatch.setattr(remedy, "DEATH_S", 0.1)
     monkeypatch.setattr(watchdog, "LOOP_S", 0.05)
-    with Ward(tmp_path) as ward:
-        yield ward
+    with WatchedHome(tmp_path) as watched:
+        yield watched
 
 
 def signals_sent(monkeypatch: pytest.MonkeyPatch, send: Callable[..., None]) -> list[str]:
@@ -46,26 +46,26 @@ def signals_sent(monkeypatch: pytest.MonkeyPatch, send: Callable[..., None]) -> 
     return sent
 
 
-def watch(ward: Ward, *actions: str) -> None:
+def watch(watched: WatchedHome, *actions: str) -> None:
     """Watch until all this was done to the worker, and on for a while."""
 
     async def main() -> None:
-        with Heart.open(ward.home.beats, "watchdog", "watchdog") as heart:
-            watching = Watchdog(ward.home, heart, HURRIED)
+        with Heart.open(watched.home.beats, "watchdog", "watchdog") as heart:
+            watching = Watchdog(watched.home, heart, HURRIED)
             task = asyncio.create_task(watching.run())
             async with asyncio.timeout(20):
-                while len(ward.incidents("worker")) < len(actions):
+                while len(watched.incidents("worker")) < len(actions):
                     await asyncio.sleep(0.05)
             await asyncio.sleep(AFTERWARDS_S)
             watching.stopping.set()
             await task
 
     asyncio.run(main())
-    seen = ward.incidents("worker")
+    seen = watched.incidents("worker")
     assert {each.verdict for each in seen} == {"uninterruptible"}
     assert [each.action for each in seen] == list(actions)
     assert "does not die" in seen[-1].evidence
-    assert os.listdir(ward.home.evidence) != []
+    assert os.listdir(watched.home.evidence) != []
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,16 @@ def watch(ward: Ward, *actions: str) -> None:
     ],
 )
 def test_who_does_not_die_of_a_kill_is_reported_and_gets_no_second_one(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch, behaviour: str, actions: list[str]
+    watched: WatchedHome, monkeypatch: pytest.MonkeyPatch, behaviour: str, actions: list[str]
 ) -> None:
-    def in_state_d(pid: int) -> Vitals | None:
-        reading = vitals(pid)
+    def in_state_d(pid: int) -> ProcStat | None:
+        reading = read_stat(pid)
         return reading and msgspec.structs.replace(reading, state="D")
 
     sent = signals_sent(monkeypatch, lambda *_: None)
-    monkeypatch.setattr(watchdog, "vitals", in_state_d)
-    ward.patient("worker", behaviour)
-    watch(ward, *actions)
+    monkeypatch.setattr(watchdog, "read_stat", in_state_d)
+    watched.start_dummy("worker", behaviour)
+    watch(watched, *actions)
     assert sent == ["SIGKILL"]
 
 
@@ -98,15 +98,19 @@ def test_who_does_not_die_of_a_kill_is_reported_and_gets_no_second_one(
     ],
 )
 def test_who_waits_for_a_hung_disk_is_killed_once_and_dies_when_the_disk_lets_go(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, behaviour: str, actions: list[str]
+    watched: WatchedHome,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    behaviour: str,
+    actions: list[str],
 ) -> None:
     sent = signals_sent(monkeypatch, signals.send_group)
     disk = tmp_path / "disk"
     disk.mkdir()
     with hung_file_system(disk):
-        worker = ward.patient("worker", behaviour, DISK=str(disk))
-        until(lambda: (reading := vitals(worker.pid)) and reading.state == "D")
-        watch(ward, *actions)
+        worker = watched.start_dummy("worker", behaviour, DISK=str(disk))
+        until(lambda: (reading := read_stat(worker.pid)) and reading.state == "D")
+        watch(watched, *actions)
         assert sent == ["SIGKILL"]
         assert worker.poll() is None, "KILL is pending"
     assert worker.wait(10) == -signal.SIGKILL

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from place import until
-from ward import Ward
+from watched_home import WatchedHome
 
-from autopoll.process.heartbeat import State
-from autopoll.process.vitals import all_vitals, vitals
+from autopoll.process.heartbeat import ProcessState
+from autopoll.process.proc_stat import all_stats, read_stat
 
 pytestmark = pytest.mark.long
 
@@ -17,7 +17,7 @@ CONFIG = """
 backend = "echo"
 max_memory = "64MB"
 """
-PATIENTS = {
+DUMMIES = {
     "worker": "large",
     "modest": "large",
     "reaping": "forgets-a-child",
@@ -32,127 +32,137 @@ PATIENTS = {
 
 
 @pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
-    with Ward(tmp_path_factory.mktemp("ward")) as ward:
-        ward.home.config.write_text(CONFIG)
-        ward.watch()
-        ward.admit(**PATIENTS)
-        yield ward
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedHome]:
+    with WatchedHome(tmp_path_factory.mktemp("watched")) as watched:
+        watched.home.config.write_text(CONFIG)
+        watched.watch()
+        watched.start_watched(**DUMMIES)
+        yield watched
 
 
-def ended_well(ward: Ward, name: str) -> bool:
-    beat = ward.beat(name)
-    return beat is not None and beat.state is State.STOPPED and not ward.lives(name)
+def ended_well(watched: WatchedHome, name: str) -> bool:
+    beat = watched.beat(name)
+    return beat is not None and beat.state is ProcessState.STOPPED and not watched.lives(name)
 
 
-def drained(ward: Ward, name: str, verdict: str) -> str:
+def drained(watched: WatchedHome, name: str, verdict: str) -> str:
     """Wait until a process has been told to end and has, and return the evidence."""
-    incident = ward.incident(name, verdict, 30)
+    incident = watched.incident(name, verdict, 30)
     assert incident.action == "drained"
-    until(lambda: ended_well(ward, name))
-    assert [each.verdict for each in ward.incidents(name)] == [verdict]
+    until(lambda: ended_well(watched, name))
+    assert [each.verdict for each in watched.incidents(name)] == [verdict]
     return incident.evidence
 
 
-def configure(ward: Ward, text: str) -> None:
+def configure(watched: WatchedHome, text: str) -> None:
     """Change the settings at once, so that nobody reads half of them."""
-    new = ward.home.root / "new.toml"
+    new = watched.home.root / "new.toml"
     new.write_text(text)
-    new.rename(ward.home.config)
+    new.rename(watched.home.config)
 
 
 def zombies_of(pid: int) -> list[int]:
-    return [each.pid for each in all_vitals() if each.zombie and each.parent == pid]
+    return [each.pid for each in all_stats() if each.zombie and each.parent == pid]
 
 
-def test_who_uses_up_its_descriptors_is_drained_and_what_it_started_is_ended(ward: Ward) -> None:
-    until(lambda: len(ward.left("leaking")) == 4)  # itself, and three children
-    assert "of 100 descriptors open" in drained(ward, "leaking", "leak")
-    until(lambda: not ward.left("leaking"))
+def test_who_uses_up_its_descriptors_is_drained_and_what_it_started_is_ended(
+    watched: WatchedHome,
+) -> None:
+    until(lambda: len(watched.left("leaking")) == 4)  # itself, and three children
+    assert "of 100 descriptors open" in drained(watched, "leaking", "leak")
+    until(lambda: not watched.left("leaking"))
 
 
-def test_who_outgrows_the_memory_of_its_shard_is_drained_and_others_are_not(ward: Ward) -> None:
-    assert "allowed are 64 MB" in drained(ward, "worker", "leak")
-    assert ward.lives("modest")
-    assert ward.incidents("modest") == []
+def test_who_outgrows_the_memory_of_its_shard_is_drained_and_others_are_not(
+    watched: WatchedHome,
+) -> None:
+    assert "allowed are 64 MB" in drained(watched, "worker", "leak")
+    assert watched.lives("modest")
+    assert watched.incidents("modest") == []
 
 
-def test_a_zombie_is_reaped_by_its_parent_when_it_is_told_to(ward: Ward) -> None:
-    incident = ward.incident("reaping", "zombie-children", 30)
+def test_a_zombie_is_reaped_by_its_parent_when_it_is_told_to(watched: WatchedHome) -> None:
+    incident = watched.incident("reaping", "zombie-children", 30)
     assert incident.action == "told to reap"
     assert "(true), a child of" in incident.evidence
-    until(lambda: ward.incidents("reaping")[0].recovered_ms)
-    beat = ward.beat("reaping")
+    until(lambda: watched.incidents("reaping")[0].recovered_ms)
+    beat = watched.beat("reaping")
     assert beat and zombies_of(beat.pid) == []
-    assert ward.lives("reaping")
-    assert len(ward.incidents("reaping")) == 1
+    assert watched.lives("reaping")
+    assert len(watched.incidents("reaping")) == 1
 
 
 @pytest.mark.parametrize("name", ["helpless", "grandparent"])
-def test_who_cannot_reap_its_zombies_is_drained(ward: Ward, name: str) -> None:
-    assert "(true), a child of" in drained(ward, name, "zombie-children")
-    until(lambda: not ward.left(name))
+def test_who_cannot_reap_its_zombies_is_drained(watched: WatchedHome, name: str) -> None:
+    assert "(true), a child of" in drained(watched, name, "zombie-children")
+    until(lambda: not watched.left(name))
 
 
-def test_who_lives_in_other_threads_than_its_first_is_judged_by_its_beats(ward: Ward) -> None:
-    assert ward.incident("headless", "hung-idle").action == "killed"
-    until(lambda: not ward.lives("headless"))
-    assert len(ward.incidents("headless")) == 1
-    beat = ward.beat("headless-busy")
-    reading = vitals(beat.pid) if beat else None
+def test_who_lives_in_other_threads_than_its_first_is_judged_by_its_beats(
+    watched: WatchedHome,
+) -> None:
+    assert watched.incident("headless", "hung-idle").action == "killed"
+    until(lambda: not watched.lives("headless"))
+    assert len(watched.incidents("headless")) == 1
+    beat = watched.beat("headless-busy")
+    reading = read_stat(beat.pid) if beat else None
     assert reading and reading.state == "Z"
-    assert ward.lives("headless-busy")
-    assert ward.incidents("headless-busy") == []
+    assert watched.lives("headless-busy")
+    assert watched.incidents("headless-busy") == []
 
 
-def test_who_cannot_be_interrupted_is_killed_once_it_has_nothing_to_do(ward: Ward) -> None:
-    incident = ward.incident("blocked", "uninterruptible", 30)
+def test_who_cannot_be_interrupted_is_killed_once_it_has_nothing_to_do(
+    watched: WatchedHome,
+) -> None:
+    incident = watched.incident("blocked", "uninterruptible", 30)
     assert incident.action == "killed"
-    until(lambda: not ward.lives("blocked"))
-    until(lambda: not ward.left("blocked"))
-    assert len(ward.incidents("blocked")) == 1
+    until(lambda: not watched.lives("blocked"))
+    until(lambda: not watched.left("blocked"))
+    assert len(watched.incidents("blocked")) == 1
 
 
-def test_who_cannot_be_interrupted_at_its_work_is_reported_and_left_alone(ward: Ward) -> None:
-    incident = ward.incident("blocked-busy", "uninterruptible", 30)
+def test_who_cannot_be_interrupted_at_its_work_is_reported_and_left_alone(
+    watched: WatchedHome,
+) -> None:
+    incident = watched.incident("blocked-busy", "uninterruptible", 30)
     assert incident.action == "reported"
-    ward.turns("watchdog", 2)
-    assert ward.lives("blocked-busy")
-    ward.spell("blocked-busy").unlink()
-    until(lambda: ward.incidents("blocked-busy")[0].recovered_ms is not None)
-    ward.turns("blocked-busy", 2)
-    assert len(ward.incidents("blocked-busy")) == 1
+    watched.turns("watchdog", 2)
+    assert watched.lives("blocked-busy")
+    watched.block_file("blocked-busy").unlink()
+    until(lambda: watched.incidents("blocked-busy")[0].recovered_ms is not None)
+    watched.turns("blocked-busy", 2)
+    assert len(watched.incidents("blocked-busy")) == 1
 
 
 def test_who_does_not_end_when_it_is_drained_is_killed_with_all_it_started(tmp_path: Path) -> None:
-    with Ward(tmp_path) as ward:
-        ward.watch("fast")
-        ward.admit(staying="leaks-and-stays")
-        until(lambda: not ward.left("staying"), 40)
-        actions = [(each.verdict, each.action) for each in ward.incidents("staying")]
+    with WatchedHome(tmp_path) as watched:
+        watched.watch("fast")
+        watched.start_watched(staying="leaks-and-stays")
+        until(lambda: not watched.left("staying"), 40)
+        actions = [(each.verdict, each.action) for each in watched.incidents("staying")]
         assert actions == [("leak", "drained"), ("leak", "killed")]
-        assert "told to end" in ward.incidents("staying")[1].evidence
+        assert "told to end" in watched.incidents("staying")[1].evidence
 
 
 def test_settings_count_as_soon_as_they_are_right_and_a_mistake_changes_nothing(
     tmp_path: Path,
 ) -> None:
-    with Ward(tmp_path) as ward:
-        configure(ward, "[shards.main\n")
-        ward.watch("fast")
-        [patient] = ward.admit(worker="large")
-        ward.turns("watchdog", 4)
-        assert ward.incidents("worker") == []
+    with WatchedHome(tmp_path) as watched:
+        configure(watched, "[shards.main\n")
+        watched.watch("fast")
+        [dummy] = watched.start_watched(worker="large")
+        watched.turns("watchdog", 4)
+        assert watched.incidents("worker") == []
 
-        configure(ward, CONFIG)
-        ward.incident("worker", "leak")
-        assert patient.wait(10) == 0
-        ward.turns("watchdog", 2)
+        configure(watched, CONFIG)
+        watched.incident("worker", "leak")
+        assert dummy.wait(10) == 0
+        watched.turns("watchdog", 2)
 
-        configure(ward, "[shards.main\n\n")
-        ward.turns("watchdog", 2)
-        [patient] = ward.admit(worker="large")
-        assert patient.wait(20) == 0
-        log = (ward.home.log / "watchdog.log").read_text()
+        configure(watched, "[shards.main\n\n")
+        watched.turns("watchdog", 2)
+        [dummy] = watched.start_watched(worker="large")
+        assert dummy.wait(20) == 0
+        log = (watched.home.log / "watchdog.log").read_text()
         # At least: a look may fall between the truncation and the writing of a file.
         assert 2 <= log.count("the limits stay as they are") <= 4

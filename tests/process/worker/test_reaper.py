@@ -8,18 +8,18 @@ import time
 
 import pytest
 
-from autopoll.process.vitals import all_vitals, vitals
+from autopoll.process.proc_stat import all_stats, read_stat
 from autopoll.worker import reaper
 
 
 def is_zombie(pid: int) -> bool:
-    reading = vitals(pid)
+    reading = read_stat(pid)
     return reading is not None and reading.zombie
 
 
 async def gone(pid: int) -> None:
     async with asyncio.timeout(10):
-        while vitals(pid) is not None:
+        while read_stat(pid) is not None:
             await asyncio.sleep(0.01)
 
 
@@ -59,4 +59,4 @@ def test_what_ends_while_the_loop_is_stuck_is_left_to_asyncio_which_waits_for_it
         await asyncio.sleep(0.4)
 
     asyncio.run(main())
-    assert not [each for each in all_vitals() if each.zombie and each.parent == os.getpid()]
+    assert not [each for each in all_stats() if each.zombie and each.parent == os.getpid()]

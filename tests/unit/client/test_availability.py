@@ -10,7 +10,7 @@ from autopoll.bridge.contract import QueryState
 from autopoll.client import availability
 from autopoll.client.availability import Obstacle, obstacle
 from autopoll.client.progress import words
-from autopoll.process.heartbeat import State
+from autopoll.process.heartbeat import ProcessState
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_what_was_given_up_is_taken_up_by_the_watchdog_if_there_is_one(
 def test_a_poller_that_the_store_holds_up_says_why_and_may_go_on(scene: Scene) -> None:
     scene.lives("poller", *WORKERS)
     scene.hearts["poller"].note = "no room to write bridge.db; nothing was changed"
-    scene.hearts["poller"].state = State.HELD
+    scene.hearts["poller"].state = ProcessState.HELD
     found = look(scene)
     assert found
     assert found == Obstacle(what="poller is held: no room to write bridge.db; nothing was changed")

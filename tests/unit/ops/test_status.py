@@ -15,7 +15,7 @@ from autopoll.home import disk_space
 from autopoll.ops import status as module
 from autopoll.ops.init import prepare
 from autopoll.ops.status import health, status
-from autopoll.process.heartbeat import State
+from autopoll.process.heartbeat import ProcessState
 
 ALL = ("poller", "watchdog", *WORKERS)
 
@@ -52,7 +52,7 @@ def poller_backs_off(scene: Scene) -> None:
 
 def poller_held(scene: Scene) -> None:
     scene.lives(*ALL)
-    scene.hearts["poller"].state = State.HELD
+    scene.hearts["poller"].state = ProcessState.HELD
     scene.hearts["poller"].note = "no room to write bridge.db"
 
 

@@ -11,7 +11,7 @@ from autopoll.clock import wall_ms
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.ops.stuck import stuck
-from autopoll.process.heartbeat import Heart, State
+from autopoll.process.heartbeat import Heart, ProcessState
 
 CONFIG = (
     '[shards.main]\nbackend = "echo"\nrequest_timeout = "10s"\n[shards.spare]\nbackend = "echo"\n'
@@ -48,7 +48,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 @pytest.fixture
 def heart(scene: Scene) -> Iterator[Heart]:
     with Heart.open(scene.home.beats, "worker", "worker") as heart:
-        heart.state = State.IDLE
+        heart.state = ProcessState.IDLE
         yield heart
 
 

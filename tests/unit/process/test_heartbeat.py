@@ -14,28 +14,28 @@ from place import until
 from autopoll.errors import AutopollError
 from autopoll.process import atomic_record, heartbeat
 from autopoll.process.atomic_record import LIMIT, Slots
-from autopoll.process.heartbeat import Heart, State, is_alive
+from autopoll.process.heartbeat import Heart, ProcessState, is_alive
 
 
 def test_a_beat_shows_what_the_process_says_of_itself(tmp_path: Path) -> None:
     with Heart.open(tmp_path, "worker", "worker") as heart:
         beat = heartbeat.read(tmp_path / "worker")
-        assert beat and beat.state is State.STARTING and beat.ready_at is None
+        assert beat and beat.state is ProcessState.STARTING and beat.ready_at is None
         assert (beat.pid, beat.starts, beat.crashed) == (os.getpid(), 1, 0)
         assert is_alive(beat)
-        heart.epoch, heart.state, heart.note = 9, State.IDLE, "well"
+        heart.epoch, heart.state, heart.note = 9, ProcessState.IDLE, "well"
         before = time.monotonic()
         heart.beat()
         beat = heartbeat.read(tmp_path / "worker")
-        assert beat and (beat.epoch, beat.state, beat.note) == (9, State.IDLE, "well")
+        assert beat and (beat.epoch, beat.state, beat.note) == (9, ProcessState.IDLE, "well")
         assert beat.ready_at and beat.ready_at <= before <= beat.loop_beat <= time.monotonic()
     beat = heartbeat.read(tmp_path / "worker")
-    assert beat and beat.state is State.STOPPED
+    assert beat and beat.state is ProcessState.STOPPED
     assert (tmp_path / "worker").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("state", [State.STOPPED, State.RETIRED])
-def test_an_end_that_was_meant_is_no_crash(tmp_path: Path, state: State) -> None:
+@pytest.mark.parametrize("state", [ProcessState.STOPPED, ProcessState.RETIRED])
+def test_an_end_that_was_meant_is_no_crash(tmp_path: Path, state: ProcessState) -> None:
     Heart.open(tmp_path, "worker", "worker").close(state)
     with Heart.open(tmp_path, "worker", "worker"):
         beat = heartbeat.read(tmp_path / "worker")
@@ -61,9 +61,9 @@ def test_progress_is_dated_from_the_begin_of_the_work_and_every_step_of_it(tmp_p
 
 def test_of_several_requests_the_one_due_first_is_shown(tmp_path: Path) -> None:
     with Heart.open(tmp_path, "worker", "worker") as heart:
-        heart.state = State.IDLE
+        heart.state = ProcessState.IDLE
 
-        def shown() -> tuple[State, int | None, float | None]:
+        def shown() -> tuple[ProcessState, int | None, float | None]:
             beat = heartbeat.read(tmp_path / "worker")
             assert beat
             return beat.state, beat.request_id, beat.request_deadline
@@ -71,17 +71,17 @@ def test_of_several_requests_the_one_due_first_is_shown(tmp_path: Path) -> None:
         heart.begin(1, 500.0)
         heart.begin(2, 400.0)
         heart.begin(3, 600.0)
-        assert shown() == (State.BUSY, 2, 400.0)
+        assert shown() == (ProcessState.BUSY, 2, 400.0)
         heart.end(2, ok=True)
-        assert shown() == (State.BUSY, 1, 500.0)
-        heart.state = State.DRAINING
-        assert shown() == (State.DRAINING, 1, 500.0)
+        assert shown() == (ProcessState.BUSY, 1, 500.0)
+        heart.state = ProcessState.DRAINING
+        assert shown() == (ProcessState.DRAINING, 1, 500.0)
         heart.end(1, ok=False)
-        heart.state = State.IDLE
-        assert shown() == (State.BUSY, 3, 600.0)
+        heart.state = ProcessState.IDLE
+        assert shown() == (ProcessState.BUSY, 3, 600.0)
         heart.end(3, ok=True)
         heart.progressed()
-        assert shown() == (State.IDLE, None, None)
+        assert shown() == (ProcessState.IDLE, None, None)
         beat = heartbeat.read(tmp_path / "worker")
         assert beat and (beat.done, beat.failed, beat.progress) == (2, 1, 1)
 

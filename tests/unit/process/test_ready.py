@@ -9,7 +9,7 @@ from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.startup import wait_ready
 from autopoll.process import heartbeat
-from autopoll.process.heartbeat import Heart, State
+from autopoll.process.heartbeat import Heart, ProcessState
 from autopoll.process.ready import missing
 
 NAMES = ["watchdog", "worker", "poller"]
@@ -23,7 +23,7 @@ def home(tmp_path: Path) -> Home:
     home.make_private()
     for name in NAMES:
         with Heart.open(home.beats, name, name) as heart:
-            heart.state = State.IDLE
+            heart.state = ProcessState.IDLE
             heart.beat()
             beat = (home.beats / name).read_bytes()
         (home.beats / name).write_bytes(beat)

@@ -1,8 +1,8 @@
-from autopoll.process.restart_budget import Budget
+from autopoll.process.restart_budget import RestartBudget
 
 
 def test_five_starts_are_free_and_then_pauses_double_up_to_a_minute() -> None:
-    budget, now, pauses = Budget(), 100.0, []
+    budget, now, pauses = RestartBudget(), 100.0, []
     for _ in range(14):
         assert now >= budget.due
         budget.spend(now)
@@ -14,14 +14,14 @@ def test_five_starts_are_free_and_then_pauses_double_up_to_a_minute() -> None:
 
 
 def test_starts_that_lie_far_apart_never_pause() -> None:
-    budget = Budget()
+    budget = RestartBudget()
     for minute in range(50):
         budget.spend(minute * 60.0)
         assert budget.due <= minute * 60.0
 
 
 def test_ten_minutes_of_health_make_everything_forgotten_and_a_pause_is_no_health() -> None:
-    budget, now = Budget(), 0.0
+    budget, now = RestartBudget(), 0.0
     for _ in range(20):
         now = max(now, budget.due)
         budget.spend(now)

@@ -2,15 +2,15 @@
 
 import pytest
 
-from autopoll.process.heartbeat import Beat, State
-from autopoll.process.verdict import Limits, Sample, Verdict, judge
-from autopoll.process.vitals import Vitals
+from autopoll.process.heartbeat import Beat, ProcessState
+from autopoll.process.proc_stat import ProcStat
+from autopoll.process.verdict import Sample, Thresholds, Verdict, judge
 
 NOW = 1000.0
 
 
 def beat(
-    state: State = State.IDLE,
+    state: ProcessState = ProcessState.IDLE,
     *,
     loop: float = 0.0,
     thread: float = 0.0,
@@ -34,8 +34,8 @@ def beat(
     )
 
 
-def vitals(state: str = "S", cpu: float = 1.0) -> Vitals:
-    return Vitals(
+def read_stat(state: str = "S", cpu: float = 1.0) -> ProcStat:
+    return ProcStat(
         pid=4711,
         name="python",
         state=state,
@@ -52,7 +52,7 @@ def series(seen: Beat, states: str = "SSS", cpu_per_s: float = 0.0) -> list[Samp
     """Samples of one unchanging beat, a second apart, the last one NOW."""
     last = len(states) - 1
     return [
-        Sample(NOW - last + index, seen, vitals(state, 1.0 + cpu_per_s * index))
+        Sample(NOW - last + index, seen, read_stat(state, 1.0 + cpu_per_s * index))
         for index, state in enumerate(states)
     ]
 
@@ -61,9 +61,11 @@ def series(seen: Beat, states: str = "SSS", cpu_per_s: float = 0.0) -> list[Samp
     ("samples", "verdict"),
     [
         pytest.param(series(beat()), Verdict.HEALTHY, id="idle and beating"),
-        pytest.param(series(beat(State.HELD)), Verdict.HEALTHY, id="held and beating"),
+        pytest.param(series(beat(ProcessState.HELD)), Verdict.HEALTHY, id="held and beating"),
         pytest.param(series(beat(loop=7)), Verdict.HUNG_IDLE, id="idle loop stands still"),
-        pytest.param(series(beat(State.HELD, loop=7)), Verdict.HUNG_IDLE, id="held loop too"),
+        pytest.param(
+            series(beat(ProcessState.HELD, loop=7)), Verdict.HUNG_IDLE, id="held loop too"
+        ),
         pytest.param(series(beat(loop=7), "S"), Verdict.HEALTHY, id="one sample is none"),
         pytest.param(series(beat(loop=5.5)), Verdict.HEALTHY, id="only the last sample is bad"),
         pytest.param(series(beat(loop=7, thread=7)), Verdict.FROZEN, id="no thread runs"),
@@ -75,26 +77,42 @@ def series(seen: Beat, states: str = "SSS", cpu_per_s: float = 0.0) -> list[Samp
         pytest.param(
             series(beat(loop=7, thread=7), cpu_per_s=0.5), Verdict.HUNG_IDLE, id="but CPU is used"
         ),
-        pytest.param(series(beat(State.STARTING, loop=50)), Verdict.HEALTHY, id="slow start"),
-        pytest.param(series(beat(State.STARTING, loop=80)), Verdict.HUNG_START, id="endless start"),
-        pytest.param(series(beat(State.DRAINING, loop=20)), Verdict.HEALTHY, id="slow drain"),
-        pytest.param(series(beat(State.DRAINING, loop=50)), Verdict.HUNG_IDLE, id="endless drain"),
-        pytest.param(series(beat(State.STOPPED, loop=9, thread=9)), Verdict.FROZEN, id="lingers"),
-        pytest.param(series(beat(State.BUSY, due=30)), Verdict.BUSY, id="busy"),
         pytest.param(
-            series(beat(State.BUSY, due=30, loop=900)), Verdict.BUSY, id="busy with a still loop"
+            series(beat(ProcessState.STARTING, loop=50)), Verdict.HEALTHY, id="slow start"
         ),
         pytest.param(
-            series(beat(State.BUSY, due=30, loop=900, thread=900)),
+            series(beat(ProcessState.STARTING, loop=80)), Verdict.HUNG_START, id="endless start"
+        ),
+        pytest.param(
+            series(beat(ProcessState.DRAINING, loop=20)), Verdict.HEALTHY, id="slow drain"
+        ),
+        pytest.param(
+            series(beat(ProcessState.DRAINING, loop=50)), Verdict.HUNG_IDLE, id="endless drain"
+        ),
+        pytest.param(
+            series(beat(ProcessState.STOPPED, loop=9, thread=9)), Verdict.FROZEN, id="lingers"
+        ),
+        pytest.param(series(beat(ProcessState.BUSY, due=30)), Verdict.BUSY, id="busy"),
+        pytest.param(
+            series(beat(ProcessState.BUSY, due=30, loop=900)),
+            Verdict.BUSY,
+            id="busy with a still loop",
+        ),
+        pytest.param(
+            series(beat(ProcessState.BUSY, due=30, loop=900, thread=900)),
             Verdict.BUSY,
             id="busy without any thread running",
         ),
-        pytest.param(series(beat(State.BUSY, due=-1)), Verdict.BUSY, id="being cancelled"),
-        pytest.param(series(beat(State.BUSY, due=-4)), Verdict.HUNG_REQUEST, id="overdue"),
+        pytest.param(series(beat(ProcessState.BUSY, due=-1)), Verdict.BUSY, id="being cancelled"),
+        pytest.param(series(beat(ProcessState.BUSY, due=-4)), Verdict.HUNG_REQUEST, id="overdue"),
         pytest.param(
-            series(beat(State.DRAINING, due=-4)), Verdict.HUNG_REQUEST, id="overdue while draining"
+            series(beat(ProcessState.DRAINING, due=-4)),
+            Verdict.HUNG_REQUEST,
+            id="overdue while draining",
         ),
-        pytest.param(series(beat(State.BUSY, due=-2.5)), Verdict.HEALTHY, id="overdue just now"),
+        pytest.param(
+            series(beat(ProcessState.BUSY, due=-2.5)), Verdict.HEALTHY, id="overdue just now"
+        ),
         pytest.param(series(beat(), "STT"), Verdict.HEALTHY, id="stopped for a second"),
         pytest.param(series(beat(), "STTT"), Verdict.STOPPED, id="stopped for two seconds"),
         pytest.param(series(beat(due=30), "TTTT"), Verdict.STOPPED, id="stopped while busy"),
@@ -136,18 +154,22 @@ def test_the_verdict_on(samples: list[Sample], verdict: Verdict) -> None:
 @pytest.mark.parametrize(
     ("seen", "limit", "verdict"),
     [
-        (beat(State.BUSY, due=60, still=90), None, Verdict.BUSY),
-        (beat(State.BUSY, due=60, still=29), 30.0, Verdict.BUSY),
-        (beat(State.BUSY, due=60, still=31), 30.0, Verdict.BUSY),  # the grace of a hung request
-        (beat(State.BUSY, due=60, still=34), 30.0, Verdict.NO_PROGRESS),
-        (beat(State.BUSY, due=-60, still=90), 30.0, Verdict.HUNG_REQUEST),
-        (beat(State.IDLE, still=900), 30.0, Verdict.HEALTHY),
+        (beat(ProcessState.BUSY, due=60, still=90), None, Verdict.BUSY),
+        (beat(ProcessState.BUSY, due=60, still=29), 30.0, Verdict.BUSY),
+        (
+            beat(ProcessState.BUSY, due=60, still=31),
+            30.0,
+            Verdict.BUSY,
+        ),  # the grace of a hung request
+        (beat(ProcessState.BUSY, due=60, still=34), 30.0, Verdict.NO_PROGRESS),
+        (beat(ProcessState.BUSY, due=-60, still=90), 30.0, Verdict.HUNG_REQUEST),
+        (beat(ProcessState.IDLE, still=900), 30.0, Verdict.HEALTHY),
     ],
 )
 def test_progress_is_asked_for_only_where_the_shard_says_so(
     seen: Beat, limit: float | None, verdict: Verdict
 ) -> None:
-    assert judge(series(seen), limits=Limits(progress=limit)) is verdict
+    assert judge(series(seen), thresholds=Thresholds(progress=limit)) is verdict
 
 
 @pytest.mark.parametrize(
@@ -155,8 +177,8 @@ def test_progress_is_asked_for_only_where_the_shard_says_so(
     [
         beat(loop=900),
         beat(loop=900, thread=900),
-        beat(State.BUSY, due=-900),
-        beat(State.STARTING, loop=900),
+        beat(ProcessState.BUSY, due=-900),
+        beat(ProcessState.STARTING, loop=900),
     ],
 )
 def test_after_a_suspend_nobody_is_to_blame_for_looking_old(seen: Beat) -> None:

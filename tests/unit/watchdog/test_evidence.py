@@ -10,7 +10,7 @@ import pytest
 
 from autopoll.home.home import Home
 from autopoll.process.heartbeat import Beat
-from autopoll.process.vitals import boot_id, vitals
+from autopoll.process.proc_stat import boot_id, read_stat
 from autopoll.watchdog import evidence
 
 
@@ -23,7 +23,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def beat() -> Beat:
-    me = vitals(os.getpid())
+    me = read_stat(os.getpid())
     assert me
     return Beat(name="me", role="worker", pid=me.pid, started=me.started, boot_id=boot_id())
 

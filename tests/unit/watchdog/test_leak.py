@@ -1,4 +1,4 @@
-"""What is a leak is a pure function of readings; no process is weighed here."""
+"""What is a leak is a pure function of readings; no process is touched here."""
 
 import random
 from collections.abc import Callable
@@ -6,20 +6,20 @@ from collections.abc import Callable
 import pytest
 
 from autopoll.process.orphans import Marked
-from autopoll.watchdog.footprint import Burden, Zombie
-from autopoll.watchdog.leak import Allowed, Trend, find_leak, lasting_zombies
+from autopoll.watchdog.footprint import Footprint, Zombie
+from autopoll.watchdog.leak import LeakThresholds, Trend, find_leak, lasting_zombies
 
 MB = 1_000_000
 HOUR = 3600.0
 
 
-def burden(
-    at: float = 0.0, *, rss: int = 100 * MB, brood: int = 0, fds: int = 10, zombies: str = ""
-) -> Burden:
-    return Burden(
+def footprint(
+    at: float = 0.0, *, rss: int = 100 * MB, descendants: int = 0, fds: int = 10, zombies: str = ""
+) -> Footprint:
+    return Footprint(
         at=at,
         rss_bytes=rss,
-        brood=tuple(Marked(pid, 1, "child") for pid in range(brood)),
+        descendants=tuple(Marked(pid, 1, "child") for pid in range(descendants)),
         zombies=frozenset(Zombie(ord(each), 1, 1, "child") for each in zombies),
         fds=fds,
         fd_limit=1000,
@@ -27,29 +27,29 @@ def burden(
     )
 
 
-def leak(*readings: Burden, **allowed: int) -> str:
-    return find_leak(readings, Trend(), Trend(), Allowed(**allowed))
+def leak(*readings: Footprint, **allowed: int) -> str:
+    return find_leak(readings, Trend(), Trend(), LeakThresholds(**allowed))
 
 
 def test_what_is_within_its_limits_leaks_nothing() -> None:
     assert leak() == ""
-    assert leak(*[burden(rss=10**12, brood=200, fds=800)] * 5) == ""
-    assert leak(*[burden(rss=500 * MB)] * 5, rss_bytes=500 * MB) == ""
+    assert leak(*[footprint(rss=10**12, descendants=200, fds=800)] * 5) == ""
+    assert leak(*[footprint(rss=500 * MB)] * 5, rss_bytes=500 * MB) == ""
 
 
 @pytest.mark.parametrize(
     ("over", "words"),
     [
-        (burden(fds=801), "801 of 1000 descriptors"),
-        (burden(rss=501 * MB), "501 MB in 1 processes, allowed are 500 MB"),
-        (burden(brood=201), "201 processes"),
+        (footprint(fds=801), "801 of 1000 descriptors"),
+        (footprint(rss=501 * MB), "501 MB in 1 processes, allowed are 500 MB"),
+        (footprint(descendants=201), "201 processes"),
     ],
 )
 def test_two_readings_in_a_row_over_a_limit_are_a_leak_and_one_is_none(
-    over: Burden, words: str
+    over: Footprint, words: str
 ) -> None:
     assert words in leak(over, over, rss_bytes=500 * MB)
-    for readings in ([over], [over, burden()], [burden(), over], [over, burden(), over]):
+    for readings in ([over], [over, footprint()], [footprint(), over], [over, footprint(), over]):
         assert leak(*readings, rss_bytes=500 * MB) == ""
 
 
@@ -105,17 +105,17 @@ def test_a_leak_is_noticed_the_sooner_the_faster_it_is(
 
 
 def test_children_that_become_ever_more_are_a_leak() -> None:
-    readings, memory, brood = [burden(brood=100)] * 2, Trend(), Trend()
-    assert find_leak(readings, memory, brood, Allowed()) == ""
+    readings, memory, descendants = [footprint(descendants=100)] * 2, Trend(), Trend()
+    assert find_leak(readings, memory, descendants, LeakThresholds()) == ""
     for step in range(200):
-        brood.add(step * 5, step)
-    assert "children" not in find_leak(readings, Trend(), Trend(), Allowed())
-    assert "100 processes" in find_leak(readings, memory, brood, Allowed())
+        descendants.add(step * 5, step)
+    assert "children" not in find_leak(readings, Trend(), Trend(), LeakThresholds())
+    assert "100 processes" in find_leak(readings, memory, descendants, LeakThresholds())
 
 
 def test_a_zombie_lasts_when_the_very_same_is_there_in_all_readings_of_the_time() -> None:
     def lasting(*seen: str) -> set[str]:
-        readings = [burden(5.0 * step, zombies=zombies) for step, zombies in enumerate(seen)]
+        readings = [footprint(5.0 * step, zombies=zombies) for step, zombies in enumerate(seen)]
         return {chr(zombie.pid) for zombie in lasting_zombies(readings, 10.0)}
 
     assert lasting() == set()

@@ -1,4 +1,4 @@
-"""A process that beats and then behaves in one way: `patient.py HOME NAME BEHAVIOUR`."""
+"""A process that beats and then behaves in one way: `dummy.py HOME NAME BEHAVIOUR`."""
 
 import asyncio
 import ctypes
@@ -14,22 +14,22 @@ from pathlib import Path
 
 from autopoll.home import log_files
 from autopoll.home.home import Home
-from autopoll.process.heartbeat import Heart, State
+from autopoll.process.heartbeat import Heart, ProcessState
 from autopoll.process.lifeline import Lifeline
 from autopoll.worker import reaper
 
 FOR_EVER = 3600
 
 
-async def turn(heart: Heart, spell: Path) -> None:
-    """Go round as a healthy loop does; while the file `spell` exists, stand still."""
+async def turn(heart: Heart, block_file: Path) -> None:
+    """Go round as a healthy loop does; while `block_file` exists, stand still."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(15, stopping.set)
     Lifeline().attach(loop, stopping.set)
     while not stopping.is_set():
         heart.beat()
-        while spell.exists():
+        while block_file.exists():
             time.sleep(0.01)
         await asyncio.wait([loop.create_task(stopping.wait())], timeout=0.1)
 
@@ -58,12 +58,12 @@ def end_the_main_thread() -> None:
     ctypes.CDLL(None).syscall(numbers[os.uname().machine], 0)
 
 
-def sleep_uninterruptibly(spell: Path) -> None:
-    """Be in state D, which only KILL ends, or the end of `spell`."""
+def sleep_uninterruptibly(block_file: Path) -> None:
+    """Be in state D, which only KILL ends, or the end of `block_file`."""
     vfork = 0x4000 | signal.SIGCHLD  # without CLONE_VM: the child has a copy, and we wait for it
     numbers = {"x86_64": 56, "aarch64": 220}
     if ctypes.CDLL(None).syscall(numbers[os.uname().machine], vfork, 0, 0, 0, 0) == 0:
-        while spell.exists():
+        while block_file.exists():
             time.sleep(0.01)
         os._exit(0)
 
@@ -75,9 +75,9 @@ def read_a_hung_disk() -> None:
     os.open(f"{os.environ['DISK']}/file", os.O_RDONLY)
 
 
-async def turn_and_reap(heart: Heart, spell: Path) -> None:
+async def turn_and_reap(heart: Heart, block_file: Path) -> None:
     reaper.attach(asyncio.get_running_loop())
-    await turn(heart, spell)
+    await turn(heart, block_file)
 
 
 def forget_a_child() -> None:
@@ -105,7 +105,7 @@ def use_up_descriptors() -> None:
         os.dup(2)
 
 
-def behave(heart: Heart, behaviour: str, spell: Path) -> None:
+def behave(heart: Heart, behaviour: str, block_file: Path) -> None:
     now = time.monotonic()
 
     def busy(seconds: float, work: Callable[[], object]) -> None:
@@ -114,11 +114,11 @@ def behave(heart: Heart, behaviour: str, spell: Path) -> None:
 
     match behaviour:
         case "turn":
-            asyncio.run(turn(heart, spell))
+            asyncio.run(turn(heart, block_file))
         case "turn-busy":
-            busy(FOR_EVER, lambda: asyncio.run(turn(heart, spell)))
+            busy(FOR_EVER, lambda: asyncio.run(turn(heart, block_file)))
         case "overdue":
-            busy(0.5, lambda: asyncio.run(turn(heart, spell)))
+            busy(0.5, lambda: asyncio.run(turn(heart, block_file)))
         case "overdue-deadlocked":
             busy(1.5, wait_for_ever_in_a_deadlock)
         case "deadlocked":
@@ -136,27 +136,27 @@ def behave(heart: Heart, behaviour: str, spell: Path) -> None:
         case "headless-busy":
             busy(FOR_EVER, end_the_main_thread)
         case "blocked":
-            sleep_uninterruptibly(spell)
+            sleep_uninterruptibly(block_file)
         case "blocked-busy":
-            busy(FOR_EVER, lambda: sleep_uninterruptibly(spell))
-            asyncio.run(turn(heart, spell))
+            busy(FOR_EVER, lambda: sleep_uninterruptibly(block_file))
+            asyncio.run(turn(heart, block_file))
         case "reads-a-hung-disk":
             read_a_hung_disk()
         case "overdue-reads-a-hung-disk":
             busy(1.5, read_a_hung_disk)
         case "forgets-a-child":
             forget_a_child()
-            asyncio.run(turn_and_reap(heart, spell))
+            asyncio.run(turn_and_reap(heart, block_file))
         case "forgets-a-child-for-good":
             forget_a_child()
-            asyncio.run(turn(heart, spell))
+            asyncio.run(turn(heart, block_file))
         case "has-a-forgetful-child":
             start_a_forgetful_child()
-            asyncio.run(turn_and_reap(heart, spell))
+            asyncio.run(turn_and_reap(heart, block_file))
         case "leaks-descriptors":
             start_children()
             use_up_descriptors()
-            asyncio.run(turn(heart, spell))
+            asyncio.run(turn(heart, block_file))
         case "leaks-and-stays":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             start_children()
@@ -166,10 +166,10 @@ def behave(heart: Heart, behaviour: str, spell: Path) -> None:
                 time.sleep(0.1)
         case "large":
             memory = bytearray(os.urandom(2**20) * 100)
-            asyncio.run(turn(heart, spell))
+            asyncio.run(turn(heart, block_file))
             del memory
         case "crash":
-            while not spell.exists():
+            while not block_file.exists():
                 heart.beat()
                 time.sleep(0.01)
             sys.exit(3)
@@ -182,8 +182,8 @@ if __name__ == "__main__":
     home = Home(Path(root).resolve())
     log_files.setup(home.log, name)
     with Heart.open(home.beats, name, "worker") as heart:
-        heart.state = State.IDLE
-        spell = home.run / f"{name}.spell"
+        heart.state = ProcessState.IDLE
+        block_file = home.run / f"{name}.block"
         if behaviour.startswith("blocked"):
-            spell.touch()
-        behave(heart, behaviour, spell)
+            block_file.touch()
+        behave(heart, behaviour, block_file)

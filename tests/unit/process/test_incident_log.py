@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from autopoll.process import incident_log
-from autopoll.process.casebook import Casebook
-from autopoll.process.heartbeat import Beat, State
-from autopoll.process.vitals import boot_id
+from autopoll.process.heartbeat import Beat, ProcessState
+from autopoll.process.incident_log import IncidentLog
+from autopoll.process.proc_stat import boot_id
 
 
 def note(path: Path, process: str = "worker", evidence: str = "seen") -> incident_log.Incident:
@@ -67,25 +67,25 @@ def test_secrets_do_not_reach_the_file(tmp_path: Path) -> None:
 
 
 def test_an_incident_closes_when_a_new_incarnation_is_ready(tmp_path: Path) -> None:
-    book = Casebook(tmp_path / "incidents.jsonl")
-    book.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
+    log = IncidentLog(tmp_path / "incidents.jsonl")
+    log.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
     for unfit in (
-        beat(state=State.STARTING),
-        beat(name="other", state=State.IDLE, ready_at=60.0),
-        beat(pid=7, state=State.IDLE, loop_beat=51.0, ready_at=10.0),
+        beat(state=ProcessState.STARTING),
+        beat(name="other", state=ProcessState.IDLE, ready_at=60.0),
+        beat(pid=7, state=ProcessState.IDLE, loop_beat=51.0, ready_at=10.0),
     ):
-        book.close_recovered([unfit])
+        log.close_recovered([unfit])
         assert incident_log.read(tmp_path / "incidents.jsonl")[0].recovered_ms is None
-    book.close_recovered([beat(state=State.BUSY, ready_at=51.5)])
-    book.close_recovered([beat(state=State.BUSY, ready_at=51.5)])
+    log.close_recovered([beat(state=ProcessState.BUSY, ready_at=51.5)])
+    log.close_recovered([beat(state=ProcessState.BUSY, ready_at=51.5)])
     assert incident_log.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 1500
     assert (tmp_path / "incidents.jsonl").read_bytes().count(b"recovered_ms") == 2
 
 
 def test_an_incident_of_a_process_let_live_closes_at_its_next_beat(tmp_path: Path) -> None:
-    book = Casebook(tmp_path / "incidents.jsonl")
-    book.note("worker", "stopped", "continued", "seen", pid=7, clock=50.0)
-    book.close_recovered([beat(pid=7, state=State.IDLE, ready_at=10.0, loop_beat=50.25)])
+    log = IncidentLog(tmp_path / "incidents.jsonl")
+    log.note("worker", "stopped", "continued", "seen", pid=7, clock=50.0)
+    log.close_recovered([beat(pid=7, state=ProcessState.IDLE, ready_at=10.0, loop_beat=50.25)])
     assert incident_log.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 250
 
 
@@ -93,60 +93,60 @@ def test_what_waits_for_the_process_itself_closes_when_it_is_over_and_not_at_a_b
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "incidents.jsonl"
-    book = Casebook(path)
-    book.note("worker", "zombie-children", "told to reap", "seen", pid=7, clock=50.0)
-    assert not book.is_accounted("worker", 7)  # it lives on
-    book.close_recovered([beat(pid=7, state=State.IDLE, ready_at=10.0, loop_beat=51.0)])
-    book.close("worker", "uninterruptible", 52.0)
-    book.close("poller", "zombie-children", 52.0)
+    log = IncidentLog(path)
+    log.note("worker", "zombie-children", "told to reap", "seen", pid=7, clock=50.0)
+    assert not log.is_accounted("worker", 7)  # it lives on
+    log.close_recovered([beat(pid=7, state=ProcessState.IDLE, ready_at=10.0, loop_beat=51.0)])
+    log.close("worker", "uninterruptible", 52.0)
+    log.close("poller", "zombie-children", 52.0)
     assert incident_log.read(path)[0].recovered_ms is None
-    book.close("worker", "zombie-children", 53.0)
+    log.close("worker", "zombie-children", 53.0)
     assert incident_log.read(path)[0].recovered_ms == 3000
 
 
 def test_what_ends_a_process_closes_with_the_next_one_only(tmp_path: Path) -> None:
     path = tmp_path / "incidents.jsonl"
-    book = Casebook(path)
-    book.note("worker", "zombie-children", "drained", "seen", pid=7, clock=50.0)
-    book.close("worker", "zombie-children", 51.0)
-    book.close_recovered([beat(pid=7, state=State.IDLE, ready_at=10.0, loop_beat=51.0)])
+    log = IncidentLog(path)
+    log.note("worker", "zombie-children", "drained", "seen", pid=7, clock=50.0)
+    log.close("worker", "zombie-children", 51.0)
+    log.close_recovered([beat(pid=7, state=ProcessState.IDLE, ready_at=10.0, loop_beat=51.0)])
     assert incident_log.read(path)[0].recovered_ms is None
-    book.close_recovered([beat(pid=8, state=State.IDLE, ready_at=54.0)])
+    log.close_recovered([beat(pid=8, state=ProcessState.IDLE, ready_at=54.0)])
     assert incident_log.read(path)[0].recovered_ms == 4000
 
 
 def test_a_death_found_after_its_successor_was_ready_took_no_time(tmp_path: Path) -> None:
-    book = Casebook(tmp_path / "incidents.jsonl")
-    book.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
-    book.close_recovered([beat(state=State.IDLE, ready_at=40.0)])
+    log = IncidentLog(tmp_path / "incidents.jsonl")
+    log.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
+    log.close_recovered([beat(state=ProcessState.IDLE, ready_at=40.0)])
     assert incident_log.read(tmp_path / "incidents.jsonl")[0].recovered_ms == 0
 
 
-def test_a_new_casebook_knows_what_the_old_one_did(tmp_path: Path) -> None:
+def test_a_new_log_knows_what_the_old_one_did(tmp_path: Path) -> None:
     path = tmp_path / "incidents.jsonl"
-    old = Casebook(path)
+    old = IncidentLog(path)
     old.note("worker", "dead", "left to supervisord", "seen", pid=7, clock=50.0)
     old.note("gateway", "stopped", "continued", "seen", pid=9, clock=50.0)
-    book = Casebook(path, incident_log.read(path))
-    assert not book.is_accounted("gateway", 9)  # it lives, and its death is still to come
-    assert book.is_accounted("worker", 7)
-    assert not book.is_accounted("worker", 8)
-    assert not book.is_accounted("poller", 7)
-    book.close_recovered([beat(state=State.IDLE, ready_at=53.0)])
+    log = IncidentLog(path, incident_log.read(path))
+    assert not log.is_accounted("gateway", 9)  # it lives, and its death is still to come
+    assert log.is_accounted("worker", 7)
+    assert not log.is_accounted("worker", 8)
+    assert not log.is_accounted("poller", 7)
+    log.close_recovered([beat(state=ProcessState.IDLE, ready_at=53.0)])
     assert incident_log.read(path)[0].recovered_ms == 3000
 
 
 def test_a_full_disk_costs_the_incident_and_not_the_watchdog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    book = Casebook(tmp_path / "incidents.jsonl")
+    log = IncidentLog(tmp_path / "incidents.jsonl")
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(incident_log, "_append", full)
-    book.note("worker", "dead", "left to supervisord", "seen", pid=7)
-    assert book.is_accounted("worker", 7)
+    log.note("worker", "dead", "left to supervisord", "seen", pid=7)
+    assert log.is_accounted("worker", 7)
 
 
 def died(path: Path, pid: int, started: int = 0, verdict: str = "dead") -> object:
@@ -190,12 +190,12 @@ def test_an_incident_ends_once_and_the_first_end_counts(tmp_path: Path) -> None:
 
 def test_what_an_operator_stops_or_a_pause_keeps_is_waited_for_no_longer(tmp_path: Path) -> None:
     path = tmp_path / "incidents.jsonl"
-    book = Casebook(path)
-    book.note("worker", "dead", "left to supervisord", "seen", pid=7)
-    book.note("worker", "quota", "paused", "seen")
-    assert book.waiting() == {"worker"}
-    book.leave(["poller"], "stopped by an operator")
+    log = IncidentLog(path)
+    log.note("worker", "dead", "left to supervisord", "seen", pid=7)
+    log.note("worker", "quota", "paused", "seen")
+    assert log.waiting() == {"worker"}
+    log.leave(["poller"], "stopped by an operator")
     assert not any(each.is_over for each in incident_log.read(path))
-    book.leave(["worker"], "stopped by an operator")
+    log.leave(["worker"], "stopped by an operator")
     assert [each.closed for each in incident_log.read(path)] == ["stopped by an operator", None]
-    assert book.waiting() == set()
+    assert log.waiting() == set()

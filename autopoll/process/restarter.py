@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from autopoll.errors import AutopollError, Exit, SupervisorError
 from autopoll.process.actions import REPORTED, RESTARTED
-from autopoll.process.casebook import Casebook
-from autopoll.process.restart_budget import Budget
+from autopoll.process.incident_log import IncidentLog
+from autopoll.process.restart_budget import RestartBudget
 from autopoll.process.supervisor_rpc import Program, Supervisor
 from autopoll.process.verdict import Verdict
 
@@ -25,14 +25,16 @@ _SETTLED_AFTER_S = 5  # supervisord passes through EXITED on its way to a restar
 log = logging.getLogger(__name__)
 
 
-class Reviver:
+class Restarter:
     """The dealings with one supervisord, about all of its programs or about one."""
 
-    def __init__(self, supervisor: Supervisor, casebook: Casebook, only: str | None = None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, incidents: IncidentLog, only: str | None = None
+    ) -> None:
         self._supervisor = supervisor
-        self._casebook = casebook
+        self._incidents = incidents
         self._only = only
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[str, RestartBudget] = {}
         self._down_by_intent: set[str] = set()
         self._next_look = 0.0
         self._looking = False
@@ -57,7 +59,7 @@ class Reviver:
             self._answered()
             self._down_by_intent = {each.name for each in programs if _is_down_by_intent(each)}
             stopped = [each.name for each in programs if each.state == "STOPPED"]
-            self._casebook.leave(stopped, "stopped by an operator")
+            self._incidents.leave(stopped, "stopped by an operator")
             for program in programs:
                 if self._only in (None, program.name):
                     await self._tend(program)
@@ -71,13 +73,13 @@ class Reviver:
         name, now = program.full_name, time.monotonic()
         if not _is_given_up(program):
             return
-        budget = self._budgets.setdefault(name, Budget())
+        budget = self._budgets.setdefault(name, RestartBudget())
         if now < budget.due:
             return
         budget.spend(now)
         why = program.spawnerr or f"exit status {program.exitstatus}"
         pause = max(0.0, budget.due - now)
-        self._casebook.note(
+        self._incidents.note(
             program.name,
             Verdict.DEAD,
             RESTARTED,
@@ -95,7 +97,7 @@ class Reviver:
 
     def _answered(self) -> None:
         self._timeouts = 0
-        self._casebook.close(SUPERVISORD, Verdict.SUPERVISOR_HUNG, time.monotonic())
+        self._incidents.close(SUPERVISORD, Verdict.SUPERVISOR_HUNG, time.monotonic())
 
     def _failed(self, error: SupervisorError) -> None:
         if not error.hung:
@@ -103,7 +105,7 @@ class Reviver:
             return
         self._timeouts += 1
         if self._timeouts == _HUNG_AFTER:
-            self._casebook.note(
+            self._incidents.note(
                 SUPERVISORD,
                 Verdict.SUPERVISOR_HUNG,
                 REPORTED,

@@ -12,7 +12,7 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Vitals(msgspec.Struct, frozen=True):
+class ProcStat(msgspec.Struct, frozen=True):
     """One reading of /proc/<pid>/stat."""
 
     pid: int
@@ -46,7 +46,7 @@ class Vitals(msgspec.Struct, frozen=True):
         return self.state in "ZX" and self.threads <= 1
 
 
-def vitals(pid: int) -> Vitals | None:
+def read_stat(pid: int) -> ProcStat | None:
     """Return a reading of the process; None when there is none, or it is hidden from us."""
     try:
         line = _read(f"/proc/{pid}/stat")
@@ -55,7 +55,7 @@ def vitals(pid: int) -> Vitals | None:
     # The command stands in parentheses and may hold any byte, so the fields count from the last.
     end = line.rindex(b")")
     fields = line[end + 2 :].split()
-    return Vitals(
+    return ProcStat(
         pid=pid,
         name=line[line.index(b"(") + 1 : end].decode("utf-8", "replace"),
         state=fields[0].decode(),
@@ -80,10 +80,10 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
-def all_vitals() -> list[Vitals]:
+def all_stats() -> list[ProcStat]:
     """Return a reading of every process there is."""
     names = os.listdir("/proc")  # noqa: PTH208 - thousands of Paths would cost more
-    return [each for name in names if name.isdigit() and (each := vitals(int(name))) is not None]
+    return [each for name in names if name.isdigit() and (each := read_stat(int(name))) is not None]
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A scratch home with patients and a watchdog, all real processes."""
+"""A scratch home with dummies and a watchdog, all real processes."""
 
 import contextlib
 import os
@@ -19,12 +19,12 @@ from autopoll.process.heartbeat import Beat, is_alive
 from autopoll.process.incident_log import Incident
 from autopoll.process.orphans import Marked
 
-PATIENT = str(Path(__file__).parent / "patient.py")
+DUMMY = str(Path(__file__).parent / "dummy.py")
 WATCHDOG = str(Path(__file__).parent / "watch.py")
 CONF = "[unix_http_server]\nfile = %(here)s/../var/run/s.sock\n"
 
 
-class Ward:
+class WatchedHome:
     """Ends every process it started when it is left."""
 
     def __init__(self, root: Path, conf: str = CONF) -> None:
@@ -35,7 +35,7 @@ class Ward:
         self.home.make_private()
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> "Ward":
+    def __enter__(self) -> "WatchedHome":
         self.adoption = adopting()
         self.adoption.__enter__()
         return self
@@ -71,16 +71,16 @@ class Ward:
         self.is_at_work(self.watchdog, "watchdog")
         return self.watchdog
 
-    def patient(self, name: str, behaviour: str, **env: str) -> subprocess.Popen[bytes]:
-        """Start a patient and wait until it shows its state."""
-        process = self.start(PATIENT, str(self.home.root), name, behaviour, env=env)
+    def start_dummy(self, name: str, behaviour: str, **env: str) -> subprocess.Popen[bytes]:
+        """Start a dummy and wait until it shows its state."""
+        process = self.start(DUMMY, str(self.home.root), name, behaviour, env=env)
         self.is_at_work(process, name)
         return process
 
-    def admit(self, **behaviours: str) -> list[subprocess.Popen[bytes]]:
-        """Start patients (name=behaviour) and wait until the watchdog listens for their deaths."""
+    def start_watched(self, **behaviours: str) -> list[subprocess.Popen[bytes]]:
+        """Start dummies (name=behaviour) and wait until the watchdog listens for their deaths."""
         started = {
-            name: self.start(PATIENT, str(self.home.root), name, behaviour, env=self.marks(name))
+            name: self.start(DUMMY, str(self.home.root), name, behaviour, env=self.marks(name))
             for name, behaviour in behaviours.items()
         }
         for name, process in started.items():
@@ -110,9 +110,9 @@ class Ward:
                 watched |= {int(line.split()[1]) for line in lines if line.startswith("Pid:")}
         return watched
 
-    def spell(self, name: str) -> Path:
-        """The file that makes the loop of a patient stand still while it exists."""
-        return self.home.run / f"{name}.spell"
+    def block_file(self, name: str) -> Path:
+        """The file that makes the loop of a dummy stand still while it exists."""
+        return self.home.run / f"{name}.block"
 
     def forge(self, beat: Beat) -> None:
         """Write a heartbeat as if a process had."""
