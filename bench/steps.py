@@ -19,9 +19,13 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
-from fifo import events, link
+from fifo import events
+from fifo.client_end import ClientEnd
+from fifo.client_session import ClientSession
 from fifo.frame import MAX_PAYLOAD, Decoder, Type, header
-from fifo.session import VERSIONS, ClientSession, Counts, ServerSession
+from fifo.server_end import ServerEnd
+from fifo.server_session import ServerSession
+from fifo.session import VERSIONS
 
 BEGIN, END = "<!-- steps:begin -->", "<!-- steps:end -->"
 COUNTING = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable)
@@ -147,12 +151,11 @@ def sessions(payload: bytes, count: int) -> None:
         EPOCH,
         send,
         max_payload=MAX_PAYLOAD,
-        counts=Counts(),
         pid=1,
         credits=1,
         numbers=numbers(1),
     )
-    client = ClientSession(EPOCH, send, max_payload=MAX_PAYLOAD, counts=Counts())
+    client = ClientSession(EPOCH, send, max_payload=MAX_PAYLOAD)
     client.hello(2, VERSIONS[-1])
     list(server.receive(sent.pop()))
     list(client.receive(sent.pop()))
@@ -171,11 +174,11 @@ def links(payload: bytes, count: int) -> None:
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
 
-            def on_event(event: link.ServerEvent) -> None:
-                if isinstance(event, link.RequestReceived):
+            def on_event(event: events.ServerEvent) -> None:
+                if isinstance(event, events.RequestReceived):
                     server.reply(event.request_id, event.payload)
 
-            server = link.Server(Path(folder, "pair"), credits=1, on_event=on_event)
+            server = ServerEnd(Path(folder, "pair"), credits=1, on_event=on_event)
             await server.start()
             await ask(Path(folder, "pair"), payload, payload, count)
             await server.close()
@@ -222,21 +225,21 @@ async def ask(folder: Path, payload: bytes, answer: bytes, count: int) -> None:
     done = asyncio.get_running_loop().create_future()
     left = count
 
-    def on_event(event: link.ClientEvent) -> None:
+    def on_event(event: events.ClientEvent) -> None:
         nonlocal left
         match event:
-            case link.Connected() | link.ReplyReceived():
-                if isinstance(event, link.ReplyReceived):
+            case events.Connected() | events.ReplyReceived():
+                if isinstance(event, events.ReplyReceived):
                     assert event.payload == answer
                     left -= 1
                 if left:
                     client.request(left, payload)
                 else:
                     done.set_result(None)
-            case link.FailureReceived() | link.Disconnected() | link.Unreachable():
+            case events.FailureReceived() | events.Disconnected() | events.Unreachable():
                 done.set_exception(ConnectionError(str(event)))
 
-    client = link.Client(folder, on_event=on_event)
+    client = ClientEnd(folder, on_event=on_event)
     client.poke()
     await done
     client.close()

@@ -29,7 +29,6 @@ class Lock:
 
     def __init__(self, path: Path, what: str) -> None:
         """Take the lock; raise AlreadyHeld naming its holder, UnsafePipe or OSError."""
-        self.path = path
         self._descriptor = _open(path)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

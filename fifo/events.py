@@ -1,10 +1,10 @@
-"""What happens on a link, as its owner is told."""
+"""What happens on a link: the events that `on_event` of either end receives."""
 
 import msgspec
 
 from fifo.exceptions import FifoError, RemoteFault
 
-# --- to the server
+# --- at the server
 
 
 class PairPublished(msgspec.Struct, frozen=True):
@@ -14,41 +14,41 @@ class PairPublished(msgspec.Struct, frozen=True):
 
 
 class PairBroken(msgspec.Struct, frozen=True):
-    """No pair can be made now; it is tried again every second, and told once per cause."""
+    """No pair can be made now; it is tried again every second, and reported once per cause."""
 
     error: FifoError
 
 
 class ClientJoined(msgspec.Struct, frozen=True):
-    """A client has said HELLO."""
+    """A client has sent HELLO."""
 
     pid: int
 
 
 class RequestReceived(msgspec.Struct, frozen=True):
-    """A request; the id stands for it in this Server's whole life, whichever client comes next."""
+    """A request; the id is valid as long as this ServerEnd, whichever client comes next."""
 
     request_id: int
     payload: bytes
 
 
 class CancelReceived(msgspec.Struct, frozen=True):
-    """The client has lost interest; the request still ends with one reply or failure."""
+    """The client asks to stop a request, which still ends with one reply or failure."""
 
     request_id: int
 
 
 class ClientLeft(msgspec.Struct, frozen=True):
-    """The client is gone, and its requests with it: what is still answered goes into the void."""
+    """The client is gone, and its requests with it: answers to them are dropped."""
 
     reason: str
 
 
-# --- to the client
+# --- at the client
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """The server has said WELCOME."""
+    """The server has sent WELCOME."""
 
     epoch: int
     pid: int
@@ -56,7 +56,7 @@ class Connected(msgspec.Struct, frozen=True):
 
 
 class Unreachable(msgspec.Struct, frozen=True):
-    """Something that waiting alone does not mend is in the way; told once per cause."""
+    """Something that waiting alone does not mend is in the way; reported once per cause."""
 
     error: FifoError
 
@@ -82,7 +82,7 @@ class FailureReceived(msgspec.Struct, frozen=True):
     payload: bytes
 
 
-class Draining(msgspec.Struct, frozen=True):
+class DrainReceived(msgspec.Struct, frozen=True):
     """The server takes nothing new and finishes what it has."""
 
 
@@ -93,7 +93,7 @@ class Disconnected(msgspec.Struct, frozen=True):
     in_flight: list[int]
 
 
-# --- to both
+# --- at both
 
 
 class ProtocolFault(msgspec.Struct, frozen=True):
@@ -102,16 +102,8 @@ class ProtocolFault(msgspec.Struct, frozen=True):
     error: RemoteFault
 
 
-class PingReceived(msgspec.Struct, frozen=True):
-    """The peer asks whether our loop turns; the link answers it itself."""
-
-
-class PongReceived(msgspec.Struct, frozen=True):
-    """The peer's loop turns; the link notes it itself."""
-
-
 class PeerLeft(msgspec.Struct, frozen=True):
-    """The peer has said BYE; the link turns this into ClientLeft or Disconnected."""
+    """The peer has sent BYE; the end turns this into ClientLeft or Disconnected."""
 
     reason: str
     fault: bool  # it blames us
@@ -132,7 +124,7 @@ ClientEvent = (
     | ProgressReceived
     | ReplyReceived
     | FailureReceived
-    | Draining
+    | DrainReceived
     | ProtocolFault
     | Disconnected
 )

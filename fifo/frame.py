@@ -40,7 +40,7 @@ _unpack, _seal, _number = _HEADER.unpack_from, _SEALED.pack, _CRC.pack
 
 
 class Type(IntEnum):
-    """What a frame is about."""
+    """What a frame is about; 8 and 9 stood for frames that are no longer sent."""
 
     HELLO = 1
     WELCOME = 2
@@ -49,8 +49,6 @@ class Type(IntEnum):
     REPLY = 5
     FAILURE = 6
     CANCEL = 7
-    PING = 8
-    PONG = 9
     DRAIN = 10
     BYE = 11
 
@@ -71,11 +69,6 @@ def header(kind: Type, epoch: int, request_id: int, payload: bytes) -> bytes:
     """Return what goes into the pipe before the payload; raise struct.error on a number too big."""
     sealed = _seal(MAGIC, VERSION, kind, 0, epoch, request_id, len(payload))
     return sealed + _number(crc32(payload, crc32(sealed)))
-
-
-def encode(frame: Frame) -> bytes:
-    """Return the whole frame as it goes into the pipe; raise struct.error on a number too big."""
-    return header(frame.type, frame.epoch, frame.request_id, frame.payload) + frame.payload
 
 
 class Decoder:

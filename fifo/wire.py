@@ -12,7 +12,7 @@ from itertools import islice
 
 from fifo.pipe import CAPACITY, Ends
 
-CHUNK = 96 * 1024  # 64 KiB of payload come in one read; over 128 KiB are mapped anew each time
+CHUNK = 96 * 1024  # 64 KiB of payload come in one read; over 128 KiB are mapped afresh each time
 _AT_ONCE = 256  # buffers in one writev, two for each frame; the kernel takes up to 1024
 
 
@@ -32,9 +32,9 @@ class Wire:
         self._on_data = on_data
         self._on_lost = on_lost
         self._queue: deque[bytes | memoryview] = deque()
-        self._spoke_last = False  # something was written since the peer was last heard
+        self._sent_last = False  # something was written since the peer last sent anything
         self._pushing = False  # what is queued goes out at the end of this turn of the loop
-        self._blocked = False  # the pipe is full, and the loop tells us when it is not
+        self._blocked = False  # the pipe is full; the loop calls `_write` when it is not
         self._broken = False  # the peer reads no more
         self._emptied = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -43,9 +43,9 @@ class Wire:
     def send(self, head: bytes, payload: bytes, last: bool = False) -> None:
         """Write now, or as soon as there is room; never blocks, never raises for a dead peer.
 
-        A frame that is the next word after the peer's goes out at once, because the peer waits for
-        it, and so does the `last` word, which nothing follows until the peer is heard. What comes
-        in between goes out together, with the last word or at the end of the loop's turn.
+        The first frame after one of the peer's goes out at once, because the peer waits for it, and
+        so does the `last`, which no other follows until the peer sends something. What comes in
+        between goes out together, with the last or at the end of the loop's turn.
         """
         if self.closed or self._broken:
             return
@@ -53,8 +53,8 @@ class Wire:
         self._queue += (head, payload)
         if self._blocked:
             return
-        if last or not self._spoke_last:
-            self._spoke_last = True
+        if last or not self._sent_last:
+            self._sent_last = True
             self._write()
         elif not self._pushing:
             self._pushing = True
@@ -100,7 +100,7 @@ class Wire:
     def _readable(self) -> None:
         data = self._read()
         if data:
-            self._spoke_last = False
+            self._sent_last = False
             self._on_data(data)
         elif data is not None:
             # Hang-up stays readable for ever (281,000 wake-ups in 0.2 s): stop listening at once.
@@ -126,7 +126,7 @@ class Wire:
         except BlockingIOError:
             written = 0
         except BrokenPipeError:
-            # Not now: our owner may be in the middle of something. Its last words may be unread.
+            # Not now: our owner may be in the middle of something, and the peer's bytes unread.
             self._broken = True
             self._forget()
             self._loop.call_soon(self.finish, "it stopped reading")

@@ -44,7 +44,7 @@ from autopoll.process import signals
 from autopoll.process.heartbeat import Heart, ProcessState
 from autopoll.process.lifeline import Lifeline
 from autopoll.request import Failure, Progress, Request, write
-from fifo import bell, link
+from fifo import bell, events
 from fifo.exceptions import FifoError, NoCredit, NotConnected, TooLarge
 from fifo.loop_bell import LoopBell
 
@@ -306,18 +306,18 @@ class Poller:
 
     # --- back from the instances
 
-    def on_event(self, worker: str, event: link.ClientEvent) -> None:
+    def on_event(self, worker: str, event: events.ClientEvent) -> None:
         """Take what a pipe brings."""
         match event:
-            case link.ProgressReceived(request_id=request_id, payload=payload):
+            case events.ProgressReceived(request_id=request_id, payload=payload):
                 self.on_progress(request_id, payload)
-            case link.ReplyReceived(request_id=request_id, payload=payload):
+            case events.ReplyReceived(request_id=request_id, payload=payload):
                 if flight := self.land(request_id):
                     self.on_reply(flight, payload)
-            case link.FailureReceived(request_id=request_id, payload=payload):
+            case events.FailureReceived(request_id=request_id, payload=payload):
                 if flight := self.land(request_id):
                     self.on_failure(flight, payload)
-            case link.Disconnected(reason=reason, in_flight=in_flight):
+            case events.Disconnected(reason=reason, in_flight=in_flight):
                 log.warning("%s is gone: %s; %d in flight", worker, reason, len(in_flight))
                 if in_flight:
                     self.heart.pipe_failed()
@@ -328,7 +328,7 @@ class Poller:
                         self.finish(outcomes.worker_died(flight.delivery, died, begun=begun))
             case _:
                 log.info("%s: %s", worker, event)
-                if isinstance(event, link.ProtocolFault | link.Unreachable):
+                if isinstance(event, events.ProtocolFault | events.Unreachable):
                     self.heart.pipe_failed()
                 self.stir()
 

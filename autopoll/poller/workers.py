@@ -8,9 +8,10 @@ from collections.abc import Callable, Container
 
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from fifo import link
+from fifo.client_end import ClientEnd
+from fifo.events import ClientEvent
 
-Listener = Callable[[str, link.ClientEvent], None]
+Listener = Callable[[str, ClientEvent], None]
 
 
 class Roster:
@@ -18,8 +19,8 @@ class Roster:
 
     def __init__(self, home: Home, config: Config, on_event: Listener) -> None:
         self.shards: dict[str, str] = {}  # worker -> shard, of those that are wanted
-        self.clients: dict[str, link.Client] = {}  # the same
-        self._leaving: dict[str, link.Client] = {}
+        self.clients: dict[str, ClientEnd] = {}  # the same
+        self._leaving: dict[str, ClientEnd] = {}
         self._home = home
         self._on_event = on_event
         self.update(config)
@@ -55,7 +56,7 @@ class Roster:
         for client in (*self.clients.values(), *self._leaving.values()):
             client.close()
 
-    def _new(self, name: str) -> link.Client:
-        return link.Client(
+    def _new(self, name: str) -> ClientEnd:
+        return ClientEnd(
             self._home.workers / name, on_event=lambda event: self._on_event(name, event)
         )

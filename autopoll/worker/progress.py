@@ -5,7 +5,7 @@ import asyncio
 from autopoll.process.heartbeat import Heart
 from autopoll.request import Progress, write
 from autopoll.text import is_half
-from fifo.link import Server
+from fifo.server_end import ServerEnd
 
 TOGETHER_S = 0.05  # what comes within it is told together, in one frame
 _BEGUN = write(Progress())
@@ -15,7 +15,7 @@ LARGEST = 1024 * 1024  # characters of one answer that are told; the answer itse
 class Reporter:
     """The `Report` of one request: into the heartbeat, and down the pipe to the poller."""
 
-    def __init__(self, heart: Heart, server: Server, request_id: int) -> None:
+    def __init__(self, heart: Heart, server: ServerEnd, request_id: int) -> None:
         self._heart = heart
         self._server = server
         self._request_id = request_id

@@ -45,8 +45,9 @@ from autopoll.request import Failure, Reply, Request, write
 from autopoll.text import valid
 from autopoll.worker import reaper
 from autopoll.worker.progress import Reporter
-from fifo import link
+from fifo import events
 from fifo.exceptions import FifoError, TooLarge
+from fifo.server_end import ServerEnd
 
 START_LIMIT_S = 60.0
 BEAT_S = 1.0
@@ -121,9 +122,9 @@ class Worker:
         self.stopping.set()
         self.news.set()
 
-    def new_server(self) -> link.Server:
+    def new_server(self) -> ServerEnd:
         """Return the worker's end of a pair that is not published yet."""
-        return link.Server(
+        return ServerEnd(
             self.home.workers / self.name,
             credits=self.backend.concurrency,
             on_event=self.on_event,
@@ -282,21 +283,21 @@ class Worker:
 
     # --- requests
 
-    def on_event(self, event: link.ServerEvent) -> None:
+    def on_event(self, event: events.ServerEvent) -> None:
         """Take what the pipe brings."""
         match event:
-            case link.RequestReceived(request_id=request_id, payload=payload):
+            case events.RequestReceived(request_id=request_id, payload=payload):
                 task = self.loop.create_task(self.serve(request_id, payload))
                 # Not in `serve`, which never runs when it is cancelled at once.
                 task.add_done_callback(lambda ended: self.land(request_id, ended))
                 self.tasks[request_id] = task
-            case link.PairPublished(epoch=epoch):
+            case events.PairPublished(epoch=epoch):
                 self.heart.epoch = epoch
                 nudge(self.home)
-            case link.CancelReceived(request_id=request_id):
+            case events.CancelReceived(request_id=request_id):
                 if known := self.tasks.get(request_id):
                     known.cancel()
-            case link.ClientLeft(reason=reason):
+            case events.ClientLeft(reason=reason):
                 # Its leases are void: the next poller asks anew under a new fence.
                 log.info("poller left: %s", reason)
                 for running in self.tasks.values():

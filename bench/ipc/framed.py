@@ -8,9 +8,10 @@ from bench.ipc.server import start
 from bench.ipc.tcp import accepted, listening
 from bench.ipc.turning import Turning
 from fifo import events
+from fifo.client_session import ClientSession
 from fifo.frame import MAX_PAYLOAD
 from fifo.pipe import Ends
-from fifo.session import VERSIONS, ClientSession, Counts
+from fifo.session import VERSIONS
 from fifo.wire import Wire
 
 
@@ -32,7 +33,7 @@ class Framed(Turning):
 
     async def _open(self, ends: Ends) -> None:
         self._wire = Wire(ends, on_data=self._on_data, on_lost=self._on_lost)
-        self._session = ClientSession(1, self._wire.send, max_payload=MAX_PAYLOAD, counts=Counts())
+        self._session = ClientSession(1, self._wire.send, max_payload=MAX_PAYLOAD)
         self._session.hello(os.getpid(), VERSIONS[-1])
         while not self._session.live:
             await asyncio.sleep(0.002)

@@ -10,11 +10,12 @@ from pathlib import Path
 from bench.ipc.server import start
 from bench.ipc.turning import PATIENCE_S, Turning
 from bench.ipc.window import AHEAD
-from fifo import link, pair
+from fifo import events, pair
+from fifo.client_end import ClientEnd
 
 
 class Named(Turning):
-    """A `link.Client`; the server is a `link.Server`."""
+    """A `ClientEnd`; the server is a `ServerEnd`."""
 
     name = "fifo"
 
@@ -24,7 +25,7 @@ class Named(Turning):
         self._number = 0
         self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self.server = start(self._stack, "named", self._folder, AHEAD)
-        self._client = link.Client(self._folder, on_event=self._on_event)
+        self._client = ClientEnd(self._folder, on_event=self._on_event)
         self._stack.callback(lambda: self._run(self._close()))
         self._run(self._connect())
 
@@ -39,11 +40,11 @@ class Named(Turning):
     async def _close(self) -> None:
         self._client.close()
 
-    def _on_event(self, event: link.ClientEvent) -> None:
+    def _on_event(self, event: events.ClientEvent) -> None:
         match event:
-            case link.ReplyReceived(payload=echo):
+            case events.ReplyReceived(payload=echo):
                 self._heard(echo)
-            case link.Disconnected(reason=reason):
+            case events.Disconnected(reason=reason):
                 self._gone(reason)
 
     def _ask(self, payload: bytes) -> None:

@@ -36,10 +36,10 @@ def _begin() -> None:
             _mark(Poller, method, method)
     elif "worker" in sys.orig_argv:
         from autopoll.worker.worker import Worker
-        from fifo.link import Server
+        from fifo.server_end import ServerEnd
 
         _mark(Worker, "on_event", "request")
-        _mark(Server, "reply", "reply")
+        _mark(ServerEnd, "reply", "reply")
     else:
         return
     path = Path(__file__).with_name(f"{os.getpid()}.marks")

@@ -12,7 +12,7 @@ from itertools import count
 from fifo import events
 from fifo.frame import MAX_PAYLOAD
 from fifo.pipe import Ends
-from fifo.session import Counts, ServerSession
+from fifo.server_session import ServerSession
 from fifo.wire import Wire
 
 CREDITS = 64
@@ -39,7 +39,6 @@ async def serve(port: int) -> None:
         1,
         wire.send,
         max_payload=MAX_PAYLOAD,
-        counts=Counts(),
         pid=os.getpid(),
         credits=CREDITS,
         numbers=count(1),

@@ -7,17 +7,18 @@ import asyncio
 import sys
 from pathlib import Path
 
-from fifo import link
+from fifo import events
+from fifo.server_end import ServerEnd
 
 
 async def serve(folder: Path, credits: int) -> None:
     """Answer until our stdin ends."""
 
-    def on_event(event: link.ServerEvent) -> None:
-        if isinstance(event, link.RequestReceived):
+    def on_event(event: events.ServerEvent) -> None:
+        if isinstance(event, events.RequestReceived):
             server.reply(event.request_id, event.payload)
 
-    server = link.Server(folder, credits=credits, on_event=on_event)
+    server = ServerEnd(folder, credits=credits, on_event=on_event)
     await server.start()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, ended.set)

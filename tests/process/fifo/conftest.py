@@ -3,12 +3,12 @@
 import pytest
 from fifo_end import TICK_S, Process
 
-from fifo import link
+from fifo import server_end
 
 
 @pytest.fixture(autouse=True)
 def _quick_ticks(monkeypatch):
-    monkeypatch.setattr(link, "TICK_S", TICK_S)
+    monkeypatch.setattr(server_end, "TICK_S", TICK_S)
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ import time
 from functools import wraps
 from pathlib import Path
 
-from fifo import link
+from fifo import events, server_end
+from fifo.client_end import ClientEnd
+from fifo.server_end import ServerEnd
 
 TICK_S = 0.05  # the server looks after its pair once a second; tests do not wait that long
 
@@ -103,9 +105,14 @@ class End:
 
 
 class Asker(End):
-    def __init__(self, folder, **options):
+    def __init__(self, folder):
         super().__init__()
-        self.client = link.Client(folder, on_event=self.events.append, **options)
+        self.client = ClientEnd(folder, on_event=self.events.append)
+
+    @property
+    def epoch(self):
+        """The epoch of the pair that the client joined last."""
+        return self.told(events.Connected)[-1].epoch
 
     def poked(self):
         self.client.poke()
@@ -120,22 +127,27 @@ class Asker(End):
         return await until(lambda: self.answer(request_id))
 
     def answer(self, request_id):
-        answers = self.told(link.ReplyReceived | link.FailureReceived)
+        answers = self.told(events.ReplyReceived | events.FailureReceived)
         return next((one for one in answers if one.request_id == request_id), None)
 
 
 class Answerer(End):
     """Answers every request with its own payload, unless told to hold."""
 
-    def __init__(self, folder, credits=4, hold=False, **options):
+    def __init__(self, folder, credits=4, hold=False):
         super().__init__()
         self.hold = hold
-        self.server = link.Server(folder, credits=credits, on_event=self.on_event, **options)
+        self.server = ServerEnd(folder, credits=credits, on_event=self.on_event)
 
     def on_event(self, event):
         self.events.append(event)
-        if isinstance(event, link.RequestReceived) and not self.hold:
+        if isinstance(event, events.RequestReceived) and not self.hold:
             self.server.reply(event.request_id, event.payload)
+
+    @property
+    def epoch(self):
+        """The epoch of the latest pair."""
+        return self.told(events.PairPublished)[-1].epoch
 
     async def start(self):
         await self.server.start()
@@ -153,24 +165,24 @@ async def serve(folder):
     def on_event(event):
         say(event)
         match event:
-            case link.CancelReceived(request_id=request_id):
+            case events.CancelReceived(request_id=request_id):
                 server.fail(request_id, b"cancelled")
-            case link.RequestReceived(request_id=request_id, payload=b"hold"):
+            case events.RequestReceived(request_id=request_id, payload=b"hold"):
                 pass
-            case link.RequestReceived(request_id=request_id, payload=payload):
+            case events.RequestReceived(request_id=request_id, payload=payload):
                 word, _, size = bytes(payload[:20]).partition(b":")
                 if word == b"flood":
                     for _ in range(int(size)):
                         server.progress(request_id, bytes(64 * 1024))
                 server.reply(request_id, bytes(int(size)) if word == b"big" else payload)
 
-    server = link.Server(folder, credits=16, on_event=on_event)
+    server = ServerEnd(folder, credits=16, on_event=on_event)
     await server.start()
     await asyncio.Event().wait()
 
 
 async def ask(folder):
-    client = link.Client(folder, on_event=say)
+    client = ClientEnd(folder, on_event=say)
     wanted = []
 
     def on_stdin():
@@ -189,5 +201,5 @@ async def ask(folder):
 
 
 if __name__ == "__main__":
-    link.TICK_S = TICK_S
+    server_end.TICK_S = TICK_S
     asyncio.run({"server": serve, "client": ask}[sys.argv[1]](Path(sys.argv[2])))

@@ -8,7 +8,7 @@ import time
 import pytest
 from fifo_end import Answerer, Asker, on_loop, until
 
-from fifo import endpoint, link, pair, pipe
+from fifo import endpoint, events, pair, pipe, server_end
 from fifo.exceptions import FolderError, UnsafePipe
 
 # --- what lies at the paths
@@ -65,7 +65,7 @@ async def test_what_replaces_a_pipe_is_refused_by_the_client_and_mended(folder, 
     asker = Asker(folder)
     for _ in range(3):
         asker.client.poke()
-    told = asker.told(link.Unreachable)[0].error
+    told = asker.told(events.Unreachable)[0].error
     assert isinstance(told, UnsafePipe)
     assert told.what == f"{path} {WRONG[put]}" or WRONG[put] in told.what
     assert f"rm -r {path}" in told.mend
@@ -141,7 +141,7 @@ async def test_a_folder_that_others_may_write_to_is_refused(folder):
 @on_loop
 async def test_a_lock_that_is_no_file_of_ours_is_refused(folder):
     folder.mkdir(mode=0o700)
-    (folder / link.SERVER_LOCK).symlink_to(folder / "elsewhere")
+    (folder / server_end.LOCK_NAME).symlink_to(folder / "elsewhere")
     with pytest.raises(UnsafePipe, match="symlink"):
         await Answerer(folder).start()
     assert not (folder / "elsewhere").exists()
@@ -194,13 +194,13 @@ async def test_a_pair_that_cannot_be_published_is_told_once_and_made_when_it_can
     hindrance = folder / f"{endpoint.NAME}.new"
     hindrance.mkdir()  # as full a disk as even root notices
     asker.client.close()
-    [broken] = await until(lambda: answerer.told(link.PairBroken))
+    [broken] = await until(lambda: answerer.told(events.PairBroken))
     assert isinstance(broken.error, FolderError)
     assert str(hindrance) in broken.error.what
     answerer.server.reply(1, b"into the void")
     hindrance.rmdir()
     asker = await Asker(folder).connect()
-    assert len(answerer.told(link.PairBroken)) == 1
+    assert len(answerer.told(events.PairBroken)) == 1
     asker.client.close()
     await answerer.server.close()
 
@@ -213,18 +213,18 @@ async def test_the_epoch_grows_when_the_clock_is_set_back_and_when_the_folder_is
     folder, monkeypatch
 ):
     answerer = await Answerer(folder).start()
-    first = answerer.server.epoch
+    first = answerer.epoch
     await answerer.server.close()
     with monkeypatch.context() as earlier:
         earlier.setattr(time, "time_ns", lambda: 1_000_000_000_000_000_000)
         await answerer.start()
-        assert answerer.server.epoch == first + 1
+        assert answerer.epoch == first + 1
         await answerer.server.close()
     await until(lambda: time.time_ns() // 1_000_000 > first + 1)
     for path in folder.iterdir():
         path.unlink()
     await answerer.start()
-    assert answerer.server.epoch > first + 1
+    assert answerer.epoch > first + 1
     await answerer.server.close()
 
 

@@ -12,7 +12,8 @@ from autopoll.home.home import socket_path
 from autopoll.message import Answer
 from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.request import Progress, Reply, Request
-from fifo import link
+from fifo import events
+from fifo.server_end import ServerEnd
 
 
 def test_a_progress_that_cannot_be_read_is_a_sign_of_life_and_no_more(new_place) -> None:
@@ -23,13 +24,13 @@ def test_a_progress_that_cannot_be_read_is_a_sign_of_life_and_no_more(new_place)
     asking = place.start_ask("is anybody there?")
 
     async def answer() -> tuple[str, str]:
-        def on_event(event: link.ServerEvent) -> None:
-            if isinstance(event, link.RequestReceived):
+        def on_event(event: events.ServerEvent) -> None:
+            if isinstance(event, events.RequestReceived):
                 server.progress(event.request_id, b"\xc1 not MessagePack")
                 reply = Reply(answer=Answer(text="all the same"))
                 server.reply(event.request_id, msgspec.msgpack.encode(reply))
 
-        server = link.Server(place.home.workers / "worker", credits=1, on_event=on_event)
+        server = ServerEnd(place.home.workers / "worker", credits=1, on_event=on_event)
         await server.start()
         try:
             return await asyncio.to_thread(asking.communicate, timeout=30)
@@ -49,19 +50,19 @@ def test_a_worker_that_lets_go_of_nothing_loses_its_link_and_is_asked_anew(new_p
     Supervisor(socket_path(place.home)).stop("worker", wait=True)
     left: list[str] = []
 
-    def on_event(event: link.ServerEvent) -> None:
+    def on_event(event: events.ServerEvent) -> None:
         match event:
-            case link.RequestReceived(request_id=request_id, payload=payload):
+            case events.RequestReceived(request_id=request_id, payload=payload):
                 question = msgspec.msgpack.decode(payload, type=Request).question
                 if question != "waiting":
                     server.progress(request_id, msgspec.msgpack.encode(Progress()))
                 if left:  # until then it is deaf, and says nothing
                     reply = Reply(answer=Answer(text=f"so: {question}"))
                     server.reply(request_id, msgspec.msgpack.encode(reply))
-            case link.ClientLeft(reason=reason):
+            case events.ClientLeft(reason=reason):
                 left.append(reason)
 
-    server = link.Server(place.home.workers / "worker", credits=2, on_event=on_event)
+    server = ServerEnd(place.home.workers / "worker", credits=2, on_event=on_event)
 
     async def answer(bridge: Bridge, ids: list[int]) -> None:
         await server.start()

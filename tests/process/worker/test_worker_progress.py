@@ -12,7 +12,9 @@ from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Heart
 from autopoll.request import Progress
 from autopoll.worker.progress import LARGEST, Reporter
-from fifo.link import Client, ProgressReceived, RequestReceived, Server
+from fifo.client_end import ClientEnd
+from fifo.events import ProgressReceived, RequestReceived
+from fifo.server_end import ServerEnd
 
 Scene = Callable[[Reporter], Awaitable[None]]
 
@@ -34,8 +36,8 @@ def told(folder: Path, scene: Scene) -> tuple[list[Progress], int]:
             if isinstance(event, RequestReceived):
                 asked.set()
 
-        server = Server(folder / "pair", credits=1, on_event=at_server)
-        client = Client(folder / "pair", on_event=at_client)
+        server = ServerEnd(folder / "pair", credits=1, on_event=at_server)
+        client = ClientEnd(folder / "pair", on_event=at_client)
         await server.start()
         async with asyncio.timeout(20):
             while not client.connected:

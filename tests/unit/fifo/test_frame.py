@@ -9,12 +9,13 @@ from itertools import pairwise
 from zlib import crc32
 
 import pytest
+from frames import encode
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fifo import frame as codec
 from fifo.exceptions import RemoteFault
-from fifo.frame import HEADER_SIZE, MAX_PAYLOAD, Decoder, Frame, Type, encode
+from fifo.frame import HEADER_SIZE, MAX_PAYLOAD, Decoder, Frame, Type
 
 U64 = st.integers(0, 2**64 - 1)
 FRAMES = st.builds(Frame, st.sampled_from(Type), U64, U64, st.binary(max_size=300))
@@ -62,7 +63,8 @@ assert frame.crc32 is zlib.crc32
 decoder = frame.Decoder()
 decoder.feed(sys.stdin.buffer.read())
 for each in decoder.frames():
-    sys.stdout.buffer.write(frame.encode(each))
+    head = frame.header(each.type, each.epoch, each.request_id, each.payload)
+    sys.stdout.buffer.write(head + each.payload)
 """
     data = b"".join(encode(Frame(Type.REPLY, 7, size, b"x" * size)) for size in (0, 200, 70_000))
     done = subprocess.run(
@@ -138,7 +140,7 @@ def test_each_field_that_is_wrong_is_named_with_the_first_bytes_in_hex(place, va
 
 
 def test_unknown_flags_are_ignored():
-    frame = Frame(Type.PING, 7)
+    frame = Frame(Type.DRAIN, 7)
     sealed = bytearray(encode(frame))[:28]
     sealed[7] = 0x80
     assert decode([bytes(sealed) + crc32(sealed).to_bytes(4, "big")]) == [frame]
