@@ -33,7 +33,7 @@ from mock_api.server import MockApi, running
 
 from autopoll.backends.claude_code.program import bundled
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.protocols import Bridge
 from autopoll.client.client import Client
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process.proc_stat import all_stats

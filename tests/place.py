@@ -17,7 +17,8 @@ import psutil
 from commands import AUTOPOLL
 
 from autopoll.bridge.connect import open_bridge
-from autopoll.bridge.contract import Bridge, Limits, Message
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import BridgeLimits, Message
 from autopoll.home.home import Home
 from autopoll.message import read_answer
 from autopoll.process import heartbeat
@@ -161,7 +162,7 @@ class Place:
     # --- its bridge
 
     def bridge(self) -> Bridge:
-        return open_bridge("sqlite:///var/bridge.db", self.root, Limits())
+        return open_bridge("sqlite:///var/bridge.db", self.root, BridgeLimits())
 
     def close(self) -> None:
         """Take everything down; what is left over then fails the test that left it."""

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from autopoll.bridge.contract import Bridge, Limits
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import BridgeLimits
 from autopoll.errors import ConfigError
 from autopoll.home.config import Config
 from autopoll.home.home import Home
@@ -12,7 +13,7 @@ _SQLITE = "sqlite:///"
 
 def connect(home: Home, config: Config, *, create: bool = False, read_only: bool = False) -> Bridge:
     """Open the home's bridge under the limits of its configuration."""
-    limits = Limits(
+    limits = BridgeLimits(
         max_attempts=config.delivery.max_attempts,
         max_message=config.delivery.max_message,
         token_lifetime_s=config.access.token_lifetime,
@@ -24,7 +25,7 @@ def connect(home: Home, config: Config, *, create: bool = False, read_only: bool
 
 
 def open_bridge(
-    url: str, root: Path, limits: Limits, *, create: bool = False, read_only: bool = False
+    url: str, root: Path, limits: BridgeLimits, *, create: bool = False, read_only: bool = False
 ) -> Bridge:
     """Open the bridge that `url` names: `sqlite:///` and a path, relative ones below `root`.
 

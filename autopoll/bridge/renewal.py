@@ -7,7 +7,7 @@ database, and an expiry keeps nothing from them. What was revoked stays so.
 import logging
 import time
 
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.protocols import Bridge
 from autopoll.clock import wall_ms
 from autopoll.errors import AccessDenied, ConfigError, NotFound
 from autopoll.home import credentials
@@ -25,19 +25,19 @@ def replace_refused(bridge: Bridge, conversation: str, kept: Credentials) -> set
     Renews the others by using them. Returns the sessions whose token opens it now; the caller keeps
     what changed in `kept`. Raises NotFound.
     """
-    revoked = bridge.conversation(conversation).revoked
+    revoked = bridge.conversations.get(conversation).revoked
     tokens = kept.tokens.get(conversation, {})
     sessions = [session for session in tokens if session not in revoked]
     # All are tried before any is replaced: both share one expiry, which replacing moves.
     refused = [each for each in sessions if not _opens(bridge, conversation, tokens[each])]
     for session in refused:
-        tokens[session] = bridge.rotate(conversation, session)
+        tokens[session] = bridge.conversations.rotate_token(conversation, session)
     return set(sessions)
 
 
 def _opens(bridge: Bridge, conversation: str, token: str) -> bool:
     try:
-        bridge.authenticate(conversation, token)
+        bridge.conversations.authenticate(conversation, token)
     except AccessDenied:
         return False
     return True
@@ -71,7 +71,7 @@ class Renewal:
 
     def _prolong(self, conversation: str, token: str) -> None:
         try:
-            self._bridge.prolong(conversation, token)
+            self._bridge.conversations.renew_token(conversation, token)
         except NotFound:  # its database was replaced: `up` makes another conversation
             return
 

@@ -19,7 +19,7 @@ from autopoll.errors import Down, Exit, Interrupted, NotFound, RateLimited, Time
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 if TYPE_CHECKING:
-    from autopoll.bridge.contract import QueryState
+    from autopoll.bridge.records import QueryState
     from autopoll.client.client import Asked, Client
     from autopoll.client.partial_answer import Piece
     from autopoll.client.result import Result

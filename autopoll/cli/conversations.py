@@ -31,7 +31,7 @@ def list_(front: Front) -> None:
     from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
-        found = bridge.conversations()
+        found = bridge.conversations.all()
     if front.json:
         for each in found:
             print_json(each)
@@ -66,7 +66,7 @@ def show(front: Front, conversation: str) -> None:
     from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
-        found = bridge.conversation(conversation)
+        found = bridge.conversations.get(conversation)
     if front.json:
         print_json(found)
         return
@@ -127,7 +127,7 @@ def rotate(front: Front, conversation: str, session: str) -> None:
     from autopoll.client.client import Client
 
     with closing(connect(front.home, front.config)) as bridge:
-        token = bridge.rotate(conversation, session)
+        token = bridge.conversations.rotate_token(conversation, session)
         kept = Client(front.home, front.config, bridge).keep_token(conversation, session, token)
     front.lost = "The token is made and was not shown; run it again for another."
     if front.json:
@@ -153,7 +153,7 @@ def revoke(front: Front, conversation: str, session: str) -> None:
     from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config)) as bridge:
-        bridge.revoke(conversation, session)
+        bridge.conversations.revoke_token(conversation, session)
     if front.json:
         print_json({"conversation": conversation, "session": session, "revoked": True})
     else:
@@ -183,9 +183,9 @@ def serve(front: Front, conversation: str, session: str, shard: str | None, stop
         _check_shard(front, shard)
     with closing(connect(front.home, front.config)) as bridge:
         if shard is None:
-            bridge.unserve(conversation, session)
+            bridge.conversations.unserve(conversation, session)
         else:
-            bridge.serve(conversation, session, shard)
+            bridge.conversations.serve(conversation, session, shard)
         Client(front.home, front.config, bridge).wake()
     if front.json:
         print_json({"conversation": conversation, "session": session, "shard": shard})

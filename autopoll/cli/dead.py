@@ -29,7 +29,7 @@ def list_(front: Front) -> None:
     from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
-        found = bridge.dead()
+        found = bridge.overview.dead_letters()
     if front.json:
         for each in found:
             print_json(each)
@@ -62,7 +62,9 @@ def show(front: Front, message_id: int) -> None:
     from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
-        found = next((each for each in bridge.dead() if each.message_id == message_id), None)
+        found = next(
+            (each for each in bridge.overview.dead_letters() if each.message_id == message_id), None
+        )
     if found is None:
         raise NotFound(f"there is no dead letter {message_id}", "See: autopoll dead list")
     if front.json:
@@ -82,7 +84,7 @@ def retry(front: Front, message_id: int) -> None:
     from autopoll.client.client import Client
 
     with closing(connect(front.home, front.config)) as bridge:
-        fresh = bridge.retry_dead(message_id)
+        fresh = bridge.overview.retry_dead(message_id)
         Client(front.home, front.config, bridge).wake()
     if front.json:
         print_json({"id": fresh, "retries": message_id})
@@ -97,7 +99,7 @@ def drop(front: Front, message_id: int) -> None:
     from autopoll.bridge.connect import connect
 
     with closing(connect(front.home, front.config)) as bridge:
-        bridge.drop_dead(message_id)
+        bridge.overview.drop_dead(message_id)
     if front.json:
         print_json({"id": message_id, "dropped": True})
     else:

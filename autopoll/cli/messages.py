@@ -15,7 +15,8 @@ from autopoll.cli.render import print_json, print_table, shortened
 from autopoll.clock import zoned
 
 if TYPE_CHECKING:
-    from autopoll.bridge.contract import Bridge, Message
+    from autopoll.bridge.protocols import Bridge
+    from autopoll.bridge.records import Message
 
 FIELDS = '{"id","conversation","sender","recipient","text","metadata","timestamp","read"}'
 FOLLOW_S = 0.2
@@ -142,10 +143,10 @@ def messages(
 
     with closing(connect(front.home, front.config, read_only=True)) as bridge:
         if conversation is not None:
-            bridge.conversation(conversation)
+            bridge.conversations.get(conversation)
 
         def look(after: int) -> "list[Message]":
-            return bridge.messages(
+            return bridge.messages.find(
                 conversation=conversation,
                 session=session,
                 waiting=unread,

@@ -13,7 +13,7 @@ from autopoll.cli.output import is_terminal, say, write, write_json
 from autopoll.text import visible
 
 if TYPE_CHECKING:
-    from autopoll.bridge.contract import Spent
+    from autopoll.bridge.records import Spent
 
 QUIET_S = 1.0  # what is done sooner needs no progress report
 

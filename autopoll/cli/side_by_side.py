@@ -14,7 +14,7 @@ from autopoll.text import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from autopoll.bridge.contract import QueryState
+    from autopoll.bridge.records import QueryState
     from autopoll.client.fan_out import Panel, Voice
 
 NARROWEST = 36  # characters that a column needs to be read

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from autopoll.cli.output import say
 
 if TYPE_CHECKING:
-    from autopoll.bridge.contract import QueryState
+    from autopoll.bridge.records import QueryState
     from autopoll.client.partial_answer import Piece
     from autopoll.client.result import Result
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from autopoll.bridge.contract import (
-    Bridge,
-    Key,
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import (
+    IdempotencyKey,
     Message,
     Presence,
     QueryState,
-    Sent,
+    SentMessage,
     Tokens,
 )
 from autopoll.client.partial_answer import Follower, Pieces
@@ -81,7 +81,7 @@ class Client:
         conversation, session = self.own_session(shard)
         metadata = _envelope(waiter, canary=canary)
         texts = [write_query(question, _query_id(), context_file) for question in questions]
-        ids = self.bridge.send(conversation, session, texts, [metadata] * len(texts))
+        ids = self.bridge.messages.send(conversation, session, texts, [metadata] * len(texts))
         return Asked(ids=ids, heard=self.is_listening())
 
     def ask_once(
@@ -92,25 +92,25 @@ class Client:
         *,
         context_file: str | None = None,
         waiter: Ringable | None = None,
-        key: Key | None = None,
-    ) -> Sent:
+        key: IdempotencyKey | None = None,
+    ) -> SentMessage:
         """Store a proven session's question to its partner, once for each key.
 
         Raises as `ask` does, KeyReused, and UsageError when no shard answers the partner.
         """
         _check_question(question)
         partner = "b" if session == "a" else "a"
-        if self.bridge.route(conversation, partner) is None:
+        if self.bridge.conversations.shard_of(conversation, partner) is None:
             raise UsageError(
                 f"no shard answers session {partner} of {conversation}",
                 f"Have one answer it: autopoll serve {conversation} --session {partner}",
             )
         text, metadata = write_query(question, _query_id(), context_file), _envelope(waiter)
         if key:
-            sent = self.bridge.send_once(conversation, session, text, metadata, key)
+            sent = self.bridge.messages.send_once(conversation, session, text, metadata, key)
         else:
-            [number] = self.bridge.send(conversation, session, [text], [metadata])
-            sent = Sent(id=number, fresh=True)
+            [number] = self.bridge.messages.send(conversation, session, [text], [metadata])
+            sent = SentMessage(id=number, fresh=True)
         self.wake()
         return sent
 
@@ -120,19 +120,19 @@ class Client:
             raise NotFound(
                 f"there is no shard {shard!r}", f"There are: {', '.join(self.config.shards)}."
             )
-        tokens = self.bridge.create_conversation(role_a, role_b)
+        tokens = self.bridge.conversations.create(role_a, role_b)
         if shard is not None:
-            self.bridge.serve(tokens.conversation, "b", shard)
+            self.bridge.conversations.serve(tokens.conversation, "b", shard)
         return tokens
 
     def result(self, message_id: int) -> Result:
         """Return how a question stands, consuming nothing; raise NotFound, for an answer too."""
-        return self.result_of(self.bridge.query(message_id))
+        return self.result_of(self.bridge.messages.query_state(message_id))
 
     def result_of(self, state: QueryState) -> Result:
         """Return what the state of a message amounts to; raise NotFound where it is no question."""
         if state.state == "sent":  # not taken yet, or never will be
-            for message in self.bridge.messages(after=state.message_id - 1, limit=1):
+            for message in self.bridge.messages.find(after=state.message_id - 1, limit=1):
                 _refuse_no_question(message)
         return to_result(state)
 
@@ -175,7 +175,7 @@ class Client:
         """Return the outcome of the first of ids, None at the end of the time; raise Down."""
         alone = stuck = 0
         while True:
-            state = self.bridge.query(ids[0])
+            state = self.bridge.messages.query_state(ids[0])
             result = to_result(state)
             if result.status != "pending":
                 return result
@@ -239,7 +239,7 @@ class Client:
         token = token or os.environ.get(TOKEN_VARIABLE)
         if not token:
             return self.as_owner(conversation, session or "a")
-        proven = self.bridge.authenticate(conversation, token)
+        proven = self.bridge.conversations.authenticate(conversation, token)
         if session not in (None, proven):
             raise AccessDenied(
                 f"the token proves session {proven} of {conversation}, not {session}",
@@ -255,7 +255,7 @@ class Client:
         """
         if not text.strip():
             raise UsageError("the message is empty", "Give a text, or - to read it from stdin.")
-        [message_id] = self.bridge.send(conversation, session, [text], [metadata])
+        [message_id] = self.bridge.messages.send(conversation, session, [text], [metadata])
         self.wake()
         return message_id
 
@@ -264,24 +264,24 @@ class Client:
 
         Raises UsageError for a session that a shard serves: its questions are not for us to take.
         """
-        shard = self.bridge.route(conversation, session)
+        shard = self.bridge.conversations.shard_of(conversation, session)
         if shard is not None:
             raise UsageError(
                 f"session {session} of {conversation} is answered by shard {shard}",
                 "Look without taking: autopoll messages --conversation "
                 f"{conversation}; or end it: autopoll serve --stop {conversation}",
             )
-        return self.bridge.inbox(conversation, session, limit)
+        return self.bridge.messages.receive(conversation, session, limit)
 
     def set_status(self, conversation: str, session: str, status: str) -> None:
         """Let the partner of a proven session see what it is doing, and that it is alive."""
         if not status.strip():
             raise UsageError("the status is empty", "Say in a word what you are doing.")
-        self.bridge.set_status(conversation, session, status)
+        self.bridge.conversations.set_status(conversation, session, status)
 
     def partner(self, conversation: str, session: str) -> Presence:
         """Return what the partner of a proven session last said of itself."""
-        return self.bridge.presence(conversation, "b" if session == "a" else "a")
+        return self.bridge.conversations.presence(conversation, "b" if session == "a" else "a")
 
     def keep_token(self, conversation: str, session: str, token: str) -> bool:
         """Keep a new token if the home kept the one before it; tell whether it does."""
@@ -318,7 +318,7 @@ class Client:
                 token = self._kept.read().token(conversation, session)
             except NotFound as error:
                 raise self._lost() or error from None
-            return self.bridge.authenticate(conversation, token)
+            return self.bridge.conversations.authenticate(conversation, token)
         except AccessDenied:
             from autopoll.bridge import renewal  # which an asker mostly does not need
 
@@ -329,7 +329,7 @@ class Client:
 
     def _lost(self) -> NotFound | None:
         """Return what is said when the file of tokens is gone from a home that had one."""
-        if self.home.credentials.exists() or not self.bridge.conversations():
+        if self.home.credentials.exists() or not self.bridge.conversations.all():
             return None
         return NotFound(
             f"{self.home.credentials} is lost, and with it the tokens of this home",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from autopoll.bridge.contract import QueryState
+from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.client import DOWN_AFTER, NET_S, Client
 from autopoll.client.result import Result, to_result
@@ -71,7 +71,7 @@ class Panel:
         alone = 0
         while self._pending:
             for message_id, shard in list(self._pending.items()):
-                state = self._client.bridge.query(message_id)
+                state = self._client.bridge.messages.query_state(message_id)
                 state = msgspec.structs.replace(state, shard=shard)  # not known while unenrolled
                 left = began + timeout - time.monotonic()
                 if voice := self._heard(state, shard) or self._given_up(state, shard, left, alone):

@@ -1,6 +1,6 @@
 """How a question stands, in words; the same at every front door."""
 
-from autopoll.bridge.contract import QueryState
+from autopoll.bridge.records import QueryState
 
 
 def words(state: QueryState, paused: str | None, obstacle: str = "") -> str:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from autopoll.bridge.contract import QueryState
+from autopoll.bridge.records import QueryState
 from autopoll.message import read_answer
 from autopoll.request import Usage, read_usage
 

@@ -70,7 +70,7 @@ class Visit:
                 return use(client, caller)
             except (NotFound, Forbidden) as error:
                 if not caller.is_operator:
-                    client.bridge.deny(caller.conversation, _why(error))
+                    client.bridge.conversations.audit_denial(caller.conversation, _why(error))
                 raise
 
         return await self.hub.call(proven)
@@ -105,7 +105,7 @@ class Audit:
 
     async def _write(self, why: str) -> None:
         try:
-            await self._hub.call(lambda client: client.bridge.deny(None, why))
+            await self._hub.call(lambda client: client.bridge.conversations.audit_denial(None, why))
         except BridgeError as error:
             log.warning("cannot audit %s: %s", why, error)
 
@@ -117,16 +117,18 @@ def prove(client: Client, token: str | None, conversation: str | None = None) ->
     it, for those cannot be looked up.
     """
     if not token:
-        client.bridge.deny(None, "no token")
+        client.bridge.conversations.audit_denial(None, "no token")
         raise without_token()
     if operator_token.proves(client.home, token):
         return Caller()
-    known = client.bridge.whose(token) or conversation
+    known = client.bridge.conversations.find_by_token(token) or conversation
     if known is None:
-        client.bridge.deny(None, "unknown token")
+        client.bridge.conversations.audit_denial(None, "unknown token")
     else:
         try:
-            return Caller(conversation=known, session=client.bridge.authenticate(known, token))
+            return Caller(
+                conversation=known, session=client.bridge.conversations.authenticate(known, token)
+            )
         except (AccessDenied, NotFound):
             pass  # audited there; which of the two it was is nothing for a stranger
     raise AccessDenied("the token opens nothing here", _MEND)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import QueryState
+from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.client import DOWN_AFTER, NET_S, PIECES_S, Asked, Client
 from autopoll.client.result import Result
@@ -119,7 +119,9 @@ class Hub:
         self._followed.setdefault(message_id, set()).add(follower)
         try:
             # Only now, so that no ring is missed between the look and the waiting.
-            follower.tell(await self.call(lambda client: client.bridge.query(message_id)))
+            follower.tell(
+                await self.call(lambda client: client.bridge.messages.query_state(message_id))
+            )
             if self._end:
                 follower.fail(self._end)
             async for news in follower:
@@ -202,7 +204,7 @@ class Hub:
 
     async def _look(self) -> None:
         ids = list(self._followed)
-        states = await self.call(lambda client: client.bridge.queries(ids))
+        states = await self.call(lambda client: client.bridge.messages.query_states(ids))
         for state in states:
             for follower in self._followed.get(state.message_id, ()):
                 follower.tell(state)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from autopoll.bridge.contract import QueryState
+from autopoll.bridge.records import QueryState
 from autopoll.client.availability import Obstacle
 from autopoll.client.client import DOWN_AFTER
 from autopoll.client.partial_answer import Follower as PieceFollower

@@ -9,7 +9,8 @@ import platformdirs
 
 from autopoll.bridge import renewal
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Bridge, Tokens
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Tokens
 from autopoll.errors import ConfigError, NotFound
 from autopoll.home import credentials, trust
 from autopoll.home.config import Config
@@ -83,7 +84,7 @@ def prepare(home: Home, config: Config) -> dict[str, Tokens]:
                     made[shard] = _converse(bridge, shard, kept)
                 else:
                     renewal.replace_refused(bridge, known, kept)
-                bridge.serve(kept.shards[shard], "b", shard)
+                bridge.conversations.serve(kept.shards[shard], "b", shard)
     finally:
         bridge.close()
     return made
@@ -138,14 +139,14 @@ def _make(folder: Path) -> None:
 
 def _is_there(bridge: Bridge, conversation: str) -> bool:
     try:
-        bridge.conversation(conversation)
+        bridge.conversations.get(conversation)
     except NotFound:
         return False
     return True
 
 
 def _converse(bridge: Bridge, shard: str, kept: credentials.Credentials) -> Tokens:
-    tokens = bridge.create_conversation("asker", shard)
+    tokens = bridge.conversations.create("asker", shard)
     kept.shards[shard] = tokens.conversation
     kept.tokens[tokens.conversation] = {"a": tokens.a, "b": tokens.b}
     return tokens

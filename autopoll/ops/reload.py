@@ -232,7 +232,9 @@ def _waiting(home: Home, config: Config) -> dict[str, int]:
     bridge = connect(home, config, read_only=True)
     try:
         return {
-            shard: count for shard, count in bridge.waiting().items() if shard not in config.shards
+            shard: count
+            for shard, count in bridge.overview.waiting().items()
+            if shard not in config.shards
         }
     finally:
         bridge.close()

@@ -14,7 +14,8 @@ import msgspec
 
 from autopoll.backends.context.remarks import Remarks, kept
 from autopoll.bridge.connect import bridge_file, connect
-from autopoll.bridge.contract import Bridge, Spent
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Spent
 from autopoll.client.availability import PATIENCE_S, STALE_S, last_error
 from autopoll.client.client import Client
 from autopoll.clock import utc_day, wall_ms
@@ -143,8 +144,8 @@ def status(home: Home, config: Config) -> Status:
     try:
         bridge = connect(home, config, read_only=True)
         try:
-            queue, in_flight = bridge.counts(), bridge.in_flight()
-            latency, spent = _latency(bridge), bridge.spent(utc_day(wall_ms()))
+            queue, in_flight = bridge.overview.counts(), bridge.overview.in_flight()
+            latency, spent = _latency(bridge), bridge.overview.spent(utc_day(wall_ms()))
         finally:
             bridge.close()
     except AutopollError as error:
@@ -296,7 +297,7 @@ def _shard(
 
 
 def _latency(bridge: Bridge) -> Latency:
-    times = sorted(bridge.latencies_ms())
+    times = sorted(bridge.overview.latencies_ms())
     if not times:
         return Latency(p50=None, p99=None)
     return Latency(

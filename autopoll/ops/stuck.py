@@ -2,7 +2,7 @@
 
 import time
 
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.protocols import Bridge
 from autopoll.clock import wall_ms
 from autopoll.home.config import Config
 from autopoll.home.home import Home
@@ -16,7 +16,7 @@ def stuck(home: Home, config: Config, bridge: Bridge) -> dict[str, str]:
     """Return shard -> what is wrong, where questions are older than their time and workers idle."""
     found = {}
     now = wall_ms()
-    for waiting in bridge.backlog() if bridge.in_flight() else ():
+    for waiting in bridge.overview.backlog() if bridge.overview.in_flight() else ():
         section = config.shards.get(waiting.shard)
         if waiting.state != "leased" or section is None:
             continue

@@ -8,7 +8,8 @@ used up.
 import logging
 from collections.abc import Iterable, Mapping
 
-from autopoll.bridge.contract import Bridge, Spent
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Spent
 from autopoll.clock import day_end_ms, utc_day, wall_ms
 from autopoll.home.config import ShardSection
 from autopoll.poller.pauses import Pauses
@@ -50,7 +51,7 @@ class Budgets:
                 log.warning("the budget of shard %s is waived for today", shard)
                 self._waived.add(shard)
         if (day := utc_day(wall_ms())) != self._day:
-            self._spent = self._bridge.spent(day)
+            self._spent = self._bridge.overview.spent(day)
             self._day = day
             self._waived.clear()
         for shard in self._shards:

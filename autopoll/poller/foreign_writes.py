@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from autopoll.bridge.contract import Bridge, Watch
+from autopoll.bridge.protocols import Bridge, Watch
 from autopoll.errors import BridgeError
 
 # inotify fires when a commit is written, before the fsync after which it can be seen: mostly within

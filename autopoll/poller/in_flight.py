@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import inf
 
-from autopoll.bridge.contract import Delivery
+from autopoll.bridge.records import Delivery
 from autopoll.message import read_envelope
 
 TELL_S = 0.05  # an answer within this needs no word that work has begun

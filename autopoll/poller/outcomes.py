@@ -2,7 +2,7 @@
 
 import msgspec
 
-from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released
+from autopoll.bridge.records import Answered, Delivery, Failed, Outcome, Released
 from autopoll.clock import backoff_ms, wall_ms
 from autopoll.message import Answer
 from autopoll.request import Failure, Reply, Usage

@@ -17,13 +17,8 @@ from typing import Any
 import msgspec
 
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import (
-    Bridge,
-    Delivery,
-    Failed,
-    Outcome,
-    Settled,
-)
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Delivery, Failed, Outcome, Settled
 from autopoll.bridge.renewal import Renewal
 from autopoll.errors import BadQuery, BridgeBusy, BridgeError, BridgeFull, ConfigError
 from autopoll.home import fingerprint, log_files
@@ -102,7 +97,7 @@ class Poller:
         self.doorbell = LoopBell(self.home.bell, self.on_bell)
         self.lookout = Lookout(self.bridge, self.stir)
         try:
-            freed = self.bridge.take_over(self.owner)
+            freed = self.bridge.deliveries.take_over(self.owner)
             log.info("ready: took over %d unfinished", freed)
             self.lookout.look()
             self.heart.state = ProcessState.IDLE
@@ -171,7 +166,7 @@ class Poller:
             self.outage_guard(self.keep_leases)
         if now >= self.next_announcement:
             self.next_announcement = now + ANNOUNCE_S
-            self.outage_guard(self.bridge.announce)
+            self.outage_guard(self.bridge.conversations.announce)
         self.stir()
 
     def keep_budgets(self) -> None:
@@ -231,7 +226,9 @@ class Poller:
 
     def turn(self) -> None:
         """Settle what came back, and claim and send what there is room for, in one commit."""
-        settled, taken = self.bridge.turn(self.outcomes, self.owner, self.room(), self.lease_ms)
+        settled, taken = self.bridge.deliveries.settle_and_claim(
+            self.outcomes, self.owner, self.room(), self.lease_ms
+        )
         self.outcomes.clear()  # only now: a store that refused must get them again
         self.has_served = True
         for delivery in taken:
@@ -240,7 +237,7 @@ class Poller:
 
     def settle(self) -> None:
         """Settle what came back, and take nothing new."""
-        settled = self.bridge.settle(self.outcomes)
+        settled = self.bridge.deliveries.settle(self.outcomes)
         self.outcomes.clear()
         self.tell(settled)
 
@@ -440,9 +437,9 @@ class Poller:
             (flight.delivery.message_id, flight.delivery.fence)
             for flight in (self.flights[request_id] for request_id in held.values())
         ]
-        kept = self.bridge.renew(leases, self.lease_ms)
+        kept = self.bridge.deliveries.renew(leases, self.lease_ms)
         lost = {held[message_id] for message_id in held.keys() - kept}
-        reaped = self.bridge.reap()
+        reaped = self.bridge.deliveries.reap()
         gone = {settled.message_id for settled in reaped}
         for request_id, flight in list(self.flights.items()):
             if request_id in lost or (flight.message_id in gone and not flight.lost):

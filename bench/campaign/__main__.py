@@ -27,7 +27,8 @@ from pathlib import Path
 import psutil
 
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Bridge, Message
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Message
 from autopoll.ops import up
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.ops.status import status
@@ -134,7 +135,7 @@ def campaign(storm: Storm, seed: int, seconds: float, out: Path | None) -> int:
         stored = {name: int(asker.communicate()[0] or -1) for name, asker in askers.items()}
         until(lambda: not unanswered(bridge), "the last answers")
         good = True
-        for each in verify(bridge.messages(limit=EVERYTHING), stored, losers={"kim"}):
+        for each in verify(bridge.messages.find(limit=EVERYTHING), stored, losers={"kim"}):
             good &= promise(each.kept, each.text, *each.why)
         good &= promise(works_again and calm_s < 60, f"ready {calm_s:.1f} s after the storm")
         good &= nothing_left(before, steady_tree(scratch))
@@ -192,12 +193,12 @@ def steady_tree(scratch: Scratch) -> dict[str, int]:
 
 def questions(bridge: Bridge) -> list[Message]:
     """Return what the askers have asked."""
-    return [each for each in bridge.messages(limit=EVERYTHING) if each.sender == ASKER]
+    return [each for each in bridge.messages.find(limit=EVERYTHING) if each.sender == ASKER]
 
 
 def unanswered(bridge: Bridge) -> int:
     """Return how many questions wait, whether the poller has seen them or not."""
-    counts = bridge.counts()
+    counts = bridge.overview.counts()
     return len(questions(bridge)) - counts["done"] - counts["dead"]
 
 
@@ -225,7 +226,7 @@ def tell(storm: Storm, bridge: Bridge, out: Path | None) -> None:
         Question(
             asker=text_of(each).split()[0],
             asked=round(1000 * datetime.fromisoformat(f"{each.timestamp}Z").timestamp()),
-            settled=bridge.query(each.id).settled_at or 0,
+            settled=bridge.messages.query_state(each.id).settled_at or 0,
         )
         for each in questions(bridge)
     ]

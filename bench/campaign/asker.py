@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.protocols import Bridge
 from autopoll.client.client import Client
 from autopoll.errors import AutopollError
 from autopoll.home import config
@@ -36,8 +36,8 @@ def main() -> None:
     bridge = connect(home, settings)
     client = Client(home, settings, bridge)
     if way == "conversation":
-        conversation = bridge.create_conversation("asker", shard).conversation
-        bridge.serve(conversation, "b", shard)
+        conversation = bridge.conversations.create("asker", shard).conversation
+        bridge.conversations.serve(conversation, "b", shard)
     stored = 0
     waiting: deque[int] = deque()
     while not enough.exists():
@@ -62,7 +62,7 @@ def main() -> None:
 
 def forget_answered(bridge: Bridge, waiting: deque[int]) -> None:
     """Take the answered questions from the front."""
-    while waiting and bridge.query(waiting[0]).answer is not None:
+    while waiting and bridge.messages.query_state(waiting[0]).answer is not None:
         waiting.popleft()
 
 

@@ -4,7 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
-from autopoll.bridge.contract import Message
+from autopoll.bridge.records import Message
 from autopoll.message import read_answer, read_query
 
 ASKER, SHARD = "a", "b"  # sessions

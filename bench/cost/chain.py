@@ -66,9 +66,9 @@ class Asker:
     def conversations(self, count: int) -> list[tuple[str, str]]:
         """Return conversations of the shard, each with the token to ask it."""
         bridge = self.client.bridge
-        made = [bridge.create_conversation("asker", "shard") for _ in range(count)]
+        made = [bridge.conversations.create("asker", "shard") for _ in range(count)]
         for each in made:
-            bridge.serve(each.conversation, "b", "main")
+            bridge.conversations.serve(each.conversation, "b", "main")
         return [(each.conversation, each.a) for each in made]
 
     def in_order(self, count: int, conversations: Sequence[tuple[str, str]]) -> None:

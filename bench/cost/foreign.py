@@ -33,7 +33,7 @@ def measure(scratch: Scratch, scale: float, say: Say) -> list[Figure]:
     path = scratch.home.var / "bridge.db"
     with closing(Foreigner(path)) as foreigner:
         with closing(connect(scratch.home, scratch.config)) as bridge:
-            bridge.serve(foreigner.conversation, "b", "main")
+            bridge.conversations.serve(foreigner.conversation, "b", "main")
         rung, silent = "question noticed, bell rung", "question noticed, foreign writer"
         questions = max(1, round(QUESTIONS * min(scale, 1)))
         found = interleave(

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.protocols import Bridge
 from bench.cost import history, reading
 from bench.cost.figures import Figure, Point, Say, interleave
 
@@ -95,7 +95,7 @@ class Desk:
         self._metadata = metadata
         self._conversations: Iterator[str] = itertools.cycle(conversations)
         self._bridge: Bridge = history.open_store(path)
-        self._bridge.take_over(history.OWNER)
+        self._bridge.deliveries.take_over(history.OWNER)
 
     def close(self) -> None:
         """Let go of the bridge."""
@@ -136,5 +136,5 @@ class Desk:
     def _first_look(self) -> float:
         with closing(history.open_store(self._path)) as bridge:
             start = time.perf_counter()
-            bridge.take(history.OWNER, {}, history.LEASE_MS)
+            bridge.deliveries.claim(history.OWNER, {}, history.LEASE_MS)
             return time.perf_counter() - start

@@ -13,7 +13,8 @@ from pathlib import Path
 import apsw
 
 from autopoll.bridge.connect import open_bridge
-from autopoll.bridge.contract import Answered, Bridge, Limits
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Answered, BridgeLimits
 from autopoll.message import Answer, write_query
 
 SHARD = "main"
@@ -71,7 +72,7 @@ _QUEUED = {
 
 def open_store(path: Path, *, create: bool = False) -> Bridge:
     """Open the bridge at that path, with room for as many questions as anybody measures."""
-    limits = Limits(rate_per_s=1e6, rate_burst=10**6)
+    limits = BridgeLimits(rate_per_s=1e6, rate_burst=10**6)
     return open_bridge(f"sqlite:///{path}", path.parent, limits, create=create)
 
 
@@ -84,7 +85,7 @@ def answered(path: Path, messages: int) -> list[str]:
     try:
         conversation = _converse(bridge)
         if messages:
-            bridge.take_over(OWNER)
+            bridge.deliveries.take_over(OWNER)
             ask(bridge, conversation, OWN_LANE)
             settle(bridge, claim(bridge))
     finally:
@@ -103,7 +104,7 @@ def queued(path: Path, questions: int) -> list[str]:
         conversation = _converse(bridge)
         for _ in range(2):  # the head of the lane, and the first that waits behind it
             ask(bridge, conversation, None)
-        bridge.take(OWNER, {}, LEASE_MS)
+        bridge.deliveries.claim(OWNER, {}, LEASE_MS)
     finally:
         bridge.close()
     _copy(path, _QUEUED, questions - 1, [conversation])
@@ -112,28 +113,28 @@ def queued(path: Path, questions: int) -> list[str]:
 
 def ask(bridge: Bridge, conversation: str, metadata: str | None) -> None:
     """Send one question."""
-    bridge.send(conversation, "a", [QUESTION], [metadata])
+    bridge.messages.send(conversation, "a", [QUESTION], [metadata])
 
 
 def claim(bridge: Bridge) -> tuple[int, int]:
     """Claim one question, and return its number and fence."""
-    (delivery,) = bridge.take(OWNER, {SHARD: 1}, LEASE_MS)
+    (delivery,) = bridge.deliveries.claim(OWNER, {SHARD: 1}, LEASE_MS)
     return delivery.message_id, delivery.fence
 
 
 def settle(bridge: Bridge, claimed: tuple[int, int]) -> None:
     """Answer what was claimed."""
     number, fence = claimed
-    (settled,) = bridge.settle([Answered(message_id=number, fence=fence, answer=ANSWER)])
+    (settled,) = bridge.deliveries.settle([Answered(message_id=number, fence=fence, answer=ANSWER)])
     assert settled.state == "done", settled
 
 
 def _converse(bridge: Bridge) -> str:
     """Open a conversation that a shard serves, and leave in it all that its use leaves."""
-    tokens = bridge.create_conversation("asker", "memory")
-    bridge.serve(tokens.conversation, "b", SHARD)
-    bridge.authenticate(tokens.conversation, tokens.a)
-    bridge.announce()
+    tokens = bridge.conversations.create("asker", "memory")
+    bridge.conversations.serve(tokens.conversation, "b", SHARD)
+    bridge.conversations.authenticate(tokens.conversation, tokens.a)
+    bridge.conversations.announce()
     return tokens.conversation
 
 

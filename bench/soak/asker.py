@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.protocols import Bridge
 from autopoll.client.client import Client
 from autopoll.errors import Down
 from autopoll.home.config import Config

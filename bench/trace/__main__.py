@@ -103,7 +103,7 @@ def trace(folder: Path, count: int) -> dict[str, float]:
     with chain.home(folder, chain.CONFIG) as asker:
         service, waiter = asker.service, asker.waiter
         asked: list[dict[str, int]] = []
-        send = service.bridge.send
+        send = service.bridge.messages.send
 
         def marked(*args: Any, **more: Any) -> Any:
             asked[-1]["commit<"] = time.monotonic_ns()
@@ -111,7 +111,7 @@ def trace(folder: Path, count: int) -> dict[str, float]:
             asked[-1]["commit>"] = time.monotonic_ns()
             return result
 
-        service.bridge.send = marked  # type: ignore[method-assign]
+        service.bridge.messages.send = marked  # type: ignore[method-assign]
         for _ in range(count):
             asked.append({"ask": time.monotonic_ns()})
             ids = service.ask([chain.TEXT], "main", waiter=waiter).ids

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopoll.bridge.contract import (
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import (
     Answered,
-    Bridge,
+    BridgeLimits,
     Delivery,
     Failed,
-    Key,
-    Limits,
+    IdempotencyKey,
     Outcome,
     Presence,
     Released,
@@ -63,7 +63,7 @@ class SqliteStore:
         self.bridges: list[Bridge] = []
 
     def open(self, **given: Any) -> Bridge:
-        limits = Limits(**{"rate_per_s": 1e6, "rate_burst": 10**6, **given})
+        limits = BridgeLimits(**{"rate_per_s": 1e6, "rate_burst": 10**6, **given})
         bridge = SqliteBridge(self.path, limits, create=True, clock=self.clock)
         self.bridges.append(bridge)
         return bridge
@@ -98,18 +98,18 @@ def bridge(store: SqliteStore) -> Bridge:
 
 
 def talk(bridge: Bridge, shard: str | None = "main") -> str:
-    conversation = bridge.create_conversation("asker", "shard").conversation
+    conversation = bridge.conversations.create("asker", "shard").conversation
     if shard:
-        bridge.serve(conversation, "b", shard)
+        bridge.conversations.serve(conversation, "b", shard)
     return conversation
 
 
 def ask(bridge: Bridge, conversation: str, *texts: str, metadata: str | None = None) -> list[int]:
-    return bridge.send(conversation, "a", texts, [metadata] * len(texts))
+    return bridge.messages.send(conversation, "a", texts, [metadata] * len(texts))
 
 
 def take(bridge: Bridge, count: int = 10, shard: str = "main", owner: str = "me") -> list[Delivery]:
-    return bridge.take(owner, {shard: count}, LEASE)
+    return bridge.deliveries.claim(owner, {shard: count}, LEASE)
 
 
 def take_one(bridge: Bridge) -> Delivery:
@@ -136,7 +136,7 @@ def released(delivery: Delivery) -> Released:
 
 
 def settle(bridge: Bridge, outcome: Outcome) -> Settled:
-    (settled,) = bridge.settle([outcome])
+    (settled,) = bridge.deliveries.settle([outcome])
     return settled
 
 
@@ -146,27 +146,27 @@ def settle(bridge: Bridge, outcome: Outcome) -> Settled:
 def test_a_question_is_taken_once_and_answered_once(bridge: Bridge) -> None:
     conversation = talk(bridge)
     (asked,) = ask(bridge, conversation, "why?")
-    assert bridge.query(asked).state == "sent"
+    assert bridge.messages.query_state(asked).state == "sent"
     delivery = take_one(bridge)
     assert (delivery.text, delivery.attempt, delivery.session) == ("why?", 1, "b")
     assert take(bridge) == []
     settled = settle(bridge, answered(delivery, "because"))
     assert settled.state == "done"
-    state = bridge.query(asked)
+    state = bridge.messages.query_state(asked)
     assert (state.state, state.attempts, state.shard) == ("done", 1, "main")
     assert state.answer is not None
     assert (state.answer.id, state.answer.text) == (settled.answer_id, "because")
     assert (state.answer.sender, state.answer.recipient) == ("b", "a")
     assert json.loads(state.answer.metadata or "")["in_reply_to"] == asked
-    assert [message.text for message in bridge.inbox(conversation, "a")] == ["because"]
-    assert bridge.inbox(conversation, "a") == []
+    assert [message.text for message in bridge.messages.receive(conversation, "a")] == ["because"]
+    assert bridge.messages.receive(conversation, "a") == []
 
 
 def test_a_json_question_gets_a_json_answer_with_its_query_id(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, '{"type":"query","query_id":"q7","question":"why?"}')
     settle(bridge, answered(take_one(bridge)))
-    (message,) = bridge.inbox(conversation, "a")
+    (message,) = bridge.messages.receive(conversation, "a")
     assert json.loads(message.text)["query_id"] == "q7"
 
 
@@ -175,7 +175,10 @@ def test_only_the_head_of_a_conversation_is_handed_out(bridge: Bridge) -> None:
     first, second, third = ask(bridge, conversation, "1", "2", "3")
     delivery = take_one(bridge)
     assert delivery.message_id == first
-    assert [bridge.query(asked).state for asked in (second, third)] == ["queued", "queued"]
+    assert [bridge.messages.query_state(asked).state for asked in (second, third)] == [
+        "queued",
+        "queued",
+    ]
     settle(bridge, failed(delivery))
     delivery = take_one(bridge)
     assert (delivery.message_id, delivery.attempt) == (first, 2)
@@ -193,9 +196,9 @@ def test_no_more_is_claimed_than_wanted_and_only_for_the_shard(bridge: Bridge) -
     one, two = talk(bridge, "one"), talk(bridge, "two")
     ask(bridge, one, "1", "2", "3", metadata=OWN)
     ask(bridge, two, "4", metadata=OWN)
-    taken = bridge.take("me", {"one": 2, "two": 0, "none": 9}, LEASE)
+    taken = bridge.deliveries.claim("me", {"one": 2, "two": 0, "none": 9}, LEASE)
     assert [(delivery.shard, delivery.text) for delivery in taken] == [("one", "1"), ("one", "2")]
-    assert bridge.in_flight() == {"one": 2}
+    assert bridge.overview.in_flight() == {"one": 2}
 
 
 def test_what_is_new_takes_the_room_that_older_questions_leave(bridge: Bridge) -> None:
@@ -210,8 +213,8 @@ def test_what_is_new_takes_the_room_that_older_questions_leave(bridge: Bridge) -
 def test_messages_are_enrolled_in_order_even_when_nothing_is_wanted(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2")
-    assert bridge.take("me", {}, LEASE) == []
-    assert bridge.counts() == {"queued": 1, "ready": 1, "leased": 0, "done": 0, "dead": 0}
+    assert bridge.deliveries.claim("me", {}, LEASE) == []
+    assert bridge.overview.counts() == {"queued": 1, "ready": 1, "leased": 0, "done": 0, "dead": 0}
 
 
 def test_a_message_sent_before_its_session_was_served_is_answered(bridge: Bridge) -> None:
@@ -221,38 +224,46 @@ def test_a_message_sent_before_its_session_was_served_is_answered(bridge: Bridge
     other = talk(bridge)
     ask(bridge, other, "late")
     settle(bridge, answered(take_one(bridge)))
-    bridge.serve(conversation, "b", "main")
+    bridge.conversations.serve(conversation, "b", "main")
     assert take_one(bridge).text == "early"
 
 
 def test_a_session_that_is_no_longer_served_still_gets_what_was_enrolled(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "enrolled")
-    bridge.take("me", {}, LEASE)
-    bridge.unserve(conversation, "b")
+    bridge.deliveries.claim("me", {}, LEASE)
+    bridge.conversations.unserve(conversation, "b")
     ask(bridge, conversation, "too late")
     settle(bridge, answered(take_one(bridge)))
     assert take(bridge) == []
-    assert bridge.routes() == {}
+    assert bridge.conversations.routes() == {}
 
 
 def test_a_route_to_another_shard_takes_along_what_is_not_begun(bridge: Bridge) -> None:
     conversation = talk(bridge, "old")
     ask(bridge, conversation, "1", "2")
     (begun,) = take(bridge, shard="old")
-    bridge.serve(conversation, "b", "new")
+    bridge.conversations.serve(conversation, "b", "new")
     settle(bridge, answered(begun))
     assert take(bridge, shard="old") == []
     (moved,) = take(bridge, shard="new")
     assert (moved.text, moved.shard) == ("2", "new")
-    assert bridge.routes() == {(conversation, "b"): "new"}
+    assert bridge.conversations.routes() == {(conversation, "b"): "new"}
 
 
 def test_who_answers_a_session_is_found_by_itself(bridge: Bridge) -> None:
     served, plain = talk(bridge, "other"), talk(bridge, shard=None)
-    assert bridge.route(served, "b") == bridge.routes()[served, "b"] == "other"
-    assert bridge.route(served, "a") is bridge.route(plain, "b") is None
-    assert bridge.route("nowhere", "b") is None
+    assert (
+        bridge.conversations.shard_of(served, "b")
+        == bridge.conversations.routes()[served, "b"]
+        == "other"
+    )
+    assert (
+        bridge.conversations.shard_of(served, "a")
+        is bridge.conversations.shard_of(plain, "b")
+        is None
+    )
+    assert bridge.conversations.shard_of("nowhere", "b") is None
 
 
 @pytest.mark.parametrize("kind", ["response", "status", "heartbeat"])
@@ -261,14 +272,14 @@ def test_what_wants_no_answer_stays_unread_for_its_reader(bridge: Bridge, kind: 
     ask(bridge, conversation, json.dumps({"type": kind}))
     ask(bridge, conversation, "text", metadata=json.dumps({"type": kind}))
     assert take(bridge) == []
-    assert len(bridge.messages(conversation=conversation, unread=True)) == 2
+    assert len(bridge.messages.find(conversation=conversation, unread=True)) == 2
     ask(bridge, conversation, "a question")
     assert take_one(bridge).text == "a question"
 
 
 def test_the_answer_of_one_served_session_is_no_question_for_the_other(bridge: Bridge) -> None:
     conversation = talk(bridge)
-    bridge.serve(conversation, "a", "main")
+    bridge.conversations.serve(conversation, "a", "main")
     ask(bridge, conversation, "ping")
     settle(bridge, answered(take_one(bridge), "pong"))
     assert take(bridge) == []
@@ -290,20 +301,20 @@ def test_the_sweep_finds_a_message_whose_number_is_not_new(
 ) -> None:
     conversation = talk(bridge)
     (first, second) = ask(bridge, conversation, "1", "2")
-    bridge.inbox(conversation, "b")
+    bridge.messages.receive(conversation, "b")
     assert take(bridge) == []
     store.foreign("UPDATE messages SET read=0 WHERE id=?", first)
     store.clock.now += 61_000
     assert take_one(bridge).message_id == first
-    assert bridge.query(second).state == "sent"
+    assert bridge.messages.query_state(second).state == "sent"
 
 
 def test_more_than_one_batch_is_enrolled_in_order(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, *map(str, range(2500)))
     for expected in (1000, 2000, 2500):
-        bridge.take("me", {}, LEASE)
-        assert sum(bridge.counts().values()) == expected
+        bridge.deliveries.claim("me", {}, LEASE)
+        assert sum(bridge.overview.counts().values()) == expected
     assert take_one(bridge).text == "0"
 
 
@@ -312,7 +323,7 @@ def test_duplicates_are_two_messages(bridge: Bridge) -> None:
     ask(bridge, conversation, "same", "same")
     settle(bridge, answered(take_one(bridge)))
     settle(bridge, answered(take_one(bridge)))
-    assert len(bridge.inbox(conversation, "a")) == 2
+    assert len(bridge.messages.receive(conversation, "a")) == 2
 
 
 # --- settling
@@ -324,13 +335,15 @@ def test_an_old_fence_is_refused_and_the_rest_of_the_batch_is_not(bridge: Bridge
     stale, fresh = take(bridge)
     settle(bridge, failed(stale))
     again = take_one(bridge)
-    states = bridge.settle([answered(stale, "stale"), answered(fresh), answered(again, "again")])
+    states = bridge.deliveries.settle(
+        [answered(stale, "stale"), answered(fresh), answered(again, "again")]
+    )
     assert [settled.state for settled in states] == ["lost", "done", "done"]
-    answer = bridge.query(old).answer
+    answer = bridge.messages.query_state(old).answer
     assert answer is not None and answer.text == "again"
-    assert bridge.query(other).state == "done"
+    assert bridge.messages.query_state(other).state == "done"
     assert settle(bridge, answered(again)).state == "lost"
-    assert len(bridge.inbox(conversation, "a")) == 2
+    assert len(bridge.messages.receive(conversation, "a")) == 2
 
 
 @pytest.mark.parametrize("make", [answered, failed, released])
@@ -343,7 +356,7 @@ def test_every_outcome_under_an_old_fence_changes_nothing(
     settle(bridge, failed(stale))
     current = take_one(bridge)
     assert settle(bridge, make(stale)).state == "lost"
-    assert bridge.renew([(stale.message_id, stale.fence)], LEASE) == set()
+    assert bridge.deliveries.renew([(stale.message_id, stale.fence)], LEASE) == set()
     assert settle(bridge, answered(current)).state == "done"
     assert settle(bridge, make(current)).state == "lost"
 
@@ -354,18 +367,20 @@ def test_a_turn_settles_and_hands_out_what_that_made_ready(bridge: Bridge) -> No
     delivery = take_one(bridge)
     (own,) = ask(bridge, conversation, "of its own", metadata=OWN)
     outcomes = [answered(delivery), answered(delivery, "again")]
-    settled, taken = bridge.turn(outcomes, "me", {"main": 10}, LEASE)
+    settled, taken = bridge.deliveries.settle_and_claim(outcomes, "me", {"main": 10}, LEASE)
     assert [one.state for one in settled] == ["done", "lost"]
     assert [(one.message_id, one.fence) for one in taken] == [(second, 1), (own, 1)]
-    assert bridge.query(first).state == "done"
-    assert bridge.turn([], "me", {"main": 10}, LEASE) == ([], [])
+    assert bridge.messages.query_state(first).state == "done"
+    assert bridge.deliveries.settle_and_claim([], "me", {"main": 10}, LEASE) == ([], [])
 
 
 def test_a_turn_without_room_settles_all_the_same(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "first", "second")
     delivery = take_one(bridge)
-    settled, taken = bridge.turn([answered(delivery)], "me", {"main": 0}, LEASE)
+    settled, taken = bridge.deliveries.settle_and_claim(
+        [answered(delivery)], "me", {"main": 0}, LEASE
+    )
     assert ([one.state for one in settled], taken) == (["done"], [])
     assert [one.text for one in take(bridge)] == ["second"]
 
@@ -388,10 +403,10 @@ def test_the_last_failure_is_answered_with_the_error_and_frees_the_lane(
     assert settle(bridge, failed(take_one(bridge))).state == "ready"
     settled = settle(bridge, failed(take_one(bridge)))
     assert (settled.state, settled.answer_id is not None) == ("dead", True)
-    (message,) = bridge.inbox(conversation, "a")
+    (message,) = bridge.messages.receive(conversation, "a")
     assert message.text == "No answer after 2 attempts: it broke"
     assert json.loads(message.metadata or "")["status"] == "error"
-    assert bridge.query(asked).last_error == "it broke"
+    assert bridge.messages.query_state(asked).last_error == "it broke"
     assert take_one(bridge).message_id == waiting
 
 
@@ -399,7 +414,7 @@ def test_a_permanent_failure_is_answered_at_once_with_the_error_itself(bridge: B
     conversation = talk(bridge)
     ask(bridge, conversation, "1")
     assert settle(bridge, failed(take_one(bridge), permanent=True)).state == "dead"
-    assert [message.text for message in bridge.inbox(conversation, "a")] == ["it broke"]
+    assert [message.text for message in bridge.messages.receive(conversation, "a")] == ["it broke"]
 
 
 def test_a_release_gives_the_attempt_back(bridge: Bridge) -> None:
@@ -424,7 +439,7 @@ def test_an_answer_is_stored_without_secrets_and_without_what_others_cannot_read
     ask(bridge, conversation, "plain", '{"question": "json"}')
     for _ in range(2):
         settle(bridge, answered(take_one(bridge), "key AKIA" + "Q" * 16 + " \ud800 \0 \U0001f600"))
-    plain, wrapped = (message.text for message in bridge.inbox(conversation, "a"))
+    plain, wrapped = (message.text for message in bridge.messages.receive(conversation, "a"))
     assert (
         plain == json.loads(wrapped)["answer"] == "key [redacted:aws-key] \ufffd \ufffd \U0001f600"
     )
@@ -447,11 +462,15 @@ def test_an_answer_that_the_store_refuses_becomes_an_error_and_holds_up_no_other
     store.foreign(_REFUSE.format("new.message LIKE '%poison%'"))
     outcomes = [answered(one), answered(two, "poison"), answered(three), answered(taken[3])]
     outcomes[1] = msgspec.structs.replace(outcomes[1], usage=Usage(output_tokens=7))
-    settled = bridge.turn(outcomes, "me", {}, LEASE)[0] if in_a_turn else bridge.settle(outcomes)
+    settled = (
+        bridge.deliveries.settle_and_claim(outcomes, "me", {}, LEASE)[0]
+        if in_a_turn
+        else bridge.deliveries.settle(outcomes)
+    )
     assert [each.state for each in settled] == ["done", "dead", "done", "done"]
-    answer = bridge.query(two.message_id).answer
+    answer = bridge.messages.query_state(two.message_id).answer
     assert answer and answer.text == "the answer cannot be stored in the bridge"
-    assert bridge.query(later).state == "done"
+    assert bridge.messages.query_state(later).state == "done"
 
 
 def test_what_cannot_be_settled_at_all_stays_leased_and_holds_up_no_other(
@@ -463,13 +482,15 @@ def test_what_cannot_be_settled_at_all_stays_leased_and_holds_up_no_other(
     ask(bridge, blessed, "2", "3")
     store.foreign(_REFUSE.format(f"new.conversation_id='{cursed}'"))
     one, two = take(bridge)
-    settled = bridge.settle([answered(one), answered(two)])
+    settled = bridge.deliveries.settle([answered(one), answered(two)])
     assert [each.state for each in settled] == ["lost", "done"]
     three = take_one(bridge)
     store.clock.now += LEASE + 1
-    assert [each.message_id for each in bridge.reap()] == [three.message_id]
+    assert [each.message_id for each in bridge.deliveries.reap()] == [three.message_id]
     store.foreign("DROP TRIGGER refuse")
-    assert bridge.reap() == [Settled(message_id=one.message_id, state="dead", answer_id=6)]
+    assert bridge.deliveries.reap() == [
+        Settled(message_id=one.message_id, state="dead", answer_id=6)
+    ]
 
 
 ODD = ["NULL", "x'ff00fe'", "x''", "12345", "1.5", "9223372036854775807", "'{'", "x'7b7d'",
@@ -494,9 +515,9 @@ def test_whatever_stands_in_a_foreign_row_it_is_enrolled_and_settled_beside_a_go
     (good,) = ask(bridge, conversation, "good")
     settled = 0
     while taken := take(bridge):
-        settled += len(bridge.settle([answered(each, "so \ud83d") for each in taken]))
+        settled += len(bridge.deliveries.settle([answered(each, "so \ud83d") for each in taken]))
     assert settled == 4 * len(ODD) + 1
-    answer = bridge.query(good).answer
+    answer = bridge.messages.query_state(good).answer
     assert answer and answer.text == "so \ufffd"
 
 
@@ -510,11 +531,11 @@ def test_an_expired_lease_frees_its_question_and_a_renewed_one_does_not(
     ask(bridge, conversation, "1", "2", metadata=OWN)
     kept, lost = take(bridge)
     store.clock.now += LEASE
-    assert bridge.renew([(kept.message_id, kept.fence)], LEASE) == {kept.message_id}
+    assert bridge.deliveries.renew([(kept.message_id, kept.fence)], LEASE) == {kept.message_id}
     store.clock.now += 1
-    (settled,) = bridge.reap()
+    (settled,) = bridge.deliveries.reap()
     assert (settled.message_id, settled.state) == (lost.message_id, "ready")
-    assert bridge.query(lost.message_id).last_error == "the lease expired"
+    assert bridge.messages.query_state(lost.message_id).last_error == "the lease expired"
     again = take_one(bridge)
     assert (again.message_id, again.attempt) == (lost.message_id, 2)
     assert settle(bridge, answered(lost)).state == "lost"
@@ -529,8 +550,8 @@ def test_a_lease_that_expires_on_the_last_attempt_ends_in_an_error_answer(
     ask(bridge, conversation, "1", "2")
     take_one(bridge)
     store.clock.now += LEASE + 1
-    assert [settled.state for settled in bridge.reap()] == ["dead"]
-    (message,) = bridge.inbox(conversation, "a")
+    assert [settled.state for settled in bridge.deliveries.reap()] == ["dead"]
+    (message,) = bridge.messages.receive(conversation, "a")
     assert message.text == "No answer after 1 attempt: the lease expired"
     assert take_one(bridge).text == "2"
 
@@ -541,13 +562,13 @@ def test_a_new_owner_frees_what_the_old_one_held_and_gives_the_attempt_back(
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", metadata=OWN)
     taken = take(bridge, owner="old")
-    assert bridge.take_over("new") == 2
-    assert bridge.settle([answered(delivery) for delivery in taken]) == [
+    assert bridge.deliveries.take_over("new") == 2
+    assert bridge.deliveries.settle([answered(delivery) for delivery in taken]) == [
         Settled(message_id=delivery.message_id, state="lost") for delivery in taken
     ]
     again = take(bridge, owner="new")
     assert [delivery.attempt for delivery in again] == [1, 1]
-    assert bridge.take_over("new") == 0
+    assert bridge.deliveries.take_over("new") == 0
 
 
 def test_a_question_that_kills_every_owner_dies_in_the_end(store: SqliteStore) -> None:
@@ -557,9 +578,9 @@ def test_a_question_that_kills_every_owner_dies_in_the_end(store: SqliteStore) -
     claims = 0
     while take(bridge, owner=f"owner {claims}"):
         claims += 1
-        bridge.take_over(f"owner {claims}")
+        bridge.deliveries.take_over(f"owner {claims}")
     assert claims == 20 + 3
-    (message,) = bridge.inbox(conversation, "a")
+    (message,) = bridge.messages.receive(conversation, "a")
     assert message.text == "No answer after 3 attempts: its poller died"
 
 
@@ -571,23 +592,23 @@ def test_after_the_clock_was_set_back_nothing_waits_for_the_old_time(
     failing, held = take(bridge)
     settle(bridge, failed(failing, 30_000))
     store.clock.now -= 3_600_000
-    assert bridge.reap() == []
+    assert bridge.deliveries.reap() == []
     again = take_one(bridge)
     assert again.message_id == failing.message_id
     settle(bridge, answered(again))
-    assert bridge.query(again.message_id).state == "done"
+    assert bridge.messages.query_state(again.message_id).state == "done"
     store.clock.now += LEASE + 1
-    assert [settled.message_id for settled in bridge.reap()] == [held.message_id]
-    assert bridge.latencies_ms() == [0]
+    assert [settled.message_id for settled in bridge.deliveries.reap()] == [held.message_id]
+    assert bridge.overview.latencies_ms() == [0]
 
 
 def test_a_lane_without_a_head_is_promoted(bridge: Bridge, store: SqliteStore) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2")
-    bridge.take("me", {}, LEASE)
+    bridge.deliveries.claim("me", {}, LEASE)
     store.foreign("DELETE FROM deliveries WHERE state='ready'")
     assert take(bridge) == []
-    bridge.reap()
+    bridge.deliveries.reap()
     assert take_one(bridge).text == "2"
 
 
@@ -616,9 +637,9 @@ def test_whatever_a_foreign_program_wrote_is_delivered_and_answered(
     )
     delivery = take_one(bridge)
     assert delivery.text == text
-    assert bridge.messages()[-1].text == text
+    assert bridge.messages.find()[-1].text == text
     settle(bridge, answered(delivery))
-    assert bridge.query(delivery.message_id).state == "done"
+    assert bridge.messages.query_state(delivery.message_id).state == "done"
 
 
 def test_foreign_rows_of_any_shape_hurt_nobody(bridge: Bridge, store: SqliteStore) -> None:
@@ -634,10 +655,10 @@ def test_foreign_rows_of_any_shape_hurt_nobody(bridge: Bridge, store: SqliteStor
     delivery = take_one(bridge)
     assert delivery.text == "from nobody"
     settle(bridge, answered(delivery))
-    answer = bridge.query(delivery.message_id).answer
+    answer = bridge.messages.query_state(delivery.message_id).answer
     assert answer is not None and answer.recipient == "a"
-    assert len(bridge.messages()) == 6
-    assert len(bridge.conversations()) == 3
+    assert len(bridge.messages.find()) == 6
+    assert len(bridge.conversations.all()) == 3
 
 
 def test_a_message_deleted_before_its_answer_leaves_no_lane_stuck(
@@ -645,16 +666,16 @@ def test_a_message_deleted_before_its_answer_leaves_no_lane_stuck(
 ) -> None:
     conversation = talk(bridge)
     first, second = ask(bridge, conversation, "1", "2")
-    bridge.take("me", {}, LEASE)
+    bridge.deliveries.claim("me", {}, LEASE)
     store.foreign("DELETE FROM messages WHERE id=?", first)
     delivery = take_one(bridge)
     assert (delivery.message_id, delivery.text) == (first, "")
     assert settle(bridge, failed(delivery, permanent=True)).state == "dead"
     assert take_one(bridge).message_id == second
     with pytest.raises(NotFound):
-        bridge.query(first)
+        bridge.messages.query_state(first)
     with pytest.raises(NotFound):
-        bridge.retry_dead(first)
+        bridge.overview.retry_dead(first)
 
 
 @pytest.mark.parametrize(
@@ -678,7 +699,9 @@ def test_a_message_of_20_mb_is_not_loaded_but_answered_in_its_form(
         assert delivery.text is None
         settle(bridge, failed(delivery, permanent=True))
     assert take(bridge) == []
-    wrapped, plain, broken = (message.text for message in bridge.inbox(conversation, "a"))
+    wrapped, plain, broken = (
+        message.text for message in bridge.messages.receive(conversation, "a")
+    )
     assert json.loads(wrapped)["query_id"] == query_id
     assert json.loads(wrapped)["answer"] == plain == "it broke"
     assert json.loads(broken)["query_id"] is None
@@ -709,10 +732,10 @@ def test_what_cannot_be_taken_is_refused_as_a_whole(store: SqliteStore) -> None:
         with pytest.raises(UsageError, match="not a JSON object"):
             ask(bridge, conversation, "x", metadata=metadata)
     with pytest.raises(UsageError, match="no session 'c'"):
-        bridge.send(conversation, "c", ["x"], [None])
+        bridge.messages.send(conversation, "c", ["x"], [None])
     with pytest.raises(NotFound, match="conv_none"):
         ask(bridge, "conv_none", "x")
-    assert bridge.messages() == []
+    assert bridge.messages.find() == []
 
 
 def test_what_is_sent_holds_no_secrets_and_no_unreadable_characters(bridge: Bridge) -> None:
@@ -720,7 +743,7 @@ def test_what_is_sent_holds_no_secrets_and_no_unreadable_characters(bridge: Brid
     secret = "ghp_" + "a1B2" * 9
     text = json.dumps({"question": f"is {secret} valid?", "n": 1})
     ask(bridge, conversation, text, "\ud800 \0 \U0001f600", metadata=json.dumps({secret: [secret]}))
-    first, second = bridge.messages(conversation=conversation)
+    first, second = bridge.messages.find(conversation=conversation)
     assert json.loads(first.text) == {"question": "is [redacted:github-token] valid?", "n": 1}
     redacted = {"[redacted:github-token]": ["[redacted:github-token]"]}
     assert json.loads(first.metadata or "") == redacted
@@ -731,36 +754,36 @@ def test_redaction_can_be_turned_off(store: SqliteStore) -> None:
     bridge = store.open(redact=False)
     conversation = talk(bridge)
     ask(bridge, conversation, "AKIA" + "Q" * 16)
-    assert bridge.messages()[0].text == "AKIA" + "Q" * 16
+    assert bridge.messages.find()[0].text == "AKIA" + "Q" * 16
 
 
 def test_looking_at_messages_consumes_nothing_and_filters(bridge: Bridge) -> None:
     one, two = talk(bridge), talk(bridge)
     ids = ask(bridge, one, *map(str, range(5)))
     ask(bridge, two, '{"type": "query", "question": "q"}')
-    bridge.send(two, "b", ["back"], ['{"type": "status"}'])
-    assert [message.id for message in bridge.messages(conversation=one, limit=2)] == ids[-2:]
-    after = bridge.messages(conversation=one, after=ids[0], limit=2)
+    bridge.messages.send(two, "b", ["back"], ['{"type": "status"}'])
+    assert [message.id for message in bridge.messages.find(conversation=one, limit=2)] == ids[-2:]
+    after = bridge.messages.find(conversation=one, after=ids[0], limit=2)
     assert [message.id for message in after] == ids[1:3]
-    assert [message.text for message in bridge.messages(session="a")] == ["back"]
-    assert [message.text for message in bridge.messages(kind="status")] == ["back"]
-    assert len(bridge.messages(kind="text")) == 5
-    assert len(bridge.messages(kind="query")) == 1
-    assert len(bridge.messages(unread=True)) == 7
-    assert len(bridge.inbox(one, "b", limit=3)) == 3
-    assert len(bridge.messages(unread=True)) == 4
+    assert [message.text for message in bridge.messages.find(session="a")] == ["back"]
+    assert [message.text for message in bridge.messages.find(kind="status")] == ["back"]
+    assert len(bridge.messages.find(kind="text")) == 5
+    assert len(bridge.messages.find(kind="query")) == 1
+    assert len(bridge.messages.find(unread=True)) == 7
+    assert len(bridge.messages.receive(one, "b", limit=3)) == 3
+    assert len(bridge.messages.find(unread=True)) == 4
     with pytest.raises(NotFound):
-        bridge.messages(conversation="conv_none")
+        bridge.messages.find(conversation="conv_none")
 
 
 def test_two_inboxes_share_the_messages_between_them(store: SqliteStore) -> None:
     one, two = store.open(), store.open()
     conversation = talk(one, None)
     ask(one, conversation, "1", "2")
-    assert len(one.inbox(conversation, "b", limit=1)) == 1
-    assert [message.text for message in two.inbox(conversation, "b")] == ["2"]
+    assert len(one.messages.receive(conversation, "b", limit=1)) == 1
+    assert [message.text for message in two.messages.receive(conversation, "b")] == ["2"]
     with pytest.raises(NotFound):
-        one.inbox("conv_none", "b")
+        one.messages.receive("conv_none", "b")
 
 
 def test_a_commit_of_another_is_noticed_and_an_own_one_is_not(store: SqliteStore) -> None:
@@ -795,25 +818,25 @@ def test_a_dead_letter_is_listed_retried_as_a_new_question_or_dropped(bridge: Br
     retried, dropped = ask(bridge, conversation, "1", "2", metadata='{"waiter": "w"}')
     for _ in range(2):
         settle(bridge, failed(take_one(bridge), permanent=True))
-    letters = bridge.dead()
+    letters = bridge.overview.dead_letters()
     assert [letter.message_id for letter in letters] == [retried, dropped]
     assert [letter.text for letter in letters] == ["1", "2"]
     assert (letters[0].last_error, letters[0].attempts) == ("it broke", 1)
-    new = bridge.retry_dead(retried)
-    bridge.drop_dead(dropped)
-    assert bridge.dead() == []
-    assert bridge.counts()["dead"] == 0
+    new = bridge.overview.retry_dead(retried)
+    bridge.overview.drop_dead(dropped)
+    assert bridge.overview.dead_letters() == []
+    assert bridge.overview.counts()["dead"] == 0
     for gone in (retried, dropped, 999):
         with pytest.raises(NotFound):
-            bridge.retry_dead(gone)
+            bridge.overview.retry_dead(gone)
         with pytest.raises(NotFound):
-            bridge.drop_dead(gone)
+            bridge.overview.drop_dead(gone)
     delivery = take_one(bridge)
     assert (delivery.message_id, delivery.text, delivery.lane) == (new, "1", f"m{new}")
     settle(bridge, answered(delivery))
-    assert bridge.query(new).state == "done"
-    assert bridge.query(retried).state == "dead"
-    assert bridge.counts()["done"] == 1
+    assert bridge.messages.query_state(new).state == "done"
+    assert bridge.messages.query_state(retried).state == "dead"
+    assert bridge.overview.counts()["done"] == 1
 
 
 def test_the_numbers_tell_what_became_of_the_questions(bridge: Bridge, store: SqliteStore) -> None:
@@ -821,45 +844,50 @@ def test_the_numbers_tell_what_became_of_the_questions(bridge: Bridge, store: Sq
     ask(bridge, conversation, "1", "2", "3", "4", metadata=OWN)
     one, two, three, _ = take(bridge)
     store.clock.now += 70
-    bridge.settle([answered(one), failed(two, permanent=True), failed(three, 1)])
-    assert bridge.counts() == {"queued": 0, "ready": 1, "leased": 1, "done": 1, "dead": 1}
-    assert bridge.latencies_ms() == [70]
-    assert bridge.in_flight() == {"main": 1}
+    bridge.deliveries.settle([answered(one), failed(two, permanent=True), failed(three, 1)])
+    assert bridge.overview.counts() == {"queued": 0, "ready": 1, "leased": 1, "done": 1, "dead": 1}
+    assert bridge.overview.latencies_ms() == [70]
+    assert bridge.overview.in_flight() == {"main": 1}
 
 
 def test_an_unknown_query_is_not_found(bridge: Bridge) -> None:
     with pytest.raises(NotFound, match="no message 17"):
-        bridge.query(17)
+        bridge.messages.query_state(17)
 
 
 def test_many_queries_are_looked_at_at_once_as_each_is_by_itself(bridge: Bridge) -> None:
     conversation = talk(bridge)
     first, second, third = ask(bridge, conversation, "one", "two", "three", metadata=OWN)
     one, two, _ = take(bridge)
-    bridge.settle([answered(one), failed(two, 1)])
-    looked = {state.message_id: state for state in bridge.queries([first, 17_000, third, second])}
-    assert looked == {number: bridge.query(number) for number in (first, second, third)}
+    bridge.deliveries.settle([answered(one), failed(two, 1)])
+    looked = {
+        state.message_id: state
+        for state in bridge.messages.query_states([first, 17_000, third, second])
+    }
+    assert looked == {
+        number: bridge.messages.query_state(number) for number in (first, second, third)
+    }
     assert looked[first].answer and not looked[second].answer
-    assert bridge.queries([]) == []
+    assert bridge.messages.query_states([]) == []
 
 
 # --- conversations and access
 
 
 def test_a_token_proves_its_session(bridge: Bridge) -> None:
-    tokens = bridge.create_conversation("asker", "shard")
-    assert bridge.authenticate(tokens.conversation, tokens.a) == "a"
-    assert bridge.authenticate(tokens.conversation, tokens.b) == "b"
+    tokens = bridge.conversations.create("asker", "shard")
+    assert bridge.conversations.authenticate(tokens.conversation, tokens.a) == "a"
+    assert bridge.conversations.authenticate(tokens.conversation, tokens.b) == "b"
 
 
 def test_tokens_are_stored_as_hashes_that_open_nothing(bridge: Bridge, store: SqliteStore) -> None:
-    tokens = bridge.create_conversation("asker", "shard")
+    tokens = bridge.conversations.create("asker", "shard")
     ((stored, expires),) = store.foreign("SELECT session_a_token, expires_at FROM conversations")
     assert stored.startswith("sha256$") and tokens.a not in stored
     assert "+" not in expires and "Z" not in expires
     for presented in (stored, stored.removeprefix("sha256$")):
         with pytest.raises(AccessDenied):
-            bridge.authenticate(tokens.conversation, presented)
+            bridge.conversations.authenticate(tokens.conversation, presented)
 
 
 @pytest.mark.parametrize(
@@ -867,57 +895,57 @@ def test_tokens_are_stored_as_hashes_that_open_nothing(bridge: Bridge, store: Sq
     ["", "0" * 64, "é" * 64, "\ud800", "\0", "x", "A" * 64, "٣" * 64, "0" * 65, "0" * 10**6],
 )
 def test_a_wrong_or_malformed_token_is_denied(bridge: Bridge, token: str) -> None:
-    tokens = bridge.create_conversation("asker", "shard")
+    tokens = bridge.conversations.create("asker", "shard")
     with pytest.raises(AccessDenied) as denied:
-        bridge.authenticate(tokens.conversation, token)
+        bridge.conversations.authenticate(tokens.conversation, token)
     assert not token or token == "x" or token not in str(denied.value)
 
 
 def test_a_clear_token_of_a_legacy_program_is_accepted(bridge: Bridge, store: SqliteStore) -> None:
     insert = "INSERT INTO conversations VALUES('conv_l','r','r',?,?,'2020-01-01T00:00:00',?)"
     store.foreign(insert, "1" * 64, "secret", "2999-01-01T00:00:00")
-    assert bridge.authenticate("conv_l", "1" * 64) == "a"
+    assert bridge.conversations.authenticate("conv_l", "1" * 64) == "a"
     with pytest.raises(AccessDenied):
-        bridge.authenticate("conv_l", "secret")
+        bridge.conversations.authenticate("conv_l", "secret")
 
 
 def test_rotation_and_revocation_end_the_old_token_at_once(
     bridge: Bridge, store: SqliteStore
 ) -> None:
-    tokens = bridge.create_conversation("asker", "shard")
-    new = bridge.rotate(tokens.conversation, "a")
+    tokens = bridge.conversations.create("asker", "shard")
+    new = bridge.conversations.rotate_token(tokens.conversation, "a")
     with pytest.raises(AccessDenied):
-        bridge.authenticate(tokens.conversation, tokens.a)
-    assert bridge.authenticate(tokens.conversation, new) == "a"
-    bridge.revoke(tokens.conversation, "a")
+        bridge.conversations.authenticate(tokens.conversation, tokens.a)
+    assert bridge.conversations.authenticate(tokens.conversation, new) == "a"
+    bridge.conversations.revoke_token(tokens.conversation, "a")
     ((stored,),) = store.foreign("SELECT session_a_token FROM conversations")
     for token in (new, stored, stored.removeprefix("revoked$")):
         with pytest.raises(AccessDenied):
-            bridge.authenticate(tokens.conversation, token)
-    assert bridge.authenticate(tokens.conversation, tokens.b) == "b"
-    assert bridge.conversation(tokens.conversation).revoked == ["a"]
+            bridge.conversations.authenticate(tokens.conversation, token)
+    assert bridge.conversations.authenticate(tokens.conversation, tokens.b) == "b"
+    assert bridge.conversations.get(tokens.conversation).revoked == ["a"]
     with pytest.raises(NotFound):
-        bridge.rotate("conv_none", "a")
+        bridge.conversations.rotate_token("conv_none", "a")
     with pytest.raises(UsageError):
-        bridge.revoke(tokens.conversation, "a_token=''--")
+        bridge.conversations.revoke_token(tokens.conversation, "a_token=''--")
 
 
 def test_a_token_in_use_lives_on_and_an_idle_one_expires(store: SqliteStore) -> None:
     bridge = store.open(token_lifetime_s=1000.0)
-    tokens = bridge.create_conversation("asker", "shard")
+    tokens = bridge.conversations.create("asker", "shard")
     for _ in range(5):
         store.clock.now += 700_000
-        assert bridge.authenticate(tokens.conversation, tokens.a) == "a"
+        assert bridge.conversations.authenticate(tokens.conversation, tokens.a) == "a"
     store.clock.now += 1_000_000
     with pytest.raises(AccessDenied, match="expired"):
-        bridge.authenticate(tokens.conversation, tokens.a)
+        bridge.conversations.authenticate(tokens.conversation, tokens.a)
 
 
 def test_whoever_keeps_a_token_can_renew_it_and_nobody_can_renew_a_revoked_one(
     store: SqliteStore,
 ) -> None:
     bridge = store.open(token_lifetime_s=1000.0)
-    tokens = bridge.create_conversation("asker", "shard")
+    tokens = bridge.conversations.create("asker", "shard")
 
     def expiry() -> str:
         ((expires,),) = store.foreign("SELECT expires_at FROM conversations")
@@ -925,23 +953,23 @@ def test_whoever_keeps_a_token_can_renew_it_and_nobody_can_renew_a_revoked_one(
 
     made = expiry()
     store.clock.now += 400_000
-    assert bridge.prolong(tokens.conversation, tokens.a)
+    assert bridge.conversations.renew_token(tokens.conversation, tokens.a)
     assert expiry() == made, "nothing is written while more than half of it is left"
     store.clock.now += 200_000
-    assert not bridge.prolong(tokens.conversation, "0" * 64)
+    assert not bridge.conversations.renew_token(tokens.conversation, "0" * 64)
     assert expiry() == made
-    assert bridge.prolong(tokens.conversation, tokens.a)
+    assert bridge.conversations.renew_token(tokens.conversation, tokens.a)
     assert expiry() > made
     store.clock.now += 31 * DAY_MS
-    assert bridge.prolong(tokens.conversation, tokens.a)
-    assert bridge.authenticate(tokens.conversation, tokens.a) == "a"
-    bridge.revoke(tokens.conversation, "a")
+    assert bridge.conversations.renew_token(tokens.conversation, tokens.a)
+    assert bridge.conversations.authenticate(tokens.conversation, tokens.a) == "a"
+    bridge.conversations.revoke_token(tokens.conversation, "a")
     store.clock.now += 31 * DAY_MS
-    assert not bridge.prolong(tokens.conversation, tokens.a)
+    assert not bridge.conversations.renew_token(tokens.conversation, tokens.a)
     with pytest.raises(AccessDenied, match="expired"):
-        bridge.authenticate(tokens.conversation, tokens.b)
+        bridge.conversations.authenticate(tokens.conversation, tokens.b)
     with pytest.raises(NotFound):
-        bridge.prolong("conv_none", tokens.a)
+        bridge.conversations.renew_token("conv_none", tokens.a)
 
 
 MOVES_MS = (DAY_MS, 31 * DAY_MS, 365 * DAY_MS, -3_600_000)
@@ -954,22 +982,22 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
     start, real = store.clock.now, time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: real() + (store.clock.now - start) * 1_000_000)
     bridge = store.open(rate_per_s=1.0, rate_burst=6)
-    tokens = bridge.create_conversation("asker", "shard")
+    tokens = bridge.conversations.create("asker", "shard")
     name = tokens.conversation
-    bridge.serve(name, "b", "main")
+    bridge.conversations.serve(name, "b", "main")
     ids = ask(bridge, name, "held?", "failing?", "waiting?", metadata=OWN)
     held, failing = take(bridge, count=2)
     settle(bridge, failed(failing, 30_000))
-    key = Key(scope="s", name="once", digest=b"d")
-    keyed = bridge.send_once(name, "a", "keyed?", OWN, key).id
-    bridge.set_status(name, "a", "here")
-    bridge.announce()
+    key = IdempotencyKey(scope="s", name="once", digest=b"d")
+    keyed = bridge.messages.send_once(name, "a", "keyed?", OWN, key).id
+    bridge.conversations.set_status(name, "a", "here")
+    bridge.conversations.announce()
 
     store.clock.now += moved
 
     # Who holds a lease and renews it first loses it to nobody, and settles under it.
-    assert bridge.renew([(held.message_id, held.fence)], LEASE) == {held.message_id}
-    assert bridge.reap() == []
+    assert bridge.deliveries.renew([(held.message_id, held.fence)], LEASE) == {held.message_id}
+    assert bridge.deliveries.reap() == []
     settle(bridge, answered(held))
     # Nothing that waits waits for the old time, and the budget is never shut for as long as a step.
     assert {each.message_id for each in take(bridge)} == {failing.message_id, ids[2], keyed}
@@ -980,29 +1008,36 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
             assert error.wait_ms <= 1000
             store.clock.now += error.wait_ms
             ask(bridge, name, "more?", metadata=OWN)
-    again = bridge.send_once(name, "a", "keyed?", OWN, key)
+    again = bridge.messages.send_once(name, "a", "keyed?", OWN, key)
     assert again.fresh == (moved >= DAY_MS), "a key is remembered for a day"
     # What is shown is never below nothing, and who gave a sign of life now is alive.
-    assert bridge.presence(name, "a").age_s == pytest.approx(max(0.0, moved / 1000), abs=60)
-    bridge.announce()
-    assert bridge.presence(name, "b").alive
-    bridge.set_status(name, "a", "here")
-    shown = bridge.presence(name, "a")
+    assert bridge.conversations.presence(name, "a").age_s == pytest.approx(
+        max(0.0, moved / 1000), abs=60
+    )
+    bridge.conversations.announce()
+    assert bridge.conversations.presence(name, "b").alive
+    bridge.conversations.set_status(name, "a", "here")
+    shown = bridge.conversations.presence(name, "a")
     assert shown.alive and shown.age_s is not None and 0 <= shown.age_s < 60
-    assert min(bridge.latencies_ms()) >= 0
-    assert all(each.latency_ms >= 0 for each in bridge.finished(0, 100))
-    assert {each.state for each in bridge.backlog()} == {"leased", "sent"}
+    assert min(bridge.overview.latencies_ms()) >= 0
+    assert all(each.latency_ms >= 0 for each in bridge.overview.finished(0, 100))
+    assert {each.state for each in bridge.overview.backlog()} == {"leased", "sent"}
     # A token is renewed by whoever keeps it, opens, and can be replaced and revoked.
-    assert bridge.prolong(name, tokens.a) and bridge.authenticate(name, tokens.a) == "a"
-    assert bridge.whose(tokens.b) == name
-    assert bridge.authenticate(name, bridge.rotate(name, "b")) == "b"
-    bridge.deny(name, "wrong token")
+    assert (
+        bridge.conversations.renew_token(name, tokens.a)
+        and bridge.conversations.authenticate(name, tokens.a) == "a"
+    )
+    assert bridge.conversations.find_by_token(tokens.b) == name
+    assert (
+        bridge.conversations.authenticate(name, bridge.conversations.rotate_token(name, "b")) == "b"
+    )
+    bridge.conversations.audit_denial(name, "wrong token")
     # The next owner frees whatever is held, and nothing else becomes of it.
-    assert bridge.take_over("the next") == 3
+    assert bridge.deliveries.take_over("the next") == 3
     for each in take(bridge, owner="the next"):
         assert each.attempt == (2 if each.message_id == failing.message_id else 1)
         settle(bridge, answered(each))
-    counts = bridge.counts()
+    counts = bridge.overview.counts()
     assert counts["dead"] == counts["leased"] == counts["ready"] == counts["queued"] == 0
 
 
@@ -1019,31 +1054,31 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
 def test_an_odd_expiry_never_opens_more_than_it_says(
     bridge: Bridge, store: SqliteStore, expires: object, opens: bool
 ) -> None:
-    tokens = bridge.create_conversation("asker", "shard")
+    tokens = bridge.conversations.create("asker", "shard")
     store.foreign("UPDATE conversations SET expires_at=?", expires)
     if opens:
-        assert bridge.authenticate(tokens.conversation, tokens.a) == "a"
+        assert bridge.conversations.authenticate(tokens.conversation, tokens.a) == "a"
     else:
         with pytest.raises(AccessDenied):
-            bridge.authenticate(tokens.conversation, tokens.a)
+            bridge.conversations.authenticate(tokens.conversation, tokens.a)
 
 
 def test_failed_authentications_are_audited_and_cannot_flood_the_log(
     bridge: Bridge, store: SqliteStore
 ) -> None:
-    tokens = bridge.create_conversation("asker", "shard")
+    tokens = bridge.conversations.create("asker", "shard")
     for round_ in range(200):
         with pytest.raises(AccessDenied):
-            bridge.authenticate(tokens.conversation, f"{round_:064x}")
+            bridge.conversations.authenticate(tokens.conversation, f"{round_:064x}")
         with pytest.raises(NotFound):
-            bridge.authenticate(f"conv_{round_}", tokens.a)
+            bridge.conversations.authenticate(f"conv_{round_}", tokens.a)
     denied = "SELECT conversation_id, details FROM audit_log WHERE action='access_denied'"
     (known, unknown) = store.foreign(denied)
     assert known[0] == tokens.conversation and unknown[0] is None
     assert json.loads(known[1]) == {"why": "wrong token", "count": 10, "or_more": True}
     store.clock.now += 61_000
     with pytest.raises(AccessDenied):
-        bridge.authenticate(tokens.conversation, "x")
+        bridge.conversations.authenticate(tokens.conversation, "x")
     assert len(store.foreign(denied)) == 3
 
 
@@ -1053,7 +1088,7 @@ def test_the_rate_budget_is_shared_and_refills(store: SqliteStore) -> None:
     conversation = talk(one)
 
     def send(bridge: Bridge, session: str, count: int) -> None:
-        bridge.send(conversation, session, ["x"] * count, [None] * count)
+        bridge.messages.send(conversation, session, ["x"] * count, [None] * count)
 
     send(one, "a", 3)
     send(two, "a", 2)
@@ -1071,16 +1106,16 @@ def test_the_rate_budget_is_shared_and_refills(store: SqliteStore) -> None:
         send(one, "a", 1)
     with pytest.raises(UsageError):
         send(one, "a", 6)
-    assert len(one.messages()) == 3 + 2 + 5 + 1 + 5, "what is refused is not stored"
+    assert len(one.messages.find()) == 3 + 2 + 5 + 1 + 5, "what is refused is not stored"
 
 
 def test_conversations_are_listed_without_tokens(bridge: Bridge, store: SqliteStore) -> None:
-    first = bridge.create_conversation("asker", "memory \ud800")
+    first = bridge.conversations.create("asker", "memory \ud800")
     store.clock.now += 1
-    second = bridge.create_conversation("asker", "reviewer")
-    bridge.serve(second.conversation, "b", "main")
+    second = bridge.conversations.create("asker", "reviewer")
+    bridge.conversations.serve(second.conversation, "b", "main")
     ask(bridge, second.conversation, "1", "2")
-    one, two = bridge.conversations()
+    one, two = bridge.conversations.all()
     assert (one.id, one.role_b, one.served, one.messages) == (
         first.conversation,
         "memory \ufffd",
@@ -1088,16 +1123,16 @@ def test_conversations_are_listed_without_tokens(bridge: Bridge, store: SqliteSt
         0,
     )
     assert (two.served, two.messages, two.revoked) == ({"b": "main"}, 2, [])
-    assert bridge.conversation(second.conversation) == two
+    assert bridge.conversations.get(second.conversation) == two
     for token in (first.a, first.b, second.a, second.b):
         assert token not in repr((one, two))
     with pytest.raises(NotFound):
-        bridge.conversation("conv_none")
+        bridge.conversations.get("conv_none")
 
 
 def test_an_audit_line_is_json_without_secrets(bridge: Bridge, store: SqliteStore) -> None:
-    bridge.audit(None, None, "looked", "AKIA" + "Q" * 16)
-    bridge.audit("c", "a", "looked", '{"key": "AKIA' + "Q" * 16 + '"}')
+    bridge.conversations.audit(None, None, "looked", "AKIA" + "Q" * 16)
+    bridge.conversations.audit("c", "a", "looked", '{"key": "AKIA' + "Q" * 16 + '"}')
     rows = store.foreign("SELECT details FROM audit_log")
     assert [json.loads(details) for (details,) in rows] == [
         {"text": "[redacted:aws-key]"},
@@ -1107,7 +1142,7 @@ def test_an_audit_line_is_json_without_secrets(bridge: Bridge, store: SqliteStor
 
 def test_serving_an_unknown_conversation_is_refused(bridge: Bridge) -> None:
     with pytest.raises(NotFound):
-        bridge.serve("conv_none", "b", "main")
+        bridge.conversations.serve("conv_none", "b", "main")
 
 
 # --- the whole, against a model
@@ -1144,7 +1179,7 @@ class Model:
                 held = chance.sample(list(self.held.values()), len(self.held) // 2)
                 outcomes = [answered(each) for each in held]
                 room = {"main": chance.randint(0, 4)}
-                settled, taken = bridge.turn(outcomes, "me", room, LEASE)
+                settled, taken = bridge.deliveries.settle_and_claim(outcomes, "me", room, LEASE)
                 for delivery, one in zip(held, settled, strict=True):
                     self.note(delivery, one)
                 self.hold(taken)
@@ -1157,10 +1192,10 @@ class Model:
                 assert settle(bridge, answered(chance.choice(self.stale))).state == "lost"
             case "late":
                 self.store.clock.now += chance.choice([200, LEASE // 2, LEASE + 1])
-                for settled in bridge.reap():
+                for settled in bridge.deliveries.reap():
                     self.note(self.held[settled.message_id], settled)
             case "over" if chance.random() < 0.3:
-                self.bridges[0].take_over("another")
+                self.bridges[0].deliveries.take_over("another")
                 self.stale += self.held.values()
                 self.held.clear()
 
@@ -1181,17 +1216,17 @@ class Model:
         bridge = self.bridges[0]
         while any(self.waiting.values()):
             self.store.clock.now += LEASE + 1
-            for settled in bridge.reap():
+            for settled in bridge.deliveries.reap():
                 self.note(self.held[settled.message_id], settled)
             for delivery in take(bridge, 99):
                 assert delivery.message_id == self.waiting[delivery.lane][0]
                 self.held[delivery.message_id] = delivery
                 self.note(delivery, settle(bridge, answered(delivery)))
         for asked, state in self.finished.items():
-            assert bridge.query(asked).state == state
+            assert bridge.messages.query_state(asked).state == state
         answers = self.store.foreign("SELECT count(*) FROM messages WHERE from_session='b'")
         assert answers == [(len(self.finished),)]
-        counts = bridge.counts()
+        counts = bridge.overview.counts()
         assert counts["done"] + counts["dead"] == sum(counts.values()) == len(self.finished)
 
 
@@ -1210,19 +1245,19 @@ def test_whatever_happens_lanes_keep_their_order_and_every_question_its_one_answ
 
 def test_only_one_bridge_is_the_answerer_until_it_closes(store: SqliteStore) -> None:
     first, second = store.open(), store.open()
-    first.take_over("one")
+    first.deliveries.take_over("one")
     with pytest.raises(AlreadyRunning):
-        second.take_over("two")
+        second.deliveries.take_over("two")
     first.close()
-    assert second.take_over("two") == 0
+    assert second.deliveries.take_over("two") == 0
 
 
 def test_a_served_session_is_announced_as_alive_to_legacy_partners(store: SqliteStore) -> None:
     bridge = store.open()
-    conversation = bridge.create_conversation("asker", "shard").conversation
-    bridge.serve(conversation, "b", "main")
+    conversation = bridge.conversations.create("asker", "shard").conversation
+    bridge.conversations.serve(conversation, "b", "main")
     for _ in range(2):
-        bridge.announce()
+        bridge.conversations.announce()
     ((session, status, at),) = store.foreign(
         "SELECT session_id, status, last_heartbeat FROM session_status"
     )
@@ -1232,13 +1267,13 @@ def test_a_served_session_is_announced_as_alive_to_legacy_partners(store: Sqlite
 
 def test_a_status_is_seen_by_the_partner_and_by_legacy_programs(store: SqliteStore) -> None:
     bridge = store.open()
-    conversation = bridge.create_conversation("asker", "reviewer").conversation
-    assert bridge.presence(conversation, "a") == Presence(
+    conversation = bridge.conversations.create("asker", "reviewer").conversation
+    assert bridge.conversations.presence(conversation, "a") == Presence(
         session="a", status="unknown", at=None, age_s=None, alive=False
     )
     for status in ("working", "blocked"):
-        bridge.set_status(conversation, "a", status)
-    seen = bridge.presence(conversation, "a")
+        bridge.conversations.set_status(conversation, "a", status)
+    seen = bridge.conversations.presence(conversation, "a")
     assert (seen.status, seen.alive) == ("blocked", True)
     assert store.foreign("SELECT session_id, status, last_heartbeat FROM session_status") == [
         ("a", "blocked", seen.at)
@@ -1253,17 +1288,17 @@ def test_a_status_is_seen_by_the_partner_and_by_legacy_programs(store: SqliteSto
 )
 def test_only_a_fresh_sign_of_life_counts(store: SqliteStore, at: str, alive: bool) -> None:
     bridge = store.open()
-    conversation = bridge.create_conversation("asker", "reviewer").conversation
+    conversation = bridge.conversations.create("asker", "reviewer").conversation
     store.foreign("INSERT INTO session_status VALUES (?, 'b', 'waiting', ?)", conversation, at)
-    assert bridge.presence(conversation, "b").alive == alive
+    assert bridge.conversations.presence(conversation, "b").alive == alive
 
 
 def test_there_is_no_status_without_a_conversation(store: SqliteStore) -> None:
     bridge = store.open()
     with pytest.raises(NotFound):
-        bridge.set_status("conv_0000000000000000", "a", "working")
+        bridge.conversations.set_status("conv_0000000000000000", "a", "working")
     with pytest.raises(NotFound):
-        bridge.presence("conv_0000000000000000", "a")
+        bridge.conversations.presence("conv_0000000000000000", "a")
 
 
 # --- what it costs
@@ -1280,7 +1315,7 @@ def test_what_an_answer_has_cost_stands_in_its_metadata(bridge: Bridge) -> None:
     conversation = talk(bridge)
     (asked, other) = ask(bridge, conversation, "why?", "how?")
     settle(bridge, costing(answered(take_one(bridge)), USED))
-    answer = bridge.query(asked).answer
+    answer = bridge.messages.query_state(asked).answer
     assert answer and json.loads(answer.metadata or "")["usage"] == {
         "input_tokens": 100,
         "output_tokens": 20,
@@ -1288,23 +1323,25 @@ def test_what_an_answer_has_cost_stands_in_its_metadata(bridge: Bridge) -> None:
         "cost_usd": 0.5,
     }
     settle(bridge, answered(take_one(bridge)))
-    answer = bridge.query(other).answer
+    answer = bridge.messages.query_state(other).answer
     assert answer and "usage" not in json.loads(answer.metadata or "")
 
 
 def test_what_shards_cost_is_added_up_by_utc_day(store: SqliteStore) -> None:
     bridge = store.open()
-    assert bridge.spent("2027-01-15") == {}
+    assert bridge.overview.spent("2027-01-15") == {}
     conversation, other = talk(bridge), talk(bridge, "other")
     ask(bridge, conversation, *"abcd")
     ask(bridge, other, "x")
     settle(bridge, costing(answered(take_one(bridge)), UNPRICED))
-    assert bridge.spent("2027-01-15") == {"main": Spent(input_tokens=1, output_tokens=2, answers=1)}
+    assert bridge.overview.spent("2027-01-15") == {
+        "main": Spent(input_tokens=1, output_tokens=2, answers=1)
+    }
     settle(bridge, costing(answered(take_one(bridge)), USED))
     settle(bridge, answered(take_one(bridge)))
     others = costing(answered(take(bridge, shard="other")[0]), USED)
-    bridge.turn([others], "me", {}, LEASE)
-    assert bridge.spent("2027-01-15") == {
+    bridge.deliveries.settle_and_claim([others], "me", {}, LEASE)
+    assert bridge.overview.spent("2027-01-15") == {
         "main": Spent(
             input_tokens=101, output_tokens=22, cached_tokens=3000, cost_usd=0.5, answers=2
         ),
@@ -1314,7 +1351,9 @@ def test_what_shards_cost_is_added_up_by_utc_day(store: SqliteStore) -> None:
     }
     store.clock.now += 16 * 3600_000  # 08:00 became midnight
     settle(bridge, costing(answered(take_one(bridge)), UNPRICED))
-    assert bridge.spent("2027-01-16") == {"main": Spent(input_tokens=1, output_tokens=2, answers=1)}
+    assert bridge.overview.spent("2027-01-16") == {
+        "main": Spent(input_tokens=1, output_tokens=2, answers=1)
+    }
 
 
 def test_what_failed_has_cost_all_the_same(store: SqliteStore) -> None:
@@ -1324,13 +1363,13 @@ def test_what_failed_has_cost_all_the_same(store: SqliteStore) -> None:
     settle(bridge, costing(released(take_one(bridge)), USED))
     late = take_one(bridge)
     store.clock.now += LEASE + 1
-    bridge.reap()
+    bridge.deliveries.reap()
     settle(bridge, costing(failed(take_one(bridge), permanent=True), USED))
     assert settle(bridge, costing(answered(late), USED)).state == "lost"
-    assert bridge.spent("2027-01-15")["main"] == Spent(
+    assert bridge.overview.spent("2027-01-15")["main"] == Spent(
         input_tokens=400, output_tokens=80, cached_tokens=12000, cost_usd=2.0, answers=0
     )
-    answer = bridge.query(asked).answer
+    answer = bridge.messages.query_state(asked).answer
     assert answer and json.loads(answer.metadata or "")["usage"]["cached_tokens"] == 3000
 
 
@@ -1340,10 +1379,10 @@ def test_a_batch_that_is_not_kept_costs_nothing(store: SqliteStore) -> None:
     delivery = take_one(bridge)
     store.foreign("CREATE TRIGGER no BEFORE INSERT ON answers BEGIN SELECT raise(ABORT, 'no'); END")
     assert settle(bridge, costing(answered(delivery), USED)).state == "lost"
-    assert bridge.spent("2027-01-15") == {}
+    assert bridge.overview.spent("2027-01-15") == {}
     store.foreign("DROP TRIGGER no")
     settle(bridge, costing(answered(delivery), USED))
-    assert bridge.spent("2027-01-15")["main"].answers == 1
+    assert bridge.overview.spent("2027-01-15")["main"].answers == 1
 
 
 # --- lists of large messages
@@ -1353,49 +1392,52 @@ def test_dead_letters_are_shown_in_short_and_one_by_one(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "first" * 10, "second" * 10, metadata=OWN)
     first, second = take(bridge)
-    bridge.settle([failed(first, permanent=True), failed(second, permanent=True)])
-    assert [each.text for each in bridge.dead(text_bytes=7)] == ["firstfi", "seconds"]
-    [only] = bridge.dead(message_id=second.message_id)
+    bridge.deliveries.settle([failed(first, permanent=True), failed(second, permanent=True)])
+    assert [each.text for each in bridge.overview.dead_letters(text_bytes=7)] == [
+        "firstfi",
+        "seconds",
+    ]
+    [only] = bridge.overview.dead_letters(message_id=second.message_id)
     assert (only.message_id, only.text) == (second.message_id, "second" * 10)
-    assert bridge.dead(message_id=10**9) == []
+    assert bridge.overview.dead_letters(message_id=10**9) == []
 
 
 def test_a_list_ends_where_it_would_take_too_much_memory(bridge: Bridge) -> None:
     conversation = talk(bridge, shard=None)
     large = "x" * (6 << 20)
     ids = [ask(bridge, conversation, large)[0] for _ in range(5)]
-    newest = bridge.messages(conversation=conversation)
+    newest = bridge.messages.find(conversation=conversation)
     assert [each.id for each in newest] == ids[2:]
-    assert [each.id for each in bridge.messages(after=ids[0])] == ids[1:4]
-    taken = bridge.inbox(conversation, "b")
+    assert [each.id for each in bridge.messages.find(after=ids[0])] == ids[1:4]
+    taken = bridge.messages.receive(conversation, "b")
     assert [each.id for each in taken] == ids[:3]
-    assert [each.id for each in bridge.inbox(conversation, "b")] == ids[3:]
-    assert bridge.inbox(conversation, "b") == []
+    assert [each.id for each in bridge.messages.receive(conversation, "b")] == ids[3:]
+    assert bridge.messages.receive(conversation, "b") == []
 
 
 # --- keys
 
 
-def key(name: str = "k", digest: bytes = b"1", scope: str = "me") -> Key:
-    return Key(scope=scope, name=name, digest=digest)
+def key(name: str = "k", digest: bytes = b"1", scope: str = "me") -> IdempotencyKey:
+    return IdempotencyKey(scope=scope, name=name, digest=digest)
 
 
 def test_what_is_sent_twice_under_a_key_is_there_once(bridge: Bridge) -> None:
     conversation = talk(bridge)
-    first = bridge.send_once(conversation, "a", "one", OWN, key())
-    again = bridge.send_once(conversation, "a", "one", OWN, key())
+    first = bridge.messages.send_once(conversation, "a", "one", OWN, key())
+    again = bridge.messages.send_once(conversation, "a", "one", OWN, key())
     assert (again.id, again.fresh, first.fresh) == (first.id, False, True)
     assert [each.text for each in take(bridge)] == ["one"]
 
 
 def test_a_key_that_stands_for_another_message_is_refused(bridge: Bridge) -> None:
     conversation = talk(bridge)
-    first = bridge.send_once(conversation, "a", "one", None, key())
+    first = bridge.messages.send_once(conversation, "a", "one", None, key())
     with pytest.raises(KeyReused, match="another message"):
-        bridge.send_once(conversation, "a", "two", None, key(digest=b"2"))
-    other = bridge.send_once(conversation, "a", "two", None, key(digest=b"2", scope="you"))
+        bridge.messages.send_once(conversation, "a", "two", None, key(digest=b"2"))
+    other = bridge.messages.send_once(conversation, "a", "two", None, key(digest=b"2", scope="you"))
     assert other.fresh and other.id != first.id
-    assert len(bridge.messages(conversation=conversation)) == 2
+    assert len(bridge.messages.find(conversation=conversation)) == 2
 
 
 def test_a_key_is_not_kept_when_its_message_is_refused(store: SqliteStore) -> None:
@@ -1403,22 +1445,24 @@ def test_a_key_is_not_kept_when_its_message_is_refused(store: SqliteStore) -> No
     conversation = talk(bridge)
     ask(bridge, conversation, "spent")
     with pytest.raises(RateLimited):
-        bridge.send_once(conversation, "a", "one", None, key())
+        bridge.messages.send_once(conversation, "a", "one", None, key())
     store.clock.now += 2000
-    assert bridge.send_once(conversation, "a", "one", None, key()).fresh
+    assert bridge.messages.send_once(conversation, "a", "one", None, key()).fresh
     store.clock.now += 1
-    assert not bridge.send_once(conversation, "a", "one", None, key()).fresh, "repeating is free"
+    assert not bridge.messages.send_once(conversation, "a", "one", None, key()).fresh, (
+        "repeating is free"
+    )
 
 
 def test_a_key_is_forgotten_after_a_day(bridge: Bridge, store: SqliteStore) -> None:
     conversation = talk(bridge)
-    first = bridge.send_once(conversation, "a", "one", None, key())
+    first = bridge.messages.send_once(conversation, "a", "one", None, key())
     store.clock.now += 24 * 3600 * 1000 - 1
-    assert not bridge.send_once(conversation, "a", "one", None, key()).fresh
+    assert not bridge.messages.send_once(conversation, "a", "one", None, key()).fresh
     store.clock.now += 1
-    assert bridge.send_once(conversation, "a", "one", None, key()).id != first.id
+    assert bridge.messages.send_once(conversation, "a", "one", None, key()).id != first.id
     store.clock.now += 25 * 3600 * 1000
-    bridge.send_once(conversation, "a", "two", None, key("other"))
+    bridge.messages.send_once(conversation, "a", "two", None, key("other"))
     assert store.foreign("SELECT name FROM keys") == [("other",)]
 
 
@@ -1428,14 +1472,18 @@ def test_a_key_is_forgotten_after_a_day(bridge: Bridge, store: SqliteStore) -> N
 def test_a_token_leads_to_its_conversation_and_a_foreign_one_does_not(
     bridge: Bridge, store: SqliteStore
 ) -> None:
-    tokens = bridge.create_conversation("asker", "shard")
-    assert bridge.whose(tokens.a) == bridge.whose(tokens.b) == tokens.conversation
+    tokens = bridge.conversations.create("asker", "shard")
+    assert (
+        bridge.conversations.find_by_token(tokens.a)
+        == bridge.conversations.find_by_token(tokens.b)
+        == tokens.conversation
+    )
     clear = "ab" * 32
     store.foreign("UPDATE conversations SET session_a_token=?", clear)
     stored = store.foreign("SELECT session_b_token FROM conversations")[0][0]
     for token in (clear, tokens.a, stored, "", "x", "é" * 64):
-        assert bridge.whose(token) is None
-    assert bridge.authenticate(tokens.conversation, clear) == "a"
+        assert bridge.conversations.find_by_token(token) is None
+    assert bridge.conversations.authenticate(tokens.conversation, clear) == "a"
 
 
 def test_refusals_are_audited_a_line_a_minute_for_each_reason(
@@ -1443,9 +1491,9 @@ def test_refusals_are_audited_a_line_a_minute_for_each_reason(
 ) -> None:
     conversation = talk(bridge)
     for _ in range(50):
-        bridge.deny(conversation, "a question of another conversation")
-        bridge.deny(None, "wrong Host")
-        bridge.deny(None, "body too large")
+        bridge.conversations.audit_denial(conversation, "a question of another conversation")
+        bridge.conversations.audit_denial(None, "wrong Host")
+        bridge.conversations.audit_denial(None, "body too large")
     lines = store.foreign(
         "SELECT conversation_id, details FROM audit_log WHERE action='access_denied'"
     )
@@ -1470,7 +1518,7 @@ def test_the_backlog_tells_what_waits_for_whom_and_since_when(
     take(bridge, 1)
     store.clock.now += 100
     ask(bridge, main, "6")
-    found = {(each.shard, each.state): each for each in bridge.backlog()}
+    found = {(each.shard, each.state): each for each in bridge.overview.backlog()}
     counts = {which: each.count for which, each in found.items()}
     assert counts == {
         ("main", "leased"): 1, ("main", "ready"): 2, ("main", "sent"): 1,
@@ -1485,10 +1533,10 @@ def test_what_is_finished_is_told_once_in_order(bridge: Bridge, store: SqliteSto
     ask(bridge, conversation, "1", "2", "3", metadata=OWN)
     one, two, _ = take(bridge)
     store.clock.now += 70
-    bridge.settle([answered(one), failed(two, permanent=True)])
-    done, dead = bridge.finished(0, 10)
+    bridge.deliveries.settle([answered(one), failed(two, permanent=True)])
+    done, dead = bridge.overview.finished(0, 10)
     assert (done.shard, done.state, done.latency_ms, done.attempts) == ("main", "done", 70, 1)
     assert (dead.state, dead.latency_ms) == ("dead", 70)
-    assert bridge.finished(0, 1) == [done]
-    assert bridge.finished(done.number, 10) == [dead]
-    assert bridge.finished(dead.number, 10) == []
+    assert bridge.overview.finished(0, 1) == [done]
+    assert bridge.overview.finished(done.number, 10) == [dead]
+    assert bridge.overview.finished(dead.number, 10) == []

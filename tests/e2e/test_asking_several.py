@@ -162,11 +162,11 @@ def test_a_shard_whose_token_was_revoked_says_so_beside_the_others(place: Place)
 
 def test_an_interrupt_says_how_to_fetch_every_answer(place: Place) -> None:
     with closing(place.bridge()) as bridge:
-        before = max(message.id for message in bridge.messages())
+        before = max(message.id for message in bridge.messages.find())
         asking = place.start_ask("still?", "--shard", "main,late")
 
         def stored() -> bool:  # and not: busy, which it may be with the question of another test
-            later = bridge.messages(after=before)
+            later = bridge.messages.find(after=before)
             return sum(json.loads(each.text).get("question") == "still?" for each in later) == 2
 
         until(stored, what="both questions to be stored")

@@ -40,8 +40,8 @@ def looks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, lis
         answered = place.ask("why?")["id"]
         failed = place.ask("why?", "--shard", "docs", "--context-file", "none", code=1)["id"]
         with closing(place.bridge()) as bridge:
-            conversation = bridge.create_conversation("one", "other").conversation
-            bridge.send(conversation, "a", ["unread"], [None])
+            conversation = bridge.conversations.create("one", "other").conversation
+            bridge.messages.send(conversation, "a", ["unread"], [None])
         killed = place.kill("worker")
         until(lambda: (beat := place.beat("worker")) and beat.pid != killed, what="a new worker")
         place.ready("worker", "worker-docs-1", "poller", "watchdog")

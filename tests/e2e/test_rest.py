@@ -17,7 +17,7 @@ from place import until
 from prometheus_client.parser import text_string_to_metric_families
 
 from autopoll.bridge.connect import open_bridge
-from autopoll.bridge.contract import Limits
+from autopoll.bridge.records import BridgeLimits
 from autopoll.home import credentials
 
 
@@ -352,9 +352,11 @@ def test_the_operator_speaks_where_the_home_does_and_nowhere_else(door, operator
 
 def test_who_sends_too_fast_is_told_when_to_go_on(door, operator) -> None:
     tokens = conversation(operator)
-    limits = Limits(rate_per_s=2.0, rate_burst=400)
+    limits = BridgeLimits(rate_per_s=2.0, rate_burst=400)
     with closing(open_bridge("sqlite:///var/bridge.db", door.place.root, limits)) as bridge:
-        bridge.send(tokens["conversation"], "a", ["x"] * 400, [None] * 400)  # by another door
+        bridge.messages.send(
+            tokens["conversation"], "a", ["x"] * 400, [None] * 400
+        )  # by another door
     with door.client(tokens["a"]) as client:
         answers = [ask(client, "too fast") for _ in range(3)]
     slowed = [each for each in answers if each.status_code == 429]

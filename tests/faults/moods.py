@@ -68,7 +68,7 @@ def states(place: Place, ids: list[int]) -> set[tuple[str, int]]:
     """Return in which states the questions are, and after how many attempts."""
     bridge = place.bridge()
     try:
-        found = [bridge.query(message_id) for message_id in ids]
+        found = [bridge.messages.query_state(message_id) for message_id in ids]
     finally:
         bridge.close()
     return {(each.state, each.attempts) for each in found}

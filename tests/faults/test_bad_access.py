@@ -66,14 +66,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def talk(place: Place) -> dict:
     """A conversation of its own, with its tokens, answered by the echo."""
     with closing(place.bridge()) as bridge:
-        made = bridge.create_conversation("asker", "echo")
-        bridge.serve(made.conversation, "b", "main")
+        made = bridge.conversations.create("asker", "echo")
+        bridge.conversations.serve(made.conversation, "b", "main")
     return {"conversation": made.conversation, "tokens": {"a": made.a, "b": made.b}}
 
 
 def messages_in(place: Place, talk: dict) -> int:
     with closing(place.bridge()) as bridge:
-        return bridge.conversation(talk["conversation"]).messages
+        return bridge.conversations.get(talk["conversation"]).messages
 
 
 def speak(

@@ -110,7 +110,7 @@ def log_of(place: Place, name: str) -> str:
 
 def answered(place: Place, message: int) -> bool:
     with closing(place.bridge()) as bridge:
-        return bridge.query(message).state == "done"
+        return bridge.messages.query_state(message).state == "done"
 
 
 def ask_later(place: Place, *more: str) -> int:

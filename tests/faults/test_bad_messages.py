@@ -81,7 +81,7 @@ def converse(place: Place, client: Legacy, shard: str) -> str:
     """Make a conversation with a shard."""
     name = client.converse(f"conv_{os.urandom(8).hex()}")
     with closing(place.bridge()) as bridge:
-        bridge.serve(name, "b", shard)
+        bridge.conversations.serve(name, "b", shard)
     return name
 
 
@@ -89,9 +89,9 @@ def converse(place: Place, client: Legacy, shard: str) -> str:
 def nothing_stored(place: Place) -> Iterator[None]:
     """No message comes or goes."""
     with closing(place.bridge()) as bridge:
-        before = bridge.messages(limit=100_000)
+        before = bridge.messages.find(limit=100_000)
         yield
-        assert bridge.messages(limit=100_000) == before
+        assert bridge.messages.find(limit=100_000) == before
 
 
 def exchange(client: Legacy, conversation: str, message: str | bytes) -> str:
@@ -221,7 +221,7 @@ def take_all(client: Legacy, conversation: str, count: int) -> list[str]:
 @pytest.mark.parametrize("command", ["ask -", "ask --lines", "send CONVERSATION -"])
 def test_a_message_of_20_mb_is_refused_before_it_is_stored(place, nothing_stored, command) -> None:
     with closing(place.bridge()) as bridge:
-        command = command.replace("CONVERSATION", bridge.conversations()[0].id)
+        command = command.replace("CONVERSATION", bridge.conversations.all()[0].id)
     refused = place.run(*command.split(), code=4, stdin="x" * 20 * MB)
     assert "longer than 8,388,608 bytes" in refused.stderr
     assert "max_message" in refused.stderr
@@ -320,7 +320,7 @@ def test_a_question_that_cannot_be_asked_is_refused_and_nothing_is_stored(
 @pytest.mark.parametrize("text", ["", "   "])
 def test_sending_nothing_is_refused(place, nothing_stored, text) -> None:
     with closing(place.bridge()) as bridge:
-        conversation = bridge.conversations()[0].id
+        conversation = bridge.conversations.all()[0].id
     assert "empty" in place.run("send", conversation, text, code=4).stderr
 
 

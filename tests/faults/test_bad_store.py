@@ -17,7 +17,7 @@ import pytest
 from legacy import Legacy
 from place import Place, until
 
-from autopoll.bridge.contract import Failed, Limits
+from autopoll.bridge.records import BridgeLimits, Failed
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.clock import wall_ms
 
@@ -183,7 +183,7 @@ def goes_through_a_shortage(place: Place, disk: FileLimit | SmallDisk) -> None:
 def count(place: Place) -> int:
     """Return how many questions are stored."""
     with closing(place.bridge()) as bridge:
-        return sum(message.recipient == "b" for message in bridge.messages(limit=10_000))
+        return sum(message.recipient == "b" for message in bridge.messages.find(limit=10_000))
 
 
 def test_at_the_file_size_limit_askers_are_told_and_work_goes_on_when_it_is_raised(
@@ -324,10 +324,10 @@ def test_while_var_is_read_only_askers_are_told_and_looking_works(place) -> None
 def resting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = Place(tmp_path_factory.mktemp("resting") / "home", CONFIG).be_ordinary()
     with closing(place.bridge()) as bridge:
-        conversation = bridge.conversations()[0].id
+        conversation = bridge.conversations.all()[0].id
         for number in range(50):
-            bridge.send(conversation, "a", [f"question {number} " + "x" * 500], [None])
-        bridge.take("nobody", {"main": 1}, 60_000)
+            bridge.messages.send(conversation, "a", [f"question {number} " + "x" * 500], [None])
+        bridge.deliveries.claim("nobody", {"main": 1}, 60_000)
     with closing(sqlite3.connect(place.home.var / "bridge.db")) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     yield place
@@ -484,16 +484,16 @@ def test_a_database_replaced_while_everything_runs_is_the_one_that_is_answered_i
 def test_rows_of_a_poller_whose_clock_ran_an_hour_ahead_are_answered_at_once(tmp_path) -> None:
     place = Place(tmp_path / "home", CONFIG)
     # So few that what it sends uses up the budget, twenty seconds of it.
-    limits = Limits(rate_per_s=0.15, rate_burst=3)
+    limits = BridgeLimits(rate_per_s=0.15, rate_burst=3)
     ahead = SqliteBridge(place.home.var / "bridge.db", limits, clock=lambda: wall_ms() + HOUR_MS)
     made = place.json("conversations", "create", "--shard", "main")
     client = Legacy(place.home.var / "bridge.db")
     asked = [client.insert(made["conversation"], f"question {number}?") for number in range(4)]
-    own = ahead.send(made["conversation"], "a", ["later?"] * 3, ['{"lane": "own"}'] * 3)
-    taken = ahead.take("a poller from the future", {"main": 3}, 60_000)
+    own = ahead.messages.send(made["conversation"], "a", ["later?"] * 3, ['{"lane": "own"}'] * 3)
+    taken = ahead.deliveries.claim("a poller from the future", {"main": 3}, 60_000)
     assert len(taken) == 3
     # One is to wait for long before it is tried again; the other two stay leased: it was killed.
-    ahead.settle(
+    ahead.deliveries.settle(
         [Failed(message_id=taken[0].message_id, fence=taken[0].fence, error="x", wait_ms=60_000)]
     )
     ahead.close()

@@ -106,7 +106,7 @@ def test_a_question_is_answered_once_when_its_cli_is_struck_in_the_middle_of_it(
     answer = json.loads(out)
     assert answer["answer"] == "You asked: What about the tulip? [notes.md:3-3]"
     assert answer["sources"] == ["notes.md:3-3"]
-    assert answers_to(place.bridge().messages(limit=100)) == [1]
+    assert answers_to(place.bridge().messages.find(limit=100)) == [1]
     assert len(api.asked) == 2
     until(lambda: not struck.is_running() or struck.status() == psutil.STATUS_ZOMBIE)
     assert place.run("incidents", "--json").stdout == ""  # no process of ours was to be restarted

@@ -37,7 +37,7 @@ def whole(door: Door) -> Iterator[None]:
     door.open_gate()
     door.place.ready(*TREE)
     bridge = door.place.bridge()
-    replies = answers_to(bridge.messages(limit=2000))
+    replies = answers_to(bridge.messages.find(limit=2000))
     bridge.close()
     assert len(replies) == len(set(replies)), "a question has two answers"
 
@@ -94,7 +94,7 @@ async def waiting(http: httpx.AsyncClient, count: int) -> None:
 def questions(door: Door, text: str) -> list[int]:
     bridge = door.place.bridge()
     try:
-        return [each.id for each in bridge.messages(limit=2000) if f'"{text}"' in each.text]
+        return [each.id for each in bridge.messages.find(limit=2000) if f'"{text}"' in each.text]
     finally:
         bridge.close()
 

@@ -29,8 +29,8 @@ def assert_whole(place: Place) -> None:
     place.ready(*TREE)
     until(lambda: place.names() == TREE, what="exactly one process of each role")
     bridge = place.bridge()
-    replies = [m for m in bridge.messages(limit=1000) if m.sender == "b"]
-    assert len(replies) == bridge.counts()["done"]
+    replies = [m for m in bridge.messages.find(limit=1000) if m.sender == "b"]
+    assert len(replies) == bridge.overview.counts()["done"]
     bridge.close()
 
 

@@ -61,6 +61,6 @@ def test_a_model_answers_once_when_a_process_is_struck_in_the_middle_of_it(
     place.ready(*TREE)
     bridge = place.bridge()
     try:
-        assert len(answers_to(bridge.messages(limit=1000))) == 1
+        assert len(answers_to(bridge.messages.find(limit=1000))) == 1
     finally:
         bridge.close()

@@ -32,10 +32,10 @@ def test_a_thousand_questions_are_answered_once_and_in_order_while_everything_is
     place.run("up")
     bridge = place.bridge()
     conversations = [
-        bridge.create_conversation("asker", "shard").conversation for _ in range(CONVERSATIONS)
+        bridge.conversations.create("asker", "shard").conversation for _ in range(CONVERSATIONS)
     ]
     for conversation in conversations:
-        bridge.serve(conversation, "b", "main")
+        bridge.conversations.serve(conversation, "b", "main")
     asked: dict[str, list[int]] = {conversation: [] for conversation in conversations}
     victims = ["poller", "worker", "worker-main-2", "worker-main-3"]
 
@@ -48,7 +48,7 @@ def test_a_thousand_questions_are_answered_once_and_in_order_while_everything_is
             question = json.dumps(
                 {"type": "query", "question": f"q{sum(map(len, asked.values()))}"}
             )
-            asked[conversation] += bridge.send(conversation, "a", [question], [None])
+            asked[conversation] += bridge.messages.send(conversation, "a", [question], [None])
         victim = chance.choice(victims)
         if place.beat(victim):
             try:
@@ -63,16 +63,16 @@ def test_a_thousand_questions_are_answered_once_and_in_order_while_everything_is
     assert kills > 10, f"seed {seed}: only {kills} kills"
 
     def unanswered() -> int:
-        counts = bridge.counts()
+        counts = bridge.overview.counts()
         return QUESTIONS - counts["done"] - counts["dead"]
 
     until(
         lambda: not unanswered(),
         CALM_S,
-        f"the rest of the answers (seed {seed}, {bridge.counts()})",
+        f"the rest of the answers (seed {seed}, {bridge.overview.counts()})",
     )
     for conversation, questions in asked.items():
-        got = answers_to(bridge.messages(conversation=conversation, limit=10_000))
+        got = answers_to(bridge.messages.find(conversation=conversation, limit=10_000))
         assert got == questions, f"seed {seed}: {conversation} lost, doubled or out of order"
-    assert bridge.counts()["dead"] == 0, f"seed {seed}: {bridge.dead()}"
+    assert bridge.overview.counts()["dead"] == 0, f"seed {seed}: {bridge.overview.dead_letters()}"
     bridge.close()

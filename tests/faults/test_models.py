@@ -66,7 +66,7 @@ def test_a_question_is_answered_once_when_the_worker_is_killed_in_the_middle_of_
     assert len(api.asked) == 2
     bridge = place.bridge()
     try:
-        answers = answers_to(bridge.messages(limit=1000))
+        answers = answers_to(bridge.messages.find(limit=1000))
     finally:
         bridge.close()
     assert len(answers) == 1

@@ -62,7 +62,7 @@ def test_a_foreign_message_is_answered_after_a_look_of_the_pollers_own(place: Pl
     client = Legacy(place.home.var / "bridge.db")
     conversation = client.converse(f"conv_{os.urandom(8).hex()}")
     with closing(place.bridge()) as bridge:
-        bridge.serve(conversation, "b", "main")
+        bridge.conversations.serve(conversation, "b", "main")
     client.db.execute(
         "INSERT INTO messages (conversation_id, from_session, to_session, message, timestamp)"
         " VALUES (?, 'a', 'b', 'why?', '2026-01-01T00:00:00')",

@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-from autopoll.bridge.contract import Limits
+from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import schema
 from autopoll.bridge.sqlite.filesystem import refuse_network
 from autopoll.clock import wall_ms
@@ -37,7 +37,7 @@ class Store:
     def __init__(
         self,
         path: Path,
-        limits: Limits,
+        limits: BridgeLimits,
         *,
         create: bool = False,
         read_only: bool = False,

@@ -8,7 +8,7 @@ import re
 import secrets
 from datetime import UTC, datetime
 
-from autopoll.bridge.contract import Conversation, Tokens
+from autopoll.bridge.records import Conversation, Tokens
 from autopoll.bridge.sqlite.rows import Tables, other_session, readable
 from autopoll.errors import AccessDenied, NotFound
 from autopoll.redact.redact import redact_message
@@ -30,7 +30,7 @@ _DENIAL_SPAN_MS = 60_000
 class Access(Tables):
     """Tokens and their life."""
 
-    def create_conversation(self, role_a: str, role_b: str) -> Tokens:
+    def create(self, role_a: str, role_b: str) -> Tokens:
         """Create a conversation of two sessions."""
         new = Tokens(
             conversation=f"conv_{secrets.token_hex(8)}",
@@ -50,22 +50,22 @@ class Access(Tables):
             self._log(new.conversation, None, "conversation_created", "{}")
         return new
 
-    def conversations(self) -> list[Conversation]:
+    def all(self) -> list[Conversation]:
         """Return all conversations, oldest first."""
         return self._conversations("1", ())
 
-    def conversation(self, conversation: str) -> Conversation:
+    def get(self, conversation: str) -> Conversation:
         """Return one conversation; raise NotFound."""
         self._require(conversation)
         return self._conversations("c.id=?", (conversation,))[0]
 
-    def rotate(self, conversation: str, session: str) -> str:
+    def rotate_token(self, conversation: str, session: str) -> str:
         """Replace a session's token and return the new one; the old one ends at once."""
         token = secrets.token_hex(32)
         self._replace_token(conversation, session, _hashed(token), "token_rotated")
         return token
 
-    def revoke(self, conversation: str, session: str) -> None:
+    def revoke_token(self, conversation: str, session: str) -> None:
         """End a session's token without a new one."""
         self._replace_token(
             conversation, session, _REVOKED + secrets.token_hex(32), "token_revoked"
@@ -98,7 +98,7 @@ class Access(Tables):
             self._renew_expiry(conversation)
         return session
 
-    def prolong(self, conversation: str, token: str) -> bool:
+    def renew_token(self, conversation: str, token: str) -> bool:
         """Renew a token on behalf of the home that keeps it, expired or not; tell whether it opens.
 
         A wrong or revoked one is left alone. Writes only when less than half of its life is left.
@@ -114,7 +114,7 @@ class Access(Tables):
             self._renew_expiry(conversation)
         return True
 
-    def whose(self, token: str) -> str | None:
+    def find_by_token(self, token: str) -> str | None:
         """Return the conversation that a token was made for, which proves nothing yet.
 
         By its digest, and so never for a token that is kept in the clear.
@@ -129,7 +129,7 @@ class Access(Tables):
         conversation: str | None = rows[0][0] if rows else None
         return conversation
 
-    def deny(self, conversation: str | None, why: str) -> None:
+    def audit_denial(self, conversation: str | None, why: str) -> None:
         """Audit a refusal: one line a minute for each conversation, or else each `why`, of which
         there must be few."""
         self._deny(conversation, why, key=conversation or why)

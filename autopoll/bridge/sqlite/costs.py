@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from autopoll.bridge.contract import Answered, Outcome, Settled, Spent
+from autopoll.bridge.records import Answered, Outcome, Settled, Spent
 from autopoll.bridge.sqlite.rows import Tables
 from autopoll.clock import utc_day
 

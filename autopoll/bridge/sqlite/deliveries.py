@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import to_builtins
 
-from autopoll.bridge.contract import Answered, Delivery, Failed, Outcome, Released, Settled
+from autopoll.bridge.records import Answered, Delivery, Failed, Outcome, Released, Settled
 from autopoll.bridge.sqlite import connection
 from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.enrolment import (
@@ -116,7 +116,7 @@ class Deliveries(Enrolment, Costs):
         rows = self._rows("SELECT conversation_id, session, shard FROM routes ORDER BY id")
         return {(conversation, session): shard for conversation, session, shard in rows}
 
-    def route(self, conversation: str, session: str) -> str | None:
+    def shard_of(self, conversation: str, session: str) -> str | None:
         """Return the shard that answers a session, None when none does."""
         rows = self._rows(
             "SELECT shard FROM routes WHERE conversation_id=? AND session=?",
@@ -166,7 +166,7 @@ class Deliveries(Enrolment, Costs):
                 values,
             )
 
-    def take(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
+    def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.
 
         Costs one SELECT when there is nothing to do. Messages that want no answer are left as they
@@ -181,15 +181,15 @@ class Deliveries(Enrolment, Costs):
         self._looked(beyond, sight.newest)
         return taken
 
-    def turn(
+    def settle_and_claim(
         self, outcomes: Sequence[Outcome], owner: str, wanted: Mapping[str, int], lease_ms: int
     ) -> tuple[list[Settled], list[Delivery]]:
         """Settle, and take what is then to be had, in one commit.
 
-        It is durable when there are outcomes; without any, this is `take`.
+        It is durable when there are outcomes; without any, this is `claim`.
         """
         if not outcomes:
-            return [], self.take(owner, wanted, lease_ms)
+            return [], self.claim(owner, wanted, lease_ms)
         try:
             return self._turn(outcomes, owner, wanted, lease_ms)
         except _OF_ONE_ROW as error:

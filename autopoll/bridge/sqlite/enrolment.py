@@ -8,7 +8,7 @@ has taken it: a legacy reader, an inbox, or the enrolment here, each in its own 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from autopoll.bridge.contract import Delivery
+from autopoll.bridge.records import Delivery
 from autopoll.bridge.sqlite.rows import Tables, readable
 from autopoll.message import is_answerable, read_envelope
 

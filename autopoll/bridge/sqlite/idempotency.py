@@ -1,6 +1,6 @@
 """Messages sent under a key: to repeat the key, not knowing what came of it, sends nothing new."""
 
-from autopoll.bridge.contract import Key, Sent
+from autopoll.bridge.records import IdempotencyKey, SentMessage
 from autopoll.bridge.sqlite.message_store import Mail
 from autopoll.bridge.sqlite.rows import other_session
 from autopoll.errors import KeyReused
@@ -13,8 +13,8 @@ class Keys(Mail):
     """Keys and the messages that were sent under them."""
 
     def send_once(
-        self, conversation: str, session: str, text: str, metadata: str | None, key: Key
-    ) -> Sent:
+        self, conversation: str, session: str, text: str, metadata: str | None, key: IdempotencyKey
+    ) -> SentMessage:
         """Store a message and its key in one commit; under a known key, return what it stands for.
 
         Raises as `send` does, and KeyReused when the key stands for something else.
@@ -34,7 +34,7 @@ class Keys(Mail):
                         f"the key {key.name!r} was used for another message",
                         "Use a new key for a new message; the same key repeats the same message.",
                     )
-                return Sent(id=message_id, fresh=False)
+                return SentMessage(id=message_id, fresh=False)
             self._require(conversation)
             self._spend(conversation, session, 1)
             message_id = self._insert(conversation, session, partner, *row)
@@ -47,4 +47,4 @@ class Keys(Mail):
                 "REPLACE INTO keys(scope,name,digest,message_id,made_at) VALUES(?,?,?,?,?)",
                 (key.scope, key.name, key.digest, message_id, now),
             )
-            return Sent(id=message_id, fresh=True)
+            return SentMessage(id=message_id, fresh=True)

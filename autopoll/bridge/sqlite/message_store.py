@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
-from autopoll.bridge.contract import Message, QueryState
+from autopoll.bridge.records import Message, QueryState
 from autopoll.bridge.sqlite.rate_limit import Budget
 from autopoll.bridge.sqlite.rows import other_session, readable
 from autopoll.errors import NotFound, UsageError
@@ -58,7 +58,7 @@ class Mail(Budget):
             self._spend(conversation, session, len(rows))
             return [self._insert(conversation, session, partner, *row) for row in rows]
 
-    def inbox(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
+    def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
         """Take the unread messages of a session, marking them read, as a legacy reader does."""
         self._require(conversation)
         unread = self._listed(
@@ -69,7 +69,7 @@ class Mail(Budget):
         with self._writing():
             return [message for message in unread if self._mark_read(message.id)]
 
-    def messages(
+    def find(
         self,
         *,
         conversation: str | None = None,
@@ -98,14 +98,14 @@ class Mail(Budget):
         where = " AND ".join(term for term, _ in terms)
         return self._listed(where, [value for _, value in terms], limit, newest=not after)
 
-    def query(self, message_id: int) -> QueryState:
+    def query_state(self, message_id: int) -> QueryState:
         """Return the state of one query; raise NotFound."""
         rows = self._rows(f"SELECT {_STATE} WHERE q.id=?", (message_id,))
         if not rows:
             raise NotFound(f"there is no message {message_id}", "List them with: autopoll messages")
         return _state(rows[0])
 
-    def queries(self, message_ids: Sequence[int]) -> list[QueryState]:
+    def query_states(self, message_ids: Sequence[int]) -> list[QueryState]:
         """Return the states of many queries in one look, leaving out those there are none of."""
         rows = self._rows(
             f"SELECT {_STATE} WHERE q.id IN (SELECT value FROM json_each(?))",

@@ -3,7 +3,7 @@
 
 import json
 
-from autopoll.bridge.contract import Backlog, DeadLetter, Finished
+from autopoll.bridge.records import Backlog, DeadLetter, Finished
 from autopoll.bridge.sqlite.rows import Tables, readable
 from autopoll.clock import parse_utc_ms, utc_iso
 from autopoll.errors import NotFound
@@ -101,7 +101,7 @@ class Ledger(Tables):
             for number, shard, state, span, attempts in rows
         ]
 
-    def dead(
+    def dead_letters(
         self, *, message_id: int | None = None, text_bytes: int | None = None
     ) -> list[DeadLetter]:
         """Return the dead letters, oldest first; neither dropped nor retried ones.

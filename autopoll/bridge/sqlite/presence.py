@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from autopoll.bridge.contract import Presence
+from autopoll.bridge.records import Presence
 from autopoll.bridge.sqlite.rows import Tables, other_session, readable
 from autopoll.clock import utc_iso, utc_now
 from autopoll.redact.redact import redact

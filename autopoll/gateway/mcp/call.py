@@ -88,7 +88,7 @@ def speaker(client: Client, caller: Caller, given: Spoken) -> tuple[str, str]:
     if session is not None:
         seen(caller, conversation)
         if given.token is not None:
-            session = client.bridge.authenticate(conversation, given.token)
+            session = client.bridge.conversations.authenticate(conversation, given.token)
         if session != caller.session or given.session_id not in (None, session):
             raise AccessDenied(
                 f"you are session {caller.session} of {conversation}",
@@ -96,7 +96,7 @@ def speaker(client: Client, caller: Caller, given: Spoken) -> tuple[str, str]:
             )
         return conversation, session
     if given.token is None and not os.environ.get(TOKEN_VARIABLE):
-        client.bridge.conversation(conversation)
+        client.bridge.conversations.get(conversation)
         kept = credentials.read(client.home).tokens.get(conversation, {})
         if (given.session_id or "a") not in kept:
             raise AccessDenied(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from autopoll.bridge.contract import Message
+from autopoll.bridge.records import Message
 from autopoll.client.client import Client
 from autopoll.gateway.access import Caller
 from autopoll.gateway.mcp.call import Call, Spoken, speaker
@@ -143,7 +143,7 @@ async def create_conversation(call: Call, given: CreateConversation) -> Reply:
             conversation_id=tokens.conversation,
             session_a_token=tokens.a,
             session_b_token=tokens.b,
-            expires_at=client.bridge.conversation(tokens.conversation).expires_at,
+            expires_at=client.bridge.conversations.get(tokens.conversation).expires_at,
         )
 
     return Reply(await call.use(create), "Keep the tokens now; they are not shown again.")
@@ -160,7 +160,9 @@ async def send_to_partner(call: Call, given: SendToPartner) -> Reply:
     def send(client: Client, caller: Caller) -> Sent:
         conversation, session = speaker(client, caller, given)
         number = client.send(conversation, session, given.message, metadata)
-        (stored,) = client.bridge.messages(conversation=conversation, after=number - 1, limit=1)
+        (stored,) = client.bridge.messages.find(
+            conversation=conversation, after=number - 1, limit=1
+        )
         return Sent(
             status="sent",
             id=number,
@@ -192,7 +194,7 @@ async def recent_messages(call: Call, given: RecentMessages) -> Reply:
 
     def look(client: Client, caller: Caller) -> Messages:
         conversation = _looked_at(client, caller, given)
-        found = client.bridge.messages(
+        found = client.bridge.messages.find(
             conversation=conversation, after=given.after, limit=given.limit
         )
         return Messages(messages=[_shown(each, SHOWN) for each in found])
@@ -234,7 +236,7 @@ def _looked_at(client: Client, caller: Caller, given: RecentMessages) -> str | N
 
 
 def _status(client: Client, conversation: str, session: str) -> Status:
-    seen = client.bridge.presence(conversation, session)
+    seen = client.bridge.conversations.presence(conversation, session)
     return Status(
         conversation_id=conversation,
         session_id=session,

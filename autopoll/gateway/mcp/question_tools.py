@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from autopoll.bridge.contract import QueryState
+from autopoll.bridge.records import QueryState
 from autopoll.client.availability import Blocked
 from autopoll.client.client import Client
 from autopoll.client.partial_answer import Piece
@@ -140,7 +140,7 @@ def askable(client: Client, caller: Caller) -> dict[str, ShardSection]:
     shards = client.config.shards
     if caller.is_operator:
         return shards
-    routes = client.bridge.routes().items()
+    routes = client.bridge.conversations.routes().items()
     mine = {shard for (conversation, _), shard in routes if caller.sees(conversation)}
     return {name: section for name, section in shards.items() if name in mine}
 

@@ -5,7 +5,7 @@ import re
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, Resource, ResourceTemplate, TextResourceContents
 
-from autopoll.bridge.contract import Conversation, Message
+from autopoll.bridge.records import Conversation, Message
 from autopoll.client.client import Client
 from autopoll.clock import zoned
 from autopoll.errors import AutopollError, BadQuery, NotFound
@@ -35,7 +35,7 @@ async def listed(call: Call) -> list[Resource]:
     def find(client: Client, caller: Caller) -> list[Conversation]:
         only = caller.conversation
         bridge = client.bridge
-        return [bridge.conversation(only)] if only else bridge.conversations()[-LISTED:]
+        return [bridge.conversations.get(only)] if only else bridge.conversations.all()[-LISTED:]
 
     found = await call.use(find)
     return [
@@ -57,8 +57,8 @@ async def read(call: Call, uri: str) -> TextResourceContents:
         match = _URI.fullmatch(uri)
         if match is None:
             raise NotFound(f"there is no resource {uri[:300]}")
-        conversation = client.bridge.conversation(seen(caller, match[1]))
-        return conversation, client.bridge.messages(conversation=match[1], limit=MESSAGES)
+        conversation = client.bridge.conversations.get(seen(caller, match[1]))
+        return conversation, client.bridge.messages.find(conversation=match[1], limit=MESSAGES)
 
     try:
         conversation, messages = await call.use(look)

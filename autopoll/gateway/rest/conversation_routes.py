@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from autopoll.bridge.contract import Conversation, Message, Presence, Tokens
+from autopoll.bridge.records import Conversation, Message, Presence, Tokens
 from autopoll.client.client import Client
 from autopoll.errors import NotFound
 from autopoll.gateway import strict_json
@@ -80,7 +80,7 @@ class NewStatus(BaseModel):
 )
 async def list_all(visit: Visiting) -> Response:
     """Return every conversation of the bridge."""
-    found = await visit.operate(lambda client: client.bridge.conversations())
+    found = await visit.operate(lambda client: client.bridge.conversations.all())
     return send(Conversations(found))
 
 
@@ -113,7 +113,7 @@ async def show(visit: Visiting, conversation: Name) -> Response:
     """Return one conversation."""
     return send(
         await visit.call(
-            lambda client, caller: client.bridge.conversation(seen(caller, conversation))
+            lambda client, caller: client.bridge.conversations.get(seen(caller, conversation))
         )
     )
 
@@ -133,7 +133,7 @@ async def look(
 ) -> Response:
     """Return messages of both sessions; nothing is marked as read."""
     found = await visit.call(
-        lambda client, caller: client.bridge.messages(
+        lambda client, caller: client.bridge.messages.find(
             conversation=seen(caller, conversation), after=after, unread=unread, limit=limit
         )
     )
@@ -187,7 +187,8 @@ async def statuses(visit: Visiting, conversation: Name) -> Response:
     sessions: tuple[Literal["a", "b"], ...] = ("a", "b")
     found = await visit.call(
         lambda client, caller: [
-            client.bridge.presence(seen(caller, conversation), each) for each in sessions
+            client.bridge.conversations.presence(seen(caller, conversation), each)
+            for each in sessions
         ]
     )
     return send(Presences(found))

@@ -49,7 +49,7 @@ async def readyz(request: Request) -> Response:
 
 def _require_ready(client: Client) -> None:
     """Raise Down unless poller, bridge, and a worker of every shard are there."""
-    client.bridge.in_flight()
+    client.bridge.overview.in_flight()
     ready = {
         beat.name for beat in read_all(client.home.beats) if beat.state in _READY and is_alive(beat)
     }

@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.registry import Collector
 
-from autopoll.bridge.contract import Backlog, Spent
+from autopoll.bridge.records import Backlog, Spent
 from autopoll.client.client import Client
 from autopoll.clock import wall_ms
 from autopoll.gateway.access import Visiting
@@ -55,7 +55,7 @@ class Past:
             pass
 
     def _read(self, client: Client) -> bool:
-        found = client.bridge.finished(self._seen, _AT_A_TIME)
+        found = client.bridge.overview.finished(self._seen, _AT_A_TIME)
         for each in found:
             self.attempts[each.shard] += each.attempts
             self.answers[each.shard, each.state] += 1
@@ -81,9 +81,9 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
 def look(client: Client, waiting: int) -> Present:
     """Look once at the bridge and the files of the home."""
     return Present(
-        backlog=client.bridge.backlog(),
-        dead=client.bridge.counts()["dead"],
-        spent=client.bridge.spent(),
+        backlog=client.bridge.overview.backlog(),
+        dead=client.bridge.overview.counts()["dead"],
+        spent=client.bridge.overview.spent(),
         beats=[beat for beat in read_all(client.home.beats) if is_alive(beat)],
         incidents=incident_log.read(client.home.incidents),
         waiting=waiting,

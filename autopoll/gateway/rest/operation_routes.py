@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from autopoll.bridge.contract import DeadLetter
+from autopoll.bridge.records import DeadLetter
 from autopoll.client.client import Client
 from autopoll.errors import NotFound
 from autopoll.gateway.access import Visiting
@@ -104,7 +104,9 @@ async def list_incidents(
 )
 async def dead_letters(visit: Visiting) -> Response:
     """Return the dead letters that are neither retried nor dropped."""
-    found = await visit.operate(lambda client: client.bridge.dead(text_bytes=_SHOWN))
+    found = await visit.operate(
+        lambda client: client.bridge.overview.dead_letters(text_bytes=_SHOWN)
+    )
     return send(DeadLetters(found))
 
 
@@ -118,7 +120,7 @@ async def dead_letter(visit: Visiting, number: Number) -> Response:
     """Return one dead letter."""
 
     def find(client: Client) -> DeadLetter:
-        found = client.bridge.dead(message_id=number)
+        found = client.bridge.overview.dead_letters(message_id=number)
         if not found:
             raise NotFound(f"there is no dead letter {number}", "List them: GET /v1/dead-letters")
         return found[0]
@@ -140,7 +142,7 @@ async def retry(visit: Visiting, number: Number) -> Response:
     """Ask it again as a new question; the error answer of the old one stands."""
 
     def again(client: Client) -> int:
-        new = client.bridge.retry_dead(number)
+        new = client.bridge.overview.retry_dead(number)
         client.wake()
         return new
 
@@ -157,7 +159,7 @@ async def retry(visit: Visiting, number: Number) -> Response:
 )
 async def drop(visit: Visiting, number: Number) -> Response:
     """Forget a dead letter; its message and its error answer stay."""
-    await visit.operate(lambda client: client.bridge.drop_dead(number))
+    await visit.operate(lambda client: client.bridge.overview.drop_dead(number))
     return Response(status_code=204)
 
 

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
-from autopoll.bridge.contract import Key, Sent
+from autopoll.bridge.records import IdempotencyKey, SentMessage
 from autopoll.client.client import Client
 from autopoll.client.result import Result
 from autopoll.errors import Down, NotFound, UsageError
@@ -37,7 +37,7 @@ Prefer = Annotated[
     str | None,
     Header(description="`wait=30` waits so many seconds for the answer (RFC 7240)."),
 ]
-IdempotencyKey = Annotated[
+IdempotencyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
@@ -75,7 +75,7 @@ async def ask(
     request: Request,
     visit: Visiting,
     question: Question,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyHeader = None,
     prefer: Prefer = None,
 ) -> Response:
     """Store a question, and with `Prefer: wait=…` wait for its answer.
@@ -141,7 +141,7 @@ async def follow(
 def find(client: Client, caller: Caller, number: int) -> Result:
     """Return how a question stands, for whom it is there; NotFound is the same for all others."""
     try:
-        state = client.bridge.query(number)
+        state = client.bridge.messages.query_state(number)
     except NotFound:
         state = None
     if state is None or not caller.sees(state.conversation):
@@ -149,13 +149,15 @@ def find(client: Client, caller: Caller, number: int) -> Result:
     return client.result_of(state)
 
 
-def store(client: Client, caller: Caller, asked: Question, name: str | None, hub: Hub) -> Sent:
+def store(
+    client: Client, caller: Caller, asked: Question, name: str | None, hub: Hub
+) -> SentMessage:
     """Store a question in the name of whoever calls, once under each name (idempotency key)."""
     conversation, session = _place(client, caller, asked)
     key = None
     if name is not None:
         content = msgspec.json.encode(asked.model_dump())
-        key = Key(scope=caller.scope, name=name, digest=hashlib.sha256(content).digest())
+        key = IdempotencyKey(scope=caller.scope, name=name, digest=hashlib.sha256(content).digest())
     return client.ask_once(
         asked.question,
         conversation,
@@ -175,7 +177,7 @@ def _place(client: Client, caller: Caller, asked: Question) -> tuple[str, str]:
                 "Leave it out: the token tells it.",
             )
         partner = "b" if caller.session == "a" else "a"
-        shard = client.bridge.route(caller.conversation, partner)
+        shard = client.bridge.conversations.shard_of(caller.conversation, partner)
         if asked.shard not in (None, shard):
             raise UsageError(
                 f"shard {asked.shard!r} does not answer in this conversation",

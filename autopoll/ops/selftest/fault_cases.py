@@ -15,7 +15,8 @@ from signal import Signals
 import msgspec
 
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Bridge, QueryState
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import QueryState
 from autopoll.client.client import Client
 from autopoll.clock import wall_ms
 from autopoll.home.home import instance_name
@@ -129,7 +130,8 @@ class Trial:
 
     def is_taken(self) -> bool:
         """Tell whether the first question is in hand, or answered."""
-        return self._bridge.query(min(self._asked)).state not in ("sent", "queued", "ready")
+        state = self._bridge.messages.query_state(min(self._asked)).state
+        return state not in ("sent", "queued", "ready")
 
     def _strike(self, target: Beat | None) -> None:
         number = self.fault.signal
@@ -168,7 +170,7 @@ class Trial:
 
     def _all_settled(self) -> bool:
         for number in self._asked.keys() - self._settled.keys():
-            state = self._bridge.query(number)
+            state = self._bridge.messages.query_state(number)
             if state.answer is not None:
                 self._settled[number] = state
         return self._settled.keys() == self._asked.keys()
@@ -190,7 +192,7 @@ class Trial:
         return not answer.error and answer.text == self._asked[number][0]
 
     def _count_answers(self) -> Counter[int]:
-        found = self._bridge.messages(kind="response", limit=1_000_000)
+        found = self._bridge.messages.find(kind="response", limit=1_000_000)
         return Counter(
             msgspec.json.decode(each.metadata or "{}", type=_Reply).in_reply_to for each in found
         )

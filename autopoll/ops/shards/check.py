@@ -18,7 +18,8 @@ from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unheard
 from autopoll.backends.environment import worker_environment
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Bridge, QueryState
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import QueryState
 from autopoll.client.client import Client
 from autopoll.errors import AutopollError, ConfigError, TimedOut
 from autopoll.home.config import Config, context_paths
@@ -295,8 +296,8 @@ class Trying:
 
 def _forget(bridge: Bridge, message_id: int) -> None:
     """Keep no dead letter of a question that nobody needs an answer to."""
-    if any(letter.message_id == message_id for letter in bridge.dead()):
-        bridge.drop_dead(message_id)
+    if any(letter.message_id == message_id for letter in bridge.overview.dead_letters()):
+        bridge.overview.drop_dead(message_id)
 
 
 def _told(canary: Canary) -> str:

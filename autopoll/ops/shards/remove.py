@@ -7,7 +7,8 @@ from collections.abc import Callable
 import msgspec
 
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Bridge, Delivery, Failed, Outcome
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Delivery, Failed, Outcome
 from autopoll.errors import AutopollError, NotFound, UsageError
 from autopoll.home import config as settings
 from autopoll.home import config_edit
@@ -96,7 +97,7 @@ def _remove(
         raise NotFound(f"there is no shard {name!r}", f"There are: {', '.join(config.shards)}.")
     if waiting and not force:
         for conversation, session in served:
-            bridge.serve(conversation, session, name)
+            bridge.conversations.serve(conversation, session, name)
         raise Waits(
             f"{waiting} questions wait for shard {name}",
             "Wait until they are answered; or remove it with --force, which gives each an error "
@@ -120,9 +121,9 @@ def _remove(
 
 def unserve(bridge: Bridge, shard: str) -> list[tuple[str, str]]:
     """End every route to a shard and return them as (conversation, session)."""
-    routes = [route for route, served in bridge.routes().items() if served == shard]
+    routes = [route for route, served in bridge.conversations.routes().items() if served == shard]
     for conversation, session in routes:
-        bridge.unserve(conversation, session)
+        bridge.conversations.unserve(conversation, session)
     return routes
 
 
@@ -137,12 +138,12 @@ def give_up(
     count = 0
     end = time.monotonic() + LATEST_S
     while True:
-        taken = bridge.take(owner, {shard: AT_ONCE}, LEASE_MS)
+        taken = bridge.deliveries.claim(owner, {shard: AT_ONCE}, LEASE_MS)
         # Whoever waits looks once a second; nobody needs to be rung.
-        count += len(bridge.settle([outcome(delivery) for delivery in taken]))
+        count += len(bridge.deliveries.settle([outcome(delivery) for delivery in taken]))
         if taken:
             continue
-        if not (left := bridge.waiting().get(shard, 0)):
+        if not (left := bridge.overview.waiting().get(shard, 0)):
             return count
         if time.monotonic() > end:
             raise AutopollError(
@@ -169,5 +170,7 @@ def _dead(delivery: Delivery, why: str) -> Outcome:
 
 
 def _waiting(bridge: Bridge, shard: str) -> int:
-    bridge.take(secrets.token_hex(8), {}, LEASE_MS)  # enrols what was sent, and claims nothing
-    return bridge.waiting().get(shard, 0)
+    bridge.deliveries.claim(
+        secrets.token_hex(8), {}, LEASE_MS
+    )  # enrols what was sent, and claims nothing
+    return bridge.overview.waiting().get(shard, 0)

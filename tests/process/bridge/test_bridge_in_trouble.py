@@ -19,7 +19,8 @@ import apsw
 import pytest
 
 from autopoll.bridge.connect import open_bridge
-from autopoll.bridge.contract import Answered, Bridge, Limits
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Answered, BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge, connection, filesystem, schema
 from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, ConfigError
@@ -31,27 +32,27 @@ FORK = multiprocessing.get_context("fork")
 
 
 def make(path: Path) -> SqliteBridge:
-    return SqliteBridge(path, Limits(), create=True)
+    return SqliteBridge(path, BridgeLimits(), create=True)
 
 
 def ask(bridge: Bridge, text: str = "why?") -> int:
     """Send a question in a conversation that is served, the same one each time."""
-    known = bridge.conversations()
+    known = bridge.conversations.all()
     if known:
         name = known[0].id
     else:
-        name = bridge.create_conversation("asker", "shard").conversation
-        bridge.serve(name, "b", "main")
-    (number,) = bridge.send(name, "a", [text], ['{"lane": "own"}'])
+        name = bridge.conversations.create("asker", "shard").conversation
+        bridge.conversations.serve(name, "b", "main")
+    (number,) = bridge.messages.send(name, "a", [text], ['{"lane": "own"}'])
     return number
 
 
 def answer_one(bridge: Bridge) -> str:
-    (delivery,) = bridge.take("me", {"main": 1}, 60_000)
+    (delivery,) = bridge.deliveries.claim("me", {"main": 1}, 60_000)
     outcome = Answered(
         message_id=delivery.message_id, fence=delivery.fence, answer=Answer(text="because")
     )
-    (settled,) = bridge.settle([outcome])
+    (settled,) = bridge.deliveries.settle([outcome])
     return settled.state
 
 
@@ -68,7 +69,7 @@ def test_a_url_of_another_kind_is_refused_with_the_forms_allowed(tmp_path: Path)
         "sqlite:///\0",
     ):
         with pytest.raises(ConfigError) as refused:
-            open_bridge(url, tmp_path, Limits(), create=True)
+            open_bridge(url, tmp_path, BridgeLimits(), create=True)
         assert "sqlite:///bridge.db" in refused.value.mend
     assert list(tmp_path.iterdir()) == []
 
@@ -76,15 +77,15 @@ def test_a_url_of_another_kind_is_refused_with_the_forms_allowed(tmp_path: Path)
 def test_a_relative_path_lies_below_the_home_and_an_absolute_one_does_not(tmp_path: Path) -> None:
     home = tmp_path / "home with spaces"
     home.mkdir()
-    open_bridge("sqlite:///own.db", home, Limits(), create=True).close()
-    open_bridge(f"sqlite:///{tmp_path}/shared.db", home, Limits(), create=True).close()
+    open_bridge("sqlite:///own.db", home, BridgeLimits(), create=True).close()
+    open_bridge(f"sqlite:///{tmp_path}/shared.db", home, BridgeLimits(), create=True).close()
     assert (home / "own.db").is_file() and (tmp_path / "shared.db").is_file()
 
 
 def test_a_missing_store_is_not_made_by_looking(tmp_path: Path) -> None:
     for read_only in (True, False):
         with pytest.raises(BridgeError, match="there is no bridge at") as missing:
-            open_bridge("sqlite:///bridge.db", tmp_path, Limits(), read_only=read_only)
+            open_bridge("sqlite:///bridge.db", tmp_path, BridgeLimits(), read_only=read_only)
         assert "autopoll init" in missing.value.mend
     assert list(tmp_path.iterdir()) == []
 
@@ -149,7 +150,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, read_only: boo
     set_version(path, 99)
     before = path.read_bytes()
     with pytest.raises(BridgeError, match=r"newer schema version 99, this autopoll knows 4") as new:
-        SqliteBridge(path, Limits(), read_only=read_only)
+        SqliteBridge(path, BridgeLimits(), read_only=read_only)
     assert "Upgrade" in new.value.mend
     assert path.read_bytes() == before
 
@@ -158,7 +159,7 @@ def test_a_version_number_of_another_program_is_not_taken_for_ours(tmp_path: Pat
     path = tmp_path / "bridge.db"
     set_version(path, 1)
     with pytest.raises(BridgeError, match=r"user_version 1 but none of autopoll's tables"):
-        SqliteBridge(path, Limits())
+        SqliteBridge(path, BridgeLimits())
 
 
 def test_a_table_of_ours_that_another_program_made_is_left_alone(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_a_table_of_ours_that_another_program_made_is_left_alone(tmp_path: Path)
     db.execute("CREATE TABLE answers (x)")
     db.close()
     with pytest.raises(BridgeError, match="table answers already exists"):
-        SqliteBridge(path, Limits())
+        SqliteBridge(path, BridgeLimits())
     db = apsw.Connection(str(path))
     assert not db.table_exists(None, "deliveries") and not db.table_exists(None, "messages")
     db.close()
@@ -184,8 +185,8 @@ def test_a_legacy_file_is_adopted_with_its_rows_and_columns(tmp_path: Path) -> N
     tests = str(Path(__file__).parents[2])
     subprocess.run([sys.executable, "-c", legacy, path, tests], check=True)
     before = definitions(path)
-    bridge = SqliteBridge(path, Limits())
-    bridge.serve("conv_old", "b", "main")
+    bridge = SqliteBridge(path, BridgeLimits())
+    bridge.conversations.serve("conv_old", "b", "main")
     assert answer_one(bridge) == "done"
     bridge.close()
     assert {name: definitions(path)[name] for name in before} == before
@@ -201,15 +202,15 @@ def test_an_older_store_is_migrated_with_all_that_is_under_way(
         bridge = make(path)
         answered = ask(bridge)
         assert answer_one(bridge) == "done"
-        name = bridge.conversations()[0].id
-        bridge.send(name, "a", ["one", "two"], [None, None])
-        (one,) = bridge.take("me", {"main": 9}, 60_000)
+        name = bridge.conversations.all()[0].id
+        bridge.messages.send(name, "a", ["one", "two"], [None, None])
+        (one,) = bridge.deliveries.claim("me", {"main": 9}, 60_000)
         own = ask(bridge)
         bridge.close()
     bridge = make(path)
-    assert (answer := bridge.query(answered).answer) and answer.text == "because"
+    assert (answer := bridge.messages.query_state(answered).answer) and answer.text == "because"
     outcome = Answered(message_id=one.message_id, fence=one.fence, answer=Answer(text="yes"))
-    settled, taken = bridge.turn([outcome], "me", {"main": 9}, 60_000)
+    settled, taken = bridge.deliveries.settle_and_claim([outcome], "me", {"main": 9}, 60_000)
     assert settled[0].state == "done"
     assert [each.message_id for each in taken] == [one.message_id + 1, own]
     bridge.close()
@@ -234,16 +235,16 @@ def test_a_store_of_before_the_costs_is_migrated_and_keeps_what_it_holds(
         waiting = ask(bridge)
         bridge.close()
     with pytest.raises(BridgeError, match="older schema version 2"):
-        SqliteBridge(path, Limits(), read_only=True)
+        SqliteBridge(path, BridgeLimits(), read_only=True)
     bridge = make(path)
-    assert (answer := bridge.query(asked).answer) and answer.text == "because"
-    (delivery,) = bridge.take("me", {"main": 9}, 60_000)
+    assert (answer := bridge.messages.query_state(asked).answer) and answer.text == "because"
+    (delivery,) = bridge.deliveries.claim("me", {"main": 9}, 60_000)
     assert delivery.message_id == waiting
     usage = Usage(output_tokens=9)
-    bridge.settle(
+    bridge.deliveries.settle(
         [Answered(message_id=waiting, fence=delivery.fence, answer=Answer(text="so"), usage=usage)]
     )
-    assert bridge.spent(utc_day(wall_ms()))["main"].output_tokens == 9
+    assert bridge.overview.spent(utc_day(wall_ms()))["main"].output_tokens == 9
     bridge.close()
 
 
@@ -254,10 +255,10 @@ def test_a_question_without_usage_costs_no_statement_more(tmp_path: Path) -> Non
 
     def settled(usage: Usage | None) -> list[str]:
         ask(bridge)
-        (one,) = bridge.take("me", {"main": 9}, 60_000)
+        (one,) = bridge.deliveries.claim("me", {"main": 9}, 60_000)
         seen.clear()
         answer = Answer(text="so")
-        bridge.settle(
+        bridge.deliveries.settle(
             [Answered(message_id=one.message_id, fence=one.fence, answer=answer, usage=usage)]
         )
         return list(seen)
@@ -278,7 +279,7 @@ def test_looking_at_an_older_store_asks_for_migration_and_changes_no_byte(tmp_pa
     db.close()
     before = path.read_bytes()
     with pytest.raises(BridgeError, match="older schema version 0") as old:
-        SqliteBridge(path, Limits(), read_only=True)
+        SqliteBridge(path, BridgeLimits(), read_only=True)
     assert "autopoll up" in old.value.mend
     assert path.read_bytes() == before
 
@@ -289,10 +290,10 @@ def test_looking_changes_no_byte_of_the_store(tmp_path: Path) -> None:
     number = ask(bridge)
     bridge.close()
     before = path.read_bytes(), path.stat().st_mtime_ns
-    bridge = SqliteBridge(path, Limits(), read_only=True)
-    assert bridge.query(number).state == "sent"
-    assert len(bridge.messages()) == 1 and len(bridge.conversations()) == 1
-    assert bridge.counts()["done"] == 0 and bridge.dead() == []
+    bridge = SqliteBridge(path, BridgeLimits(), read_only=True)
+    assert bridge.messages.query_state(number).state == "sent"
+    assert len(bridge.messages.find()) == 1 and len(bridge.conversations.all()) == 1
+    assert bridge.overview.counts()["done"] == 0 and bridge.overview.dead_letters() == []
     with pytest.raises(BridgeError, match="read-only"):
         ask(bridge)
     bridge.close()
@@ -304,7 +305,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
     path.write_bytes(b"these are my notes\n" * 500)
     for read_only in (True, False):
         with pytest.raises(BridgeError, match="is not an SQLite database"):
-            SqliteBridge(path, Limits(), read_only=read_only)
+            SqliteBridge(path, BridgeLimits(), read_only=read_only)
     assert path.read_bytes() == b"these are my notes\n" * 500
 
 
@@ -318,7 +319,7 @@ def test_a_damaged_database_is_reported_as_such(tmp_path: Path) -> None:
     content[4096:] = b"\xa5" * (len(content) - 4096)
     path.write_bytes(content)
     with pytest.raises(BridgeError, match="is damaged") as damaged:
-        ask(SqliteBridge(path, Limits()))
+        ask(SqliteBridge(path, BridgeLimits()))
     assert str(path) in str(damaged.value)
     assert "backup" in damaged.value.mend
 
@@ -344,17 +345,17 @@ def test_a_locked_store_is_busy_and_works_again_when_the_lock_is_gone(
     )  # fmt: skip
     assert locker.stdout and locker.stdin
     assert locker.stdout.readline() == b"locked\n"
-    for attempt in (lambda: ask(bridge), lambda: bridge.take("me", {"main": 1}, 1000)):
+    for attempt in (lambda: ask(bridge), lambda: bridge.deliveries.claim("me", {"main": 1}, 1000)):
         started = time.monotonic()
         with pytest.raises(BridgeBusy, match="locked by another program") as busy:
             attempt()
         assert 0.1 <= time.monotonic() - started < 2
         assert str(path) in busy.value.what
-    assert bridge.query(number).state == "sent"
+    assert bridge.messages.query_state(number).state == "sent"
     locker.stdin.close()
     locker.wait()
     assert answer_one(bridge) == "done"
-    assert bridge.query(number).state == "done"
+    assert bridge.messages.query_state(number).state == "done"
     bridge.close()
 
 
@@ -369,7 +370,7 @@ def test_a_store_at_the_file_size_limit_is_full_stays_readable_and_goes_on_with_
         sent = 0
         while more := fill(bridge):  # each refusal empties the log, which makes some room
             sent += more
-        assert bridge.query(first).state == "sent"
+        assert bridge.messages.query_state(first).state == "sent"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     go_on(bridge, sent + 1)
@@ -380,7 +381,7 @@ def test_a_full_store_refuses_takes_and_settlements_whole_and_goes_on_with_room(
 ) -> None:
     bridge = make(tmp_path / "bridge.db")
     ask(bridge)
-    (delivery,) = bridge.take("me", {"main": 1}, 60_000)
+    (delivery,) = bridge.deliveries.claim("me", {"main": 1}, 60_000)
     # The limit of SQLite itself raises what a full disk raises, for any user on any machine.
     ((pages,),) = bridge._rows("PRAGMA page_count")
     bridge._rows(f"PRAGMA max_page_count={pages + 20}")
@@ -388,26 +389,26 @@ def test_a_full_store_refuses_takes_and_settlements_whole_and_goes_on_with_room(
     answer = Answer(text="because " * 50 * KIB)
     outcome = Answered(message_id=delivery.message_id, fence=delivery.fence, answer=answer)
     with pytest.raises(BridgeFull, match="nothing was changed") as full:
-        bridge.settle([outcome])
+        bridge.deliveries.settle([outcome])
     assert "Make room" in full.value.mend
-    assert bridge.query(delivery.message_id).state == "leased"
+    assert bridge.messages.query_state(delivery.message_id).state == "leased"
     bridge._rows("PRAGMA max_page_count=1000000")
-    assert [settled.state for settled in bridge.settle([outcome])] == ["done"]
+    assert [settled.state for settled in bridge.deliveries.settle([outcome])] == ["done"]
     go_on(bridge, sent)
 
 
 def test_a_log_that_fills_the_last_room_is_emptied_and_work_goes_on(tmp_path: Path) -> None:
     bridge = make(tmp_path / "bridge.db")
     ask(bridge)
-    (delivery,) = bridge.take("me", {"main": 1}, 60_000)
+    (delivery,) = bridge.deliveries.claim("me", {"main": 1}, 60_000)
     lease = [(delivery.message_id, delivery.fence)]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400 * KIB, hard))
     try:
         with pytest.raises(BridgeFull):
             for _ in range(1000):  # each adds the same page to the log once more
-                bridge.renew(lease, 60_000)
-        assert bridge.renew(lease, 60_000) == {delivery.message_id}
+                bridge.deliveries.renew(lease, 60_000)
+        assert bridge.deliveries.renew(lease, 60_000) == {delivery.message_id}
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     bridge.close()
@@ -428,7 +429,7 @@ def go_on(bridge: SqliteBridge, waiting: int) -> None:
     """The same connection sends and answers everything that was accepted, and nothing else."""
     ask(bridge)
     assert [answer_one(bridge) for _ in range(waiting + 1)] == ["done"] * (waiting + 1)
-    assert bridge.take("me", {"main": 1}, 1000) == []
+    assert bridge.deliveries.claim("me", {"main": 1}, 1000) == []
     assert bridge._rows("PRAGMA integrity_check") == [("ok",)]
     bridge.close()
 
@@ -442,11 +443,13 @@ def test_a_store_that_may_not_be_written_says_so(tmp_path: Path) -> None:
         bridge.close()
         path.chmod(0o444)
         folder.chmod(0o555)
-        assert "read-only" in as_stranger(lambda: SqliteBridge(path, Limits()))
-        assert "read-only" in as_stranger(lambda: SqliteBridge(path, Limits(), read_only=True))
+        assert "read-only" in as_stranger(lambda: SqliteBridge(path, BridgeLimits()))
+        assert "read-only" in as_stranger(
+            lambda: SqliteBridge(path, BridgeLimits(), read_only=True)
+        )
         assert "cannot create" in as_stranger(lambda: make(folder / "new.db"))
         path.chmod(0o000)
-        assert "cannot open" in as_stranger(lambda: SqliteBridge(path, Limits()))
+        assert "cannot open" in as_stranger(lambda: SqliteBridge(path, BridgeLimits()))
     finally:
         folder.chmod(0o755)
         shutil.rmtree(folder)
@@ -492,12 +495,12 @@ def test_the_log_is_cut_back_after_a_long_reader(
         ask(bridge, "x" * 20 * KIB)
     assert log.stat().st_size > 1200 * KIB
     started = time.monotonic()
-    bridge.reap()
+    bridge.deliveries.reap()
     assert time.monotonic() - started < 1, "waited for the reader"
     assert log.stat().st_size > 1200 * KIB
     rows.close()
     reader.close()
-    bridge.reap()
+    bridge.deliveries.reap()
     assert log.stat().st_size == 0
     bridge.close()
 
@@ -580,6 +583,6 @@ def test_what_other_programs_may_do_leaves_a_store_in_its_place(tmp_path: Path) 
              "(sys.argv[2])", str(path), statement],
             stderr=subprocess.DEVNULL,  # the last is refused while we have it open
         )  # fmt: skip
-        SqliteBridge(path, Limits(), read_only=True).close()
+        SqliteBridge(path, BridgeLimits(), read_only=True).close()
         bridge.require_in_place()
     bridge.close()

@@ -12,11 +12,11 @@ from pathlib import Path
 import apsw
 import legacy
 
-from autopoll.bridge.contract import Answered, Limits, Outcome, Released
+from autopoll.bridge.records import Answered, BridgeLimits, Outcome, Released
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.message import Answer
 
-LIMITS = Limits(max_attempts=10_000)
+LIMITS = BridgeLimits(max_attempts=10_000)
 LEASE_MS = 150
 CONVERSATIONS, EACH = 12, 60
 STORM_S, CALM_S = 4.0, 20.0
@@ -87,9 +87,9 @@ def test_killed_claimers_and_writers_lose_nothing_double_nothing_and_keep_the_or
 
 def make_store(path: Path, count: int) -> list[str]:
     bridge = SqliteBridge(path, LIMITS, create=True)
-    names = [bridge.create_conversation("asker", "shard").conversation for _ in range(count)]
+    names = [bridge.conversations.create("asker", "shard").conversation for _ in range(count)]
     for name in names:
-        bridge.serve(name, "b", "main")
+        bridge.conversations.serve(name, "b", "main")
     bridge.close()  # a connection must not be carried into a forked process
     return names
 
@@ -97,8 +97,8 @@ def make_store(path: Path, count: int) -> list[str]:
 def shared_talk(path: Path) -> str:
     """One conversation more, that a legacy reader empties at the same time."""
     bridge = SqliteBridge(path, LIMITS)
-    name = bridge.create_conversation("asker", "shard").conversation
-    bridge.serve(name, "b", "main")
+    name = bridge.conversations.create("asker", "shard").conversation
+    bridge.conversations.serve(name, "b", "main")
     bridge.close()
     return name
 
@@ -114,11 +114,11 @@ def claim(path: Path) -> None:
     bridge, chance = SqliteBridge(path, LIMITS), random.Random()
     owner = f"owner {os.getpid()}"
     while True:
-        bridge.reap()
-        taken = bridge.take(owner, {"main": chance.randint(1, 4)}, LEASE_MS)
+        bridge.deliveries.reap()
+        taken = bridge.deliveries.claim(owner, {"main": chance.randint(1, 4)}, LEASE_MS)
         time.sleep(0.3 if taken and chance.random() < 0.05 else chance.uniform(0, 0.004))
         if chance.random() < 0.5:
-            bridge.renew([(one.message_id, one.fence) for one in taken], LEASE_MS)
+            bridge.deliveries.renew([(one.message_id, one.fence) for one in taken], LEASE_MS)
         outcomes: list[Outcome] = [
             Released(message_id=one.message_id, fence=one.fence)
             if chance.random() < 0.1
@@ -129,7 +129,7 @@ def claim(path: Path) -> None:
             )
             for one in taken
         ]
-        bridge.settle(outcomes)
+        bridge.deliveries.settle(outcomes)
 
 
 def write(path: Path, conversations: list[str]) -> None:
@@ -139,13 +139,17 @@ def write(path: Path, conversations: list[str]) -> None:
     while left:
         conversation = chance.choice(sorted(left))
         sent = [
-            m for m in bridge.messages(conversation=conversation, limit=10_000) if m.sender == "a"
+            m
+            for m in bridge.messages.find(conversation=conversation, limit=10_000)
+            if m.sender == "a"
         ]
         if len(sent) == EACH:
             left.discard(conversation)
             continue
         batch = range(len(sent), min(EACH, len(sent) + chance.randint(1, 5)))
-        bridge.send(conversation, "a", [str(number) for number in batch], [None] * len(batch))
+        bridge.messages.send(
+            conversation, "a", [str(number) for number in batch], [None] * len(batch)
+        )
         time.sleep(chance.uniform(0, 0.02))
     bridge.close()
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Answered, Bridge, Failed, QueryState
+from autopoll.bridge.protocols import Bridge, MessageStore
+from autopoll.bridge.records import Answered, Failed, QueryState
 from autopoll.client.availability import Blocked, Obstacle
 from autopoll.client.result import Result
 from autopoll.errors import BridgeBusy, ConfigError, Down, NotFound
@@ -32,8 +33,8 @@ class Setting:
 
     def answer(self, open_hub: Hub | None, text: str = "yes") -> None:
         """Answer everything that waits, and ring, as the poller does; or do not ring."""
-        taken = self.bridge.take("owner", {"main": 1000}, 60_000)
-        self.bridge.settle(
+        taken = self.bridge.deliveries.claim("owner", {"main": 1000}, 60_000)
+        self.bridge.deliveries.settle(
             [
                 Answered(message_id=each.message_id, fence=each.fence, answer=Answer(text=text))
                 for each in taken
@@ -101,14 +102,14 @@ def test_two_hundred_wait_and_a_ring_costs_few_looks(
         # Only when each has had its first look do they all depend on the ring.
         looked = 0
 
-        def count(bridge: Bridge, ids: list[int]) -> list[QueryState]:
+        def count(messages: MessageStore, ids: list[int]) -> list[QueryState]:
             nonlocal looked
             looked += 1
-            return original(bridge, ids)
+            return original(messages, ids)
 
-        bridge_type = type(setting.bridge)
-        original = bridge_type.queries
-        monkeypatch.setattr(bridge_type, "queries", count)
+        store_type = type(setting.bridge.messages)
+        original = store_type.query_states
+        monkeypatch.setattr(store_type, "query_states", count)
         while open_hub.waiting < 200:
             await asyncio.sleep(0)
         await open_hub.call(lambda service: None)  # behind their first looks in the thread
@@ -132,11 +133,11 @@ def test_a_follower_sees_each_change_once_and_then_the_result(setting: Setting) 
                     continue
                 seen.append(each.state)
                 if each.state == "sent":
-                    [delivery] = setting.bridge.take("owner", {"main": 1}, 60_000)
+                    [delivery] = setting.bridge.deliveries.claim("owner", {"main": 1}, 60_000)
                     ring(setting.home.waiters / f"{open_hub.name}.fifo")
                 elif each.state == "leased":
                     failed = Failed(message_id=number, fence=delivery.fence, error="no", wait_ms=0)
-                    setting.bridge.settle([failed])
+                    setting.bridge.deliveries.settle([failed])
                     ring(setting.home.waiters / f"{open_hub.name}.fifo")
                 else:
                     setting.answer(open_hub)
@@ -158,11 +159,11 @@ def test_the_next_process_hears_of_what_the_one_before_had_asked(
         while not open_hub.waiting:
             await asyncio.sleep(0)
         await open_hub.call(lambda service: None)
-        [delivery] = setting.bridge.take("owner", {"main": 1}, 60_000)
+        [delivery] = setting.bridge.deliveries.claim("owner", {"main": 1}, 60_000)
         assert read_envelope(delivery.metadata).waiter == open_hub.name
         answer = Answer(text="to you")
         outcome = Answered(message_id=numbers[0], fence=delivery.fence, answer=answer)
-        [settled] = setting.bridge.settle([outcome])
+        [settled] = setting.bridge.deliveries.settle([outcome])
         ring(setting.home.waiters / f"{settled.waiter}.fifo")
         assert (await waiter).answer == "to you"
 
@@ -183,7 +184,7 @@ def test_who_waits_is_sent_away_when_the_process_ends_and_the_question_stays(
             await waiter
         with pytest.raises(Draining):  # and whoever comes late
             await open_hub.outcome(number, HOUR_S)
-        assert setting.bridge.query(number).state == "sent"
+        assert setting.bridge.messages.query_state(number).state == "sent"
         setting.answer(open_hub)
         assert (
             await open_hub.outcome(number, HOUR_S)
@@ -216,7 +217,9 @@ def test_who_waits_is_told_what_needs_somebodys_help_and_others_wait_on(
 
     async def story(open_hub: Hub) -> None:
         [first] = (await open_hub.ask("Really?", "main")).ids
-        setting.bridge.take("owner", {"main": 1}, 60_000)  # from now on its shard is known
+        setting.bridge.deliveries.claim(
+            "owner", {"main": 1}, 60_000
+        )  # from now on its shard is known
         [second] = (await open_hub.ask("Truly?", "main")).ids
         other = asyncio.create_task(open_hub.outcome(second, HOUR_S))
         with pytest.raises(Blocked, match=f"stopped by hand: question {first} is kept"):
@@ -273,10 +276,10 @@ def test_the_wait_ends_at_its_time_and_who_went_away_is_forgotten(setting: Setti
 def test_nobody_waits_for_ever_when_a_bug_ends_the_looking(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_bridge: Bridge, _ids: list[int]) -> list[QueryState]:
+    def broken(_messages: MessageStore, _ids: list[int]) -> list[QueryState]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(type(setting.bridge), "queries", broken)
+    monkeypatch.setattr(type(setting.bridge.messages), "query_states", broken)
 
     async def story(open_hub: Hub) -> None:
         [number] = (await open_hub.ask("Really?", "main")).ids
@@ -293,16 +296,16 @@ def test_trouble_with_the_store_passes_and_whoever_waits_goes_on_waiting(
     monkeypatch.setattr(hub, "NET_S", 0.01)
     looks = 0
 
-    def busy(bridge: Bridge, ids: list[int]) -> list[QueryState]:
+    def busy(messages: MessageStore, ids: list[int]) -> list[QueryState]:
         nonlocal looks
         looks += 1
         if looks < 5:
             raise BridgeBusy("locked")
-        return original(bridge, ids)
+        return original(messages, ids)
 
-    bridge_type = type(setting.bridge)
-    original = bridge_type.queries
-    monkeypatch.setattr(bridge_type, "queries", busy)
+    store_type = type(setting.bridge.messages)
+    original = store_type.query_states
+    monkeypatch.setattr(store_type, "query_states", busy)
 
     async def story(open_hub: Hub) -> None:
         [number] = (await open_hub.ask("Really?", "main")).ids
@@ -328,6 +331,6 @@ def test_a_hub_whose_database_was_replaced_asks_in_the_one_that_others_find(
         prepare(setting.home, setting.config)
         assert (await open_hub.ask("After?", "main")).ids == [1]
         with closing(connect(setting.home, setting.config)) as found:
-            assert "After?" in found.messages()[0].text
+            assert "After?" in found.messages.find()[0].text
 
     setting.run(story)

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from place import Place
 
-from autopoll.bridge.contract import Answered, Bridge
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Answered
 from autopoll.home.config import load
 from autopoll.message import Answer
 from autopoll.ops.selftest import fault_cases
@@ -38,14 +39,14 @@ def judge(place: Place, answer: Callable[[Bridge], None]) -> Outcome:
 
 
 def well(bridge: Bridge) -> None:
-    for each in bridge.take("me", {"main": 10}, 60_000):
+    for each in bridge.deliveries.claim("me", {"main": 10}, 60_000):
         text = json.loads(each.text or "")["question"]
         settle(bridge, each, Answer(text=text))
 
 
 def settle(bridge: Bridge, delivery, answer: Answer) -> None:
     outcome = Answered(message_id=delivery.message_id, fence=delivery.fence, answer=answer)
-    bridge.settle([outcome])
+    bridge.deliveries.settle([outcome])
 
 
 def test_questions_that_are_answered_once_are_neither_lost_nor_doubled(place) -> None:
@@ -64,7 +65,7 @@ def test_questions_that_nobody_answers_are_lost_and_nothing_was_noticed(place) -
 @pytest.mark.parametrize("answer", [Answer(text="no idea"), Answer(text="why?", error=True)])
 def test_an_answer_that_is_wrong_or_tells_an_error_is_a_question_lost(place, answer) -> None:
     def badly(bridge: Bridge) -> None:
-        for each in bridge.take("me", {"main": 10}, 60_000):
+        for each in bridge.deliveries.claim("me", {"main": 10}, 60_000):
             settle(bridge, each, answer)
 
     outcome = judge(place, badly)
@@ -76,13 +77,13 @@ def test_a_second_answer_is_seen(place) -> None:
     repeated: list[int] = []
 
     def twice(bridge: Bridge) -> None:
-        before = len(bridge.messages(kind="response"))
+        before = len(bridge.messages.find(kind="response"))
         well(bridge)
-        answers = bridge.messages(kind="response")
+        answers = bridge.messages.find(kind="response")
         if len(answers) > before and not repeated:
             last = answers[-1]
             repeated.extend(
-                bridge.send(last.conversation, last.sender, [last.text], [last.metadata])
+                bridge.messages.send(last.conversation, last.sender, [last.text], [last.metadata])
             )
 
     outcome = judge(place, twice)

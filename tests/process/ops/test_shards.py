@@ -152,8 +152,8 @@ def test_a_step_that_fails_is_named_and_nothing_of_the_shard_is_left(place, step
     assert "waiting" not in place.run("reload").stdout
     bridge = place.bridge()
     try:
-        assert "new" not in bridge.routes().values()
-        assert not bridge.waiting()
+        assert "new" not in bridge.conversations.routes().values()
+        assert not bridge.overview.waiting()
     finally:
         bridge.close()
     assert place.run("dead", "list", "--json").stdout == ""

@@ -7,7 +7,7 @@ from contextlib import closing
 import msgspec
 from place import ECHO, Place, until
 
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.protocols import Bridge
 from autopoll.home.home import socket_path
 from autopoll.message import Answer
 from autopoll.process.supervisor_rpc import Supervisor
@@ -68,18 +68,18 @@ def test_a_worker_that_lets_go_of_nothing_loses_its_link_and_is_asked_anew(new_p
         await server.start()
         try:
             async with asyncio.timeout(60):
-                while not all(one.answer for one in bridge.queries(ids)):
+                while not all(one.answer for one in bridge.messages.query_states(ids)):
                     await asyncio.sleep(0.05)
         finally:
             await server.close()
 
     with closing(place.bridge()) as bridge:
-        made = bridge.create_conversation("asker", "memory")
-        bridge.serve(made.conversation, "b", "main")
+        made = bridge.conversations.create("asker", "memory")
+        bridge.conversations.serve(made.conversation, "b", "main")
         texts = ["begun", "waiting", "next"]  # for the third there is no room
-        ids = bridge.send(made.conversation, "a", texts, ['{"lane": "own"}'] * 3)
+        ids = bridge.messages.send(made.conversation, "a", texts, ['{"lane": "own"}'] * 3)
         asyncio.run(answer(bridge, ids))
-        found = bridge.queries(ids)
+        found = bridge.messages.query_states(ids)
     assert [one.answer and one.answer.text for one in found] == [f"so: {text}" for text in texts]
     assert [one.attempts for one in found] == [2, 1, 1]  # who was not at fault has lost none
     assert found[0].last_error == "timeout: the worker neither answered nor let go of it"
@@ -92,11 +92,11 @@ def test_more_than_the_pipe_takes_is_given_out_as_it_drains(new_place) -> None:
     place.run("up")
     poller = place.pid("poller")
     with closing(place.bridge()) as bridge:
-        made = bridge.create_conversation("asker", "memory")
-        bridge.serve(made.conversation, "b", "main")
+        made = bridge.conversations.create("asker", "memory")
+        bridge.conversations.serve(made.conversation, "b", "main")
         own = '{"lane": "own"}'
         texts = [f"{number}" + "x" * 3_000_000 for number in range(8)]
-        ids = bridge.send(made.conversation, "a", texts, [own] * 8)
-        until(lambda: all(one.state == "done" for one in bridge.queries(ids)), 60)
-        assert [one.attempts for one in bridge.queries(ids)] == [1] * 8
+        ids = bridge.messages.send(made.conversation, "a", texts, [own] * 8)
+        until(lambda: all(one.state == "done" for one in bridge.messages.query_states(ids)), 60)
+        assert [one.attempts for one in bridge.messages.query_states(ids)] == [1] * 8
     assert place.pid("poller") == poller

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as xml
 
 import pytest
 
-from autopoll.bridge.contract import Message
+from autopoll.bridge.records import Message
 from autopoll.message import Answer, write_answer
 from bench.campaign import recovery, verification
 

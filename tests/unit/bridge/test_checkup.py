@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from autopoll.bridge.connect import open_bridge
-from autopoll.bridge.contract import Limits
+from autopoll.bridge.records import BridgeLimits
 from autopoll.errors import BridgeError
 
 PAGE = 4096
@@ -19,19 +19,21 @@ PAGE = 4096
 def path(tmp_path: Path) -> Path:
     """A database with some content, all of it in the file."""
     path = tmp_path / "bridge.db"
-    with closing(open_bridge(f"sqlite:///{path}", tmp_path, Limits(), create=True)) as bridge:
-        conversation = bridge.create_conversation("one", "other").conversation
-        bridge.serve(conversation, "b", "main")
+    with closing(open_bridge(f"sqlite:///{path}", tmp_path, BridgeLimits(), create=True)) as bridge:
+        conversation = bridge.conversations.create("one", "other").conversation
+        bridge.conversations.serve(conversation, "b", "main")
         for number in range(200):
-            bridge.send(conversation, "a", [f"question {number} " + "x" * 500], [None])
-        bridge.take("owner", {"main": 10}, 60_000)
+            bridge.messages.send(conversation, "a", [f"question {number} " + "x" * 500], [None])
+        bridge.deliveries.claim("owner", {"main": 10}, 60_000)
     with closing(apsw.Connection(str(path))) as db:
         db.pragma("wal_checkpoint(TRUNCATE)")
     return path
 
 
 def examine(path: Path, seconds: float = 5.0) -> bool:
-    with closing(open_bridge(f"sqlite:///{path}", path.parent, Limits(), read_only=True)) as bridge:
+    with closing(
+        open_bridge(f"sqlite:///{path}", path.parent, BridgeLimits(), read_only=True)
+    ) as bridge:
         return bridge.examine(seconds)
 
 

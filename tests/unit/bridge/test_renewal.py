@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Bridge
+from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.renewal import Renewal
 from autopoll.home import credentials
 from autopoll.home.config import load
@@ -53,7 +53,7 @@ def bridge(home: Home) -> Iterator[Bridge]:
 
 
 def expiry(home: Home, bridge: Bridge) -> str:
-    found = bridge.conversation(credentials.read(home).shards["main"]).expires_at
+    found = bridge.conversations.get(credentials.read(home).shards["main"]).expires_at
     assert found
     return found
 
@@ -69,7 +69,7 @@ def test_a_home_at_rest_is_renewed_each_time_half_of_the_life_is_over(
         seen.add(expiry(home, bridge))
     conversation = credentials.read(home).shards["main"]
     for session, token in credentials.read(home).tokens[conversation].items():
-        assert bridge.authenticate(conversation, token) == session
+        assert bridge.conversations.authenticate(conversation, token) == session
     assert len(seen) == 1 + 6, "written no oftener than is needed"
 
 
@@ -90,13 +90,13 @@ def test_a_clock_set_back_neither_renews_for_ever_nor_never(
     home: Home, bridge: Bridge, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[str] = []
-    true = type(bridge).prolong
+    true = type(bridge.conversations).renew_token
 
     def counted(bridge: Bridge, conversation: str, token: str) -> bool:
         looks.append(conversation)
         return true(bridge, conversation, token)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(bridge), "prolong", counted)
+    monkeypatch.setattr(type(bridge.conversations), "renew_token", counted)
     renewal = Renewal(home, bridge, LIFETIME_S)
     clocks.wall = -3600.0
     renewal.look()

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from autopoll.bridge.connect import open_bridge
-from autopoll.bridge.contract import Answered, Bridge, Limits
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Answered, BridgeLimits
 from autopoll.cli import main
 from autopoll.cli.words import words
 from autopoll.clock import zoned
@@ -30,11 +31,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def bridge_of(home: Path) -> Bridge:
-    return open_bridge("sqlite:///var/bridge.db", home, Limits())
+    return open_bridge("sqlite:///var/bridge.db", home, BridgeLimits())
 
 
 def take(bridge: Bridge) -> tuple[int, int]:
-    [delivery] = bridge.take("0" * 16, {"main": 9}, 60_000)
+    [delivery] = bridge.deliveries.claim("0" * 16, {"main": 9}, 60_000)
     return delivery.message_id, delivery.fence
 
 
@@ -52,7 +53,9 @@ def test_unread_is_what_waits_and_not_the_answer_that_ask_fetches(
     with closing(bridge_of(home)) as bridge:
         number, fence = take(bridge)
         assert waiting(capsys) == [1], "taken by a poller, and not answered"
-        bridge.settle([Answered(message_id=number, fence=fence, answer=Answer(text="yes"))])
+        bridge.deliveries.settle(
+            [Answered(message_id=number, fence=fence, answer=Answer(text="yes"))]
+        )
     assert waiting(capsys) == []
     made = create(capsys)
     Path("a").write_text(made["tokens"]["a"])
@@ -71,7 +74,9 @@ def test_the_answer_in_a_conversation_waits_for_its_reader(
     assert main(["send", made["conversation"], "a question", "--token-file", "a"]) == Exit.OK
     with closing(bridge_of(home)) as bridge:
         number, fence = take(bridge)
-        bridge.settle([Answered(message_id=number, fence=fence, answer=Answer(text="yes"))])
+        bridge.deliveries.settle(
+            [Answered(message_id=number, fence=fence, answer=Answer(text="yes"))]
+        )
     assert waiting(capsys) == [2]
 
 
@@ -88,7 +93,9 @@ def test_the_id_of_an_answer_names_its_question(
     main(["ask", "one", "--no-wait"])
     with closing(bridge_of(home)) as bridge:
         number, fence = take(bridge)
-        bridge.settle([Answered(message_id=number, fence=fence, answer=Answer(text="yes"))])
+        bridge.deliveries.settle(
+            [Answered(message_id=number, fence=fence, answer=Answer(text="yes"))]
+        )
     capsys.readouterr()
     for args in (["answer", "2"], ["answer", "1", "2", "--no-wait", "--json"]):
         assert main(args) == Exit.DOWN

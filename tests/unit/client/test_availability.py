@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from scene import WORKERS, Scene
 
-from autopoll.bridge.contract import QueryState
+from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.availability import Obstacle, obstacle
 from autopoll.client.progress import words

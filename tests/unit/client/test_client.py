@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from autopoll.bridge.connect import connect
-from autopoll.bridge.contract import Answered, Bridge
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import Answered
 from autopoll.client.client import Client, read_token
 from autopoll.errors import AccessDenied, Down, NotFound, RateLimited, TimedOut, UsageError
 from autopoll.home import credentials
@@ -49,12 +50,12 @@ def client(home: Home, bridge: Bridge) -> Client:
 
 def answer(bridge: Bridge, text: str, *, error: bool = False) -> None:
     """Answer everything that waits, as the poller would."""
-    bridge.settle(
+    bridge.deliveries.settle(
         [
             Answered(
                 message_id=each.message_id, fence=each.fence, answer=Answer(text=text, error=error)
             )
-            for each in bridge.take("owner", {"main": 100}, 60_000)
+            for each in bridge.deliveries.claim("owner", {"main": 100}, 60_000)
         ]
     )
 
@@ -64,7 +65,7 @@ def test_a_question_is_stored_as_json_in_a_lane_of_its_own_with_the_name_of_the_
 ) -> None:
     with Waiter(home) as waiter:
         asked = client.ask(["how?"], "main", context_file="a.md", waiter=waiter)
-        [message] = bridge.messages()
+        [message] = bridge.messages.find()
         assert asked.ids == [message.id]
         assert not asked.heard
         text = json.loads(message.text)
@@ -78,7 +79,7 @@ def test_what_is_no_question_is_refused_and_nothing_is_stored(
 ) -> None:
     with pytest.raises(UsageError):
         client.ask(["fine", question], "main")
-    assert bridge.messages() == []
+    assert bridge.messages.find() == []
 
 
 def test_an_unknown_shard_is_refused_naming_the_known(client: Client) -> None:
@@ -93,16 +94,16 @@ def test_a_budget_that_is_used_up_is_refused_and_nothing_is_stored(
     client.ask(["one"] * 5, "main")
     with pytest.raises(RateLimited):
         client.ask(["two"], "main")
-    assert len(bridge.messages()) == 5
+    assert len(bridge.messages.find()) == 5
 
 
 def test_a_revoked_token_is_refused_without_being_shown(client: Client, bridge: Bridge) -> None:
     kept = credentials.read(client.home)
-    bridge.revoke(kept.shards["main"], "a")
+    bridge.conversations.revoke_token(kept.shards["main"], "a")
     with pytest.raises(AccessDenied) as caught:
         client.ask(["how?"], "main")
     assert kept.token(kept.shards["main"], "a") not in str(caught.value)
-    assert bridge.messages() == []
+    assert bridge.messages.find() == []
 
 
 def test_an_own_token_that_nobody_used_for_a_month_is_replaced_by_the_next_who_asks(
@@ -130,12 +131,12 @@ def test_an_expired_token_that_was_revoked_stays_revoked(
     client: Client, bridge: Bridge, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = credentials.read(home).shards["main"]
-    bridge.revoke(conversation, "a")
+    bridge.conversations.revoke_token(conversation, "a")
     forward(monkeypatch, 31 * 86_400)
     for _ in range(2):
         with pytest.raises(AccessDenied):
             client.ask(["why?"], "main")
-    assert bridge.conversation(conversation).revoked == ["a"]
+    assert bridge.conversations.get(conversation).revoked == ["a"]
 
 
 def test_of_many_who_find_a_token_expired_none_is_refused(
@@ -232,7 +233,7 @@ def test_a_wait_ends_when_everything_went_down(
 def test_a_token_is_taken_from_the_caller_then_the_environment_then_the_home(
     client: Client, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bridge.create_conversation("x", "y")
+    made = bridge.conversations.create("x", "y")
     with pytest.raises(NotFound, match="keeps no token"):
         client.authenticate(made.conversation, None, None)
     monkeypatch.setenv("AUTOPOLL_TOKEN", made.b)
@@ -249,7 +250,7 @@ def test_a_token_is_taken_from_the_caller_then_the_environment_then_the_home(
 def test_a_wrong_token_is_refused_and_never_shown(
     client: Client, bridge: Bridge, token: str
 ) -> None:
-    made = bridge.create_conversation("x", "y")
+    made = bridge.conversations.create("x", "y")
     with pytest.raises(AccessDenied) as caught:
         client.authenticate(made.conversation, None, token)
     assert token == "x" or token not in str(caught.value)

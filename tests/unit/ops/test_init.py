@@ -56,8 +56,8 @@ def test_preparing_twice_makes_one_conversation_for_each_shard(tmp_path: Path) -
     assert prepare(home, config(home)) == {}
     assert home.credentials.read_bytes() == before
     with closing(connect(home, config(home), read_only=True)) as bridge:
-        assert len(bridge.conversations()) == 2
-        assert bridge.routes() == {
+        assert len(bridge.conversations.all()) == 2
+        assert bridge.conversations.routes() == {
             (made[shard].conversation, "b"): shard for shard in ("main", "other")
         }
 
@@ -77,7 +77,7 @@ def test_an_expired_token_is_replaced_but_a_revoked_one_is_not(tmp_path: Path) -
     home.config.write_text('[access]\ntoken_lifetime = "1ms"\n[shards.main]\nbackend = "echo"\n')
     made = prepare(home, config(home))["main"]
     with closing(connect(home, config(home))) as bridge:
-        bridge.revoke(made.conversation, "b")
+        bridge.conversations.revoke_token(made.conversation, "b")
     prepare(home, config(home))
     kept = credentials.read(home)
     assert kept.token(made.conversation, "a") != made.a

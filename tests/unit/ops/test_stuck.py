@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.bridge.contract import Limits
+from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.clock import wall_ms
 from autopoll.home.config import Config, load
@@ -27,15 +27,18 @@ class Scene:
         self.config: Config = load(self.home)
         self.age_s = 0
         self.bridge = SqliteBridge(
-            root / "bridge.db", Limits(), create=True, clock=lambda: wall_ms() - self.age_s * 1000
+            root / "bridge.db",
+            BridgeLimits(),
+            create=True,
+            clock=lambda: wall_ms() - self.age_s * 1000,
         )
 
     def lease(self, age_s: int) -> None:
         self.age_s = age_s
-        conversation = self.bridge.create_conversation("a", "b").conversation
-        self.bridge.serve(conversation, "b", "main")
-        self.bridge.send(conversation, "a", ["why?"], [None])
-        assert len(self.bridge.take("poller", {"main": 1}, 60_000)) == 1
+        conversation = self.bridge.conversations.create("a", "b").conversation
+        self.bridge.conversations.serve(conversation, "b", "main")
+        self.bridge.messages.send(conversation, "a", ["why?"], [None])
+        assert len(self.bridge.deliveries.claim("poller", {"main": 1}, 60_000)) == 1
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.bridge.contract import Answered, Limits
+from autopoll.bridge.records import Answered, BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.home.config import ShardSection
 from autopoll.home.home import Home
@@ -30,10 +30,10 @@ class Scene:
         self.home.make_private()
         self.now = EVENING
         self.bridge = SqliteBridge(
-            root / "bridge.db", Limits(), create=True, clock=lambda: self.now
+            root / "bridge.db", BridgeLimits(), create=True, clock=lambda: self.now
         )
-        self.conversation = self.bridge.create_conversation("asker", "shard").conversation
-        self.bridge.serve(self.conversation, "b", "main")
+        self.conversation = self.bridge.conversations.create("asker", "shard").conversation
+        self.bridge.conversations.serve(self.conversation, "b", "main")
 
     def start(self, **budget: float) -> None:
         """Be a poller that starts with this budget."""
@@ -47,14 +47,14 @@ class Scene:
 
     def spend(self, shard: str = "main", **usage: float) -> None:
         """Have an answer come back, and settled."""
-        [number] = self.bridge.send(self.conversation, "a", ["?"], ['{"lane":"own"}'])
-        self.bridge.serve(self.conversation, "b", shard)
-        [one] = self.bridge.take("me", {shard: 1}, 60_000)
+        [number] = self.bridge.messages.send(self.conversation, "a", ["?"], ['{"lane":"own"}'])
+        self.bridge.conversations.serve(self.conversation, "b", shard)
+        [one] = self.bridge.deliveries.claim("me", {shard: 1}, 60_000)
         outcome = Answered(
             message_id=number, fence=one.fence, answer=Answer(text="so"), usage=Usage(**usage)
         )
         self.budgets.charge(shard, outcome.usage)
-        self.bridge.settle([outcome])
+        self.bridge.deliveries.settle([outcome])
 
     @property
     def paused(self) -> str | None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from autopoll.bridge.contract import Answered, Delivery, Failed, Released
+from autopoll.bridge.records import Answered, Delivery, Failed, Released
 from autopoll.message import Answer
 from autopoll.poller import outcomes
 from autopoll.request import Failure, Reply, Usage

@@ -1,0 +1,202 @@
+"""The plain data that goes into and comes out of a bridge.
+
+Times are wall-clock milliseconds unless a name says otherwise.
+"""
+
+import msgspec
+
+from autopoll.message import Answer
+from autopoll.request import Usage
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A question claimed under a lease. `text` is None when the message is over the size limit."""
+
+    message_id: int
+    conversation: str
+    session: str
+    shard: str
+    lane: str
+    text: str | None
+    metadata: str | None
+    fence: int
+    attempt: int
+    enrolled_at: int
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome: the answer to write under the given fence (also a permanent failure's)."""
+
+    message_id: int
+    fence: int
+    answer: Answer
+    seconds: float = 0.0
+    usage: Usage | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome: try again after `wait_ms`, or dead when attempts are used up or `permanent`."""
+
+    message_id: int
+    fence: int
+    error: str
+    wait_ms: int
+    permanent: bool = False
+    usage: Usage | None = None
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome: never begun, so the attempt is given back and it is ready at once."""
+
+    message_id: int
+    fence: int
+    usage: Usage | None = None  # to be told that a service works for nobody may have cost something
+
+
+Outcome = Answered | Failed | Released
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What an outcome led to; `lost` means the fence was old and nothing was changed."""
+
+    message_id: int
+    state: str  # done | ready | dead | lost
+    answer_id: int | None = None
+    waiter: str | None = None  # bell of whoever waits for this message
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """A new conversation and its two tokens, shown this once."""
+
+    conversation: str
+    a: str
+    b: str
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as it is listed; never with tokens."""
+
+    id: str
+    role_a: str
+    role_b: str
+    created_at: str
+    expires_at: str | None
+    revoked: list[str]  # sessions whose token was revoked
+    served: dict[str, str]  # session -> shard
+    messages: int
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as it is listed."""
+
+    id: int
+    conversation: str
+    sender: str
+    recipient: str
+    text: str
+    metadata: str | None
+    timestamp: str
+    read: bool
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that a sender gives to one message, so that repeating it sends nothing twice.
+
+    `scope` is whose names they are; `digest` tells the message from another one.
+    """
+
+    scope: str
+    name: str
+    digest: bytes
+
+
+class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that is stored; not `fresh` when it was before, under the same key."""
+
+    id: int
+    fresh: bool
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session last said of itself; `alive` as legacy partners see it (for 120 s)."""
+
+    session: str
+    status: str  # "unknown" when it never gave one
+    at: str | None
+    age_s: float | None
+    alive: bool
+
+
+class QueryState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one asker may see of a query, read without consuming anything."""
+
+    message_id: int
+    conversation: str
+    session: str  # the session asked
+    state: str  # sent (not yet enrolled) | queued | ready | leased | done | dead
+    shard: str | None
+    attempts: int
+    last_error: str | None
+    answer: Message | None
+    enrolled_at: int | None
+    settled_at: int | None
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a shard has cost in a day, failed tries too; dollars as far as they were told.
+
+    `answers` counts those answers that told what they have cost.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float | None = None
+    answers: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All of them: what is read from a cache is cheaper, and not free."""
+        return self.input_tokens + self.output_tokens + self.cached_tokens
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """Questions of one shard that wait in one state; `oldest_at` is when the first was sent."""
+
+    shard: str
+    state: str  # sent | queued | ready | leased
+    count: int
+    oldest_at: int
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """A question that has its answer, as it is counted; `number` grows with each."""
+
+    number: int
+    shard: str
+    state: str  # done | dead
+    latency_ms: int
+    attempts: int
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A query whose attempts are used up."""
+
+    message_id: int
+    conversation: str
+    shard: str
+    attempts: int
+    last_error: str
+    settled_at: int
+    text: str
+
+
+class BridgeLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine enforces; sizes in bytes of UTF-8."""
+
+    max_attempts: int = 5
+    max_message: int = 8 * 1024 * 1024
+    token_lifetime_s: float = 30 * 86400.0
+    rate_per_s: float = 100.0
+    rate_burst: int = 2000
+    redact: bool = True
