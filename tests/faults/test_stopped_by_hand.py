@@ -54,10 +54,11 @@ def test_while_the_poller_is_stopped_every_door_says_so_and_what_was_asked_is_ke
     stop(place, "poller")
     said, took = told(place, "ask", "kept?")
     assert took < SOON_S
-    assert "poller was stopped by hand: question 1 is kept" in said
-    assert "autopoll restart poller" in said and "autopoll answer 1" in said
-    said, _ = told(place, "answer", "1")
-    assert "poller was stopped by hand: question 1 is kept" in said
+    first = int(said.split("question ")[1].split()[0])
+    assert f"poller was stopped by hand: question {first} is kept" in said
+    assert "autopoll restart poller" in said and f"autopoll answer {first}" in said
+    said, _ = told(place, "answer", str(first))
+    assert f"poller was stopped by hand: question {first} is kept" in said
     lines = place.run("ask", "kept?", "--json", "--timeout", "10m", code=2)
     assert json.loads(lines.stdout)["status"] == "pending"
     assert "autopoll restart poller" in json.loads(lines.stderr)["mend"]
@@ -69,21 +70,22 @@ def test_while_the_poller_is_stopped_every_door_says_so_and_what_was_asked_is_ke
         timeout=SOON_S,
     )
     assert response.status_code == 503
-    assert "poller was stopped by hand: question 3 is kept" in response.text
-    assert response.headers["Location"] == "/v1/questions/3"
+    assert f"poller was stopped by hand: question {first + 2} is kept" in response.text
+    assert response.headers["Location"] == f"/v1/questions/{first + 2}"
 
     async def by_mcp() -> str:
         async with at_stdio(place) as agent:
             return await agent.refused("ask", question="kept?", timeout=600.0)
 
     said = asyncio.run(by_mcp())
-    assert "poller was stopped by hand: question 4 is kept" in said
-    assert "autopoll restart poller; then fetch the answer with get_answer, id 4" in said
+    assert f"poller was stopped by hand: question {first + 3} is kept" in said
+    assert f"autopoll restart poller; then fetch the answer with get_answer, id {first + 3}" in said
 
     assert place.json("status", code=1)["ready"] is False
     assert place.json("health", code=2)["verdict"] == "down"
     place.run("restart", "poller")
-    answers = place.run("answer", "1", "2", "3", "4", "--json").stdout.splitlines()
+    ids = map(str, range(first, first + 4))
+    answers = place.run("answer", *ids, "--json").stdout.splitlines()
     assert [json.loads(line)["answer"] for line in answers] == ["kept?"] * 4
 
 
