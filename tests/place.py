@@ -43,7 +43,8 @@ def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -
 class Place:
     """One home; `down` is always called at the end of a test, whatever happened to it."""
 
-    def __init__(self, root: Path, config: str = ECHO) -> None:
+    def __init__(self, root: Path, config: str | None = ECHO) -> None:
+        """Make a home with these settings, or take the one that is there when given none."""
         self.root = root
         self.command = list(AUTOPOLL)
         self.home = Home(root)
@@ -55,8 +56,9 @@ class Place:
         self.state = tempfile.TemporaryDirectory(prefix="ap-")
         self.environ["XDG_STATE_HOME"] = self.state.name
         root.mkdir(parents=True, exist_ok=True)
-        (root / "autopoll.toml").write_text(config)
-        self.run("init", str(root))
+        if config is not None:
+            (root / "autopoll.toml").write_text(config)
+            self.run("init", str(root))
 
     def be_ordinary(self) -> "Place":
         """From now on run every command without root's rights over files."""
