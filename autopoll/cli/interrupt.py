@@ -30,7 +30,7 @@ def interruptible(words: Callable[[], tuple[str, str]]) -> Iterator[None]:
 def home_words(home: "Home") -> tuple[str, str]:
     """Return whether a home is up, on its way up or down, or down."""
     from autopoll.home.lock import holder_of
-    from autopoll.ops.phase import Phase, look
+    from autopoll.ops.supervisord_state import SupervisordState, supervisord_state
 
     lock = home.supervisord_lock
     end = time.monotonic() + APPEARS_S
@@ -38,13 +38,13 @@ def home_words(home: "Home") -> tuple[str, str]:
         time.sleep(0.05)
     if holder is None:
         return f"{home.root} is down", "Bring it up with: autopoll up"
-    phase, _ = look(home)
-    if phase not in (Phase.RUNNING, Phase.STOPPING):
+    state, _ = supervisord_state(home)
+    if state not in (SupervisordState.RUNNING, SupervisordState.STOPPING):
         return (
             f"{home.root} is on its way up or down (supervisord is process {holder})",
             "See: autopoll status",
         )
-    if phase is Phase.STOPPING:
+    if state is SupervisordState.STOPPING:
         return (
             f"{home.root} goes down by itself, when what is in flight is finished",
             "Bring it up again after that, with: autopoll up",

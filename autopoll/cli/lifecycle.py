@@ -69,12 +69,12 @@ def up(front: Front, foreground: bool) -> int:
     again by itself every second. With --foreground, stdout tells what happens, a line each.
     """
     from autopoll.home.config import load
-    from autopoll.ops import up
+    from autopoll.ops.up import up, up_in_foreground
 
     if foreground:
-        up.up_in_foreground(front.home, front.config)
+        up_in_foreground(front.home, front.config)
     with Progress(front.json) as progress, interruptible(lambda: home_words(front.home)):
-        other = up.up(front.home, front.config, progress.say)
+        other = up(front.home, front.config, progress.say)
     code = _gateway(front)
     if front.json:
         print_json({"home": str(front.home.root), "ready": code == Exit.OK})
@@ -91,7 +91,7 @@ def down(front: Front) -> None:
 
     A mistake in autopoll.toml is no hindrance.
     """
-    from autopoll.ops import up
+    from autopoll.ops.down import down
 
     home = front.home
     try:
@@ -100,7 +100,7 @@ def down(front: Front) -> None:
         say(f"autopoll: going down all the same: {error.what}", err=True)
         config = None
     with Progress(front.json) as progress, interruptible(lambda: home_words(home)):
-        was_up = up.down(home, config, progress.say)
+        was_up = down(home, config, progress.say)
     if front.json:
         print_json({"home": str(front.home.root), "was_up": was_up})
     else:
@@ -113,17 +113,22 @@ def down(front: Front) -> None:
 @click.argument("name", required=False)
 def restart(front: Front, name: str | None) -> int:
     """Drain and restart the process NAME (as in `autopoll status`), or everything."""
-    from autopoll.ops import up
+    from autopoll.ops.restart import restart_home, restart_program
+
+    home, config = front.home, front.config
 
     def stands() -> tuple[str, str]:
-        return process_words(front.home, name) if name else home_words(front.home)
+        return process_words(home, name) if name else home_words(home)
 
     with Progress(front.json) as progress, interruptible(stands):
-        up.restart(front.home, front.config, name, progress.say)
+        if name is None:
+            restart_home(home, config, progress.say)
+        else:
+            restart_program(home, name, progress.say)
     if front.json:
-        print_json({"home": str(front.home.root), "restarted": name})
+        print_json({"home": str(home.root), "restarted": name})
     else:
-        say(f"{name or front.home.root} is up again")
+        say(f"{name or home.root} is up again")
     return _gateway(front) if name in (None, "gateway") else Exit.OK
 
 
@@ -171,7 +176,7 @@ def reload(front: Front) -> int:
 
 def _gateway(front: Front) -> Exit:
     """Tell on stderr why the gateway does not serve, if it does not; return what that counts as."""
-    from autopoll.ops.startup import given_up
+    from autopoll.ops.readiness import given_up
     from autopoll.process import heartbeat
     from autopoll.process.heartbeat import ProcessState
 

@@ -54,7 +54,7 @@ def status(front: Front, watch: bool) -> int:
 @click.option("--deep", is_flag=True, help="Also read all of the database, and ask every shard.")
 def health(front: Front, deep: bool) -> int:
     """Check what a question needs. Exits 0 ok, 1 degraded, 2 down, 3 supervisord hung."""
-    from autopoll.ops.status import health as check
+    from autopoll.ops.health import health as check
 
     with Progress(front.json) as progress:
         progress.say("checking")

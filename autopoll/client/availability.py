@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from autopoll.errors import Down, Exit, NotFound, SupervisorError
+from autopoll.errors import Down, NotFound, SupervisorError
 from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat
@@ -108,7 +108,7 @@ def _explained(home: Home, name: str, program: Program) -> Obstacle:
             return Obstacle(
                 what=f"{name} was stopped by hand", mend=f"Start it: {start}", lasting=True
             )
-        case "EXITED" if program.exitstatus == Exit.BAD_CONFIG:
+        case "EXITED" if program.refused_settings:
             what = f"{name} does not start: {last_error(home, name)}"
             return Obstacle(what=what, mend=f"Mend that, and start it: {start}", lasting=True)
         case "FATAL":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll.errors import AutopollError, Exit
+from autopoll.errors import AutopollError
 from autopoll.home import fingerprint
 from autopoll.home.config import STOP_WAIT_S, Config, load
 from autopoll.home.home import Home, shard_of, socket_path
@@ -106,7 +106,7 @@ class Tree:
             self._let_start(name)
         if beat := self.beat(name):
             signals.send(beat.pid, beat.started, number)
-        elif is_given_up(self.supervisor.process(name)):
+        elif self.supervisor.process(name).is_given_up:
             self.supervisor.start(name)
 
     def _let_start(self, name: str) -> None:
@@ -128,7 +128,7 @@ class Tree:
 
     def _is_behind(self, program: Program, settings: str) -> bool:
         beat = self.beat(program.name)
-        return beat.settings != settings if beat else is_given_up(program)
+        return beat.settings != settings if beat else program.is_given_up
 
 
 @contextmanager
@@ -155,12 +155,6 @@ def wanted_by(config: Config) -> dict[str, str]:
 def is_ours(program: str) -> bool:
     """Tell whether it depends on the settings whether there is such a program."""
     return program == GATEWAY or program.startswith("worker-")
-
-
-def is_given_up(program: Program) -> bool:
-    """Tell whether supervisord does not try a program any more."""
-    refused = program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
-    return refused or program.state == "FATAL"
 
 
 def environ_of(tree: Tree | None) -> Mapping[str, str]:

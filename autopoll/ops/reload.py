@@ -16,11 +16,12 @@ import msgspec
 
 from autopoll.bridge.connect import connect
 from autopoll.client.availability import last_error
-from autopoll.errors import ConfigError, Down, TimedOut
+from autopoll.errors import ConfigError, Down
 from autopoll.home import fingerprint
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home, shard_of
-from autopoll.ops import leftovers
+from autopoll.ops import crash_cleanup
+from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
 from autopoll.ops.process_tree import (
     GATEWAY,
@@ -28,15 +29,14 @@ from autopoll.ops.process_tree import (
     STEP_S,
     Plan,
     Tree,
-    is_given_up,
     is_ours,
     under,
     wanted_by,
 )
 from autopoll.ops.programs import write_shards
-from autopoll.ops.startup import START_LIMIT_S, does_not_start
-from autopoll.ops.turn import settle, turn
-from autopoll.ops.up import check
+from autopoll.ops.readiness import START_LIMIT_S, does_not_start, wait_for
+from autopoll.ops.start_checks import check_start
+from autopoll.ops.supervisord_state import wait_until_steady
 from autopoll.process.heartbeat import Beat
 from autopoll.process.ready import is_held, is_up
 
@@ -64,12 +64,12 @@ def reload(home: Home, report: Report) -> Reloaded:
     Raises ConfigError and SupervisorError with nothing touched, and Down with the reason when the
     home is down, or when a worker does not start with its new settings, which it keeps trying.
     """
-    with turn(home, "autopoll reload", report):
-        settle(home, report)
+    with changing(home, "autopoll reload", report):
+        wait_until_steady(home, report)
         tree = Tree.of(home)
         config = tree.load() if tree else load(home)
         if tree is None:
-            check(home, config)
+            check_start(home, config)
             raise Down(
                 f"{home.root} is down; the settings are good",
                 "They are taken up by: autopoll up",
@@ -81,7 +81,7 @@ def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
     """Make what runs what the settings say; called with the turn."""
     home = tree.home
     with under(tree.environ):
-        check(home, config)
+        check_start(home, config)
     prepare(home, config)
     tree.await_beats()
     before = tree.programs()
@@ -129,10 +129,10 @@ def clear(tree: Tree, config: Config) -> None:
     }
     if gone and not _has_watchdog_seen(tree):
         return  # the next reload clears up
-    idle = {f"{leftovers.SHARD}{path.name}" for path in home.pauses.iterdir()} - {
-        f"{leftovers.SHARD}{shard}" for shard in config.shards
+    idle = {f"{crash_cleanup.SHARD}{path.name}" for path in home.pauses.iterdir()} - {
+        f"{crash_cleanup.SHARD}{shard}" for shard in config.shards
     }
-    leftovers.close(home, "removed", lambda each: each.process in gone | idle)
+    crash_cleanup.close_incidents(home, "removed", lambda each: each.process in gone | idle)
     for name in gone:
         shutil.rmtree(home.workers / name, ignore_errors=True)
         (home.beats / name).unlink(missing_ok=True)
@@ -147,19 +147,12 @@ def _wait(tree: Tree, config: Config, workers: list[str], poller: bool, report: 
     """Wait until these run with the new settings; raise Down with the reason of one that fails."""
     wanted = {name: settings for name, settings in wanted_by(config).items() if name in workers}
     wanted |= {POLLER: fingerprint.of_poller(config)} if poller else {}
-    end = time.monotonic() + START_LIMIT_S + config.delivery.drain_timeout
-    reported = ""
-    while waiting := [
-        name for name, settings in wanted.items() if not _is_there(tree, name, settings)
-    ]:
-        if time.monotonic() > end:
-            raise TimedOut(
-                f"not ready with the new settings: {', '.join(waiting)}",
-                f"See: autopoll logs {waiting[0]}",
-            )
-        if (text := f"waiting for {', '.join(waiting)}") != reported:
-            report(reported := text)
-        time.sleep(STEP_S)
+    wait_for(
+        lambda: [name for name, text in wanted.items() if not _is_there(tree, name, text)],
+        report,
+        START_LIMIT_S + config.delivery.drain_timeout,
+        " with the new settings",
+    )
 
 
 def _is_there(tree: Tree, name: str, settings: str) -> bool:
@@ -167,7 +160,7 @@ def _is_there(tree: Tree, name: str, settings: str) -> bool:
     beat = tree.beat(name)
     if beat is None:
         program = tree.supervisor.process(name)
-        if is_given_up(program):
+        if program.is_given_up:
             raise does_not_start(name, last_error(tree.home, name))
         return program.state == "STOPPED"  # by an operator, who will start it again
     if beat.settings != settings:

@@ -1,11 +1,10 @@
-"""How a home is: what runs, what waits, and whether a question would be answered.
+"""The status of a home: its processes, shards and queue, and whether all of it is ready.
 
-Looking changes nothing and never hangs: heartbeats and the store are read, and supervisord is given
-a second to answer.
+Looking changes nothing and never hangs: heartbeats and the bridge are read, and supervisord has a
+second to answer.
 """
 
 import os
-import stat
 import time
 from contextlib import closing
 from pathlib import Path
@@ -16,28 +15,19 @@ from autopoll.backends.context.remarks import Remarks, kept
 from autopoll.bridge.connect import bridge_file, connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Spent
-from autopoll.client.availability import PATIENCE_S, STALE_S, last_error
-from autopoll.client.client import Client
+from autopoll.client.availability import PATIENCE_S, last_error
 from autopoll.clock import utc_day, wall_ms
-from autopoll.errors import AutopollError, ConfigError, Exit, SupervisorError
-from autopoll.home import disk_space, trust
-from autopoll.home.config import Config, load
+from autopoll.errors import AutopollError, Exit, SupervisorError
+from autopoll.home import disk_space
+from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path
-from autopoll.ops import copied
-from autopoll.ops.phase import Phase, told_by
-from autopoll.ops.stuck import stuck
+from autopoll.ops.copied_home import refuse_copy
+from autopoll.ops.supervisord_state import SupervisordState, state_from
 from autopoll.process import pause
 from autopoll.process.heartbeat import Beat, ProcessState, is_alive, read_all
 from autopoll.process.proc_stat import read_stat
+from autopoll.process.ready import READY
 from autopoll.process.supervisor_rpc import Program, Supervisor
-from autopoll.process.waiter import Waiter
-
-CANARY_S = 15.0
-LOOK_S = 0.1  # for damage of the database; with `deep` …
-DEEP_S = 10.0
-REMARKS = 10  # files that a check names
-READY = (ProcessState.IDLE, ProcessState.BUSY)
-HUNG = "is hung"  # how a health check on supervisord says so
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +35,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     role: str
-    state: str  # the beat's words, or: suspended backoff fatal exited stopped down
+    state: str  # as in the heartbeat, or: suspended backoff fatal exited stopped down
     pid: int | None = None
     uptime_s: float | None = None
     restarts: int = 0
@@ -94,123 +84,88 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def exit_code(self) -> Exit:
         """0 ready, 1 degraded or just starting, 2 down or going down, 3 supervisord hung."""
-        if self.supervisord == Phase.HUNG:
+        if self.supervisord == SupervisordState.HUNG:
             return Exit.UNREACHABLE
-        if self.supervisord in (Phase.DOWN, Phase.STOPPING):
+        if self.supervisord in (SupervisordState.DOWN, SupervisordState.STOPPING):
             return Exit.DOWN
         return Exit.OK if self.ready else Exit.FAILED
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at."""
+class _Work(msgspec.Struct, kw_only=True):
+    """What the bridge knows of the questions, as far as it could be read."""
 
-    name: str
-    ok: bool
-    detail: str
-
-
-class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict for monitors: ok, degraded or down."""
-
-    verdict: str
-    checks: list[Check]
-
-    @property
-    def exit_code(self) -> Exit:
-        """0 ok, 1 degraded, 2 down, 3 supervisord hung."""
-        if any(each.name == "supervisord" and each.detail.startswith(HUNG) for each in self.checks):
-            return Exit.UNREACHABLE
-        return {"ok": Exit.OK, "degraded": Exit.FAILED}.get(self.verdict, Exit.DOWN)
+    is_whole: bool = False
+    queue: dict[str, int] | None = None
+    latency: Latency = Latency(p50=None, p99=None)
+    in_flight: dict[str, int] = {}
+    usage: dict[str, Spent] = {}
 
 
 def status(home: Home, config: Config) -> Status:
     """Look at everything once."""
-    copied.refuse(home)
+    refuse_copy(home)
     problems: list[str] = []
-    programs: dict[str, Program] = {}
-    supervisord = Phase.RUNNING
-    try:
-        programs = {
-            program.name: program
-            for program in Supervisor(socket_path(home), PATIENCE_S).processes()
-        }
-    except SupervisorError as error:
-        supervisord, why = told_by(error, home)
-        problems += [why] if why else []
+    state, programs = _ask_supervisord(home, problems)
+    work = _read_bridge(home, config, problems)
+    has_room, room = disk_room(written_folders(home, config))
+    if not has_room:
+        problems.append(room)
     processes = _processes(home, config, programs)
-    queue, in_flight, latency = None, {}, Latency(p50=None, p99=None)
-    spent: dict[str, Spent] = {}
-    is_readable = True
-    try:
-        bridge = connect(home, config, read_only=True)
-        try:
-            queue, in_flight = bridge.overview.counts(), bridge.overview.in_flight()
-            latency, spent = _latency(bridge), bridge.overview.spent(utc_day(wall_ms()))
-        finally:
-            bridge.close()
-    except AutopollError as error:
-        is_readable = False
-        problems.append(error.what)
     by_name = {process.name: process for process in processes}
-    shards = [
-        _shard(home, config, shard, by_name, in_flight.get(shard, 0), spent.get(shard, Spent()))
-        for shard in config.shards
-    ]
-    disk = _check_disk(_written(home, config))
-    ready = (
-        supervisord is Phase.RUNNING
-        and is_readable
-        and disk.ok
-        and by_name["poller"].ready
-        and (not config.gateway.enabled or by_name["gateway"].ready)
-        and all(shard.ready and not shard.paused for shard in shards)
-    )
-    if not disk.ok:
-        problems.append(disk.detail)
+    shards = [_shard(home, config, shard, by_name, work) for shard in config.shards]
+    roles = ["poller", "gateway"] if config.gateway.enabled else ["poller"]
     return Status(
-        ready=ready,
-        supervisord=supervisord.value,
+        ready=state is SupervisordState.RUNNING
+        and work.is_whole
+        and has_room
+        and all(by_name[role].ready for role in roles)
+        and all(shard.ready and not shard.paused for shard in shards),
+        supervisord=state.value,
         processes=processes,
         shards=shards,
-        queue=queue,
-        latency_ms=latency,
+        queue=work.queue,
+        latency_ms=work.latency,
         problems=problems,
     )
 
 
-def health(home: Home, *, deep: bool = False) -> Health:
-    """Go through what a question needs; `deep` also asks every shard for a sign of life."""
-    checks = [_check_home(home)]
-    if trust.belongs_to_others(home):  # what we may not read looks as if it were not there
-        return Health(verdict="down", checks=[*checks, _check_disk([home.var])])
+def written_folders(home: Home, config: Config) -> list[Path]:
+    """Return the folders that a home writes into."""
+    return list(dict.fromkeys((home.var, bridge_file(config.bridge.url, home.root).parent)))
+
+
+def disk_room(folders: list[Path]) -> tuple[bool, str]:
+    """Tell whether all of these folders have room, and how much, or what is wrong."""
+    there = [folder for folder in folders if folder.is_dir()]
+    short = [found for folder in there if (found := disk_space.shortage(folder))]
+    detail = "; ".join(short or map(disk_space.free, there)) or f"there is no {folders[0]}"
+    return bool(there) and not short, detail
+
+
+def _ask_supervisord(
+    home: Home, problems: list[str]
+) -> tuple[SupervisordState, dict[str, Program]]:
+    """Return its state and its programs by name; add to `problems` why it does not answer."""
     try:
-        config = load(home)
-        now = status(home, config)
-    except ConfigError as error:
-        checks += [_check_disk([home.var]), Check(name="config", ok=False, detail=str(error))]
-        return Health(verdict="down", checks=checks)
-    checks.append(_check_disk(_written(home, config)))
-    checks.append(Check(name="config", ok=True, detail=str(home.config)))
-    checks.append(
-        Check(
-            name="supervisord", ok=now.supervisord == Phase.RUNNING, detail=_supervisord_words(now)
-        )
-    )
-    checks.append(_check_database(home, config, now, DEEP_S if deep else LOOK_S))
-    checks += [_check_process(process) for process in now.processes]
-    checks += [_check_shard(shard) for shard in now.shards]
-    checks += _check_slots(home, config, now)
-    checks += [_check_context(shard) for shard in now.shards if shard.context_remarks.total]
-    leaving = now.supervisord in (Phase.DOWN, Phase.STOPPING)
-    down = leaving or now.queue is None or not _can_answer(now)
-    if deep and not down:
-        # What is paused would let its canary wait until the end of the pause.
-        canaries = _canaries(home, config, [each.name for each in now.shards if not each.paused])
-        checks += canaries
-        down = bool(canaries) and not any(check.ok for check in canaries)
-    if down:
-        return Health(verdict="down", checks=checks)
-    return Health(verdict="ok" if all(check.ok for check in checks) else "degraded", checks=checks)
+        programs = Supervisor(socket_path(home), PATIENCE_S).processes()
+    except SupervisorError as error:
+        state, why = state_from(error, home)
+        problems += [why] if why else []
+        return state, {}
+    return SupervisordState.RUNNING, {program.name: program for program in programs}
+
+
+def _read_bridge(home: Home, config: Config, problems: list[str]) -> _Work:
+    """Return what the bridge knows; add to `problems` why it cannot be read."""
+    work = _Work()
+    try:
+        with closing(connect(home, config, read_only=True)) as bridge:
+            work.queue, work.in_flight = bridge.overview.counts(), bridge.overview.in_flight()
+            work.latency, work.usage = _latency(bridge), bridge.overview.spent(utc_day(wall_ms()))
+            work.is_whole = True
+    except AutopollError as error:
+        problems.append(error.what)
+    return work
 
 
 def _processes(home: Home, config: Config, programs: dict[str, Program]) -> list[Process]:
@@ -271,12 +226,7 @@ def _count_fds(pid: int) -> int | None:
 
 
 def _shard(
-    home: Home,
-    config: Config,
-    name: str,
-    processes: dict[str, Process],
-    in_flight: int,
-    spent: Spent,
+    home: Home, config: Config, name: str, processes: dict[str, Process], work: _Work
 ) -> ShardStatus:
     mine = [processes[worker] for worker, shard in config.instances().items() if shard == name]
     ready = sum(process.ready for process in mine)
@@ -287,9 +237,9 @@ def _shard(
         backend=config.shards[name].backend,
         instances=len(mine),
         ready=ready,
-        in_flight=in_flight,
+        in_flight=work.in_flight.get(name, 0),
         paused=paused.words if paused else held[0] if held and not ready else None,
-        usage_today=spent,
+        usage_today=work.usage.get(name, Spent()),
         context_remarks=max(
             (kept(home.remarks / process.name) for process in mine), key=lambda each: each.total
         ),
@@ -303,132 +253,3 @@ def _latency(bridge: Bridge) -> Latency:
     return Latency(
         p50=times[len(times) // 2], p99=times[min(len(times) - 1, len(times) * 99 // 100)]
     )
-
-
-def _can_answer(now: Status) -> bool:
-    """Tell whether somebody works, or will without anybody's help."""
-    poller = next(process for process in now.processes if process.name == "poller")
-    able = poller.pid is not None and poller.state != ProcessState.HELD
-    return able and any(shard.ready or shard.paused for shard in now.shards)
-
-
-def _check_home(home: Home) -> Check:
-    try:
-        facts = home.var.stat()
-    except OSError as error:
-        return Check(name="home", ok=False, detail=f"{home.var}: {error.strerror}")
-    if complaint := trust.complaint_about(home):
-        return Check(name="home", ok=False, detail="; ".join(complaint))
-    if facts.st_mode & 0o077:
-        mode = stat.S_IMODE(facts.st_mode)
-        detail = f"{home.var} is open to others (mode {mode:04o}); run: chmod 700 '{home.var}'"
-        return Check(name="home", ok=False, detail=detail)
-    return Check(name="home", ok=True, detail=str(home.root))
-
-
-def _written(home: Home, config: Config) -> list[Path]:
-    """Return the folders that are written into."""
-    return list(dict.fromkeys((home.var, bridge_file(config.bridge.url, home.root).parent)))
-
-
-def _check_disk(folders: list[Path]) -> Check:
-    there = [folder for folder in folders if folder.is_dir()]
-    short = [found for folder in there if (found := disk_space.shortage(folder))]
-    detail = "; ".join(short or map(disk_space.free, there)) or f"there is no {folders[0]}"
-    return Check(name="disk", ok=bool(there) and not short, detail=detail)
-
-
-def _check_database(home: Home, config: Config, now: Status, seconds: float) -> Check:
-    """Look whether the database can be read and is whole."""
-    try:
-        with closing(connect(home, config, read_only=True)) as bridge:
-            complete = bridge.examine(seconds)
-    except AutopollError as error:
-        return Check(name="database", ok=False, detail=f"{error.what}; {error.mend}".strip("; "))
-    if now.queue is None:
-        return Check(name="database", ok=False, detail="; ".join(now.problems) or "cannot be read")
-    queue = ", ".join(f"{count} {state}" for state, count in now.queue.items())
-    if seconds > LOOK_S and not complete:
-        queue += f"; not all of it was read within {seconds:.0f} s"
-    return Check(name="database", ok=True, detail=queue)
-
-
-def _check_process(process: Process) -> Check:
-    detail = process.state + (f": {process.note}" if process.note else "")
-    stale = process.loop_age_s is not None and process.loop_age_s > STALE_S
-    if stale:
-        detail += f", its loop has stood still for {process.loop_age_s:.0f} s"
-    return Check(name=process.name, ok=process.ready and not stale, detail=detail)
-
-
-def _check_shard(shard: ShardStatus) -> Check:
-    name = f"shard {shard.name}"
-    if shard.paused:
-        return Check(name=name, ok=False, detail=f"paused: {shard.paused}")
-    ready = f"{shard.ready} of {shard.instances} ready"
-    return Check(name=name, ok=shard.ready > 0, detail=ready)
-
-
-def _check_slots(home: Home, config: Config, now: Status) -> list[Check]:
-    """Tell of shards that have questions in flight for longer than they may, and idle workers."""
-    if now.queue is None or not _can_answer(now):
-        return []
-    bridge = connect(home, config, read_only=True)
-    try:
-        found = stuck(home, config, bridge)
-    finally:
-        bridge.close()
-    return [Check(name=f"slots {shard}", ok=False, detail=words) for shard, words in found.items()]
-
-
-def _check_context(shard: ShardStatus) -> Check:
-    """Tell of the context files that are not read as they should; one that fails is degraded."""
-    remarks = shard.context_remarks
-    detail = "; ".join(remarks.lines(REMARKS))
-    return Check(name=f"context {shard.name}", ok=not remarks.failed, detail=detail)
-
-
-def _supervisord_words(now: Status) -> str:
-    why = "; ".join(now.problems)
-    match now.supervisord:
-        case Phase.HUNG:
-            return f"{HUNG}: {why}"
-        case Phase.STARTING:
-            return f"is starting: {why}"
-        case Phase.STOPPING:
-            return f"is going down: {why}"
-        case Phase.DOWN:
-            return "is not running; start it with: autopoll up"
-        case _:
-            return "is running"
-
-
-def _canaries(home: Home, config: Config, shards: list[str]) -> list[Check]:
-    """Send a sign-of-life question to these shards through the whole chain."""
-    checks: list[Check] = []
-    try:
-        bridge = connect(home, config)
-    except AutopollError as error:
-        return [Check(name="canary", ok=False, detail=error.what)]
-    try:
-        client = Client(home, config, bridge)
-        with Waiter(home) as waiter:
-            for shard in shards:
-                checks.append(_canary(client, waiter, shard))
-    finally:
-        bridge.close()
-    return checks
-
-
-def _canary(client: Client, waiter: Waiter, shard: str) -> Check:
-    name = f"canary {shard}"
-    began = time.monotonic()
-    try:
-        asked = client.ask(["Are you there?"], shard, waiter=waiter, canary=True)
-        [result] = client.wait(asked.ids, waiter, timeout=CANARY_S)
-    except AutopollError as error:
-        return Check(name=name, ok=False, detail=error.what)
-    took = (time.monotonic() - began) * 1000
-    if result.status == "error":
-        return Check(name=name, ok=False, detail=result.answer or "error")
-    return Check(name=name, ok=True, detail=f"answered in {took:.1f} ms")

@@ -1,7 +1,7 @@
 """supervisord as `autopoll up` runs it; plain supervisord on the same file works as well.
 
 Added is that no signal is lost around the start, of supervisord itself and of each program, that
-`ps` shows the home's path, and that stdout tells what happens, a line each.
+`ps` shows the home's path, and that stdout shows what happens, a line each.
 """
 
 import os
@@ -18,28 +18,28 @@ from supervisor.states import SupervisorStates
 
 from autopoll.errors import AutopollError
 from autopoll.home.home import Home
-from autopoll.ops.news import News
-from autopoll.ops.outlet import STDOUT, Outlet
+from autopoll.ops.home_events import HomeEvents
+from autopoll.ops.line_writer import STDOUT, LineWriter
 from autopoll.process import signals
 
-LOOK_EVERY_S = 1.0
+POLL_EVERY_S = 1.0
 
 
-class Options(ServerOptions):  # type: ignore[misc]
-    """What supervisord asks of the system."""
+class SupervisordOptions(ServerOptions):  # type: ignore[misc]
+    """supervisord's options and its calls to the system."""
 
     def __init__(self, home: Home) -> None:
         super().__init__()
         self.home = home
-        self.outlet = Outlet(STDOUT)
+        self.line_writer = LineWriter(STDOUT)
 
     def make_logger(self) -> None:
-        """Log into the file, and tell our reader the same."""
+        """Log into the file and to stdout."""
         super().make_logger()
-        self.logger.addHandler(_Teller(self.outlet))
+        self.logger.addHandler(_LineHandler(self.line_writer))
 
     def setsignals(self) -> None:
-        """Let in what `autopoll up` has held back until there is somebody to hear it."""
+        """Let in the signals that `autopoll up` has held back until there are handlers."""
         super().setsignals()
         signals.let_in()
 
@@ -61,42 +61,42 @@ class Options(ServerOptions):  # type: ignore[misc]
         super().execve(filename, named(argv), env)
 
 
-class Watched(supervisord.Supervisor):  # type: ignore[misc]
-    """The supervisor, which looks for news once a second."""
+class ReportingSupervisor(supervisord.Supervisor):  # type: ignore[misc]
+    """The supervisor, which writes the events of its home to stdout once a second."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: SupervisordOptions) -> None:
         super().__init__(options)
-        self._news = News(options.home)
-        self._next_look = 0.0
+        self._events = HomeEvents(options.home)
+        self._next_poll = 0.0
 
     def tick(self, now: float | None = None) -> None:
-        """Do what is to be done after each turn of the loop."""
+        """Do the work of one turn of the loop."""
         super().tick(now)
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_poll:
             return
-        self._next_look = time.monotonic() + LOOK_EVERY_S
+        self._next_poll = time.monotonic() + POLL_EVERY_S
         names = [name for group in self.process_groups.values() for name in group.processes]
         try:
-            for line in self._news.look(names):
-                self.options.outlet.say(line)
+            for line in self._events.poll(names):
+                self.options.line_writer.write_line(line)
         except (OSError, AutopollError) as error:
-            self.options.logger.warn(f"no news: {error}")
+            self.options.logger.warn(f"the events of the home cannot be read: {error}")
 
 
-class _Teller(loggers.Handler):  # type: ignore[misc]
-    """Has each line of supervisord's log told."""
+class _LineHandler(loggers.Handler):  # type: ignore[misc]
+    """Writes each line of supervisord's log to stdout, without its time."""
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, writer: LineWriter) -> None:
         super().__init__()
-        self._outlet = outlet
+        self._writer = writer
         self.setLevel(loggers.LevelsByName.INFO)
 
     def emit(self, record: loggers.LogRecord) -> None:
-        """Tell what a record says; when, the reader knows."""
-        self._outlet.say(record.asdict()["message"])
+        """Write the message of a record."""
+        self._writer.write_line(record.asdict()["message"])
 
     def flush(self) -> None:
-        """Have nothing to flush: a line is written, or lost, at once."""
+        """Do nothing: a line is written, or lost, at once."""
 
     def close(self) -> None:
         """Leave stdout open for the next supervisor of this process."""
@@ -112,19 +112,19 @@ def named(argv: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """Be supervisord until told to end; as in its own main, HUP is a new beginning."""
+    """Be supervisord until it is stopped; as in its own main, HUP restarts it."""
     home = Home(Path.cwd())
     first = True
     while True:
-        options = Options(home)
+        options = SupervisordOptions(home)
         options.realize(sys.argv[1:], doc=__doc__)
         options.first = first
         options.test = False
-        options.outlet.say(f"starting {home.root}")
+        options.line_writer.write_line(f"starting {home.root}")
         try:
-            Watched(options).main()
+            ReportingSupervisor(options).main()
         except ExitNow:
-            options.outlet.say(f"{home.root} is down")
+            options.line_writer.write_line(f"{home.root} is down")
         options.close_httpservers()
         options.close_logger()
         first = False

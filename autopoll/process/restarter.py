@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from autopoll.errors import AutopollError, Exit, SupervisorError
+from autopoll.errors import AutopollError, SupervisorError
 from autopoll.process.actions import REPORTED, RESTARTED
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.restart_budget import RestartBudget
@@ -71,7 +71,7 @@ class Restarter:
 
     async def _tend(self, program: Program) -> None:
         name, now = program.full_name, time.monotonic()
-        if not _is_given_up(program):
+        if not _needs_start(program):
             return
         budget = self._budgets.setdefault(name, RestartBudget())
         if now < budget.due:
@@ -113,16 +113,14 @@ class Restarter:
             )
 
 
-def _is_given_up(program: Program) -> bool:
+def _needs_start(program: Program) -> bool:
     """Tell whether the program should run and supervisord will not start it."""
-    if program.state == "FATAL":
-        return True
+    if program.refused_settings:
+        return False
     settled = program.now - program.stop > _SETTLED_AFTER_S
-    return program.state == "EXITED" and program.exitstatus != Exit.BAD_CONFIG and settled
+    return program.is_given_up or (program.state == "EXITED" and settled)
 
 
 def _is_down_by_intent(program: Program) -> bool:
     """Tell whether an operator or a bad configuration keeps the program down."""
-    if program.state in ("STOPPED", "STOPPING"):
-        return True
-    return program.state == "EXITED" and program.exitstatus == Exit.BAD_CONFIG
+    return program.state in ("STOPPED", "STOPPING") or program.refused_settings

@@ -13,7 +13,7 @@ from xml.parsers.expat import ExpatError
 
 import msgspec
 
-from autopoll.errors import NotFound, SupervisorError
+from autopoll.errors import Exit, NotFound, SupervisorError
 
 _PATIENCE = 90.0  # for calls that wait for a program, longer than any stopwaitsecs of ours
 
@@ -48,6 +48,16 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     def runs(self) -> bool:
         """Whether supervisord has it up, is bringing it up, or will try again by itself."""
         return self.state in ("RUNNING", "STARTING", "BACKOFF")
+
+    @property
+    def refused_settings(self) -> bool:
+        """Whether it has ended over a mistake in its settings, and so is not started again."""
+        return self.state == "EXITED" and self.exitstatus == Exit.BAD_CONFIG
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether supervisord does not start it again, though no operator has stopped it."""
+        return self.state == "FATAL" or self.refused_settings
 
 
 class Changes(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ import psutil
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Message
-from autopoll.ops import up
+from autopoll.ops.down import down
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.ops.status import status
 from autopoll.process import heartbeat
@@ -214,7 +214,7 @@ def nothing_left(before: dict[str, int], after: dict[str, int]) -> bool:
 
 def goes_down(scratch: Scratch) -> bool:
     """Take the home down as an operator does, and see that nothing is left."""
-    up.down(scratch.home, scratch.config, lambda _: None)
+    down(scratch.home, scratch.config, lambda _: None)
     left = [*(each.command for each in scratch.processes())]
     left += [str(path) for path in scratch.home.run.iterdir()]
     return promise(not left, "down leaves no process and nothing in var/run", *left)

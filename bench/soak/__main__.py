@@ -31,7 +31,7 @@ from autopoll.bridge.connect import connect
 from autopoll.errors import AutopollError, Down
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.ops import up
+from autopoll.ops.down import down
 from autopoll.ops.init import found
 from bench.cost import plot
 from bench.cost.disk import scratch_folder
@@ -121,7 +121,7 @@ def running_home() -> Iterator[Home]:
             yield home
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-            up.down(home, load(home), lambda _: None)
+            down(home, load(home), lambda _: None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
 

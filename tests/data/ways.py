@@ -14,12 +14,15 @@ from autopoll.cli import COMMANDS, commands, main
 
 # What commands import when they are called.
 LATE = (
+    "autopoll.ops.health",
     "autopoll.ops.status",
     "autopoll.ops.shards.add",
     "autopoll.ops.shards.remove",
     "autopoll.ops.reload",
     "autopoll.home.operator_token",
     "autopoll.ops.up",
+    "autopoll.ops.down",
+    "autopoll.ops.restart",
     "autopoll.process.waiter",
     "autopoll.gateway.mcp.clients",
     "autopoll.gateway.mcp.install",

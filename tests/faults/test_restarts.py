@@ -10,7 +10,8 @@ from moods import CONFIG, answered, held, hold, incidents, kept, set_mood, state
 from place import Place, until
 
 from autopoll.home.config import load
-from autopoll.ops.status import Process, health, status
+from autopoll.ops.health import health
+from autopoll.ops.status import Process, status
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,7 @@ import pytest
 from place import Place, until
 
 from autopoll.home.lock import holder_of
-from autopoll.ops.turn import turn
+from autopoll.ops.change_lock import changing
 
 pytestmark = pytest.mark.early
 
@@ -180,7 +180,7 @@ def test_a_home_that_is_shut_down_by_hand_is_said_to_go_down_and_comes_up_after_
 
 def test_a_home_that_is_just_starting_is_not_taken_for_hung(new_place) -> None:
     place = new_place()
-    with turn(place.home, "autopoll up", print):  # as `up` has it until all is ready
+    with changing(place.home, "autopoll up", print):  # as `up` has it until all is ready
         assert place.json("status", code=1)["supervisord"] == "starting"
     coming = start(place, "up")
     seen = set()

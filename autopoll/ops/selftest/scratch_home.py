@@ -14,8 +14,9 @@ from pathlib import Path
 
 from autopoll.home.config import load
 from autopoll.home.home import socket_path
-from autopoll.ops import startup, up
 from autopoll.ops.init import found
+from autopoll.ops.readiness import wait_ready
+from autopoll.ops.supervisord_launch import launch, why_ended
 from autopoll.process import orphans
 from autopoll.process.orphans import Marked
 
@@ -37,24 +38,8 @@ class Scratch:
 
     def up(self, report: Callable[[str], None]) -> None:
         """Start everything, also after supervisord has died; raise Down with the reason."""
-        output = self.home.log / "up.stderr"
-        with output.open("wb") as stderr:
-            started = self._supervisord = subprocess.Popen(
-                [*up.MODULE, "autopoll", "up", "--foreground"],
-                cwd=self.home.root,
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,  # Ctrl-C is for us alone
-            )
-
-        def gone() -> str:
-            if started.poll() is None:
-                return ""
-            return output.read_text("utf-8", "replace").strip() or f"exit {started.returncode}"
-
-        startup.wait_ready(self.home, self.config, report, gone)
+        child = self._supervisord = launch(self.home, self.environ)
+        wait_ready(self.home, self.config, report, lambda: why_ended(self.home, child))
 
     @property
     def environ(self) -> dict[str, str]:

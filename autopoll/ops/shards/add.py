@@ -18,6 +18,7 @@ from autopoll.home import config as settings
 from autopoll.home import config_edit
 from autopoll.home.config import Config
 from autopoll.home.home import Home
+from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
 from autopoll.ops.process_tree import Tree, environ_of, under
 from autopoll.ops.programs import write_shards
@@ -25,7 +26,7 @@ from autopoll.ops.reload import apply, refuse_unapplied
 from autopoll.ops.shards.check import Trying
 from autopoll.ops.shards.remove import give_up, refused, unserve
 from autopoll.ops.shards.results import Failure, Trial
-from autopoll.ops.turn import settle, turn
+from autopoll.ops.supervisord_state import wait_until_steady
 
 Report = Callable[[str], None]
 
@@ -56,8 +57,8 @@ def add(home: Home, name: str, section: Mapping[str, Any], report: Report, *, ke
     Raises ConfigError with nothing written for what cannot be, and NotAdded for a step that failed,
     with the shard taken out again unless `keep`.
     """
-    with turn(home, f"autopoll shards add {name}", report):
-        settle(home, report)
+    with changing(home, f"autopoll shards add {name}", report):
+        wait_until_steady(home, report)
         return _Adding(home, name, section, report, keep).run()
 
 

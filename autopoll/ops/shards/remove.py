@@ -15,11 +15,12 @@ from autopoll.home import config_edit
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.message import Answer
+from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
 from autopoll.ops.process_tree import Tree, environ_of
 from autopoll.ops.programs import write_shards
 from autopoll.ops.reload import apply, refuse_unapplied
-from autopoll.ops.turn import settle, turn
+from autopoll.ops.supervisord_state import wait_until_steady
 from autopoll.poller import outcomes
 
 LEASE_MS = 60_000
@@ -54,8 +55,8 @@ def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
             "shard main cannot be removed: every home has it",
             "Change its section in autopoll.toml, and run: autopoll reload",
         )
-    with turn(home, f"autopoll shards remove {name}", report):
-        settle(home, report)
+    with changing(home, f"autopoll shards remove {name}", report):
+        wait_until_steady(home, report)
         tree = Tree.of(home)
         text = config_edit.read(home.config)
         before = settings.parse(home.config, text, environ_of(tree))

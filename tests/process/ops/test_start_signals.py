@@ -14,8 +14,8 @@ FORKED = """
 import os, signal, sys
 from pathlib import Path
 from autopoll.home.home import Home
-from autopoll.ops.supervisord import Options
-options = Options(Home(Path(sys.argv[1])))
+from autopoll.ops.supervisord import SupervisordOptions
+options = SupervisordOptions(Home(Path(sys.argv[1])))
 options.setsignals()
 pid = options.fork()
 if pid == 0:

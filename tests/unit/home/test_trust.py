@@ -22,7 +22,7 @@ from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.home.runnable import scripts_among
 from autopoll.ops.init import found, prepare
-from autopoll.ops.up import check
+from autopoll.ops.start_checks import check_start
 
 ME = os.geteuid()
 ECHO = '[shards.main]\nbackend = "echo"\n'
@@ -499,10 +499,10 @@ def test_a_program_of_the_process_tree_that_others_can_change_is_refused_by_up(
 ) -> None:
     text = home.supervisord_conf.read_text()
     home.supervisord_conf.write_text(f"{text}\n[program:more]\ncommand = {program} 'a b'\n")
-    check(home, load(home, {}))
+    check_start(home, load(home, {}))
     program.chmod(0o777)
     with pytest.raises(Untrusted, match=f"{program} would be run"):
-        check(home, load(home, {}))
+        check_start(home, load(home, {}))
 
 
 def test_a_file_that_the_process_tree_includes_counts_as_well(home: Home, program: Path) -> None:
@@ -510,10 +510,10 @@ def test_a_file_that_the_process_tree_includes_counts_as_well(home: Home, progra
     home.supervisord_conf.write_text(
         text.replace("shards.d/*.conf", f"shards.d/*.conf {program.parent}/*")
     )
-    check(home, load(home, {}))
+    check_start(home, load(home, {}))
     program.chmod(0o777)
     with pytest.raises(Untrusted, match=f"{program} would be run"):
-        check(home, load(home, {}))
+        check_start(home, load(home, {}))
 
 
 def test_words_of_a_command_that_are_run_are_told_from_mere_data(tmp_path: Path) -> None:

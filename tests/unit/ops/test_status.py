@@ -13,8 +13,9 @@ from autopoll.client import availability
 from autopoll.errors import Exit
 from autopoll.home import disk_space
 from autopoll.ops import status as module
+from autopoll.ops.health import health
 from autopoll.ops.init import prepare
-from autopoll.ops.status import health, status
+from autopoll.ops.status import status
 from autopoll.process.heartbeat import ProcessState
 
 ALL = ("poller", "watchdog", *WORKERS)

@@ -12,15 +12,15 @@ from place import until
 from autopoll.errors import TimedOut
 from autopoll.home.home import Home
 from autopoll.home.lock import holder_and_words
-from autopoll.ops import turn as turns
-from autopoll.ops.turn import turn
+from autopoll.ops import change_lock
+from autopoll.ops.change_lock import changing
 
 HOLDER = """
 import sys
 from pathlib import Path
 from autopoll.home.home import Home
-from autopoll.ops.turn import turn
-with turn(Home(Path(sys.argv[1])), "autopoll restart", print):
+from autopoll.ops.change_lock import changing
+with changing(Home(Path(sys.argv[1])), "autopoll restart", print):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -44,11 +44,11 @@ def test_who_hangs_with_the_turn_is_named_and_not_waited_for_for_ever(
     held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, process = held
-    monkeypatch.setattr(turns, "LIMIT_S", 0.2)
+    monkeypatch.setattr(change_lock, "LIMIT_S", 0.2)
     told: list[str] = []
     with (
         pytest.raises(TimedOut, match=f"`autopoll restart`.*process {process.pid}") as error,
-        turn(home, "autopoll up", told.append),
+        changing(home, "autopoll up", told.append),
     ):
         pass
     assert error.value.exit_code == 5
@@ -60,7 +60,7 @@ def test_the_turn_of_a_process_that_dies_goes_to_the_next(held) -> None:
     told: list[str] = []
 
     def take() -> None:
-        with turn(home, "autopoll down", told.append):
+        with changing(home, "autopoll down", told.append):
             told.append("mine")
 
     waiting = threading.Thread(target=take)
@@ -74,7 +74,7 @@ def test_the_turn_of_a_process_that_dies_goes_to_the_next(held) -> None:
 
 def test_an_error_in_the_turn_is_not_taken_for_a_wait_and_frees_it(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    with pytest.raises(ValueError), turn(home, "autopoll up", print):
+    with pytest.raises(ValueError), changing(home, "autopoll up", print):
         assert holder_and_words(home.change_lock)[1] == "autopoll up"
         raise ValueError
     assert holder_and_words(home.change_lock) == (None, "")

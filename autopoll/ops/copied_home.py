@@ -1,4 +1,4 @@
-"""Whether a home is the copy of one that is up, and would take that one's supervisord for its own.
+"""Whether a home is the copy of another that is up, and would use that one's supervisord.
 
 The socket of a home under a long path lies outside it, and in a copy conf/supervisord.conf names
 that of the original.
@@ -14,7 +14,7 @@ from autopoll.home.lock import holder_of
 from autopoll.process import orphans
 
 
-def refuse(home: Home) -> None:
+def refuse_copy(home: Home) -> None:
     """Raise ConfigError when the supervisord of another home listens where ours would."""
     if is_copy(home):
         raise ConfigError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.ops.outlet import Outlet
+from autopoll.ops.line_writer import LineWriter
 
 
 def drained(descriptor: int) -> bytes:
@@ -38,13 +38,13 @@ def stream(request: pytest.FixtureRequest):
 
 def test_a_reader_that_stands_still_loses_lines_and_holds_up_nobody(stream) -> None:
     far, near = stream
-    outlet = Outlet(far)
+    writer = LineWriter(far)
     for number in range(10_000):  # a write that waited would never return
-        outlet.say(f"line {number} " + "x" * 100)
+        writer.write_line(f"line {number} " + "x" * 100)
     first = drained(near).decode().splitlines()
     assert first[0].startswith("line 0 ")
     assert 0 < len(first) < 10_000
-    outlet.say("read again")
+    writer.write_line("read again")
     assert drained(near).decode().splitlines() == [
         f"({10_000 - len(first)} lines were not read in time)",
         "read again",
@@ -61,9 +61,9 @@ def test_a_pipe_of_another_user_that_is_full_holds_up_nobody(
     near, far = os.pipe()
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
-        outlet = Outlet(far)
+        writer = LineWriter(far)
     for number in range(10_000):
-        outlet.say(f"line {number}")
+        writer.write_line(f"line {number}")
     assert drained(near).startswith(b"line 0\nline 1\n")
     os.close(near)
     os.close(far)
@@ -71,7 +71,7 @@ def test_a_pipe_of_another_user_that_is_full_holds_up_nobody(
 
 def test_what_is_shared_with_others_still_waits_for_them() -> None:
     near, far = os.pipe()
-    Outlet(far).say("line")
+    LineWriter(far).write_line("line")
     assert os.get_blocking(far), "the pipe of whoever started us is as it was"
     os.close(near)
     os.close(far)
@@ -79,10 +79,10 @@ def test_what_is_shared_with_others_still_waits_for_them() -> None:
 
 def test_a_reader_that_is_gone_is_no_error() -> None:
     near, far = os.pipe()
-    outlet = Outlet(far)
+    writer = LineWriter(far)
     os.close(near)
-    outlet.say("to nobody")
-    outlet.say("to nobody")
+    writer.write_line("to nobody")
+    writer.write_line("to nobody")
     os.close(far)
 
 
@@ -90,16 +90,16 @@ def test_a_file_gets_every_line_after_what_is_in_it(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_text("before\n")
     with path.open("ab") as file:
-        outlet = Outlet(file.fileno())
+        writer = LineWriter(file.fileno())
         for number in range(1000):
-            outlet.say(str(number))
+            writer.write_line(str(number))
     assert path.read_text().splitlines() == ["before", *map(str, range(1000))]
 
 
 def test_a_line_is_one_line_and_cannot_move_the_cursor() -> None:
     near, far = os.pipe()
-    outlet = Outlet(far)
-    outlet.say("a\x1b]52;c;x\x07b\r\nc\x9bd\ud83d" + "é" * 5000)
+    writer = LineWriter(far)
+    writer.write_line("a\x1b]52;c;x\x07b\r\nc\x9bd\ud83d" + "é" * 5000)
     [line] = drained(near).decode().splitlines()
     assert line.startswith("a ]52;c;x b  c d")
     assert len(line.encode()) < 4096

@@ -1,4 +1,4 @@
-"""What a violent death has left in a home: processes, files, and incidents without an end."""
+"""Clears what a crash left in a home: processes, files, and incidents without an end."""
 
 import logging
 import shutil
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from autopoll.clock import wall_ms
 from autopoll.home.home import Home, socket_path
-from autopoll.ops import copied
+from autopoll.ops import copied_home
 from autopoll.process import heartbeat, incident_log, orphans
 from autopoll.process.actions import LEFT_TO_UP
 from autopoll.process.heartbeat import Beat
@@ -23,12 +23,11 @@ SHARD = "shard "  # how an incident names one
 log = logging.getLogger(__name__)
 
 
-def clear(home: Home, patience: float) -> int:
+def clean_up(home: Home, patience: float) -> int:
     """End what an earlier supervisord left running, empty var/run, and return how many there were.
 
-    Deaths that nobody was left to see become incidents. Orphans drain by themselves when
-    supervisord dies; only what outlives its drain is killed.
-    Called under the home's lock.
+    Deaths that no watchdog was left to record become incidents. Orphans drain by themselves when
+    supervisord dies; only what outlives its drain is killed. Called with the supervisord lock held.
     """
     marker = {"AUTOPOLL_SUPERVISED": str(home.supervisord_conf.parent)}
     count = len(orphans.find(marker))
@@ -36,8 +35,8 @@ def clear(home: Home, patience: float) -> int:
     while orphans.find(marker) and time.monotonic() < end:
         time.sleep(STEP_S)
     orphans.sweep(marker)
-    _note_deaths(home)
-    if not copied.is_copy(home):
+    _record_deaths(home)
+    if not copied_home.is_copy(home):
         socket_path(home).unlink(missing_ok=True)
     if home.run.is_dir():
         for entry in home.run.iterdir():
@@ -48,43 +47,43 @@ def clear(home: Home, patience: float) -> int:
     return count
 
 
-def close_all(home: Home) -> None:
-    """Put an end to every incident, for the home is down."""
-    close(home, "the home was taken down", lambda _: True)
+def close_all_incidents(home: Home) -> None:
+    """Close every incident, for the home is down."""
+    close_incidents(home, "the home was taken down", lambda _: True)
 
 
-def close_past(home: Home, programs: Collection[str]) -> None:
-    """Put an end to the incidents of which nothing more can come; the programs are to be started.
+def close_past_incidents(home: Home, programs: Collection[str]) -> None:
+    """Close the incidents of which nothing more can come; `programs` are about to be started.
 
-    Of a process that died with supervisord, its successor is the end.
+    The incident of a process that died with supervisord is closed by its successor.
     """
-    close(home, "the machine was started anew", lambda each: each.boot_id != boot_id())
-    # Of a shard it is a pause, which is forgotten with all else in var/run.
-    close(home, "the home was started anew", lambda each: each.process.startswith(SHARD))
+    close_incidents(home, "the machine was started anew", lambda each: each.boot_id != boot_id())
+    # An incident of a shard is a pause, which is gone with all else in var/run.
+    close_incidents(home, "the home was started anew", lambda each: each.process.startswith(SHARD))
     known = {*programs, SUPERVISORD}
-    close(home, "removed", lambda each: each.process not in known)
+    close_incidents(home, "removed", lambda each: each.process not in known)
 
 
-def close(home: Home, words: str, which: Callable[[Incident], bool]) -> None:
-    """Put an end, in words, to the incidents that are not over."""
+def close_incidents(home: Home, words: str, which: Callable[[Incident], bool]) -> None:
+    """Close the chosen incidents that are not over; `words` say how they ended."""
     with _unless_full():
         incident_log.close(home.incidents, words, which)
 
 
-def _note_deaths(home: Home) -> None:
-    """Record the deaths that nobody was left to see."""
+def _record_deaths(home: Home) -> None:
+    """Record the deaths that no watchdog was left to record."""
     if pid := _dead_supervisord(home):
-        _note(home, SUPERVISORD, pid, 0, f"process {pid} is gone, and left files in {home.run}")
+        _record(home, SUPERVISORD, pid, 0, f"process {pid} is gone, and left files in {home.run}")
     for beat in heartbeat.read_all(home.beats):
         if beat.crashed:
             seen = f"found dead; {beat.name} ran again as {beat.pid}"
-            _note(home, beat.name, beat.crashed, 0, seen)
+            _record(home, beat.name, beat.crashed, 0, seen)
         if _is_dead(beat):
             seen = f"found dead; {evidence.last_words(beat)}"
-            _note(home, beat.name, beat.pid, beat.started, seen)
+            _record(home, beat.name, beat.pid, beat.started, seen)
 
 
-def _note(home: Home, name: str, pid: int, started: int, seen: str) -> None:
+def _record(home: Home, name: str, pid: int, started: int, seen: str) -> None:
     with _unless_full():
         incident_log.record(
             home.incidents,
@@ -107,9 +106,8 @@ def _unless_full() -> Iterator[None]:
 
 
 def _is_dead(beat: Beat) -> bool:
-    """Tell whether a process has ended in this boot, and not because it was told to."""
-    mine = beat.boot_id == boot_id()
-    return mine and not beat.state.is_over and not heartbeat.is_alive(beat)
+    """Tell whether a process has ended in this boot, and not in order."""
+    return beat.boot_id == boot_id() and not beat.state.is_over and not heartbeat.is_alive(beat)
 
 
 def _dead_supervisord(home: Home) -> int:

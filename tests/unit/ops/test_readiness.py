@@ -7,7 +7,7 @@ import pytest
 from autopoll.errors import Down
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.ops.startup import wait_ready
+from autopoll.ops.readiness import wait_ready
 from autopoll.process import heartbeat
 from autopoll.process.heartbeat import Heart, ProcessState
 from autopoll.process.ready import missing

@@ -1,4 +1,4 @@
-"""Lines for whoever reads a stream of ours: who does not read loses lines, and holds up nobody."""
+"""Lines for the reader of a stream: a slow reader loses lines and never blocks the writer."""
 
 import os
 import select
@@ -9,7 +9,7 @@ STDOUT, STDERR = 1, 2
 _LONGEST = 4096  # bytes that a pipe takes whole or not at all (PIPE_BUF)
 
 
-class Outlet:
+class LineWriter:
     """Writes to a descriptor that may be a pipe, a socket, a terminal or a file."""
 
     def __init__(self, descriptor: int) -> None:
@@ -22,8 +22,8 @@ class Outlet:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
 
-    def say(self, text: str) -> None:
-        """Write a line, made harmless, unless it would have to wait."""
+    def write_line(self, text: str) -> None:
+        """Write a line, made harmless; drop it when the write would block."""
         if self._lost and self._put(f"({self._lost} lines were not read in time)"):
             self._lost = 0
         if self._lost or not self._put(text):
@@ -43,10 +43,10 @@ class Outlet:
 
 
 def _own(descriptor: int, mode: int) -> tuple[int, bool]:
-    """Return a descriptor of the same stream that is ours alone, and whether a write may wait.
+    """Return a descriptor of the same stream that is ours alone, and whether a write may block.
 
-    That is a property of the open file, which we share with whoever has given it to us; so it is
-    opened once more, where that can be.
+    That is a property of the open file, which we share with our parent; so it is opened once more,
+    where that is possible.
     """
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -1,4 +1,4 @@
-"""Questions that are leased while nobody is at them: slots that have not come back."""
+"""Slots that leaked: questions that stay leased past their time while no worker has a request."""
 
 import time
 
@@ -12,8 +12,8 @@ from autopoll.process.heartbeat import ProcessState, is_alive, read
 IDLE_S = 2.0  # far longer than a question takes from its lease to the worker
 
 
-def stuck(home: Home, config: Config, bridge: Bridge) -> dict[str, str]:
-    """Return shard -> what is wrong, where questions are older than their time and workers idle."""
+def leaked_slots(home: Home, config: Config, bridge: Bridge) -> dict[str, str]:
+    """Return shard -> what is wrong, where leases are past their time and all workers idle."""
     found = {}
     now = wall_ms()
     for waiting in bridge.overview.backlog() if bridge.overview.in_flight() else ():
@@ -21,18 +21,18 @@ def stuck(home: Home, config: Config, bridge: Bridge) -> dict[str, str]:
         if waiting.state != "leased" or section is None:
             continue
         age = (now - waiting.oldest_at) / 1000
-        mine = [name for name, shard in config.instances().items() if shard == waiting.shard]
+        workers = [name for name, shard in config.instances().items() if shard == waiting.shard]
         if age > section.request_timeout + CANCEL_GRACE_S and all(
-            _idles(home, each) for each in mine
+            _is_idle(home, each) for each in workers
         ):
             found[waiting.shard] = (
                 f"{waiting.count} in flight, the oldest for {age:.0f} s, while its workers are"
-                f" idle; if it stays so: autopoll restart {mine[0]}"
+                f" idle; if it stays so: autopoll restart {workers[0]}"
             )
     return found
 
 
-def _idles(home: Home, worker: str) -> bool:
+def _is_idle(home: Home, worker: str) -> bool:
     beat = read(home.beats / worker)
     if beat is None or beat.state is not ProcessState.IDLE or not is_alive(beat):
         return False

@@ -10,7 +10,7 @@ from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.clock import wall_ms
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.ops.stuck import stuck
+from autopoll.ops.leaked_slots import leaked_slots
 from autopoll.process.heartbeat import Heart, ProcessState
 
 CONFIG = (
@@ -57,23 +57,23 @@ def heart(scene: Scene) -> Iterator[Heart]:
 
 def test_a_question_in_flight_for_too_long_beside_an_idle_worker_is_told(scene, heart) -> None:
     scene.lease(LATE_S)
-    words = stuck(scene.home, scene.config, scene.bridge)
+    words = leaked_slots(scene.home, scene.config, scene.bridge)
     assert list(words) == ["main"]
     assert words["main"].startswith("1 in flight, the oldest for 25 s, while its workers are idle")
     assert words["main"].endswith("autopoll restart worker")
 
 
 def test_who_is_within_the_time_or_at_work_is_not_told(scene, heart) -> None:
-    assert stuck(scene.home, scene.config, scene.bridge) == {}
+    assert leaked_slots(scene.home, scene.config, scene.bridge) == {}
     scene.lease(15)
-    assert stuck(scene.home, scene.config, scene.bridge) == {}
+    assert leaked_slots(scene.home, scene.config, scene.bridge) == {}
     scene.lease(LATE_S)
     heart.begin(1, 1e9)
-    assert stuck(scene.home, scene.config, scene.bridge) == {}
+    assert leaked_slots(scene.home, scene.config, scene.bridge) == {}
     heart.end(1, True)  # just now: another question may be on its way
-    assert stuck(scene.home, scene.config, scene.bridge) == {}
+    assert leaked_slots(scene.home, scene.config, scene.bridge) == {}
 
 
 def test_a_worker_that_is_not_there_is_no_idle_one(scene) -> None:
     scene.lease(LATE_S)
-    assert stuck(scene.home, scene.config, scene.bridge) == {}
+    assert leaked_slots(scene.home, scene.config, scene.bridge) == {}

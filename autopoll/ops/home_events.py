@@ -1,4 +1,4 @@
-"""What has happened in a home since the last look, a line each: readiness and incidents."""
+"""What has happened in a home since the last poll, a line each: readiness and incidents."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,24 +8,24 @@ from autopoll.process.incident_log import Incident
 from autopoll.process.ready import missing
 
 
-class News:
-    """Looks at what the processes of a home write, and at nothing else."""
+class HomeEvents:
+    """Reads what the processes of a home write; nothing else is asked."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._ready = False
         self._known = {each.id: each for each in incident_log.read(home.incidents)}
-        self._seen = self._mark()
+        self._stamp = self._stamp_of_log()
 
-    def look(self, programs: Iterable[str]) -> Iterator[str]:
+    def poll(self, programs: Iterable[str]) -> Iterator[str]:
         """Yield what is new; `programs` are all that should run."""
         names = list(programs)
         if not self._ready and names and not missing(self._home, names):
             self._ready = True
             yield f"ready: {', '.join(sorted({shard_of(n) for n in names if _is_worker(n)}))}"
-        if (mark := self._mark()) == self._seen:
+        if (stamp := self._stamp_of_log()) == self._stamp:
             return
-        self._seen = mark
+        self._stamp = stamp
         found = {each.id: each for each in incident_log.read(self._home.incidents)}
         before, self._known = self._known, found
         for each in found.values():
@@ -34,7 +34,7 @@ class News:
             if each.is_over and not (each.id in before and before[each.id].is_over):
                 yield f"incident: {each.process}, {each.verdict}: {each.ending}"
 
-    def _mark(self) -> tuple[int, int, int]:
+    def _stamp_of_log(self) -> tuple[int, int, int]:
         try:
             facts = self._home.incidents.stat()
         except FileNotFoundError:
