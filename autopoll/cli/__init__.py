@@ -13,7 +13,7 @@ import click
 
 from autopoll import __version__
 from autopoll.cli import output
-from autopoll.cli.base_command import Front, Helped, home_option, json_option
+from autopoll.cli.base_command import CommandLine, Helped, home_option, json_option
 from autopoll.cli.output import is_terminal, say, write_json
 from autopoll.cli.words import words
 from autopoll.errors import Exit, Interrupted, UsageError
@@ -43,8 +43,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "mcp": ("mcp:mcp", "Serve an agent over stdin and stdout, by MCP."),
     },
     "Operation": {
-        "status": ("state:status", "Show processes, shards and queue."),
-        "health": ("state:health", "Check that questions would be answered, for monitors."),
+        "status": ("home_state:status", "Show processes, shards and queue."),
+        "health": (
+            "home_state:health",
+            "Check that questions would be answered, for monitors.",
+        ),
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),
         "dead": ("dead:dead", "Show, retry and drop dead letters."),
         "faults": ("faults:faults", "Break a scratch home and show that nothing is lost."),
@@ -129,7 +132,7 @@ Completion (bash; zsh and fish likewise):
 @click.pass_context
 def commands(ctx: click.Context) -> None:
     """Keep warm AI agents answering a message bridge around the clock."""
-    ctx.ensure_object(Front)
+    ctx.ensure_object(CommandLine)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -142,15 +145,15 @@ def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
     """Run a command and return its exit code; nothing but a bug in this function raises."""
     output.prepare()
     os.umask(os.umask(0o022) | 0o022)  # whatever we or a backend make is nobody else's to write
-    front = Front()
+    cli = CommandLine()
     try:
-        code = _invoke(command, _decoded(args), name, front)
+        code = _invoke(command, _decoded(args), name, cli)
         output.finish()
     except output.ReaderGone:
         return Exit.READER_GONE
     except output.OutputLost as error:
-        _report(f"the output cannot be written: standard output: {error}", front.lost, args)
-        return max(Exit.FAILED, front.code)
+        _report(f"the output cannot be written: standard output: {error}", cli.lost, args)
+        return max(Exit.FAILED, cli.code)
     except (KeyboardInterrupt, click.Abort):  # of what only looks
         if is_terminal(sys.stderr):
             say(err=True)  # after the ^C that the terminal shows
@@ -165,13 +168,13 @@ def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
     return code
 
 
-def _invoke(command: click.Command, args: list[str], name: str, front: Front) -> int:
+def _invoke(command: click.Command, args: list[str], name: str, cli: CommandLine) -> int:
     """Find the command and call it: what click's own `main` does, which takes a broken pipe of ours
     for one of stdout, and prints by itself."""
     if COMPLETING in os.environ:
         command.main(args, prog_name=name, complete_var=COMPLETING)
     try:
-        with command.make_context(name, args, obj=front) as context:
+        with command.make_context(name, args, obj=cli) as context:
             code = command.invoke(context)
     except click.exceptions.Exit as done:
         code = done.exit_code

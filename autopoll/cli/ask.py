@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.base_command import DurationType, Front, command
+from autopoll.cli.base_command import CommandLine, DurationType, command
 from autopoll.cli.output import OutputLost, is_terminal, say
 from autopoll.cli.reading import read_lines, read_question
-from autopoll.cli.render import Progress, print_json
+from autopoll.cli.render import ProgressLine, print_json
 from autopoll.cli.streaming import Live
 from autopoll.errors import Down, Exit, Interrupted, NotFound, RateLimited, TimedOut, UsageError
 
@@ -48,7 +48,7 @@ BATCH = 200  # questions of one commit; small enough that the first answers come
 )
 @click.option("--no-wait", is_flag=True, help="Store the question, print its id, and return.")
 def ask(
-    front: Front,
+    cli: CommandLine,
     question: str | None,
     shard: str | None,
     to_all: bool,
@@ -77,7 +77,7 @@ def ask(
         raise UsageError("--lines reads questions from stdin", "Leave QUESTION out.")
     if question is None and not lines:
         raise UsageError("there is no question", "Give one: autopoll ask 'How …?'")
-    home, config = front.home, front.config
+    home, config = cli.home, cli.config
     limit = config.delivery.max_message
     questions = read_lines(limit) if lines else [read_question(question or "", limit)]
     shards = list(config.shards) if to_all else _named(shard, config)
@@ -93,11 +93,11 @@ def ask(
             for asked in _send(client, shards, questions, context_file, None, ids):
                 heard = asked.heard
                 for message_id in asked.ids:
-                    _print_id(front, message_id)
+                    _print_id(cli, message_id)
             if not heard:
                 say(f"autopoll: {client.down(ids).what}", err=True)
             return Exit.OK
-        with Waiter(home) as waiter, Progress(front.json) as progress:
+        with Waiter(home) as waiter, ProgressLine(cli.json) as progress:
             if len(shards) > 1 and not lines:
                 from autopoll.cli import side_by_side
                 from autopoll.client.fan_out import Panel
@@ -106,20 +106,20 @@ def ask(
                 for each in shards:
                     with _undisturbed():
                         ids += panel.ask(questions[0], each, context_file)
-                return side_by_side.show(front, panel, shards, timeout, progress)
+                return side_by_side.show(cli, panel, shards, timeout, progress)
             heard = True
             progress.say("sending")
             for asked in _send(client, shards, questions, context_file, waiter, ids):
                 heard = asked.heard
             if not heard:
-                for message_id in ids if front.json else []:
-                    _print_id(front, message_id)
+                for message_id in ids if cli.json else []:
+                    _print_id(cli, message_id)
                 raise client.down(ids)
-            return _await(front, client, ids, waiter, timeout, progress)
+            return _await(cli, client, ids, waiter, timeout, progress)
     except KeyboardInterrupt:
         raise _interrupted(ids) from None
     except OutputLost:
-        front.lost = _kept(ids)
+        cli.lost = _kept(ids)
         raise
     finally:
         bridge.close()
@@ -135,26 +135,26 @@ def ask(
     "--timeout", type=DurationType(), default="5m", show_default=True, help="How long to wait."
 )
 @click.option("--no-wait", is_flag=True, help="Show how it stands now.")
-def answer(front: Front, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
+def answer(cli: CommandLine, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
     """Show the answer to question ID, waiting for it if need be."""
     from autopoll.bridge.connect import connect
     from autopoll.client.client import Client
     from autopoll.process.waiter import Waiter
 
-    bridge = connect(front.home, front.config, read_only=True)
+    bridge = connect(cli.home, cli.config, read_only=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        client = Client(front.home, front.config, bridge)
+        client = Client(cli.home, cli.config, bridge)
         results = [client.result(message_id) for message_id in ids]
         if no_wait or all(result.status != "pending" for result in results):
             live = Live(several=len(ids) > 1)
-            return max(_print_result(front, result, live) for result in results)
+            return max(_print_result(cli, result, live) for result in results)
         if not client.is_listening():
             for result in results:
-                _print_result(front, result, Live(several=len(ids) > 1))
+                _print_result(cli, result, Live(several=len(ids) > 1))
             raise client.down([result.id for result in results if result.status == "pending"])
-        with Waiter(front.home) as waiter, Progress(front.json) as progress:
-            return _await(front, client, list(ids), waiter, timeout, progress)
+        with Waiter(cli.home) as waiter, ProgressLine(cli.json) as progress:
+            return _await(cli, client, list(ids), waiter, timeout, progress)
     except KeyboardInterrupt:
         raise _interrupted(list(ids)) from None
     finally:
@@ -215,12 +215,12 @@ def _named(names: str | None, config: "Config") -> list[str]:
 
 
 def _await(
-    front: Front,
+    cli: CommandLine,
     client: "Client",
     ids: list[int],
     waiter: "Waiter",
     timeout: float,
-    progress: Progress,
+    progress: ProgressLine,
 ) -> int:
     """Print each outcome as it comes; return the worst exit code."""
     from autopoll.client.progress import words
@@ -242,14 +242,14 @@ def _await(
         with progress.aside():
             live.piece(piece)
 
-    on_piece = show if is_terminal(sys.stdout) and not front.json else None
+    on_piece = show if is_terminal(sys.stdout) and not cli.json else None
     try:
         for result in client.wait(ids, waiter, timeout=timeout, on_news=tell, on_piece=on_piece):
             settled += 1
             with progress.aside():
-                code = max(code, _print_result(front, result, live))
+                code = max(code, _print_result(cli, result, live))
     except (TimedOut, Down):
-        for message_id in ids[settled:] if front.json else []:
+        for message_id in ids[settled:] if cli.json else []:
             print_json(client.result(message_id))
         raise
     finally:
@@ -257,18 +257,18 @@ def _await(
     return code
 
 
-def _print_id(front: Front, message_id: int) -> None:
-    if front.json:
+def _print_id(cli: CommandLine, message_id: int) -> None:
+    if cli.json:
         print_json({"id": message_id, "status": "pending"})
     else:
         say(f"{message_id}")
 
 
-def _print_result(front: Front, result: "Result", live: Live) -> Exit:
+def _print_result(cli: CommandLine, result: "Result", live: Live) -> Exit:
     """Print an outcome and return the exit code it stands for."""
     code = Exit.FAILED if result.status == "error" else Exit.OK
-    front.code = max(front.code, code)
-    if front.json:
+    cli.code = max(cli.code, code)
+    if cli.json:
         print_json(result)
     elif result.status == "pending":
         say(f"question {result.id} is not answered yet (attempts: {result.attempts})")

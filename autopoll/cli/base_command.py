@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 
-class Front:
+class CommandLine:
     """What the command line was started with, and what is to be said where it cannot end."""
 
     def __init__(self) -> None:
@@ -75,17 +75,17 @@ def _keep_home(ctx: click.Context, param: click.Parameter, value: str | None) ->
     if value == "":
         raise click.BadParameter("is empty; name a folder", ctx, param)
     if value is not None:
-        ctx.ensure_object(Front).home_name = value
+        ctx.ensure_object(CommandLine).home_name = value
 
 
 def _keep_trust(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
-        ctx.ensure_object(Front).trusting = True
+        ctx.ensure_object(CommandLine).trusting = True
 
 
 def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
-        ctx.ensure_object(Front).json = True
+        ctx.ensure_object(CommandLine).json = True
 
 
 _dir_option = click.option(
@@ -121,18 +121,18 @@ json_option = click.option(
 
 def command(
     name: str, *, example: str, fields: str = "", group: click.Group | None = None
-) -> Callable[[Callable[Concatenate[Front, P], int | None]], click.Command]:
+) -> Callable[[Callable[Concatenate[CommandLine, P], int | None]], click.Command]:
     """Make a function a command with --home, --json and an example in its help.
 
-    `fields` is what --json prints; the function is given the Front first and returns its exit
+    `fields` is what --json prints; the function is given the CommandLine first and returns its exit
     code, None for good.
     """
 
-    def wrap(function: Callable[Concatenate[Front, P], int | None]) -> click.Command:
+    def wrap(function: Callable[Concatenate[CommandLine, P], int | None]) -> click.Command:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> int | None:
-            front = click.get_current_context().ensure_object(Front)
-            return function(front, *args, **kwargs)
+            cli = click.get_current_context().ensure_object(CommandLine)
+            return function(cli, *args, **kwargs)
 
         made = click.command(name, cls=Helped, epilog=epilog(example, fields))(
             json_option(home_option(call))

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import click
 
-from autopoll.cli.base_command import Front, command, group
+from autopoll.cli.base_command import CommandLine, command, group
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json, print_table
 from autopoll.clock import zoned
@@ -26,13 +26,13 @@ def conversations() -> None:
     group=conversations,
     example="autopoll conversations list --json",
 )
-def list_(front: Front) -> None:
+def list_(cli: CommandLine) -> None:
     """Show every conversation, oldest first."""
     from autopoll.bridge.connect import connect
 
-    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+    with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
         found = bridge.conversations.all()
-    if front.json:
+    if cli.json:
         for each in found:
             print_json(each)
         return
@@ -61,13 +61,13 @@ def list_(front: Front) -> None:
     example="autopoll conversations show conv_0123456789abcdef",
 )
 @click.argument("conversation")
-def show(front: Front, conversation: str) -> None:
+def show(cli: CommandLine, conversation: str) -> None:
     """Show one conversation."""
     from autopoll.bridge.connect import connect
 
-    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+    with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
         found = bridge.conversations.get(conversation)
-    if front.json:
+    if cli.json:
         print_json(found)
         return
     served = ", ".join(f"{session} by {shard}" for session, shard in found.served.items())
@@ -93,15 +93,15 @@ def show(front: Front, conversation: str) -> None:
 @click.option("--role-a", metavar="TEXT", default="a", show_default=True, help="Who session a is.")
 @click.option("--role-b", metavar="TEXT", default="b", show_default=True, help="Who session b is.")
 @click.option("--shard", metavar="NAME", help="Let this shard answer as session b.")
-def create(front: Front, role_a: str, role_b: str, shard: str | None) -> None:
+def create(cli: CommandLine, role_a: str, role_b: str, shard: str | None) -> None:
     """Create a conversation and show its two tokens, this once."""
     from autopoll.bridge.connect import connect
     from autopoll.client.client import Client
 
-    with closing(connect(front.home, front.config)) as bridge:
-        tokens = Client(front.home, front.config, bridge).converse(role_a, role_b, shard)
-    front.lost = ROTATE.format(tokens.conversation)
-    if front.json:
+    with closing(connect(cli.home, cli.config)) as bridge:
+        tokens = Client(cli.home, cli.config, bridge).converse(role_a, role_b, shard)
+    cli.lost = ROTATE.format(tokens.conversation)
+    if cli.json:
         print_json({"conversation": tokens.conversation, "tokens": {"a": tokens.a, "b": tokens.b}})
     else:
         say(f"conversation  {tokens.conversation}")
@@ -118,7 +118,7 @@ def create(front: Front, role_a: str, role_b: str, shard: str | None) -> None:
 )
 @click.argument("conversation")
 @click.argument("session", type=SESSION)
-def rotate(front: Front, conversation: str, session: str) -> None:
+def rotate(cli: CommandLine, conversation: str, session: str) -> None:
     """Replace the token of SESSION; the old one ends at once. Shows the new one, this once.
 
     A token that the home keeps in var/credentials is replaced there and not shown.
@@ -126,15 +126,15 @@ def rotate(front: Front, conversation: str, session: str) -> None:
     from autopoll.bridge.connect import connect
     from autopoll.client.client import Client
 
-    with closing(connect(front.home, front.config)) as bridge:
+    with closing(connect(cli.home, cli.config)) as bridge:
         token = bridge.conversations.rotate_token(conversation, session)
-        kept = Client(front.home, front.config, bridge).keep_token(conversation, session, token)
-    front.lost = "The token is made and was not shown; run it again for another."
-    if front.json:
+        kept = Client(cli.home, cli.config, bridge).keep_token(conversation, session, token)
+    cli.lost = "The token is made and was not shown; run it again for another."
+    if cli.json:
         shown = None if kept else token
         print_json({"conversation": conversation, "session": session, "token": shown, "kept": kept})
     elif kept:
-        say(f"the token of session {session} is replaced in {front.home.credentials}")
+        say(f"the token of session {session} is replaced in {cli.home.credentials}")
     else:
         say(token)
         say("Keep the token now; it is not shown again.", err=True)
@@ -148,13 +148,13 @@ def rotate(front: Front, conversation: str, session: str) -> None:
 )
 @click.argument("conversation")
 @click.argument("session", type=SESSION)
-def revoke(front: Front, conversation: str, session: str) -> None:
+def revoke(cli: CommandLine, conversation: str, session: str) -> None:
     """End the token of SESSION without a new one; `rotate` gives it one again."""
     from autopoll.bridge.connect import connect
 
-    with closing(connect(front.home, front.config)) as bridge:
+    with closing(connect(cli.home, cli.config)) as bridge:
         bridge.conversations.revoke_token(conversation, session)
-    if front.json:
+    if cli.json:
         print_json({"conversation": conversation, "session": session, "revoked": True})
     else:
         say(f"session {session} of {conversation} has no token any more")
@@ -171,7 +171,7 @@ def revoke(front: Front, conversation: str, session: str) -> None:
 )
 @click.option("--shard", metavar="NAME", help="The shard that answers for it.")
 @click.option("--stop", is_flag=True, help="Answer no more; what is taken already is answered.")
-def serve(front: Front, conversation: str, session: str, shard: str | None, stop: bool) -> None:
+def serve(cli: CommandLine, conversation: str, session: str, shard: str | None, stop: bool) -> None:
     """Let a shard answer a session of CONVERSATION, also one made by another bridge client."""
     from autopoll.bridge.connect import connect
     from autopoll.client.client import Client
@@ -180,14 +180,14 @@ def serve(front: Front, conversation: str, session: str, shard: str | None, stop
     if (shard is None) != stop:
         raise UsageError("give either --shard NAME or --stop", "See: autopoll serve --help")
     if shard is not None:
-        _check_shard(front, shard)
-    with closing(connect(front.home, front.config)) as bridge:
+        _check_shard(cli, shard)
+    with closing(connect(cli.home, cli.config)) as bridge:
         if shard is None:
             bridge.conversations.unserve(conversation, session)
         else:
             bridge.conversations.serve(conversation, session, shard)
-        Client(front.home, front.config, bridge).wake()
-    if front.json:
+        Client(cli.home, cli.config, bridge).wake()
+    if cli.json:
         print_json({"conversation": conversation, "session": session, "shard": shard})
     elif shard is None:
         say(f"session {session} of {conversation} is not served any more")
@@ -195,7 +195,7 @@ def serve(front: Front, conversation: str, session: str, shard: str | None, stop
         say(f"session {session} of {conversation} is answered by shard {shard}")
 
 
-def _check_shard(front: Front, shard: str) -> None:
-    known = front.config.shards
+def _check_shard(cli: CommandLine, shard: str) -> None:
+    known = cli.config.shards
     if shard not in known:
         raise NotFound(f"there is no shard {shard!r}", f"There are: {', '.join(known)}.")

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import click
 
-from autopoll.cli.base_command import Front, command, group
+from autopoll.cli.base_command import CommandLine, command, group
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json, print_table, shortened
 from autopoll.errors import NotFound
@@ -24,13 +24,13 @@ def dead() -> None:
     group=dead,
     example="autopoll dead list --json",
 )
-def list_(front: Front) -> None:
+def list_(cli: CommandLine) -> None:
     """Show every dead letter, oldest first."""
     from autopoll.bridge.connect import connect
 
-    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+    with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
         found = bridge.overview.dead_letters()
-    if front.json:
+    if cli.json:
         for each in found:
             print_json(each)
         return
@@ -57,17 +57,17 @@ def list_(front: Front) -> None:
     example="autopoll dead show 42",
 )
 @click.argument("message_id", metavar="ID", type=MESSAGE_ID)
-def show(front: Front, message_id: int) -> None:
+def show(cli: CommandLine, message_id: int) -> None:
     """Show one dead letter whole."""
     from autopoll.bridge.connect import connect
 
-    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+    with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
         found = next(
             (each for each in bridge.overview.dead_letters() if each.message_id == message_id), None
         )
     if found is None:
         raise NotFound(f"there is no dead letter {message_id}", "See: autopoll dead list")
-    if front.json:
+    if cli.json:
         print_json(found)
         return
     say(f"shard       {found.shard}")
@@ -78,15 +78,15 @@ def show(front: Front, message_id: int) -> None:
 
 @command("retry", fields='{"id","retries"}', group=dead, example="autopoll dead retry 42")
 @click.argument("message_id", metavar="ID", type=MESSAGE_ID)
-def retry(front: Front, message_id: int) -> None:
+def retry(cli: CommandLine, message_id: int) -> None:
     """Ask a dead letter again, as a new question; its error answer stands."""
     from autopoll.bridge.connect import connect
     from autopoll.client.client import Client
 
-    with closing(connect(front.home, front.config)) as bridge:
+    with closing(connect(cli.home, cli.config)) as bridge:
         fresh = bridge.overview.retry_dead(message_id)
-        Client(front.home, front.config, bridge).wake()
-    if front.json:
+        Client(cli.home, cli.config, bridge).wake()
+    if cli.json:
         print_json({"id": fresh, "retries": message_id})
     else:
         say(f"asked again as {fresh}; see: autopoll answer {fresh}")
@@ -94,13 +94,13 @@ def retry(front: Front, message_id: int) -> None:
 
 @command("drop", fields='{"id","dropped"}', group=dead, example="autopoll dead drop 42")
 @click.argument("message_id", metavar="ID", type=MESSAGE_ID)
-def drop(front: Front, message_id: int) -> None:
+def drop(cli: CommandLine, message_id: int) -> None:
     """Forget a dead letter; its message and its error answer stay."""
     from autopoll.bridge.connect import connect
 
-    with closing(connect(front.home, front.config)) as bridge:
+    with closing(connect(cli.home, cli.config)) as bridge:
         bridge.overview.drop_dead(message_id)
-    if front.json:
+    if cli.json:
         print_json({"id": message_id, "dropped": True})
     else:
         say(f"dropped {message_id}")

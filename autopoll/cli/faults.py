@@ -3,9 +3,9 @@
 import signal
 from typing import TYPE_CHECKING
 
-from autopoll.cli.base_command import Front, command
+from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.output import say
-from autopoll.cli.render import Progress, print_json, print_table
+from autopoll.cli.render import ProgressLine, print_json, print_table
 from autopoll.errors import Exit
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ HEADINGS = ("fault", "noticed after", "answered after", "lost", "twice")
     fields='{"fault","noticed_ms","answered_ms","lost","twice"} a line; null for never',
     example="autopoll faults\nautopoll faults --json > faults.jsonl",
 )
-def faults(front: Front) -> int:
+def faults(cli: CommandLine) -> int:
     """Break a home in every known way, and show that no question is lost or answered twice.
 
     The home is a temporary one, whatever --home says; it is removed at the end, also after Ctrl-C.
@@ -33,12 +33,12 @@ def faults(front: Front) -> int:
         signal.signal(number, signal.default_int_handler)
 
     def show(outcome: "Outcome") -> None:
-        if front.json:
+        if cli.json:
             print_json(outcome)
 
-    with Progress(front.json) as progress:
+    with ProgressLine(cli.json) as progress:
         outcomes = run(progress.say, show)
-    if not front.json:
+    if not cli.json:
         print_table(HEADINGS, (row(outcome) for outcome in outcomes), "no faults")
     if all(outcome.is_good for outcome in outcomes):
         return Exit.OK

@@ -2,7 +2,14 @@
 
 import click
 
-from autopoll.cli.base_command import Front, HelpedGroup, command, epilog, home_option, json_option
+from autopoll.cli.base_command import (
+    CommandLine,
+    HelpedGroup,
+    command,
+    epilog,
+    home_option,
+    json_option,
+)
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.cli.roles import run_role
@@ -25,7 +32,7 @@ def gateway(ctx: click.Context) -> int | None:
     """
     if ctx.invoked_subcommand is not None:
         return None
-    front = ctx.ensure_object(Front)
+    cli = ctx.ensure_object(CommandLine)
 
     def run() -> None:
         try:
@@ -35,7 +42,7 @@ def gateway(ctx: click.Context) -> int | None:
                 f"the gateway needs a package that is missing: {error.name}",
                 "Run: pip install 'autopoll[gateway]'",
             ) from error
-        server.run(front.home, front.config)
+        server.run(cli.home, cli.config)
 
     return run_role(run)
 
@@ -48,7 +55,7 @@ def gateway(ctx: click.Context) -> int | None:
 )
 @click.option("--rotate", is_flag=True, help="Make a new one; the old one ends at once.")
 @click.option("--revoke", is_flag=True, help="End it without a new one.")
-def token(front: Front, rotate: bool, revoke: bool) -> None:
+def token(cli: CommandLine, rotate: bool, revoke: bool) -> None:
     """Make the operator's token and show it, this once.
 
     Whoever has it may see and do everything that the gateway offers. Only its digest is kept.
@@ -58,15 +65,15 @@ def token(front: Front, rotate: bool, revoke: bool) -> None:
     if rotate and revoke:
         raise UsageError("--rotate and --revoke exclude each other", "Give one of them.")
     if revoke:
-        operator_token.revoke(front.home)
-        if front.json:
+        operator_token.revoke(cli.home)
+        if cli.json:
             print_json({"revoked": True})
         else:
             say("the operator's token has ended")
         return
-    made = operator_token.create(front.home, replace=rotate)
-    front.lost = "The token was not shown; for another: autopoll gateway token --rotate"
-    if front.json:
+    made = operator_token.create(cli.home, replace=rotate)
+    cli.lost = "The token was not shown; for another: autopoll gateway token --rotate"
+    if cli.json:
         print_json({"token": made})
     else:
         say(made)

@@ -2,7 +2,7 @@
 
 import click
 
-from autopoll.cli.base_command import Front, command
+from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.render import age, print_json, print_table, shortened
 from autopoll.clock import zoned
 
@@ -22,12 +22,12 @@ FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms", "clo
     show_default=True,
     help="The newest so many.",
 )
-def incidents(front: Front, last: int) -> None:
+def incidents(cli: CommandLine, last: int) -> None:
     """Show every kill and restart: when, what, why, on what evidence, and time to recovery."""
     from autopoll.process.incident_log import read
 
-    found = read(front.home.incidents)[-last:]
-    if front.json:
+    found = read(cli.home.incidents)[-last:]
+    if cli.json:
         for each in found:
             print_json({field: getattr(each, field) for field in FIELDS})
         return

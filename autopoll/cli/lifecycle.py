@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from autopoll.cli.base_command import Front, command
+from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.conversations import ROTATE
 from autopoll.cli.interrupt import RELOADING, home_words, interruptible, process_words
 from autopoll.cli.output import say
-from autopoll.cli.render import Progress, print_json
+from autopoll.cli.render import ProgressLine, print_json
 from autopoll.errors import ConfigError, Exit
 
 
@@ -19,7 +19,7 @@ from autopoll.errors import ConfigError, Exit
     example="autopoll init ~/agents && cd ~/agents && autopoll up",
 )
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path())
-def init(front: Front, folder: str | None) -> None:
+def init(cli: CommandLine, folder: str | None) -> None:
     """Make DIR (else --home, else this folder) a home.
 
     Writes autopoll.toml and conf/supervisord.conf, makes the database and a conversation for each
@@ -31,12 +31,12 @@ def init(front: Front, folder: str | None) -> None:
     from autopoll.home.config import load
     from autopoll.ops.init import found, prepare
 
-    named = folder or front.home_name
-    home, is_new = found(Path(named or "."), named=bool(named), trusting=front.trusting)
+    named = folder or cli.home_name
+    home, is_new = found(Path(named or "."), named=bool(named), trusting=cli.trusting)
     made = prepare(home, load(home))
     shards = credentials.read(home).shards
-    front.lost = ROTATE.format(shards["main"])
-    if front.json:
+    cli.lost = ROTATE.format(shards["main"])
+    if cli.json:
         tokens = made.get("main")
         print_json(
             {
@@ -61,7 +61,7 @@ def init(front: Front, folder: str | None) -> None:
     example="autopoll up\nautopoll up --foreground   # for containers and systemd",
 )
 @click.option("--foreground", is_flag=True, help="Stay as supervisord itself until stopped.")
-def up(front: Front, foreground: bool) -> int:
+def up(cli: CommandLine, foreground: bool) -> int:
     """Start supervisord with poller, workers and watchdog, and wait until all are ready.
 
     What another command is just starting is waited for. A gateway that cannot listen keeps nothing
@@ -72,64 +72,64 @@ def up(front: Front, foreground: bool) -> int:
     from autopoll.ops.up import up, up_in_foreground
 
     if foreground:
-        up_in_foreground(front.home, front.config)
-    with Progress(front.json) as progress, interruptible(lambda: home_words(front.home)):
-        other = up(front.home, front.config, progress.say)
-    code = _gateway(front)
-    if front.json:
-        print_json({"home": str(front.home.root), "ready": code == Exit.OK})
+        up_in_foreground(cli.home, cli.config)
+    with ProgressLine(cli.json) as progress, interruptible(lambda: home_words(cli.home)):
+        other = up(cli.home, cli.config, progress.say)
+    code = _gateway(cli)
+    if cli.json:
+        print_json({"home": str(cli.home.root), "ready": code == Exit.OK})
     else:
         by = f" (started by another command, as process {other})" if other else ""
-        shards = load(front.home).shards  # they may have changed while we waited
-        say(f"{front.home.root} is up: {', '.join(shards)} ready{by}")
+        shards = load(cli.home).shards  # they may have changed while we waited
+        say(f"{cli.home.root} is up: {', '.join(shards)} ready{by}")
     return code
 
 
 @command("down", fields='{"home","was_up"}', example="autopoll down")
-def down(front: Front) -> None:
+def down(cli: CommandLine) -> None:
     """Finish what is in flight, then stop everything. Unanswered questions are kept.
 
     A mistake in autopoll.toml is no hindrance.
     """
     from autopoll.ops.down import down
 
-    home = front.home
+    home = cli.home
     try:
-        config = front.config
+        config = cli.config
     except ConfigError as error:
         say(f"autopoll: going down all the same: {error.what}", err=True)
         config = None
-    with Progress(front.json) as progress, interruptible(lambda: home_words(home)):
+    with ProgressLine(cli.json) as progress, interruptible(lambda: home_words(home)):
         was_up = down(home, config, progress.say)
-    if front.json:
-        print_json({"home": str(front.home.root), "was_up": was_up})
+    if cli.json:
+        print_json({"home": str(cli.home.root), "was_up": was_up})
     else:
-        say(f"{front.home.root} is down{'' if was_up else ', as it was before'}")
+        say(f"{cli.home.root} is down{'' if was_up else ', as it was before'}")
 
 
 @command(
     "restart", fields='{"home","restarted"}', example="autopoll restart\nautopoll restart worker"
 )
 @click.argument("name", required=False)
-def restart(front: Front, name: str | None) -> int:
+def restart(cli: CommandLine, name: str | None) -> int:
     """Drain and restart the process NAME (as in `autopoll status`), or everything."""
     from autopoll.ops.restart import restart_home, restart_program
 
-    home, config = front.home, front.config
+    home, config = cli.home, cli.config
 
     def stands() -> tuple[str, str]:
         return process_words(home, name) if name else home_words(home)
 
-    with Progress(front.json) as progress, interruptible(stands):
+    with ProgressLine(cli.json) as progress, interruptible(stands):
         if name is None:
             restart_home(home, config, progress.say)
         else:
             restart_program(home, name, progress.say)
-    if front.json:
+    if cli.json:
         print_json({"home": str(home.root), "restarted": name})
     else:
         say(f"{name or home.root} is up again")
-    return _gateway(front) if name in (None, "gateway") else Exit.OK
+    return _gateway(cli) if name in (None, "gateway") else Exit.OK
 
 
 @command(
@@ -138,7 +138,7 @@ def restart(front: Front, name: str | None) -> int:
     "names of shards; poller: unchanged, in place, restarted; waiting: shard -> questions",
     example="autopoll reload",
 )
-def reload(front: Front) -> int:
+def reload(cli: CommandLine) -> int:
     """Have the running home take up a changed autopoll.toml.
 
     Workers of changed sections finish what they have in hand and start anew, new ones are added,
@@ -149,10 +149,10 @@ def reload(front: Front) -> int:
     """
     from autopoll.ops.reload import reload as take_up
 
-    with Progress(front.json) as progress, interruptible(lambda: RELOADING):
-        done = take_up(front.home, progress.say)
-    code = Exit.OK if done.gateway in ("unchanged", "removed") else _gateway(front)
-    if front.json:
+    with ProgressLine(cli.json) as progress, interruptible(lambda: RELOADING):
+        done = take_up(cli.home, progress.say)
+    code = Exit.OK if done.gateway in ("unchanged", "removed") else _gateway(cli)
+    if cli.json:
         print_json(done)
         return code
     for what, names in (
@@ -174,20 +174,20 @@ def reload(front: Front) -> int:
     return code
 
 
-def _gateway(front: Front) -> Exit:
+def _gateway(cli: CommandLine) -> Exit:
     """Tell on stderr why the gateway does not serve, if it does not; return what that counts as."""
     from autopoll.ops.readiness import given_up
     from autopoll.process import heartbeat
     from autopoll.process.heartbeat import ProcessState
 
-    if not front.config.gateway.enabled:
+    if not cli.config.gateway.enabled:
         return Exit.OK
-    beat = heartbeat.read(front.home.beats / "gateway")
+    beat = heartbeat.read(cli.home.beats / "gateway")
     if beat is not None and beat.state is ProcessState.HELD:
         say(f"autopoll: the gateway is held: {beat.note}", err=True)
         say("  It is tried again every second; all else is up.", err=True)
         return Exit.FAILED
-    if failed := given_up(front.home):  # of all programs only this one may, with the home up
+    if failed := given_up(cli.home):  # of all programs only this one may, with the home up
         say(f"autopoll: {failed.what}", err=True)
         say("  All else is up. Mend that, then: autopoll restart gateway", err=True)
         return Exit.FAILED

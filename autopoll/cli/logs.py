@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from autopoll.cli.base_command import Front, command
+from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.clock import zoned
@@ -37,9 +37,9 @@ CHUNK = 1024 * 1024
     show_default=True,
     help="The newest so many lines.",
 )
-def logs(front: Front, name: str | None, follow: bool, last: int) -> None:
+def logs(cli: CommandLine, name: str | None, follow: bool, last: int) -> None:
     """Show the log of process NAME (as in `autopoll status`, or supervisord), or all logs."""
-    folder = front.home.log
+    folder = cli.home.log
     tails: dict[Path, Tail] = {}
     lines: list[dict[str, Any]] = []
     for path in _files(folder, name):
@@ -47,7 +47,7 @@ def logs(front: Front, name: str | None, follow: bool, last: int) -> None:
         lines += tails[path].last(last)
     lines.sort(key=lambda line: str(line.get("at", "")))
     for line in lines[len(lines) - min(last, len(lines)) :]:
-        _print_line(front, line)
+        _print_line(cli, line)
     while follow:
         time.sleep(FOLLOW_S)
         for path in _files(folder, name):
@@ -55,7 +55,7 @@ def logs(front: Front, name: str | None, follow: bool, last: int) -> None:
                 tails[path] = Tail(path)
         for tail in tails.values():
             for line in tail.fresh():
-                _print_line(front, line)
+                _print_line(cli, line)
 
 
 class Tail:
@@ -144,8 +144,8 @@ def _stamp(text: str) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def _print_line(front: Front, line: dict[str, Any]) -> None:
-    if front.json:
+def _print_line(cli: CommandLine, line: dict[str, Any]) -> None:
+    if cli.json:
         print_json(line)
         return
     known = ("process", "at", "level", "logger", "text", "trace", "stack")

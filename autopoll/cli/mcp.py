@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autopoll.cli.base_command import Front, HelpedGroup, command, epilog, home_option, json_option
+from autopoll.cli.base_command import (
+    CommandLine,
+    HelpedGroup,
+    command,
+    epilog,
+    home_option,
+    json_option,
+)
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.errors import ConfigError, UsageError
@@ -37,14 +44,14 @@ def mcp(ctx: click.Context) -> None:
     The agent acts as the owner of the home. Ends when stdin does; logs to var/log/mcp.log.
     """
     if ctx.invoked_subcommand is None:
-        _serve(ctx.ensure_object(Front))
+        _serve(ctx.ensure_object(CommandLine))
 
 
-def _serve(front: Front) -> None:
+def _serve(cli: CommandLine) -> None:
     if sys.stdin is not None and sys.stdin.isatty():
         say("autopoll: waits for an agent's program on stdin; see its --help", err=True)
     wire = claim()  # before anything that might print is imported
-    home, config = front.home, front.config
+    home, config = cli.home, cli.config
     try:
         from autopoll.gateway.mcp.stdio import run
     except ModuleNotFoundError as error:
@@ -88,7 +95,7 @@ def _serve(front: Front) -> None:
     help="With --http: the file that the program reads the token from, where it can.",
 )
 def install(
-    front: Front,
+    cli: CommandLine,
     client_name: str,
     scope: "Scope | None",
     only_print: bool,
@@ -114,9 +121,9 @@ def install(
     client = clients.CLIENTS[client_name]
     if http:
         file = token_file.absolute() if token_file else None
-        entry = clients.http_entry(client, _url(front), file)
+        entry = clients.http_entry(client, _url(cli), file)
     else:
-        entry = clients.stdio_entry(client, _program(), front.home.root)
+        entry = clients.stdio_entry(client, _program(), cli.home.root)
     by_command = None
     if client_name == "claude-code":
         by_command = clients.add_command(name, entry, scope or "user")
@@ -126,7 +133,7 @@ def install(
         path = clients.place(client, scope, Path.cwd(), os.environ)
     if not only_print and path is not None:
         change = write(path, client, name, entry, inputs)
-    if front.json:
+    if cli.json:
         fields = {"client": client_name, "name": name, "file": path and str(path), "entry": entry}
         print_json(fields | {"change": change, "command": by_command})
     elif only_print:
@@ -165,12 +172,12 @@ def _program() -> list[str]:
     return [sys.executable, "-P", "-m", "autopoll"]  # nothing of the folder an agent works in
 
 
-def _url(front: Front) -> str:
+def _url(cli: CommandLine) -> str:
     """Return where the home's gateway serves agents; raise UsageError where no URL leads to."""
-    address = front.config.gateway.address
+    address = cli.config.gateway.address
     if address.path:
         raise UsageError(
-            f"the gateway listens on {front.config.gateway.listen}, which no URL names",
+            f"the gateway listens on {cli.config.gateway.listen}, which no URL names",
             "Give gateway.listen an address such as 127.0.0.1:8765, or leave --http out.",
         )
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart, not bound

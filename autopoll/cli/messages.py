@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.base_command import Front, command
+from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.output import say
 from autopoll.cli.reading import read_question
@@ -44,7 +44,7 @@ session_option = click.option(
 @session_option
 @token_option
 def send(
-    front: Front,
+    cli: CommandLine,
     conversation: str,
     text: str,
     metadata: str | None,
@@ -59,12 +59,12 @@ def send(
     from autopoll.client.client import Client, read_token
 
     token = read_token(token_file) if token_file else None
-    message = read_question(text, front.config.delivery.max_message)
-    with closing(connect(front.home, front.config)) as bridge:
-        client = Client(front.home, front.config, bridge)
+    message = read_question(text, cli.config.delivery.max_message)
+    with closing(connect(cli.home, cli.config)) as bridge:
+        client = Client(cli.home, cli.config, bridge)
         proven = client.authenticate(conversation, session, token)
         message_id = client.send(conversation, proven, message, metadata)
-    if front.json:
+    if cli.json:
         print_json({"id": message_id, "conversation": conversation, "session": proven})
     else:
         say(f"{message_id}")
@@ -86,18 +86,18 @@ def send(
 @session_option
 @token_option
 def inbox(
-    front: Front, conversation: str, limit: int, session: str | None, token_file: Path | None
+    cli: CommandLine, conversation: str, limit: int, session: str | None, token_file: Path | None
 ) -> None:
     """Take the unread messages of a session: they are shown and marked as read."""
     from autopoll.bridge.connect import connect
     from autopoll.client.client import Client, read_token
 
     token = read_token(token_file) if token_file else None
-    with closing(connect(front.home, front.config)) as bridge:
-        client = Client(front.home, front.config, bridge)
+    with closing(connect(cli.home, cli.config)) as bridge:
+        client = Client(cli.home, cli.config, bridge)
         proven = client.authenticate(conversation, session, token)
         taken = client.inbox(conversation, proven, limit)
-    if front.json:
+    if cli.json:
         for each in taken:
             print_json(each)
     elif not taken:
@@ -126,7 +126,7 @@ def inbox(
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on with new ones until Ctrl-C.")
 def messages(
-    front: Front,
+    cli: CommandLine,
     conversation: str | None,
     session: str | None,
     unread: bool,
@@ -141,7 +141,7 @@ def messages(
     """
     from autopoll.bridge.connect import connect
 
-    with closing(connect(front.home, front.config, read_only=True)) as bridge:
+    with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
         if conversation is not None:
             bridge.conversations.get(conversation)
 
@@ -156,12 +156,12 @@ def messages(
             )
 
         found = look(0)
-        _print_messages(front, found, follow)
+        _print_messages(cli, found, follow)
         last = found[-1].id if found else 0
         while follow:
             _wait_for_change(bridge)
             for each in look(last):
-                _print_messages(front, [each], follow)
+                _print_messages(cli, [each], follow)
                 last = each.id
 
 
@@ -171,8 +171,8 @@ def _wait_for_change(bridge: "Bridge") -> None:
         bridge.require_in_place()
 
 
-def _print_messages(front: Front, found: "list[Message]", follow: bool) -> None:
-    if front.json:
+def _print_messages(cli: CommandLine, found: "list[Message]", follow: bool) -> None:
+    if cli.json:
         for each in found:
             print_json(each)
     elif follow:

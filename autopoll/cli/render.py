@@ -91,7 +91,7 @@ def cost(spent: "Spent") -> str | None:
     return f"{spent.tokens:,} tokens{dollars}"
 
 
-class Progress:
+class ProgressLine:
     """Says on stderr what is going on, once it has taken a second.
 
     A terminal gets one line that is written over, everything else a line for each new text.

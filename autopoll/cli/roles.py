@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import click
 
-from autopoll.cli.base_command import Front, command
+from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.output import say
 from autopoll.errors import ConfigError, Exit
 from autopoll.process.lifeline import Lifeline
@@ -14,14 +14,14 @@ OUTLAST_S = 4.0  # longer than startsecs in conf/supervisord.conf
 
 
 @command("poller", example="autopoll poller --home .")
-def poller(front: Front) -> int:
+def poller(cli: CommandLine) -> int:
     """Take questions off the bridge, hand them to the workers, and write the answers back.
 
     One per home; supervisord keeps it alive. Ends when supervisord does.
     """
     from autopoll.poller.poller import run
 
-    return run_role(lambda: run(front.home, front.config))
+    return run_role(lambda: run(cli.home, cli.config))
 
 
 @command("worker", example="autopoll worker --home . --shard main --instance 1")
@@ -33,20 +33,20 @@ def poller(front: Front) -> int:
     show_default=True,
     help="Which of the shard's instances it is.",
 )
-def worker(front: Front, shard: str, instance: int) -> int:
+def worker(cli: CommandLine, shard: str, instance: int) -> int:
     """Hold one warm instance of a shard and answer what the poller hands over."""
     from autopoll.worker.worker import run
 
-    return run_role(lambda: run(front.home, front.config, shard, instance))
+    return run_role(lambda: run(cli.home, cli.config, shard, instance))
 
 
 @command("watchdog", example="autopoll watchdog --home .")
-def watchdog(front: Front) -> int:
+def watchdog(cli: CommandLine) -> int:
     """Read heartbeats, tell hung from busy, and replace what is broken."""
     from autopoll.watchdog.watchdog import run
 
     # Without the settings: a mistake in autopoll.toml must not leave the home unwatched.
-    return run_role(lambda: run(front.home))
+    return run_role(lambda: run(cli.home))
 
 
 def run_role(run: Callable[[], None]) -> int:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autopoll.cli.base_command import Front, command, group
+from autopoll.cli.base_command import CommandLine, command, group
 from autopoll.cli.interrupt import interruptible, shard_words
 from autopoll.cli.output import say
-from autopoll.cli.render import Progress, print_json
+from autopoll.cli.render import ProgressLine, print_json
 from autopoll.errors import Exit, NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def shards() -> None:
     group=shards,
     example="autopoll shards list --json",
 )
-def shards_list(front: Front) -> None:
+def shards_list(cli: CommandLine) -> None:
     """Show every shard with its instances, and what its answers have cost today (UTC)."""
-    from autopoll.cli.state import print_shards
+    from autopoll.cli.home_state import print_shards
     from autopoll.ops.status import status as look
 
-    now = look(front.home, front.config)
-    if front.json:
+    now = look(cli.home, cli.config)
+    if cli.json:
         for shard in now.shards:
             print_json(shard)
     else:
@@ -99,7 +99,7 @@ def shards_list(front: Front) -> None:
 )
 @click.option("--keep", is_flag=True, help="Leave it in place even if a step fails.")
 def add(
-    front: Front,
+    cli: CommandLine,
     name: str,
     backend: str,
     model: str | None,
@@ -125,7 +125,7 @@ def add(
     """
     from autopoll.ops.shards.add import add as enlist
 
-    home = front.home
+    home = cli.home
     if key_file is not None:
         key_file = _seen_from_home(key_file, home.root, "--key-file")
     named = {"model": model, "key_env": key_env, "key_file": key_file}
@@ -144,9 +144,9 @@ def add(
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it is taken out again
     signal.signal(signal.SIGHUP, signal.default_int_handler)
-    with Progress(front.json) as progress, interruptible(lambda: shard_words(home, name)):
+    with ProgressLine(cli.json) as progress, interruptible(lambda: shard_words(home, name)):
         added = enlist(home, name, _given(fields), progress.say, keep=keep)
-    if front.json:
+    if cli.json:
         print_json(added)
         return
     for step in added.trial.steps:
@@ -168,7 +168,7 @@ def add(
     is_flag=True,
     help="Give waiting questions an error answer; they become dead letters.",
 )
-def remove(front: Front, name: str, force: bool) -> None:
+def remove(cli: CommandLine, name: str, force: bool) -> None:
     """Drain shard NAME, stop its processes, and take its section out of autopoll.toml.
 
     Refuses while questions wait for it. The history of its conversation stays, and a shard of the
@@ -176,9 +176,9 @@ def remove(front: Front, name: str, force: bool) -> None:
     """
     from autopoll.ops.shards.remove import remove as dismiss
 
-    with Progress(front.json) as progress, interruptible(lambda: shard_words(front.home, name)):
-        done = dismiss(front.home, name, progress.say, force=force)
-    if front.json:
+    with ProgressLine(cli.json) as progress, interruptible(lambda: shard_words(cli.home, name)):
+        done = dismiss(cli.home, name, progress.say, force=force)
+    if cli.json:
         print_json(done)
         return
     say(f"shard {name} is removed; the history of its conversation stays")
@@ -193,7 +193,7 @@ def remove(front: Front, name: str, force: bool) -> None:
     example="autopoll shards test\nautopoll shards test history --json",
 )
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-def test(front: Front, names: tuple[str, ...]) -> int:
+def test(cli: CommandLine, names: tuple[str, ...]) -> int:
     """Try shards, or all: settings, size of the context, and a real question, which may cost.
 
     It is asked through the running home, or else of an instance that is started here and stopped
@@ -202,9 +202,9 @@ def test(front: Front, names: tuple[str, ...]) -> int:
     from autopoll.ops.process_tree import Tree
     from autopoll.ops.shards.check import Trying
 
-    home = front.home
+    home = cli.home
     tree = Tree.of(home)
-    config = tree.load() if tree else front.config
+    config = tree.load() if tree else cli.config
     if unknown := [name for name in names if name not in config.shards]:
         raise NotFound(
             f"there is no shard {', '.join(map(repr, unknown))}",
@@ -212,11 +212,11 @@ def test(front: Front, names: tuple[str, ...]) -> int:
         )
     code = Exit.OK
     for name in dict.fromkeys(names) or config.shards:
-        with Progress(front.json) as progress:
+        with ProgressLine(cli.json) as progress:
             trial = Trying(home, config, name, tree, progress.say).run()
         code = code if trial.ok else Exit.FAILED
-        front.code = code
-        if front.json:
+        cli.code = code
+        if cli.json:
             print_json(trial)
             continue
         say(f"shard {name}, backend {trial.backend}")

@@ -4,9 +4,9 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from autopoll.cli.base_command import Front
+from autopoll.cli.base_command import CommandLine
 from autopoll.cli.output import is_terminal, say
-from autopoll.cli.render import Progress, print_json
+from autopoll.cli.render import ProgressLine, print_json
 from autopoll.client.progress import words
 from autopoll.errors import Exit
 from autopoll.text import visible
@@ -21,21 +21,21 @@ NARROWEST = 36  # characters that a column needs to be read
 
 
 def show(
-    front: Front,
+    cli: CommandLine,
     panel: "Panel",
     shards: list[str],
     timeout: float,
-    progress: Progress,
+    progress: ProgressLine,
 ) -> Exit:
     """Print the voice of every shard as it comes; return the worst exit code."""
     columns = shutil.get_terminal_size().columns
-    if not front.json and is_terminal(sys.stdout) and columns >= NARROWEST * len(shards):
+    if not cli.json and is_terminal(sys.stdout) and columns >= NARROWEST * len(shards):
         return _show_columns(panel, shards, timeout)
     code = Exit.OK
     for voice in panel.voices(timeout, lambda state: progress.say(words(state, None))):
         code = max(code, voice.code)
         with progress.aside():
-            if front.json:
+            if cli.json:
                 _print_json(voice)
             else:
                 number = f", question {voice.result.id}" if voice.result else ""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from autopoll.cli import run
-from autopoll.cli.base_command import Front, command
+from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.output import say
-from autopoll.cli.render import Progress, print_json, print_table
+from autopoll.cli.render import ProgressLine, print_json, print_table
 from autopoll.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _out(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     help="The figures.json of an earlier run on this machine, to compare ratios with.",
 )
 def bench(
-    front: Front, only: list[str] | None, scale: float, out: Path, compare: Path | None
+    cli: CommandLine, only: list[str] | None, scale: float, out: Path, compare: Path | None
 ) -> int:
     """Measure what a question costs beyond the model, beside the floor of this machine.
 
@@ -109,12 +109,12 @@ def bench(
         before = report.read(compare)
         comparison.check_machine(before.machine, sections.here())
         _refuse_to_overwrite(compare, out / report.NAME)
-    with results.folder(out), Progress(front.json) as progress:
+    with results.folder(out), ProgressLine(cli.json) as progress:
         now = sections.run(only or list(sections.SECTIONS), scale, progress.say)
         # Nothing was measured: what an earlier run has found is worth more.
         written = results.write(now, out) if now.figures else []
     changes = None if before is None else comparison.compare(before, now, only)
-    if front.json:
+    if cli.json:
         print_json(
             {
                 "figures": now.figures,

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.base_command import Front, command
+from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.interrupt import interruptible
 from autopoll.cli.output import say
-from autopoll.cli.render import Progress, age, clear, cost, print_json, print_table
+from autopoll.cli.render import ProgressLine, age, clear, cost, print_json, print_table
 
 if TYPE_CHECKING:
     from autopoll.ops.status import Status
@@ -28,14 +28,14 @@ REMARKS = 5  # context files of a shard that are named
     example="autopoll status\nautopoll status --watch",
 )
 @click.option("--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
-def status(front: Front, watch: bool) -> int:
+def status(cli: CommandLine, watch: bool) -> int:
     """Show processes, shards, queue and latency. Exits 0 ready, 1 degraded, 2 down, 3 hung."""
     from autopoll.ops.status import status as look
 
     while True:
-        now = look(front.home, front.config)
-        front.code = now.exit_code
-        if front.json:
+        now = look(cli.home, cli.config)
+        cli.code = now.exit_code
+        if cli.json:
             print_json(_fields(now))
         else:
             if watch:
@@ -52,16 +52,16 @@ def status(front: Front, watch: bool) -> int:
     example="autopoll health --deep || alert",
 )
 @click.option("--deep", is_flag=True, help="Also read all of the database, and ask every shard.")
-def health(front: Front, deep: bool) -> int:
+def health(cli: CommandLine, deep: bool) -> int:
     """Check what a question needs. Exits 0 ok, 1 degraded, 2 down, 3 supervisord hung."""
     from autopoll.ops.health import health as check
 
-    with Progress(front.json) as progress:
+    with ProgressLine(cli.json) as progress:
         progress.say("checking")
         with interruptible(lambda: ("nothing was changed", "Run it again when you like.")):
-            found = check(front.home_as_it_is, deep=deep)
-    front.code = found.exit_code
-    if front.json:
+            found = check(cli.home_as_it_is, deep=deep)
+    cli.code = found.exit_code
+    if cli.json:
         print_json(found)
     else:
         say(found.verdict)
