@@ -1,8 +1,11 @@
 """Writes what is not typed by hand: `python docs/generate.py`.
 
-docs/cli.md comes from the commands' own help.
+docs/cli.md comes from the commands' own help, the picture of the rooms in docs/architecture.md from
+the import contract.
 """
 
+import configparser
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import click
 from autopoll.cli import COMMANDS, commands
 
 HERE = Path(__file__).parent
+WIDTH = 72  # of the picture of the rooms
+ROOMS = re.compile(r"(?<=<!-- rooms -->\n```text\n).*?(?=\n```)", re.S)
 HEAD = """\
 # Command line
 
@@ -86,5 +91,36 @@ def text() -> str:
     return "\n".join(parts)
 
 
+def layers() -> list[list[str]]:
+    """Return the rooms of each layer, the uppermost first."""
+    settings = configparser.ConfigParser()
+    settings.read(HERE.parent / "setup.cfg")
+    lines = settings["importlinter:contract:layers"]["layers"].split("\n")
+    return [[room.strip() for room in line.split("|")] for line in lines if line.strip()]
+
+
+def picture() -> str:
+    """Return one row of boxes a layer: each imports only what lies below it."""
+    rows = []
+    for rooms in layers():
+        inner = WIDTH - len(rooms) - 1
+        widths = [inner // len(rooms) + (place < inner % len(rooms)) for place in range(len(rooms))]
+        rows += [
+            "┌" + "┬".join("─" * width for width in widths) + "┐",
+            "│"
+            + "│".join(f"{room:^{width}}" for room, width in zip(rooms, widths, strict=True))
+            + "│",
+            "└" + "┴".join("─" * width for width in widths) + "┘",
+        ]
+    return "\n".join(rows)
+
+
+def architecture() -> str:
+    """Return docs/architecture.md with the picture as the contract is now."""
+    page = (HERE / "architecture.md").read_text(encoding="utf-8")
+    return ROOMS.sub(lambda _: picture(), page)
+
+
 if __name__ == "__main__":
     (HERE / "cli.md").write_text(text(), encoding="utf-8")
+    (HERE / "architecture.md").write_text(architecture(), encoding="utf-8")

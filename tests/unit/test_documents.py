@@ -1,6 +1,8 @@
 """What the documents point at is there: files, headings, tests, commands."""
 
+import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,10 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+# A file, and the function in it: `autopoll/worker/worker.py` `Worker.run`.
+PLACE = re.compile(r"`((?:autopoll|fifo)/[\w/]+\.py)`(?: `([\w.]+)`)?")
+DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef
 IN_PROSE = re.compile(r"`autopoll ([a-z]+)")
 IN_A_BLOCK = re.compile(r"(?:^ *|[$&] )autopoll ([a-z]+)", re.M)
 
@@ -82,3 +88,31 @@ def test_every_command_that_is_named_exists(document) -> None:
 def test_the_tables_of_the_ipc_page_are_made_of_the_figures_that_were_kept() -> None:
     kept = report.read(ROOT / "bench" / "results" / report.NAME)
     assert page.tables(kept.figures) in (ROOT / "docs" / "ipc.md").read_text(), "run: make docs"
+
+
+def test_the_picture_of_the_rooms_is_what_the_import_contract_says() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "generate.py"))["architecture"]()
+    assert made == ARCHITECTURE.read_text(), "run: make docs"
+
+
+def test_every_place_that_the_architecture_names_exists() -> None:
+    named = PLACE.findall(ARCHITECTURE.read_text())
+    missing = [
+        f"{path} {name}"
+        for path, name in named
+        if not (ROOT / path).is_file() or (name and name not in defined(ROOT / path))
+    ]
+    assert missing == []
+
+
+def defined(path: Path) -> set[str]:
+    """Return the functions, methods and classes of a file: `f`, `C`, `C.m`."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {
+                f"{node.name}.{each.name}" for each in node.body if isinstance(each, DEFINITION)
+            }
+    return names
