@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p $(FIT) 2>/dev/null && echo $$p && break; done)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Where it is set, each process would compile the product again.
+unexport PYTHONDONTWRITEBYTECODE
 RUN = .venv/bin/python -m
 SPREAD = -n 4 --dist loadfile --no-loadscope-reorder
 

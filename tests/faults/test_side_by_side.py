@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import pytest
 from place import Place, until
 
@@ -55,16 +56,8 @@ def after(name: str, state: State) -> tuple[State, set[int]]:
     return (up, False), {0} if more else {2}
 
 
-def start(place: Place, name: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [*place.command, *COMMANDS[name]],
-        cwd=place.root,
-        env=place.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(place: Place, name: str) -> "commands.Forked | subprocess.Popen[str]":
+    return place.start(*COMMANDS[name])
 
 
 def state_of(place: Place) -> State:

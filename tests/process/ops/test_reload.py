@@ -38,18 +38,6 @@ def pids(place: Place) -> dict[str, int]:
     return {name: beat.pid for name in names if (beat := place.beat(name))}
 
 
-def start(place: Place, *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*place.command, *args],
-        cwd=place.root,
-        env=place.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_a_slow_question_is_left_alone_while_another_shard_comes_changes_and_goes(
     new_place,
 ) -> None:
@@ -220,7 +208,7 @@ def test_a_reload_that_is_killed_is_completed_by_the_next(new_place, moment: str
         "program": lambda: (place.home.shards_d / "extra.conf").exists(),
         "process": lambda: (place.home.beats / "worker-extra-1").exists(),
     }[moment]
-    reloading = start(place, "reload")
+    reloading = place.start("reload")
     until(seen, 30, moment)
     reloading.kill()
     reloading.communicate()

@@ -74,18 +74,6 @@ def pids(place: Place) -> dict[str, int]:
     return {name: beat.pid for name in os.listdir(place.home.beats) if (beat := place.beat(name))}
 
 
-def start(place: Place, *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*place.command, *args],
-        cwd=place.root,
-        env=place.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_a_shard_comes_answers_and_goes_while_another_is_in_the_middle_of_a_question(place) -> None:
     asking = place.start_ask("still there?", "--shard", "slow")
     busy = place.busy("worker-slow-1")
@@ -167,7 +155,7 @@ def test_a_shard_that_fails_is_kept_when_that_is_asked_for(place) -> None:
 
 
 def test_an_interrupt_takes_the_shard_out_again(place) -> None:
-    adding = start(place, "shards", "add", "new", *GATED)
+    adding = place.start("shards", "add", "new", *GATED)
     place.ready("worker-new-1")
     place.busy("worker-new-1")
     adding.send_signal(signal.SIGTERM)
@@ -176,7 +164,7 @@ def test_an_interrupt_takes_the_shard_out_again(place) -> None:
 
 
 def test_two_shards_at_once_both_come(place) -> None:
-    adding = [start(place, "shards", "add", name, "--backend", "echo") for name in ("one", "two")]
+    adding = [place.start("shards", "add", name, "--backend", "echo") for name in ("one", "two")]
     for process in adding:
         _, err = process.communicate(timeout=100)
         assert process.returncode == 0, err
@@ -192,7 +180,7 @@ def test_an_add_that_is_killed_is_completed_by_a_reload(place, moment: str) -> N
         "program": lambda: (place.home.shards_d / "new.conf").exists(),
         "process": lambda: place.beat("worker-new-1"),
     }[moment]
-    adding = start(place, "shards", "add", "new", "--backend", "echo")
+    adding = place.start("shards", "add", "new", "--backend", "echo")
     until(seen, 30, moment)
     adding.kill()
     adding.communicate()
@@ -203,7 +191,7 @@ def test_an_add_that_is_killed_is_completed_by_a_reload(place, moment: str) -> N
 
 def test_a_removal_that_is_killed_is_completed_by_the_next(place) -> None:
     place.run("shards", "add", "new", "--backend", "echo")
-    removing = start(place, "shards", "remove", "new")
+    removing = place.start("shards", "remove", "new")
     until(lambda: text(place) == HOME, 30, "the file to be written")
     removing.kill()
     removing.communicate()
