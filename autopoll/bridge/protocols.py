@@ -42,15 +42,12 @@ class ConversationStore(Protocol):
 
     def create(self, role_a: str, role_b: str) -> Tokens:
         """Create a conversation of two sessions."""
-        ...
 
     def all(self) -> list[Conversation]:
         """Return all conversations, oldest first."""
-        ...
 
     def get(self, conversation: str) -> Conversation:
         """Return one conversation; raise NotFound."""
-        ...
 
     # --- tokens
 
@@ -59,19 +56,16 @@ class ConversationStore(Protocol):
 
         Raises NotFound.
         """
-        ...
 
     def revoke_token(self, conversation: str, session: str) -> None:
         """End a session's token without a new one; raise NotFound."""
-        ...
 
     def authenticate(self, conversation: str, token: str) -> str:
-        """Return the session ('a' or 'b') that the token proves, and renew its expiry.
+        """Return the session ('a' or 'b') that the token proves; renew it like `renew_token`.
 
         Raises AccessDenied when it is wrong, malformed, expired or revoked, and NotFound when there
         is no such conversation; both are audited.
         """
-        ...
 
     def renew_token(self, conversation: str, token: str) -> bool:
         """Renew a token, expired or not, and return whether it proves a session.
@@ -79,7 +73,6 @@ class ConversationStore(Protocol):
         For the home that keeps the token. A wrong or revoked token is left alone. Writes only when
         less than half of the token's lifetime is left. Raises NotFound, and audits nothing.
         """
-        ...
 
     def find_by_token(self, token: str) -> str | None:
         """Return the conversation that a token was made for; this proves nothing yet.
@@ -87,18 +80,15 @@ class ConversationStore(Protocol):
         Tokens made by other bridge programs are not found: they are stored in the clear, and the
         time that looking one up takes would tell how much of it was right.
         """
-        ...
 
     def audit_denial(self, conversation: str | None, why: str) -> None:
         """Audit a refusal: one line a minute for each conversation, or else for each `why`, of
         which there must be few."""
-        ...
 
     def audit(
         self, conversation: str | None, session: str | None, action: str, details: str
     ) -> None:
         """Write a line to the audit log; `details` is JSON or becomes so, secrets are redacted."""
-        ...
 
     # --- routes
 
@@ -107,29 +97,23 @@ class ConversationStore(Protocol):
 
         What is enrolled but not begun moves to the shard too.
         """
-        ...
 
     def unserve(self, conversation: str, session: str) -> None:
         """Stop routing; what is enrolled already is still answered; raise NotFound."""
-        ...
 
     def routes(self) -> dict[tuple[str, str], str]:
         """Return (conversation, session) -> shard."""
-        ...
 
     def shard_of(self, conversation: str, session: str) -> str | None:
         """Return the shard that serves a session, None when none does."""
-        ...
 
     # --- presence
 
     def set_status(self, conversation: str, session: str, status: str) -> None:
         """Note what a session is doing, which is a sign of life too; raise NotFound."""
-        ...
 
     def presence(self, conversation: str, session: str) -> Presence:
         """Return the last status of a session; raise NotFound for the conversation."""
-        ...
 
     def announce(self) -> None:
         """Let partners see every served session as alive, the way legacy clients look for it.
@@ -137,7 +121,6 @@ class ConversationStore(Protocol):
         They count a session as alive for 120 s. One SELECT unless a session was announced more than
         45 s ago or never, so that it may be called every few seconds.
         """
-        ...
 
 
 class MessageStore(Protocol):
@@ -152,7 +135,6 @@ class MessageStore(Protocol):
         call costs nothing. Raises NotFound, RateLimited, and UsageError (too large, more at once
         than the limit ever allows, or metadata that is not a JSON object).
         """
-        ...
 
     def send_once(
         self, conversation: str, session: str, text: str, metadata: str | None, key: IdempotencyKey
@@ -162,7 +144,6 @@ class MessageStore(Protocol):
         A key is remembered for a day. Raises as `send` does, and KeyReused when the key was used
         for another message.
         """
-        ...
 
     def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
         """Return the unread messages of a session and mark them read, as a legacy reader does.
@@ -170,7 +151,6 @@ class MessageStore(Protocol):
         Fewer than `limit` when their text is 16 MiB or more; the rest stays unread. Raises
         NotFound.
         """
-        ...
 
     def find(
         self,
@@ -191,15 +171,12 @@ class MessageStore(Protocol):
         questions that have no answer yet, enrolled or not, and what a session has still to read; an
         answer to an independent question waits for nobody. Raises NotFound for the conversation.
         """
-        ...
 
     def query_state(self, message_id: int) -> QueryState:
         """Return the state of one query; raise NotFound."""
-        ...
 
     def query_states(self, message_ids: Sequence[int]) -> list[QueryState]:
         """Return the states of many queries by one SELECT, without those that do not exist."""
-        ...
 
 
 class DeliveryStore(Protocol):
@@ -212,7 +189,6 @@ class DeliveryStore(Protocol):
         answerer, of whatever home. The death of an owner costs a query no attempt up to 20 claims,
         so that a query which kills its poller ends as a dead letter all the same.
         """
-        ...
 
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.
@@ -220,7 +196,6 @@ class DeliveryStore(Protocol):
         One SELECT when there is nothing to do. Messages that want no answer are left as they are.
         The commit is not synced to disk: a lease need not outlive a power cut.
         """
-        ...
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
         """Finish deliveries in one durable commit, each on its own merits, and promote lanes.
@@ -229,7 +204,6 @@ class DeliveryStore(Protocol):
         also when the lease was lost: spent is spent. An outcome that the store cannot hold is
         settled as a permanent failure, and does not keep the others from being settled.
         """
-        ...
 
     def settle_and_claim(
         self, outcomes: Sequence[Outcome], owner: str, wanted: Mapping[str, int], lease_ms: int
@@ -238,18 +212,15 @@ class DeliveryStore(Protocol):
 
         Without outcomes this is `claim`.
         """
-        ...
 
     def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
         """Extend (message_id, fence) leases; return the ids still held. Missing ids are lost."""
-        ...
 
     def reap(self) -> list[Settled]:
         """Settle as failed the deliveries whose lease expired, and promote lanes without a head.
 
         A holder that renews first keeps its lease, however late: call `renew` before this.
         """
-        ...
 
 
 class Overview(Protocol):
@@ -260,34 +231,27 @@ class Overview(Protocol):
 
         Dead letters that were retried or dropped are not counted as dead.
         """
-        ...
 
     def in_flight(self) -> dict[str, int]:
         """Return the number of leased deliveries per shard."""
-        ...
 
     def waiting(self) -> dict[str, int]:
         """Return the number of unsettled deliveries per shard, for shards that have any.
 
         A message that is not enrolled yet is not counted.
         """
-        ...
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
         """Return enrolment-to-answer times of the newest answered queries."""
-        ...
 
     def spent(self, day: str | None = None) -> dict[str, Spent]:
         """Return what each shard has cost on a UTC day ("2026-03-01"), or in all; one SELECT."""
-        ...
 
     def backlog(self) -> list[Backlog]:
         """Return what waits, by shard and state, also what is not enrolled yet."""
-        ...
 
     def finished(self, after: int, limit: int) -> list[Finished]:
         """Return the next questions finished beyond a number, at most `limit`, in order."""
-        ...
 
     def dead_letters(
         self, *, message_id: int | None = None, text_bytes: int | None = None
@@ -296,18 +260,15 @@ class Overview(Protocol):
 
         Only one of them when `message_id` names it. Texts are cut after `text_bytes`.
         """
-        ...
 
     def retry_dead(self, message_id: int) -> int:
         """Ask a dead letter again as a new message and return its id; raise NotFound.
 
         The error answer stands: a query has exactly one answer row, so the retry is a new query.
         """
-        ...
 
     def drop_dead(self, message_id: int) -> None:
         """Forget a dead letter (its message and error answer stay); raise NotFound."""
-        ...
 
 
 class Watch(Protocol):
@@ -315,15 +276,12 @@ class Watch(Protocol):
 
     def fileno(self) -> int:
         """Return the descriptor to wait on; raise BridgeError after close."""
-        ...
 
     def read(self) -> bool:
         """Consume what is pending and return whether it concerned the store."""
-        ...
 
     def close(self) -> None:
         """Stop watching; tolerated twice."""
-        ...
 
 
 class Bridge(Protocol):
@@ -332,45 +290,36 @@ class Bridge(Protocol):
     @property
     def conversations(self) -> ConversationStore:
         """Conversations, their tokens, routes and presence."""
-        ...
 
     @property
     def messages(self) -> MessageStore:
         """What both sides write and read."""
-        ...
 
     @property
     def deliveries(self) -> DeliveryStore:
         """What the answering side does."""
-        ...
 
     @property
     def overview(self) -> Overview:
         """What an operator looks at."""
-        ...
 
     def close(self) -> None:
         """Close the store and stop being its answerer; tolerated twice."""
-        ...
 
     def changed(self) -> bool:
         """Return cheaply whether another connection committed since the last call."""
-        ...
 
     def require_in_place(self) -> None:
         """Raise BridgeError when the open store is no longer the one that others would open.
 
         Cheap enough for once a second, for a process that keeps a bridge open for long.
         """
-        ...
 
     def watch(self) -> Watch:
         """Return a watch for foreign writers; raise BridgeError when there can be none."""
-        ...
 
     def examine(self, seconds: float) -> bool:
         """Look for damage for so long, changing nothing; return whether all was seen in the time.
 
         Raises BridgeError that says what is damaged.
         """
-        ...

@@ -1,46 +1,52 @@
-"""The embedded engine: one SQLite file in WAL mode, through apsw."""
+"""The embedded engine: one SQLite file in WAL mode, through apsw.
 
-from autopoll.bridge.protocols import (
-    ConversationStore,
-    DeliveryStore,
-    MessageStore,
-    Overview,
-    Watch,
-)
+Every part is handed the one connection. Methods of the contract are documented in
+`autopoll.bridge.protocols`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from autopoll.bridge.protocols import Watch
+from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite.checkup import Checkup
-from autopoll.bridge.sqlite.conversation_store import Access
-from autopoll.bridge.sqlite.deliveries import Deliveries
-from autopoll.bridge.sqlite.idempotency import Keys
-from autopoll.bridge.sqlite.overview import Ledger
-from autopoll.bridge.sqlite.presence import Presences
+from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.conversation_store import SqliteConversations
+from autopoll.bridge.sqlite.costs import Costs
+from autopoll.bridge.sqlite.deliveries import SqliteDeliveries
+from autopoll.bridge.sqlite.message_store import SqliteMessages
+from autopoll.bridge.sqlite.overview import SqliteOverview
+from autopoll.clock import wall_ms
 
 
-class SqliteBridge(Access, Keys, Presences, Deliveries, Ledger, Checkup):
-    """The whole contract; each part knows the store below it and no other part."""
+class SqliteBridge:
+    """The Bridge in one file; opened as `Database` says."""
 
-    @property
-    def conversations(self) -> ConversationStore:
-        """Return the part that keeps conversations."""
-        return self
+    def __init__(
+        self,
+        path: Path,
+        limits: BridgeLimits,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        clock: Callable[[], int] = wall_ms,
+    ) -> None:
+        self._db = db = Database(path, create=create, read_only=read_only, clock=clock)
+        costs = Costs(db)
+        self.conversations = SqliteConversations(db, limits)
+        self.messages = SqliteMessages(db, limits)
+        self.deliveries = SqliteDeliveries(db, limits, costs)
+        self.overview = SqliteOverview(db, limits, costs)
+        self.changed = db.changed
+        self.require_in_place = db.require_in_place
+        self.examine = Checkup(db).examine
 
-    @property
-    def messages(self) -> MessageStore:
-        """Return the part that keeps messages."""
-        return self
-
-    @property
-    def deliveries(self) -> DeliveryStore:
-        """Return the part that keeps deliveries."""
-        return self
-
-    @property
-    def overview(self) -> Overview:
-        """Return the part that counts."""
-        return self
+    def close(self) -> None:
+        self.deliveries.close()
+        self._db.close()
 
     def watch(self) -> Watch:
-        """Return a watch on the folder of the database; raise BridgeError when there is none."""
         # Only the poller watches; importing inotify costs every `ask` a tenth of its start-up.
         from autopoll.bridge.sqlite.watch import FolderWatch
 
-        return FolderWatch(self.path)
+        return FolderWatch(self._db.path)

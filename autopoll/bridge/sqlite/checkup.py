@@ -1,14 +1,13 @@
 """Whether the file is whole: its log, its tables, both ends of each, and as many pages as there is
 time for.
 """
-# ruff: noqa: S608 - what is put into a statement are constants of this file, never values
 
 import time
 from pathlib import Path
 
 import apsw
 
-from autopoll.bridge.sqlite.rows import Tables
+from autopoll.bridge.sqlite.connection import Database
 from autopoll.errors import BridgeError
 
 _WITHOUT_ROWID = {"budgets", "denials", "usage"}
@@ -21,50 +20,49 @@ _LOG_MARKS = (0x377F0682, 0x377F0683)  # https://sqlite.org/fileformat2.html#wal
 _STEPS = 1_000  # of SQLite's machine between two looks at the time
 
 
-class Checkup(Tables):
+class Checkup:
     """Looks for damage, changing nothing."""
 
-    def examine(self, seconds: float) -> bool:
-        """Look for damage for so long; tell whether all was seen in the time.
+    def __init__(self, db: Database) -> None:
+        self._db = db
 
-        Raises BridgeError that says what is damaged.
-        """
+    def examine(self, seconds: float) -> bool:
         self._examine_log()
-        rows = self._rows("SELECT name FROM sqlite_schema WHERE type='table' AND rootpage>0")
+        rows = self._db.rows("SELECT name FROM sqlite_schema WHERE type='table' AND rootpage>0")
         tables = {name for (name,) in rows}
         if missing := _NEEDED - tables:
-            raise self._damaged(f"it has no table {', '.join(sorted(missing))}")
+            raise self._db.damaged(f"it has no table {', '.join(sorted(missing))}")
         # Where it begins and ends comes first: the end is where most is written, and what is cut.
         for name in sorted(tables & _NEEDED):
-            self._rows(f"SELECT 1 FROM {name} LIMIT 1")
+            self._db.rows(f"SELECT 1 FROM {name} LIMIT 1")
             if name not in _WITHOUT_ROWID:
-                self._rows(f"SELECT * FROM {name} WHERE rowid=(SELECT max(rowid) FROM {name})")
+                self._db.rows(f"SELECT * FROM {name} WHERE rowid=(SELECT max(rowid) FROM {name})")
         return self._examine_pages(seconds)
 
     def _examine_log(self) -> None:
         """See that the log is one; SQLite takes anything else for an empty log."""
         try:
-            with Path(f"{self.path}-wal").open("rb") as log:
+            with Path(f"{self._db.path}-wal").open("rb") as log:
                 head = log.read(_LOG_HEAD)
         except OSError:  # there is none, or it is not ours to read
             return
         # Zeros may be what is left of a log that was never written.
         if head.strip(b"\0") and int.from_bytes(head[:4], "big") not in _LOG_MARKS:
-            raise self._damaged("its log (-wal) is none, and what that held may be lost")
+            raise self._db.damaged("its log (-wal) is none, and what that held may be lost")
 
     def _examine_pages(self, seconds: float) -> bool:
         """Read through all trees of pages, as long as there is time."""
         end = time.monotonic() + seconds
-        self._db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        driver = self._db.driver
+        driver.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
         try:
-            with self._explained():
-                ((found,),) = self._db.execute("PRAGMA quick_check(1)").fetchall()
+            ((found,),) = self._db.rows("PRAGMA quick_check(1)")
         except BridgeError as error:
             if isinstance(error.__cause__, apsw.InterruptError):
                 return False
             raise
         finally:
-            self._db.set_progress_handler(None)
+            driver.set_progress_handler(None)
         if found != "ok":
-            raise self._damaged(" ".join(str(found).split()))
+            raise self._db.damaged(" ".join(str(found).split()))
         return True

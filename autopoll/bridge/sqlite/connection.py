@@ -1,20 +1,19 @@
-"""The connection: how the file is opened, how transactions run, and how a driver's errors read."""
+"""The connection: how the file is opened, and how statements and transactions run."""
 
-import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import schema
+from autopoll.bridge.sqlite.driver_errors import damaged, explain
 from autopoll.bridge.sqlite.filesystem import refuse_network
 from autopoll.clock import wall_ms
-from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, RowRefused
+from autopoll.errors import BridgeError, BridgeFull
 
 Row = tuple[Any, ...]
 Values = Sequence[Any] | Mapping[str, Any]
@@ -24,11 +23,10 @@ WAL_LIMIT = 16 << 20  # bytes; beyond it the log is cut back as soon as no reade
 # Pages (4 KiB and a head) after which whoever commits copies the log into the database, some two
 # waits for the disk. With SQLite's own 1000 that was one question in sixty, and the p99 of all.
 _LOG_PAGES = 3500
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class Store:
-    """One connection to the database file at `path`.
+class Database:
+    """One connection to the database file at `path`; `driver` is that of apsw.
 
     `clock` returns wall-clock milliseconds. Raises BridgeError when the file is missing (unless
     `create`), unreadable, corrupt, on a network file system, or of another schema version.
@@ -37,7 +35,6 @@ class Store:
     def __init__(
         self,
         path: Path,
-        limits: BridgeLimits,
         *,
         create: bool = False,
         read_only: bool = False,
@@ -45,34 +42,33 @@ class Store:
     ) -> None:
         # The true path, because the log lies beside the file and not beside a link to it.
         self.path = path.resolve()
-        self.limits = limits
         self.clock = clock
         self._durable: bool | None = None
         self._prepare_file(create)
         with self._explained():
-            self._db = self._connect(read_only)
+            self.driver = self._connect(read_only)
         try:
             with self._explained():
-                version = schema.version(self._db, self.path)
+                version = schema.version(self.driver, self.path)
             if read_only:
                 schema.require_current(version, self.path)
             elif version != schema.KNOWN:
                 with self._explained():
-                    schema.migrate(self._db, self.path)
+                    schema.migrate(self.driver, self.path)
             self._seen = self._data_version()
             self._opened = self._files()
         except BaseException:
-            self._db.close()
+            self.driver.close()
             raise
 
     def close(self) -> None:
-        """Let go of the file; tolerated twice."""
-        self._db.close()
+        """Close the file; tolerated twice."""
+        self.driver.close()
 
     def changed(self) -> bool:
-        """Tell whether another connection committed since the last call; own commits do not count.
+        """Return whether another connection committed since the last call.
 
-        Takes no lock; measured at 15 us.
+        Own commits do not count. Takes no lock; measured at 15 us.
         """
         seen, self._seen = self._seen, self._data_version()
         return seen != self._seen
@@ -80,7 +76,7 @@ class Store:
     def require_in_place(self) -> None:
         """Raise BridgeError when the database, or what belongs to it, was replaced or removed.
 
-        Whoever opens it from then on sees another store than we do, and neither knows.
+        What opens it from then on sees another store than we do, and neither knows.
         """
         found = self._files()
         for name, inode in self._opened.items():
@@ -132,7 +128,7 @@ class Store:
         mode = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
         db = apsw.Connection(str(self.path), flags=mode)
         # First of all, because turning the log on may already meet another program's lock.
-        db.set_busy_handler(Patience())
+        db.set_busy_handler(BusyHandler())
         # Else SQLite plans a join anew at each run to look at the values bound to it: 70 us, not 4.
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         if not read_only:
@@ -146,37 +142,53 @@ class Store:
             db.pragma("wal_autocheckpoint", _LOG_PAGES)
         return db
 
+    def cut_log(self) -> None:
+        """Empty the log when it is longer than WAL_LIMIT and no reader needs it."""
+        self._cut_log(WAL_LIMIT)
+
     def _cut_log(self, limit: int) -> None:
-        """Empty the log when it is longer than `limit` bytes and no reader needs it."""
         log = Path(f"{self.path}-wal")
         if not log.exists() or log.stat().st_size <= limit:
             return
-        self._db.set_busy_handler(None)  # a reader may go on for long
+        self.driver.set_busy_handler(None)  # a reader may go on for long
         try:
-            self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+            self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
-            self._db.set_busy_handler(Patience())
+            self.driver.set_busy_handler(BusyHandler())
 
     def _data_version(self) -> int:
         with self._explained():
-            version: int = self._db.pragma("data_version")
+            version: int = self.driver.pragma("data_version")
         return version
 
-    def _rows(self, sql: str, values: Values = ()) -> list[Row]:
+    def rows(self, sql: str, values: Values = ()) -> list[Row]:
         """Return all rows, so that no cursor is open when its transaction commits."""
         try:  # and no context manager, which costs as much as the statement of a short one
-            return self._db.execute(sql, values).fetchall()
+            return self.driver.execute(sql, values).fetchall()
         except apsw.Error as error:
             raise self._explain(error) from error
 
-    def _many(self, sql: str, rows: Sequence[Values]) -> None:
+    def many(self, sql: str, rows: Sequence[Values]) -> None:
         """Run a statement once for each row of values."""
         if rows:
             with self._explained():
-                self._db.executemany(sql, rows)
+                self.driver.executemany(sql, rows)
+
+    def each(self, sql: str, values: Values = ()) -> Generator[Row, None, None]:
+        """Yield rows one by one, because all at once need not fit into memory."""
+        with self._explained(), closing(self.driver.execute(sql, values)) as cursor:
+            yield from cursor
+
+    def last_id(self) -> int:
+        """Return the number of the row that was inserted last."""
+        return self.driver.last_insert_rowid()
+
+    def damaged(self, how: str) -> BridgeError:
+        """Return the error for damage that was found."""
+        return damaged(self.path, how)
 
     @contextmanager
-    def _writing(self, *, durable: bool = True) -> Iterator[None]:
+    def writing(self, *, durable: bool = True) -> Iterator[None]:
         """Run the block in one transaction that is committed at its end or leaves no trace.
 
         IMMEDIATE always: a reader that turns writer after someone else's commit is refused at once.
@@ -184,11 +196,11 @@ class Store:
         """
         try:
             if self._durable != durable:
-                self._rows(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self.rows(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            self._rows("BEGIN IMMEDIATE")
+            self.rows("BEGIN IMMEDIATE")
             yield
-            self._rows("COMMIT")
+            self.rows("COMMIT")
         except BridgeFull:
             self._roll_back()
             # The log is the one thing that can be given back; the next try may find room then.
@@ -199,68 +211,24 @@ class Store:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        if self._db.in_transaction:  # a full disk has rolled back already
+        if self.driver.in_transaction:  # a full disk has rolled back already
             with suppress(apsw.Error):
-                self._db.execute("ROLLBACK")
+                self.driver.execute("ROLLBACK")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Translate the driver's errors; the one place that knows them."""
+        """Translate the driver's errors."""
         try:
             yield
         except apsw.Error as error:
             raise self._explain(error) from error
 
     def _explain(self, error: apsw.Error) -> BridgeError:
-        match error:
-            case apsw.BusyError() | apsw.LockedError():
-                return BridgeBusy(
-                    f"{self.path} is locked by another program",
-                    "Try again; `fuser` names the programs that have it open.",
-                )
-            case apsw.FullError():
-                return self._full()
-            case apsw.IOError() if self._errno in _NO_ROOM:
-                return self._full()
-            case apsw.ReadOnlyError():
-                what = f"{self.path} or its folder is read-only"
-                return BridgeError(what, "Give this user the right to write to both.")
-            case apsw.NotADBError():
-                what = f"{self.path} is not an SQLite database, or is encrypted"
-                return BridgeError(what, "Move it away, or check [bridge] url in autopoll.toml.")
-            case apsw.CorruptError():
-                return self._damaged(str(error))
-            case apsw.CantOpenError() | apsw.PermissionsError() | apsw.AuthError():
-                what = f"cannot open {self.path}: {error}"
-                return BridgeError(
-                    what, "Check that it is a file and that this user may use it and its folder."
-                )
-            case apsw.IOError():
-                reason = os.strerror(self._errno) if self._errno else str(error)
-                return BridgeError(f"cannot read or write {self.path}: {reason}", "Check the disk.")
-            case apsw.ConstraintError() | apsw.MismatchError() | apsw.TooBigError():
-                return RowRefused(f"{self.path}: {error}", "Was its schema changed?")
-            case apsw.ConnectionClosedError():
-                return BridgeError(f"{self.path} was closed")
-        return BridgeError(f"{self.path}: {error}", "Was its schema changed by another program?")
-
-    def _damaged(self, how: str) -> BridgeError:
-        return BridgeError(
-            f"{self.path} is damaged: {how}",
-            "Stop all that use it (autopoll down); restore a backup, or try: sqlite3 FILE .recover",
-        )
-
-    @property
-    def _errno(self) -> int:
-        """The system's error behind the driver's; 0 when the file could not even be opened."""
-        return self._db.system_errno if "_db" in vars(self) else 0
-
-    def _full(self) -> BridgeFull:
-        what = f"no room to write {self.path}; nothing was changed"
-        return BridgeFull(what, "Make room on the disk, or raise the quota or file size limit.")
+        # Without a driver when the file could not even be opened.
+        return explain(error, self.path, self.driver.system_errno if "driver" in vars(self) else 0)
 
 
-class Patience:
+class BusyHandler:
     """A busy handler that begins with 0.1 ms, where SQLite's own begins with 1 ms and goes to 100.
 
     A commit holds the lock for about 0.1 ms, so a short sleep mostly meets it free.

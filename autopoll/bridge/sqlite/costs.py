@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 from autopoll.bridge.records import Answered, Outcome, Settled, Spent
-from autopoll.bridge.sqlite.rows import Tables
+from autopoll.bridge.sqlite.connection import Database
 from autopoll.clock import utc_day
 
 
-class Costs(Tables):
+class Costs:
     """A row for each shard and UTC day on which it has cost something."""
 
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
     def spent(self, day: str | None = None) -> dict[str, Spent]:
-        """Return what each shard has cost on a UTC day ("2026-03-01"), or in all; one SELECT."""
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT shard, sum(input_tokens), sum(output_tokens), sum(cached_tokens),"
             " sum(cost_usd), sum(answers) FROM usage WHERE day=coalesce(?,day) GROUP BY shard",
             (day,),
@@ -28,13 +30,13 @@ class Costs(Tables):
             for shard, tokens_in, tokens_out, cached, cost, answers in rows
         }
 
-    def _charge(self, outcomes: Sequence[Outcome], settled: Sequence[Settled], now: int) -> None:
+    def charge(self, outcomes: Sequence[Outcome], settled: Sequence[Settled], now: int) -> None:
         """Add what outcomes have cost to their shards, within the transaction that settles them."""
         for outcome, became in zip(outcomes, settled, strict=True):
             if (usage := outcome.usage) is None:
                 continue
             answers = int(isinstance(outcome, Answered) and became.state == "done")
-            self._rows(
+            self._db.rows(
                 "INSERT INTO usage SELECT :day, shard, :input, :output, :cached, :cost, :answers"
                 " FROM deliveries WHERE message_id=:id ON CONFLICT DO UPDATE SET"
                 " input_tokens=input_tokens+excluded.input_tokens,"

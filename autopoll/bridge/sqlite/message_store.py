@@ -1,14 +1,26 @@
-"""Messages: sent, taken, listed, and how far a question has come."""
-# ruff: noqa: S608 - what is put into a statement are constants of this package, never values
+"""Messages: sent, received, listed, and how far a query has come."""
 
 import json
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
-from autopoll.bridge.records import Message, QueryState
-from autopoll.bridge.sqlite.rate_limit import Budget
-from autopoll.bridge.sqlite.rows import other_session, readable
+from autopoll.bridge.records import (
+    BridgeLimits,
+    IdempotencyKey,
+    Message,
+    QueryState,
+    SentMessage,
+)
+from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.idempotency import IdempotencyKeys
+from autopoll.bridge.sqlite.rate_limit import RateLimiter
+from autopoll.bridge.sqlite.rows import (
+    insert_message,
+    other_session,
+    readable,
+    require_conversation,
+)
 from autopoll.errors import NotFound, UsageError
 from autopoll.redact.redact import redact_message
 from autopoll.text import storable
@@ -39,34 +51,49 @@ _STATE = f"""q.id, CAST(q.conversation_id AS BLOB), CAST(q.to_session AS BLOB), 
   LEFT JOIN answers a ON a.query_id=q.id LEFT JOIN messages m ON m.id=a.answer_id"""
 
 
-class Mail(Budget):
-    """What both sides may do with messages."""
+class SqliteMessages:
+    """The MessageStore."""
+
+    def __init__(self, db: Database, limits: BridgeLimits) -> None:
+        self._db = db
+        self._limits = limits
+        self._rate = RateLimiter(db, limits)
+        self._keys = IdempotencyKeys(db)
 
     def send(
         self, conversation: str, session: str, texts: Sequence[str], metadata: Sequence[str | None]
     ) -> list[int]:
-        """Store messages from a session to its partner in one commit and return their ids.
-
-        Raises NotFound, RateLimited, UsageError (too large, too many, or metadata that is not a
-        JSON object).
-        """
         checked = {data: self._checked_metadata(data) for data in set(metadata)}
         pairs = zip(texts, metadata, strict=True)
         rows = [(self._checked(text), checked[data]) for text, data in pairs]
         partner = other_session(session)
-        with self._writing():
-            self._spend(conversation, session, len(rows))
-            return [self._insert(conversation, session, partner, *row) for row in rows]
+        with self._db.writing():
+            self._rate.spend(conversation, session, len(rows))
+            return [insert_message(self._db, conversation, session, partner, *row) for row in rows]
+
+    def send_once(
+        self, conversation: str, session: str, text: str, metadata: str | None, key: IdempotencyKey
+    ) -> SentMessage:
+        row = (self._checked(text), self._checked_metadata(metadata))
+        partner = other_session(session)
+        with self._db.writing():
+            known = self._keys.message_id(key)
+            if known is not None:
+                return SentMessage(id=known, fresh=False)
+            require_conversation(self._db, conversation)
+            self._rate.spend(conversation, session, 1)
+            message_id = insert_message(self._db, conversation, session, partner, *row)
+            self._keys.remember(key, message_id)
+            return SentMessage(id=message_id, fresh=True)
 
     def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
-        """Take the unread messages of a session, marking them read, as a legacy reader does."""
-        self._require(conversation)
-        unread = self._listed(
+        require_conversation(self._db, conversation)
+        unread = self._select(
             "m.conversation_id=? AND m.to_session=? AND m.read=0", (conversation, session), limit
         )
         if not unread:
             return []  # without a write lock, because askers poll
-        with self._writing():
+        with self._db.writing():
             return [message for message in unread if self._mark_read(message.id)]
 
     def find(
@@ -80,12 +107,9 @@ class Mail(Budget):
         after: int = 0,
         limit: int = 100,
     ) -> list[Message]:
-        """Return messages without consuming them: the newest `limit`, oldest first; with `after`,
-        the first `limit` beyond that id. `session` is the recipient, `kind` the type.
-        """
         terms: list[tuple[str, Any]] = [("m.id>?", after)]
         if conversation is not None:
-            self._require(conversation)
+            require_conversation(self._db, conversation)
             terms.append(("m.conversation_id=?", conversation))
         if session is not None:
             terms.append(("m.to_session=?", session))
@@ -96,46 +120,52 @@ class Mail(Budget):
         if kind is not None:
             terms.append((f"{_KIND}=?", kind))
         where = " AND ".join(term for term, _ in terms)
-        return self._listed(where, [value for _, value in terms], limit, newest=not after)
+        return self._select(where, [value for _, value in terms], limit, newest=not after)
 
     def query_state(self, message_id: int) -> QueryState:
-        """Return the state of one query; raise NotFound."""
-        rows = self._rows(f"SELECT {_STATE} WHERE q.id=?", (message_id,))
+        rows = self._db.rows(f"SELECT {_STATE} WHERE q.id=?", (message_id,))
         if not rows:
             raise NotFound(f"there is no message {message_id}", "List them with: autopoll messages")
         return _state(rows[0])
 
     def query_states(self, message_ids: Sequence[int]) -> list[QueryState]:
-        """Return the states of many queries in one look, leaving out those there are none of."""
-        rows = self._rows(
+        rows = self._db.rows(
             f"SELECT {_STATE} WHERE q.id IN (SELECT value FROM json_each(?))",
             (json.dumps(list(message_ids)),),
         )
         return [_state(row) for row in rows]
 
-    def _listed(
+    def _select(
         self, where: str, values: Sequence[Any], limit: int, *, newest: bool = False
     ) -> list[Message]:
         order = "DESC" if newest else "ASC"
         sql = f"SELECT {_COLUMNS} FROM messages m WHERE {where} ORDER BY m.id {order} LIMIT ?"
         rows: list[tuple[Any, ...]] = []
         size = 0
-        with self._explained(), closing(self._db.execute(sql, (*values, limit))) as found:
-            for row in found:  # one by one, because all at once need not fit into memory
+        with closing(self._db.each(sql, (*values, limit))) as found:
+            for row in found:
                 rows.append(row)
                 size += len(row[4] or b"") + len(row[5] or b"")
                 if size >= PAGE:
                     break
         return [_message(row) for row in (reversed(rows) if newest else rows)]
 
+    def _mark_read(self, message_id: int) -> bool:
+        """Return whether the message was still unread, and nobody else reads it from now on."""
+        return bool(
+            self._db.rows(
+                "UPDATE messages SET read=1 WHERE id=? AND read=0 RETURNING id", (message_id,)
+            )
+        )
+
     def _checked(self, text: str) -> str:
         size = len(text.encode("utf-8", "surrogatepass"))
-        if size > self.limits.max_message:
+        if size > self._limits.max_message:
             raise UsageError(
-                f"the message is too large: {size} bytes, the limit is {self.limits.max_message}",
+                f"the message is too large: {size} bytes, the limit is {self._limits.max_message}",
                 "Send a shorter text, or name a context_file.",
             )
-        return storable(redact_message(text) if self.limits.redact else text)
+        return storable(redact_message(text) if self._limits.redact else text)
 
     def _checked_metadata(self, metadata: str | None) -> str | None:
         if metadata is None:

@@ -1,26 +1,28 @@
 """Numbers and dead letters, for those who look after the bridge."""
-# ruff: noqa: S608 - what is put into a statement are constants of this package, never values
 
 import json
 
-from autopoll.bridge.records import Backlog, DeadLetter, Finished
-from autopoll.bridge.sqlite.rows import Tables, readable
+from autopoll.bridge.records import Backlog, BridgeLimits, DeadLetter, Finished
+from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.costs import Costs
+from autopoll.bridge.sqlite.rows import readable
 from autopoll.clock import parse_utc_ms, utc_iso
 from autopoll.errors import NotFound
 
 _STATES = ("queued", "ready", "leased", "done", "dead")
 
 
-class Ledger(Tables):
-    """What has become of the deliveries."""
+class SqliteOverview:
+    """The Overview."""
+
+    def __init__(self, db: Database, limits: BridgeLimits, costs: Costs) -> None:
+        self._db = db
+        self._limits = limits
+        self.spent = costs.spent
 
     def counts(self) -> dict[str, int]:
-        """Return the number of deliveries per state, all five states present.
-
-        Dismissed dead letters are not among the dead.
-        """
         # The done are counted by their answers, which lie closer together.
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT 'queued', count(*) FROM deliveries WHERE state='queued' UNION ALL"
             " SELECT 'ready', count(*) FROM deliveries WHERE state='ready' UNION ALL"
             " SELECT 'leased', count(*) FROM deliveries WHERE state='leased' UNION ALL"
@@ -31,26 +33,22 @@ class Ledger(Tables):
         return {**dict.fromkeys(_STATES, 0), **dict(rows)}
 
     def in_flight(self) -> dict[str, int]:
-        """Return the number of leased deliveries per shard."""
         return dict(
-            self._rows("SELECT shard, count(*) FROM deliveries WHERE state='leased' GROUP BY shard")
+            self._db.rows(
+                "SELECT shard, count(*) FROM deliveries WHERE state='leased' GROUP BY shard"
+            )
         )
 
     def waiting(self) -> dict[str, int]:
-        """Return the number of deliveries per shard that are not settled, for shards that have any.
-
-        A message that is not enrolled yet is none of them.
-        """
         return dict(
-            self._rows(
+            self._db.rows(
                 "SELECT shard, count(*) FROM deliveries"
                 " WHERE state IN ('queued', 'ready', 'leased') GROUP BY shard"
             )
         )
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
-        """Return enrolment-to-answer times of the newest answered queries."""
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT max(0, d.settled_at-d.enrolled_at) FROM answers a CROSS JOIN"
             " deliveries d ON d.message_id=a.query_id WHERE d.state='done'"
             " ORDER BY a.query_id DESC LIMIT ?",
@@ -59,7 +57,6 @@ class Ledger(Tables):
         return [span for (span,) in rows]
 
     def backlog(self) -> list[Backlog]:
-        """Return what waits, by shard and state, also what nobody has enrolled yet."""
         # One by one, because each state has an index of its own.
         waiting = " UNION ALL ".join(
             f"SELECT shard, '{state}', count(*), min(enrolled_at) FROM deliveries"
@@ -68,9 +65,9 @@ class Ledger(Tables):
         )
         found = [
             Backlog(shard=shard, state=state, count=count, oldest_at=oldest)
-            for shard, state, count, oldest in self._rows(waiting)
+            for shard, state, count, oldest in self._db.rows(waiting)
         ]
-        sent = self._rows(
+        sent = self._db.rows(
             "SELECT r.shard, count(*), CAST(min(m.timestamp) AS BLOB) FROM routes r JOIN messages m"
             " ON m.conversation_id=r.conversation_id AND m.to_session=r.session AND m.read=0"
             " GROUP BY r.shard"
@@ -80,15 +77,14 @@ class Ledger(Tables):
                 shard=shard,
                 state="sent",
                 count=count,
-                oldest_at=parse_utc_ms(readable(oldest)) or self.clock(),
+                oldest_at=parse_utc_ms(readable(oldest)) or self._db.clock(),
             )
             for shard, count, oldest in sent
         ]
 
     def finished(self, after: int, limit: int) -> list[Finished]:
-        """Return the next questions finished beyond a number, at most `limit`, in order."""
         # By the audit log, which alone is in the order of settling and numbered by it.
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT l.id, d.shard, d.state, max(0, d.settled_at-d.enrolled_at), d.attempts"
             " FROM audit_log l CROSS JOIN deliveries d ON d.message_id="
             "CASE WHEN json_valid(l.details) THEN l.details->>'$.message_id' END"
@@ -104,16 +100,12 @@ class Ledger(Tables):
     def dead_letters(
         self, *, message_id: int | None = None, text_bytes: int | None = None
     ) -> list[DeadLetter]:
-        """Return the dead letters, oldest first; neither dropped nor retried ones.
-
-        Only one of them where `message_id` names it; texts are cut at `text_bytes`.
-        """
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT d.message_id, d.conversation_id, d.shard, d.attempts, d.last_error,"
             " d.settled_at, substr(CAST(m.message AS BLOB),1,?) FROM deliveries d LEFT JOIN"
             " messages m ON m.id=d.message_id WHERE d.state='dead' AND d.dismissed_at IS NULL"
             " AND (? IS NULL OR d.message_id=?) ORDER BY d.message_id",
-            (text_bytes or self.limits.max_message, message_id, message_id),
+            (text_bytes or self._limits.max_message, message_id, message_id),
         )
         return [
             DeadLetter(
@@ -129,15 +121,11 @@ class Ledger(Tables):
         ]
 
     def retry_dead(self, message_id: int) -> int:
-        """Ask a dead letter again as a new message of its own; return the new id; raise NotFound.
-
-        The error answer stands: a query has exactly one answer row, so the retry is a new query.
-        """
         facts = json.dumps({"lane": "own", "retry_of": message_id})
-        with self._writing():
+        with self._db.writing():
             self._dismiss(message_id)
             # Copied inside the store, so that it is the same text byte for byte.
-            rows = self._rows(
+            rows = self._db.rows(
                 "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,"
                 "timestamp,read) SELECT conversation_id,from_session,to_session,message,?,?,0"
                 " FROM messages WHERE id=? RETURNING id",
@@ -149,15 +137,14 @@ class Ledger(Tables):
         return number
 
     def drop_dead(self, message_id: int) -> None:
-        """Forget a dead letter (its message and error answer stay); raise NotFound."""
-        with self._writing():
+        with self._db.writing():
             self._dismiss(message_id)
 
     def _dismiss(self, message_id: int) -> None:
-        dismissed = self._rows(
+        dismissed = self._db.rows(
             "UPDATE deliveries SET dismissed_at=? WHERE message_id=? AND state='dead'"
             " AND dismissed_at IS NULL RETURNING message_id",
-            (self.clock(), message_id),
+            (self._db.clock(), message_id),
         )
         if not dismissed:
             raise NotFound(

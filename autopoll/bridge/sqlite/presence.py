@@ -1,26 +1,31 @@
-"""What sessions say of themselves, and whether they can be counted on to be there."""
+"""The status of each session, and whether the session can be counted on to be there."""
 
 from datetime import UTC, datetime
 
-from autopoll.bridge.records import Presence
-from autopoll.bridge.sqlite.rows import Tables, other_session, readable
+from autopoll.bridge.records import BridgeLimits, Presence
+from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.rows import other_session, readable, require_conversation
 from autopoll.clock import utc_iso, utc_now
 from autopoll.redact.redact import redact
 from autopoll.text import storable
 
 ALIVE_S = 120  # how long legacy partners believe a sign of life
+ANNOUNCED_S = 45  # how long an announcement is left as it is
 
 
-class Presences(Tables):
-    """The statuses, a row for each session that ever gave one."""
+class SessionStatuses:
+    """A row for each session that ever gave a status or was announced."""
+
+    def __init__(self, db: Database, limits: BridgeLimits) -> None:
+        self._db = db
+        self._limits = limits
 
     def set_status(self, conversation: str, session: str, status: str) -> None:
-        """Note what a session is doing, which is a sign of life too; raise NotFound."""
         other_session(session)
-        shown = storable(redact(status) if self.limits.redact else status)
-        with self._writing(durable=False):  # it is void after a power cut anyway
-            self._require(conversation)
-            self._rows(
+        shown = storable(redact(status) if self._limits.redact else status)
+        with self._db.writing(durable=False):  # it is void after a power cut anyway
+            require_conversation(self._db, conversation)
+            self._db.rows(
                 "INSERT INTO session_status(conversation_id,session_id,status,last_heartbeat)"
                 " VALUES(?,?,?,?) ON CONFLICT(conversation_id,session_id)"
                 " DO UPDATE SET status=excluded.status, last_heartbeat=excluded.last_heartbeat",
@@ -28,9 +33,8 @@ class Presences(Tables):
             )
 
     def presence(self, conversation: str, session: str) -> Presence:
-        """Return what a session last said of itself; raise NotFound for the conversation."""
-        self._require(conversation)
-        rows = self._rows(
+        require_conversation(self._db, conversation)
+        rows = self._db.rows(
             "SELECT CAST(status AS BLOB), CAST(last_heartbeat AS BLOB) FROM session_status"
             " WHERE conversation_id=? AND session_id=?",
             (conversation, session),
@@ -47,9 +51,28 @@ class Presences(Tables):
             alive=age is not None and age < ALIVE_S,
         )
 
+    def announce(self) -> None:
+        due = (
+            " FROM routes r JOIN conversations c ON c.id=r.conversation_id"
+            " LEFT JOIN session_status s ON s.conversation_id=r.conversation_id"
+            " AND s.session_id=r.session"
+            " WHERE s.last_heartbeat IS NULL OR s.last_heartbeat NOT BETWEEN :stale AND :now"
+        )
+        values = {"now": utc_iso(), "stale": utc_iso(-ANNOUNCED_S)}
+        if not self._db.rows(f"SELECT 1{due} LIMIT 1", values):
+            return
+        with self._db.writing(durable=False):
+            self._db.rows(
+                "INSERT INTO session_status(conversation_id,session_id,status,last_heartbeat)"
+                f" SELECT r.conversation_id, r.session, 'active', :now{due}"
+                " ON CONFLICT(conversation_id,session_id)"
+                " DO UPDATE SET status=excluded.status, last_heartbeat=excluded.last_heartbeat",
+                values,
+            )
+
 
 def _age_s(at: str | None) -> float | None:
-    """Return how long ago it was; None for what cannot be read; a clock set back makes it 0."""
+    """Return the age of a sign of life; None when it cannot be read, 0 when it is yet to come."""
     try:
         moment = datetime.fromisoformat(at or "")
     except ValueError:

@@ -1,31 +1,38 @@
 """How much a session may send."""
 
-from autopoll.bridge.sqlite.rows import Tables
+from autopoll.bridge.records import BridgeLimits
+from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.rows import require_conversation
 from autopoll.errors import RateLimited, UsageError
 
 
-class Budget(Tables):
-    """The rate budget of a session: GCRA in one row, shared by all processes."""
+class RateLimiter:
+    """The rate limit of each session: GCRA in one row, shared by all processes."""
 
-    def _spend(self, conversation: str, session: str, count: int) -> None:
-        """Take from the budget, within the transaction that spends it.
+    def __init__(self, db: Database, limits: BridgeLimits) -> None:
+        self._db = db
+        self._limits = limits
 
-        Raises NotFound, RateLimited, and UsageError when `count` is more than the budget ever
-        holds.
+    def spend(self, conversation: str, session: str, count: int) -> None:
+        """Charge so many messages to a session, within the transaction that stores them.
+
+        Raises NotFound, RateLimited, and UsageError when `count` is more than the limit ever
+        allows.
         """
-        if count > self.limits.rate_burst:
+        limits = self._limits
+        if count > limits.rate_burst:
             raise UsageError(
-                f"{count} at once are too many, the limit is {self.limits.rate_burst}",
+                f"{count} at once are too many, the limit is {limits.rate_burst}",
                 "Send fewer at a time.",
             )
-        now = self.clock()
-        window = self.limits.rate_burst * 1000 / self.limits.rate_per_s
+        now = self._db.clock()
+        window = limits.rate_burst * 1000 / limits.rate_per_s
         values = {
             "c": conversation, "s": session, "now": now, "window": window,
-            "cost": count * 1000 / self.limits.rate_per_s,
+            "cost": count * 1000 / limits.rate_per_s,
         }  # fmt: skip
-        # A budget can be overdrawn by one window at most; beyond that the clock was set back.
-        spent = self._rows(
+        # A row can be ahead of the clock by one window at most; beyond that the clock was set back.
+        spent = self._db.rows(
             "INSERT INTO budgets SELECT id,:s,:now+:cost FROM conversations WHERE id=:c"
             " ON CONFLICT DO UPDATE SET"
             " spent_until=:cost+CASE WHEN spent_until>:now+:window THEN :now"
@@ -35,8 +42,8 @@ class Budget(Tables):
         )
         if spent:
             return
-        self._require(conversation)
-        (until,) = self._rows(
+        require_conversation(self._db, conversation)
+        (until,) = self._db.rows(
             "SELECT spent_until FROM budgets WHERE conversation_id=:c AND session=:s", values
         )
         wait = int(until[0] + values["cost"] - window - now) + 1

@@ -1,47 +1,64 @@
-"""Rows that more than one part writes, and text as foreign programs may have left it."""
+"""Rows of the legacy tables, and text as foreign programs may have left it.
 
-from autopoll.bridge.sqlite.connection import Store
+What writes here is called within a transaction.
+"""
+
+from autopoll.bridge.sqlite.connection import Database
 from autopoll.clock import utc_iso
 from autopoll.errors import NotFound, UsageError
 
+_METADATA_LIMIT = 64 << 10  # bytes; more than that is no envelope of ours
+_PARSED_LIMIT = 64 << 20  # bytes of a message over the limit of which type and query_id are read
 
-class Tables(Store):
-    """The legacy tables, row by row; the caller holds the transaction."""
+# As bytes, because foreign text need not be UTF-8. In place of a text over the limit comes what is
+# needed to answer it in its form: its JSON's type and query_id, or its first bytes.
+TEXT = f"""CASE WHEN m.message IS NULL THEN x'' WHEN octet_length(m.message)<=:max
+    THEN CAST(m.message AS BLOB)
+  WHEN octet_length(m.message)<={_PARSED_LIMIT} AND json_valid(CAST(m.message AS TEXT))
+    AND json_type(CAST(m.message AS TEXT))='object'
+    THEN CAST(json_object('type',CAST(m.message AS TEXT)->>'$.type',
+      'query_id',CAST(m.message AS TEXT)->'$.query_id') AS BLOB)
+  ELSE substr(CAST(m.message AS BLOB),1,64) END"""
+METADATA = (
+    f"CASE WHEN octet_length(m.metadata)<={_METADATA_LIMIT} THEN CAST(m.metadata AS BLOB) END"
+)
 
-    def _require(self, conversation: str) -> None:
-        if not self._rows("SELECT 1 FROM conversations WHERE id=?", (conversation,)):
-            raise NotFound(
-                f"there is no conversation {conversation!r}",
-                "List them with: autopoll conversations",
-            )
 
-    def _insert(
-        self, conversation: str, sender: str, recipient: str, text: str, metadata: str | None
-    ) -> int:
-        """Add an unread message, as a legacy writer does, and return its id."""
-        self._rows(
-            "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,"
-            "timestamp,read) VALUES(?,?,?,?,?,?,0)",
-            (conversation, sender, recipient, text, metadata, utc_iso()),
-        )
-        return self._db.last_insert_rowid()
+def require_conversation(db: Database, conversation: str) -> None:
+    """Raise NotFound when there is no such conversation."""
+    if not db.rows("SELECT 1 FROM conversations WHERE id=?", (conversation,)):
+        raise unknown_conversation(conversation)
 
-    def _mark_read(self, message_id: int) -> bool:
-        """Take a message from all other readers; tell whether it was still there to take."""
-        return bool(
-            self._rows(
-                "UPDATE messages SET read=1 WHERE id=? AND read=0 RETURNING id", (message_id,)
-            )
-        )
 
-    def _log(self, conversation: str | None, session: str | None, action: str, details: str) -> int:
-        """Add a line to the audit log, whose readers expect JSON, and return its id."""
-        self._rows(
-            "INSERT INTO audit_log(conversation_id,session_id,action,details,timestamp)"
-            " VALUES(?,?,?,?,?)",
-            (conversation, session, action, details, utc_iso()),
-        )
-        return self._db.last_insert_rowid()
+def unknown_conversation(conversation: str) -> NotFound:
+    """Return the error for a conversation that does not exist."""
+    return NotFound(
+        f"there is no conversation {conversation!r}", "List them with: autopoll conversations"
+    )
+
+
+def insert_message(
+    db: Database, conversation: str, sender: str, recipient: str, text: str, metadata: str | None
+) -> int:
+    """Add an unread message, as a legacy writer does, and return its id."""
+    db.rows(
+        "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,"
+        "timestamp,read) VALUES(?,?,?,?,?,?,0)",
+        (conversation, sender, recipient, text, metadata, utc_iso()),
+    )
+    return db.last_id()
+
+
+def insert_audit_line(
+    db: Database, conversation: str | None, session: str | None, action: str, details: str
+) -> int:
+    """Add a line to the audit log, whose readers expect JSON in `details`, and return its id."""
+    db.rows(
+        "INSERT INTO audit_log(conversation_id,session_id,action,details,timestamp)"
+        " VALUES(?,?,?,?,?)",
+        (conversation, session, action, details, utc_iso()),
+    )
+    return db.last_id()
 
 
 def other_session(session: str) -> str:

@@ -38,18 +38,15 @@ class FolderWatch:
             ) from error
 
     def fileno(self) -> int:
-        """Return the descriptor to wait on; raise BridgeError after close."""
         descriptor: int = self._open().fileno()
         return descriptor
 
     def read(self) -> bool:
-        """Take what is pending; tell whether it concerned the store."""
         # All events are taken before the answer, so that the descriptor falls silent.
         events = self._open().read(timeout=0)
         return any(event.name in self._names or event.mask & self._lost for event in events)
 
     def close(self) -> None:
-        """Stop watching; tolerated twice."""
         if self._inotify is not None:
             self._inotify.close()
             self._inotify = None

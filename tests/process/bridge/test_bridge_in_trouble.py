@@ -251,7 +251,7 @@ def test_a_store_of_before_the_costs_is_migrated_and_keeps_what_it_holds(
 def test_a_question_without_usage_costs_no_statement_more(tmp_path: Path) -> None:
     bridge = make(tmp_path / "bridge.db")
     seen: list[str] = []
-    bridge._db.exec_trace = lambda _, sql, __: seen.append(sql) or True
+    bridge._db.driver.exec_trace = lambda _, sql, __: seen.append(sql) or True
 
     def settled(usage: Usage | None) -> list[str]:
         ask(bridge)
@@ -383,8 +383,8 @@ def test_a_full_store_refuses_takes_and_settlements_whole_and_goes_on_with_room(
     ask(bridge)
     (delivery,) = bridge.deliveries.claim("me", {"main": 1}, 60_000)
     # The limit of SQLite itself raises what a full disk raises, for any user on any machine.
-    ((pages,),) = bridge._rows("PRAGMA page_count")
-    bridge._rows(f"PRAGMA max_page_count={pages + 20}")
+    ((pages,),) = bridge._db.rows("PRAGMA page_count")
+    bridge._db.rows(f"PRAGMA max_page_count={pages + 20}")
     sent = fill(bridge)
     answer = Answer(text="because " * 50 * KIB)
     outcome = Answered(message_id=delivery.message_id, fence=delivery.fence, answer=answer)
@@ -392,7 +392,7 @@ def test_a_full_store_refuses_takes_and_settlements_whole_and_goes_on_with_room(
         bridge.deliveries.settle([outcome])
     assert "Make room" in full.value.mend
     assert bridge.messages.query_state(delivery.message_id).state == "leased"
-    bridge._rows("PRAGMA max_page_count=1000000")
+    bridge._db.rows("PRAGMA max_page_count=1000000")
     assert [settled.state for settled in bridge.deliveries.settle([outcome])] == ["done"]
     go_on(bridge, sent)
 
@@ -430,7 +430,7 @@ def go_on(bridge: SqliteBridge, waiting: int) -> None:
     ask(bridge)
     assert [answer_one(bridge) for _ in range(waiting + 1)] == ["done"] * (waiting + 1)
     assert bridge.deliveries.claim("me", {"main": 1}, 1000) == []
-    assert bridge._rows("PRAGMA integrity_check") == [("ok",)]
+    assert bridge._db.rows("PRAGMA integrity_check") == [("ok",)]
     bridge.close()
 
 

@@ -1,0 +1,62 @@
+"""The audit log, and how many refusals it takes."""
+
+import json
+
+from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.rows import insert_audit_line
+from autopoll.redact.redact import redact_message
+from autopoll.text import storable
+
+# Beyond this many a minute and conversation refusals write nothing, so that a stranger can neither
+# fill the disk nor keep the write lock busy.
+_DENIALS = 10
+_DENIAL_SPAN_MS = 60_000
+
+
+class AuditLog:
+    """Lines about who did what; refusals of one minute share a line."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def audit(
+        self, conversation: str | None, session: str | None, action: str, details: str
+    ) -> None:
+        clean = storable(redact_message(details))
+        try:
+            json.loads(clean)
+        except (ValueError, RecursionError):
+            clean = json.dumps({"text": clean})
+        with self._db.writing():
+            insert_audit_line(self._db, conversation, session, action, clean)
+
+    def audit_denial(self, conversation: str | None, why: str) -> None:
+        self.deny(conversation, why, key=conversation or why)
+
+    def deny(self, conversation: str | None, why: str, *, key: str) -> None:
+        """Write one line a minute for each `key`, with the number of refusals in it."""
+        now = self._db.clock()
+        recent = (
+            "SELECT audit_id,count FROM denials WHERE conversation_id=? AND ?-since BETWEEN 0 AND ?"
+        )
+        values = (key, now, _DENIAL_SPAN_MS)
+        seen = self._db.rows(recent, values)
+        if seen and seen[0][1] >= _DENIALS:
+            return
+        with self._db.writing(durable=False):
+            seen = self._db.rows(recent, values)
+            if not seen:
+                line = insert_audit_line(
+                    self._db, conversation, None, "access_denied", _denied(why, 1)
+                )
+                self._db.rows("REPLACE INTO denials VALUES(?,?,?,1)", (key, line, now))
+                return
+            line, count = seen[0]
+            self._db.rows("UPDATE denials SET count=? WHERE conversation_id=?", (count + 1, key))
+            self._db.rows(
+                "UPDATE audit_log SET details=? WHERE id=?", (_denied(why, count + 1), line)
+            )
+
+
+def _denied(why: str, count: int) -> str:
+    return json.dumps({"why": why, "count": count, "or_more": count >= _DENIALS})
