@@ -195,6 +195,7 @@ def worker(payload: bytes, count: int) -> None:
     from autopoll.message import Answer
     from autopoll.process.heartbeat import Heart
     from autopoll.request import Reply, Request
+    from autopoll.worker.instance import Instance
     from autopoll.worker.worker import Worker
 
     question = payload.decode("ascii")
@@ -210,10 +211,12 @@ def worker(payload: bytes, count: int) -> None:
             home.config.write_text(CONFIG)
             home.make_private()
             with Heart.open(home.beats, "worker", "worker") as heart:
-                serving = Worker(home, load(home, {}), "main", 1)
-                running = asyncio.create_task(serving.run(heart))
-                await serving.warm.wait()
-                await ask(home.workers / serving.name, asked, answer, count)
+                config = load(home, {})
+                instance = Instance(home, config, "main", "worker")
+                serving = Worker(config, "main", instance, heart)
+                running = asyncio.create_task(serving.run())
+                await instance.warm.wait()
+                await ask(home.workers / instance.name, asked, answer, count)
                 serving.stop()
                 await running
 

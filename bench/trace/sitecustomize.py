@@ -35,10 +35,10 @@ def _begin() -> None:
         for method in ("on_bell", "send", "on_progress", "on_reply", "turn", "ring"):
             _mark(Poller, method, method)
     elif "worker" in sys.orig_argv:
-        from autopoll.worker.worker import Worker
+        from autopoll.worker.request_server import RequestServer
         from fifo.server_end import ServerEnd
 
-        _mark(Worker, "on_event", "request")
+        _mark(RequestServer, "on_event", "request")
         _mark(ServerEnd, "reply", "reply")
     else:
         return
