@@ -49,7 +49,7 @@ class Renewal:
     def __init__(self, home: Home, bridge: Bridge, lifetime_s: float) -> None:
         self.every_s = min(LONGEST_S, lifetime_s / 4)
         self._bridge = bridge
-        self._kept = credentials.Kept(home)
+        self._kept = credentials.CredentialsCache(home)
         self._looked: tuple[float, float] | None = None  # by the clock that never leaps, and by it
         self._trouble = ""
 

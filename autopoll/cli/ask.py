@@ -20,8 +20,9 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 if TYPE_CHECKING:
     from autopoll.bridge.records import QueryState
-    from autopoll.client.client import Asked, Client
-    from autopoll.client.partial_answer import Piece
+    from autopoll.client.availability import Obstacle
+    from autopoll.client.client import Client, StoredQuestions
+    from autopoll.client.partial_answer import AnswerPiece
     from autopoll.client.result import Result
     from autopoll.home.config import Config
     from autopoll.process.waiter import Waiter
@@ -68,6 +69,7 @@ def ask(
     waiting, and `autopoll answer ID` takes it up again.
     """
     from autopoll.bridge.connect import connect
+    from autopoll.client import outcome_wait
     from autopoll.client.client import Client
     from autopoll.process.waiter import Waiter
 
@@ -91,30 +93,30 @@ def ask(
         if no_wait:
             heard = True
             for asked in _send(client, shards, questions, context_file, None, ids):
-                heard = asked.heard
+                heard = asked.listening
                 for message_id in asked.ids:
                     _print_id(cli, message_id)
             if not heard:
-                say(f"autopoll: {client.down(ids).what}", err=True)
+                say(f"autopoll: {outcome_wait.down(ids).what}", err=True)
             return Exit.OK
         with Waiter(home) as waiter, ProgressLine(cli.json) as progress:
             if len(shards) > 1 and not lines:
                 from autopoll.cli import side_by_side
-                from autopoll.client.fan_out import Panel
+                from autopoll.client.fan_out import FanOut
 
-                panel = Panel(client, waiter)
+                fan_out = FanOut(client, waiter)
                 for each in shards:
                     with _undisturbed():
-                        ids += panel.ask(questions[0], each, context_file)
-                return side_by_side.show(cli, panel, shards, timeout, progress)
+                        ids += fan_out.ask(questions[0], each, context_file)
+                return side_by_side.show(cli, fan_out, shards, timeout, progress)
             heard = True
             progress.say("sending")
             for asked in _send(client, shards, questions, context_file, waiter, ids):
-                heard = asked.heard
+                heard = asked.listening
             if not heard:
                 for message_id in ids if cli.json else []:
                     _print_id(cli, message_id)
-                raise client.down(ids)
+                raise outcome_wait.down(ids)
             return _await(cli, client, ids, waiter, timeout, progress)
     except KeyboardInterrupt:
         raise _interrupted(ids) from None
@@ -138,7 +140,9 @@ def ask(
 def answer(cli: CommandLine, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
     """Show the answer to question ID, waiting for it if need be."""
     from autopoll.bridge.connect import connect
+    from autopoll.client import outcome_wait
     from autopoll.client.client import Client
+    from autopoll.client.listening import is_listening
     from autopoll.process.waiter import Waiter
 
     bridge = connect(cli.home, cli.config, read_only=True)
@@ -149,10 +153,10 @@ def answer(cli: CommandLine, ids: tuple[int, ...], timeout: float, no_wait: bool
         if no_wait or all(result.status != "pending" for result in results):
             live = Live(several=len(ids) > 1)
             return max(_print_result(cli, result, live) for result in results)
-        if not client.is_listening():
+        if not is_listening(client.home):
             for result in results:
                 _print_result(cli, result, Live(several=len(ids) > 1))
-            raise client.down([result.id for result in results if result.status == "pending"])
+            raise outcome_wait.down([result.id for result in results if result.status == "pending"])
         with Waiter(cli.home) as waiter, ProgressLine(cli.json) as progress:
             return _await(cli, client, list(ids), waiter, timeout, progress)
     except KeyboardInterrupt:
@@ -168,7 +172,7 @@ def _send(
     context_file: str | None,
     waiter: "Waiter | None",
     ids: list[int],
-) -> Iterator["Asked"]:
+) -> Iterator["StoredQuestions"]:
     """Store the questions batch by batch, at the pace that the session's budget allows.
 
     Their ids are added to `ids` before an interrupt is let in: whoever interrupts is told them.
@@ -223,21 +227,21 @@ def _await(
     progress: ProgressLine,
 ) -> int:
     """Print each outcome as it comes; return the worst exit code."""
-    from autopoll.client.progress import words
+    from autopoll.client.result import words
 
     live = Live(several=len(ids) > 1)
     code = Exit.OK
     settled = 0
 
-    def tell(state: "QueryState") -> None:
+    def tell(state: "QueryState", obstacle: "Obstacle | None") -> None:
         if live.news(state):
             return
         of = f" ({settled + 1} of {len(ids)})" if len(ids) > 1 else ""
         paused = client.paused(state.shard) if state.shard else None
-        found = client.obstacle
-        progress.say(words(state, paused, found.what if found and not paused else "") + of)
+        hindered = obstacle.what if obstacle and not paused else ""
+        progress.say(words(state, paused, hindered) + of)
 
-    def show(piece: "Piece") -> None:
+    def show(piece: "AnswerPiece") -> None:
         progress.say("")  # which would write over the line that grows
         with progress.aside():
             live.piece(piece)

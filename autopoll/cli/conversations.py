@@ -124,11 +124,11 @@ def rotate(cli: CommandLine, conversation: str, session: str) -> None:
     A token that the home keeps in var/credentials is replaced there and not shown.
     """
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Client
+    from autopoll.client.home_sessions import HomeSessions
 
     with closing(connect(cli.home, cli.config)) as bridge:
         token = bridge.conversations.rotate_token(conversation, session)
-        kept = Client(cli.home, cli.config, bridge).keep_token(conversation, session, token)
+        kept = HomeSessions(cli.home, bridge).keep_token(conversation, session, token)
     cli.lost = "The token is made and was not shown; run it again for another."
     if cli.json:
         shown = None if kept else token
@@ -174,8 +174,8 @@ def revoke(cli: CommandLine, conversation: str, session: str) -> None:
 def serve(cli: CommandLine, conversation: str, session: str, shard: str | None, stop: bool) -> None:
     """Let a shard answer a session of CONVERSATION, also one made by another bridge client."""
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Client
     from autopoll.errors import UsageError
+    from autopoll.process.waiter import nudge
 
     if (shard is None) != stop:
         raise UsageError("give either --shard NAME or --stop", "See: autopoll serve --help")
@@ -186,7 +186,7 @@ def serve(cli: CommandLine, conversation: str, session: str, shard: str | None, 
             bridge.conversations.unserve(conversation, session)
         else:
             bridge.conversations.serve(conversation, session, shard)
-        Client(cli.home, cli.config, bridge).wake()
+        nudge(cli.home)
     if cli.json:
         print_json({"conversation": conversation, "session": session, "shard": shard})
     elif shard is None:

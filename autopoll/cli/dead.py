@@ -81,11 +81,11 @@ def show(cli: CommandLine, message_id: int) -> None:
 def retry(cli: CommandLine, message_id: int) -> None:
     """Ask a dead letter again, as a new question; its error answer stands."""
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Client
+    from autopoll.process.waiter import nudge
 
     with closing(connect(cli.home, cli.config)) as bridge:
         fresh = bridge.overview.retry_dead(message_id)
-        Client(cli.home, cli.config, bridge).wake()
+        nudge(cli.home)
     if cli.json:
         print_json({"id": fresh, "retries": message_id})
     else:

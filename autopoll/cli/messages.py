@@ -56,13 +56,14 @@ def send(
     Messages of a conversation are answered one by one, in order.
     """
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Client, read_token
+    from autopoll.client.client import Client
+    from autopoll.client.home_sessions import read_token
 
     token = read_token(token_file) if token_file else None
     message = read_question(text, cli.config.delivery.max_message)
     with closing(connect(cli.home, cli.config)) as bridge:
         client = Client(cli.home, cli.config, bridge)
-        proven = client.authenticate(conversation, session, token)
+        proven = client.sessions.authenticate(conversation, session, token)
         message_id = client.send(conversation, proven, message, metadata)
     if cli.json:
         print_json({"id": message_id, "conversation": conversation, "session": proven})
@@ -90,12 +91,13 @@ def inbox(
 ) -> None:
     """Take the unread messages of a session: they are shown and marked as read."""
     from autopoll.bridge.connect import connect
-    from autopoll.client.client import Client, read_token
+    from autopoll.client.client import Client
+    from autopoll.client.home_sessions import read_token
 
     token = read_token(token_file) if token_file else None
     with closing(connect(cli.home, cli.config)) as bridge:
         client = Client(cli.home, cli.config, bridge)
-        proven = client.authenticate(conversation, session, token)
+        proven = client.sessions.authenticate(conversation, session, token)
         taken = client.inbox(conversation, proven, limit)
     if cli.json:
         for each in taken:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from autopoll.cli.base_command import CommandLine
 from autopoll.cli.output import is_terminal, say
 from autopoll.cli.render import ProgressLine, print_json
-from autopoll.client.progress import words
+from autopoll.client.result import words
 from autopoll.errors import Exit
 from autopoll.text import visible
 
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from autopoll.bridge.records import QueryState
-    from autopoll.client.fan_out import Panel, Voice
+    from autopoll.client.fan_out import FanOut, ShardOutcome
 
 NARROWEST = 36  # characters that a column needs to be read
 
 
 def show(
     cli: CommandLine,
-    panel: "Panel",
+    fan_out: "FanOut",
     shards: list[str],
     timeout: float,
     progress: ProgressLine,
 ) -> Exit:
-    """Print the voice of every shard as it comes; return the worst exit code."""
+    """Print the outcome of every shard as it comes; return the worst exit code."""
     columns = shutil.get_terminal_size().columns
     if not cli.json and is_terminal(sys.stdout) and columns >= NARROWEST * len(shards):
-        return _show_columns(panel, shards, timeout)
+        return _show_columns(fan_out, shards, timeout)
     code = Exit.OK
-    for voice in panel.voices(timeout, lambda state: progress.say(words(state, None))):
-        code = max(code, voice.code)
+    for outcome in fan_out.outcomes(timeout, lambda state: progress.say(words(state, None))):
+        code = max(code, outcome.code)
         with progress.aside():
             if cli.json:
-                _print_json(voice)
+                _print_json(outcome)
             else:
-                number = f", question {voice.result.id}" if voice.result else ""
-                say(f"--- shard {voice.shard}{number}\n{_text(voice)}\n")
+                number = f", question {outcome.result.id}" if outcome.result else ""
+                say(f"--- shard {outcome.shard}{number}\n{_text(outcome)}\n")
     return code
 
 
-def _print_json(voice: "Voice") -> None:
-    if voice.result:
-        print_json(voice.result)
-    if voice.result is None or voice.result.status == "pending":
-        said = {"error": f"shard {voice.shard}: {voice.reason}", "mend": voice.mend}
+def _print_json(outcome: "ShardOutcome") -> None:
+    if outcome.result:
+        print_json(outcome.result)
+    if outcome.result is None or outcome.result.status == "pending":
+        said = {"error": f"shard {outcome.shard}: {outcome.reason}", "mend": outcome.mend}
         print_json(said, err=True)
 
 
-def _show_columns(panel: "Panel", shards: list[str], timeout: float) -> Exit:
-    """Fill one column a shard as the voices come, and leave the whole table."""
+def _show_columns(fan_out: "FanOut", shards: list[str], timeout: float) -> Exit:
+    """Fill one column a shard as the outcomes come, and leave the whole table."""
     from rich.console import Console
     from rich.live import Live
 
@@ -67,9 +67,9 @@ def _show_columns(panel: "Panel", shards: list[str], timeout: float) -> Exit:
             cells[state.shard] = f"({words(state, None)})"
             live.update(_table(cells))
 
-        for voice in panel.voices(timeout, news):
-            code = max(code, voice.code)
-            cells[voice.shard] = _text(voice)
+        for outcome in fan_out.outcomes(timeout, news):
+            code = max(code, outcome.code)
+            cells[outcome.shard] = _text(outcome)
             live.update(_table(cells), refresh=True)
     console.print(_table(cells))
     return code
@@ -86,10 +86,10 @@ def _table(cells: dict[str, str]) -> "Table":
     return table
 
 
-def _text(voice: "Voice") -> str:
-    """Return what a person reads of a voice."""
-    if voice.reason:
-        return f"({voice.reason})" + (f"\n{voice.mend}" if voice.mend else "")
-    assert voice.result is not None
-    sources = ", ".join(voice.result.sources)
-    return (voice.result.answer or "") + (f"\n\nSources: {sources}" if sources else "")
+def _text(outcome: "ShardOutcome") -> str:
+    """Return what a person reads of an outcome."""
+    if outcome.reason:
+        return f"({outcome.reason})" + (f"\n{outcome.mend}" if outcome.mend else "")
+    assert outcome.result is not None
+    sources = ", ".join(outcome.result.sources)
+    return (outcome.result.answer or "") + (f"\n\nSources: {sources}" if sources else "")

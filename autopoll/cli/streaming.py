@@ -6,7 +6,7 @@ from autopoll.cli.output import say
 
 if TYPE_CHECKING:
     from autopoll.bridge.records import QueryState
-    from autopoll.client.partial_answer import Piece
+    from autopoll.client.partial_answer import AnswerPiece
     from autopoll.client.result import Result
 
 
@@ -31,7 +31,7 @@ class Live:
             self._break_off()
         return bool(self._text)
 
-    def piece(self, piece: "Piece") -> None:
+    def piece(self, piece: "AnswerPiece") -> None:
         """Print a piece."""
         if piece.anew:
             self._break_off()

@@ -12,16 +12,18 @@ import msgspec
 
 from autopoll.bridge.records import QueryState
 from autopoll.client import availability
-from autopoll.client.client import DOWN_AFTER, NET_S, Client
+from autopoll.client.client import Client
+from autopoll.client.listening import is_listening
+from autopoll.client.outcome_wait import DOWN_AFTER, NET_S
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, Exit, UsageError
 from autopoll.process import pause
 from autopoll.process.waiter import Waiter
 
-LOST_S = 5.0  # with something in its way; a restart takes less
+LOST_S = 5.0  # with something in its way a shard is given up; a restart takes less
 
 
-class Voice(msgspec.Struct, frozen=True, kw_only=True):
+class ShardOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of asking one shard: its outcome, or why there is none, and what to do."""
 
     shard: str
@@ -31,21 +33,21 @@ class Voice(msgspec.Struct, frozen=True, kw_only=True):
     code: Exit = Exit.OK
 
 
-class Panel:
+class FanOut:
     """The shards that are asked one question."""
 
     def __init__(self, client: Client, waiter: Waiter) -> None:
         self._client = client
         self._waiter = waiter
         self._pending: dict[int, str] = {}  # question -> shard
-        self._refused: list[Voice] = []
-        self._able: dict[str, float] = {}  # shard -> when nothing was in its way
+        self._refused: list[ShardOutcome] = []
+        self._able_at: dict[str, float] = {}  # shard -> when nothing was in its way
 
     def ask(self, question: str, shard: str, context_file: str | None) -> list[int]:
         """Store the question for one shard and return its id in a list.
 
         Raises UsageError for what is no question; what else keeps it from being stored concerns
-        this shard alone, and is its voice.
+        this shard alone, and is its outcome.
         """
         try:
             asked = self._client.ask(
@@ -54,70 +56,77 @@ class Panel:
         except UsageError:
             raise
         except AutopollError as error:
-            refused = Voice(shard=shard, reason=error.what, mend=error.mend, code=error.exit_code)
+            refused = ShardOutcome(
+                shard=shard, reason=error.what, mend=error.mend, code=error.exit_code
+            )
             self._refused.append(refused)
             return []
         self._pending[asked.ids[0]] = shard
         return asked.ids
 
-    def voices(self, timeout: float, on_news: Callable[[QueryState], None]) -> Iterator[Voice]:
-        """Yield one voice for each shard asked, in the order in which they come.
+    def outcomes(
+        self, timeout: float, on_news: Callable[[QueryState], None]
+    ) -> Iterator[ShardOutcome]:
+        """Yield one outcome for each shard asked, in the order in which they come.
 
-        `on_news` is told how each pending question stands, whenever there was a look.
+        `on_news` receives the state of each pending question, whenever there was a look.
         """
         yield from self._refused
         began = time.monotonic()
-        self._able = dict.fromkeys(self._pending.values(), began)
+        self._able_at = dict.fromkeys(self._pending.values(), began)
         alone = 0
         while self._pending:
             for message_id, shard in list(self._pending.items()):
                 state = self._client.bridge.messages.query_state(message_id)
                 state = msgspec.structs.replace(state, shard=shard)  # not known while unenrolled
                 left = began + timeout - time.monotonic()
-                if voice := self._heard(state, shard) or self._given_up(state, shard, left, alone):
+                outcome = self._settled(state, shard) or self._given_up(state, shard, left, alone)
+                if outcome:
                     del self._pending[message_id]
-                    yield voice
+                    yield outcome
                 else:
                     on_news(state)
             if self._pending:
                 wait = min(NET_S, max(0.0, began + timeout - time.monotonic()))
-                heard = self._waiter.wait(wait) or self._client.is_listening()
-                alone = 0 if heard else alone + 1
+                listening = self._waiter.wait(wait) or is_listening(self._client.home)
+                alone = 0 if listening else alone + 1
 
-    def _heard(self, state: QueryState, shard: str) -> Voice | None:
+    def _settled(self, state: QueryState, shard: str) -> ShardOutcome | None:
         result = to_result(state)
         if result.status == "pending":
             return None
         if result.status == "error":
-            return Voice(
+            return ShardOutcome(
                 shard=shard, result=result, reason=result.answer or "error", code=Exit.FAILED
             )
-        return Voice(shard=shard, result=result)
+        return ShardOutcome(shard=shard, result=result)
 
-    def _given_up(self, state: QueryState, shard: str, left: float, alone: int) -> Voice | None:
-        """Return the voice of a shard that is not worth waiting for any longer."""
+    def _given_up(
+        self, state: QueryState, shard: str, left: float, alone: int
+    ) -> ShardOutcome | None:
+        """Return the outcome of a shard that is not worth waiting for any longer."""
         paused = pause.read(self._client.home, shard)
         if paused and paused.left_s > left:
             return self._missing(state, shard, f"paused: {paused.words}", Exit.FAILED)
         if alone >= DOWN_AFTER:
             return self._missing(state, shard, "autopoll is down", Exit.DOWN)
-        why = None if paused else self._disabled(shard)
-        if why and time.monotonic() - self._able[shard] > LOST_S:
+        why = None if paused else self._hindrance(shard)
+        if why and time.monotonic() - self._able_at[shard] > LOST_S:
             return self._missing(state, shard, why, Exit.DOWN)
         if left <= 0:
             return self._missing(state, shard, why or "no answer in time", Exit.TIMED_OUT)
         return None
 
-    def _disabled(self, shard: str) -> str:
+    def _hindrance(self, shard: str) -> str:
         """Return what keeps a shard from answering; empty, and noted, when nothing does."""
         client = self._client
         if found := availability.obstacle(client.home, client.config, shard):
             return found.what
-        self._able[shard] = time.monotonic()
+        self._able_at[shard] = time.monotonic()
         return ""
 
-    def _missing(self, state: QueryState, shard: str, reason: str, code: Exit) -> Voice:
-        return Voice(
+    def _missing(self, state: QueryState, shard: str, reason: str, code: Exit) -> ShardOutcome:
+        return ShardOutcome(
             shard=shard,
             result=to_result(state),
             reason=reason,

@@ -1,4 +1,4 @@
-"""An answer that is still being written, piece by piece, as who waits for it is told."""
+"""An answer that is still being written, read piece by piece by whoever waits for it."""
 
 import codecs
 import os
@@ -15,8 +15,8 @@ _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _decoder = codecs.getincrementaldecoder("utf-8")
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """The next part of an answer; `anew`: it is the first of an attempt after a broken-off one."""
+class AnswerPiece(msgspec.Struct, frozen=True, kw_only=True):
+    """The next part of an answer; with `anew`, the first of an attempt after one that failed."""
 
     message_id: int
     attempt: int
@@ -24,13 +24,13 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     anew: bool
 
 
-Pieces = Callable[[Piece], None]
+OnPiece = Callable[[AnswerPiece], None]
 
 
-class Follower:
-    """Hands on the pieces of one question's answer as they come."""
+class PieceReader:
+    """Reads the pieces of one question's answer as they come, and passes them on."""
 
-    def __init__(self, home: Home, message_id: int, on_piece: Pieces) -> None:
+    def __init__(self, home: Home, message_id: int, on_piece: OnPiece) -> None:
         self._home = home
         self._message_id = message_id
         self._on_piece = on_piece
@@ -38,11 +38,11 @@ class Follower:
         self._file: int | None = None
         self._path: Path | None = None
         self._decoder = _decoder("replace")
-        self._told = self._anew = False
+        self._passed = self._anew = False
 
     def look(self, attempt: int) -> None:
-        """Hand on what has come of an attempt since the last look."""
-        self._turn_to(self._home.partial(self._message_id, attempt))
+        """Pass on what has come of an attempt since the last look."""
+        self._open(self._home.partial(self._message_id, attempt))
         if self._file is None:
             return
         data = b""
@@ -50,19 +50,19 @@ class Follower:
             data += part
         text = self._decoder.decode(data)
         if text:
-            anew, self._anew, self._told = self._anew, False, True
+            anew, self._anew, self._passed = self._anew, False, True
             self._on_piece(
-                Piece(message_id=self._message_id, attempt=attempt, text=text, anew=anew)
+                AnswerPiece(message_id=self._message_id, attempt=attempt, text=text, anew=anew)
             )
 
     def close(self) -> None:
-        """Let go; tolerated twice."""
+        """Close the file; tolerated twice."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
-    def _turn_to(self, path: Path) -> None:
-        """Open the file of an attempt, unless it is the one that is open, or none of ours."""
+    def _open(self, path: Path) -> None:
+        """Open the file of an attempt, unless it is open already or no regular file."""
         if path != self._path:
             self.close()
             self._path = path
@@ -75,4 +75,4 @@ class Follower:
             os.close(file)
         else:
             self.close()
-            self._file, self._decoder, self._anew = file, _decoder("replace"), self._told
+            self._file, self._decoder, self._anew = file, _decoder("replace"), self._passed

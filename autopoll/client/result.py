@@ -1,4 +1,4 @@
-"""How a question stands, as every front door tells it."""
+"""How a question stands, as data and in words; the same at every front door."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shard: str | None
     attempts: int
     latency_ms: int | None
-    usage: Usage | None = None  # left out where nobody told it
+    usage: Usage | None = None  # left out where it is not known
 
 
 def to_result(state: QueryState) -> Result:
@@ -50,3 +50,24 @@ def to_result(state: QueryState) -> Result:
         latency_ms=latency,
         usage=read_usage(state.answer.metadata),
     )
+
+
+def words(state: QueryState, paused: str | None, obstacle: str = "") -> str:
+    """Return one line for whoever waits: how a question stands.
+
+    `paused` says why the shard answers nothing on purpose for now, `obstacle` what else is in its
+    way.
+    """
+    who = f"shard {state.shard}" if state.shard else "the shard"
+    again = f", attempt {state.attempts}" if state.attempts > 1 else ""
+    if obstacle:
+        return f"question {state.message_id} is kept: {obstacle}"
+    match state.state:
+        case "leased":
+            return f"{who} is working on question {state.message_id}{again}"
+        case _ if paused:
+            return f"question {state.message_id} is kept: {who} is paused, {paused}"
+        case "ready" if state.last_error:
+            return f"question {state.message_id} will be tried again: {state.last_error}"
+        case _:
+            return f"question {state.message_id} waits for {who}"

@@ -17,7 +17,9 @@ from typing import Literal, Self, TypeVar, overload
 from autopoll.bridge.connect import connect
 from autopoll.bridge.records import QueryState
 from autopoll.client import availability
-from autopoll.client.client import DOWN_AFTER, NET_S, PIECES_S, Asked, Client
+from autopoll.client.client import Client, StoredQuestions
+from autopoll.client.listening import is_listening
+from autopoll.client.outcome_wait import DOWN_AFTER, NET_S, PIECES_S
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError, BridgeError, ConfigError, Down
 from autopoll.gateway.subscription import Follower, News
@@ -94,7 +96,9 @@ class Hub:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: use(self._open()))
 
-    async def ask(self, question: str, shard: str, *, context_file: str | None = None) -> Asked:
+    async def ask(
+        self, question: str, shard: str, *, context_file: str | None = None
+    ) -> StoredQuestions:
         """Store a question to a shard as the home's own, to be followed here; see Client.ask."""
         return await self.call(
             lambda client: client.ask([question], shard, context_file=context_file, waiter=self)
@@ -173,7 +177,7 @@ class Hub:
                 continue
             try:
                 await self._look()
-                heard = rung or await self.call(lambda client: client.is_listening())
+                heard = rung or await self.call(lambda client: is_listening(client.home))
                 if not rung:
                     await self._look_around()
             except AutopollError as error:  # it may pass; who waits goes on waiting

@@ -5,14 +5,13 @@ from collections.abc import AsyncIterator
 
 from autopoll.bridge.records import QueryState
 from autopoll.client.availability import Obstacle
-from autopoll.client.client import DOWN_AFTER
-from autopoll.client.partial_answer import Follower as PieceFollower
-from autopoll.client.partial_answer import Piece
+from autopoll.client.outcome_wait import DOWN_AFTER
+from autopoll.client.partial_answer import AnswerPiece, PieceReader
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError
 from autopoll.home.home import Home
 
-News = QueryState | Piece | Result
+News = QueryState | AnswerPiece | Result
 
 
 class Follower:
@@ -24,8 +23,8 @@ class Follower:
         self._state: QueryState | None = None
         self._error: AutopollError | None = None
         self._stuck = 0  # looks in a row that found somebody's help to be needed
-        self._read: list[Piece] = []
-        self._pieces = PieceFollower(home, message_id, self._read.append) if pieces else None
+        self._read: list[AnswerPiece] = []
+        self._pieces = PieceReader(home, message_id, self._read.append) if pieces else None
 
     @property
     def is_reading(self) -> bool:

@@ -76,7 +76,7 @@ def read(home: Home) -> Credentials:
     return credentials
 
 
-class Kept:
+class CredentialsCache:
     """The credentials of a home for a program that asks often: read again only after a change."""
 
     def __init__(self, home: Home) -> None:

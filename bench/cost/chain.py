@@ -76,7 +76,7 @@ class Asker:
         ids = []
         for number in range(count):
             conversation, token = conversations[number % len(conversations)]
-            session = self.client.authenticate(conversation, None, token)
+            session = self.client.sessions.authenticate(conversation, None, token)
             ids.append(self.client.send(conversation, session, TEXT, self._metadata))
         self._wait(ids)
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
-from autopoll.client.client import TOKEN_VARIABLE, Client
+from autopoll.client.client import Client
+from autopoll.client.home_sessions import TOKEN_VARIABLE
 from autopoll.errors import AccessDenied, UsageError
 from autopoll.gateway.access import Caller
 from autopoll.gateway.hub import Hub
@@ -103,4 +104,4 @@ def speaker(client: Client, caller: Caller, given: Spoken) -> tuple[str, str]:
                 f"nothing proves that you are session {given.session_id or 'a'} of {conversation}",
                 "Give the token that create_conversation returned for that session.",
             )
-    return conversation, client.authenticate(conversation, given.session_id, given.token)
+    return conversation, client.sessions.authenticate(conversation, given.session_id, given.token)

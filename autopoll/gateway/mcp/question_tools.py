@@ -10,9 +10,9 @@ import msgspec
 from autopoll.bridge.records import QueryState
 from autopoll.client.availability import Blocked
 from autopoll.client.client import Client
-from autopoll.client.partial_answer import Piece
-from autopoll.client.progress import words
-from autopoll.client.result import Result
+from autopoll.client.listening import is_listening
+from autopoll.client.partial_answer import AnswerPiece
+from autopoll.client.result import Result, words
 from autopoll.errors import Down
 from autopoll.gateway.access import Caller
 from autopoll.gateway.hub import Draining
@@ -105,7 +105,7 @@ async def ask(call: Call, given: Ask) -> Reply:
 
     def store(client: Client, caller: Caller) -> tuple[int, bool]:
         sent = question_routes.store(client, caller, asked, given.key, call.hub)
-        return sent.id, client.is_listening()
+        return sent.id, is_listening(client.home)
 
     number, heard = await call.use(store)
     await call.tell(f"question {number} is stored; get_answer fetches its answer at any time")
@@ -158,7 +158,7 @@ async def _await(call: Call, number: int, seconds: float) -> Reply:
                 match each:
                     case Result():
                         return _reply(each)
-                    case Piece():
+                    case AnswerPiece():
                         await call.tell(each.text)
                     case _:
                         await call.tell(await _progress(call, each))

@@ -13,7 +13,7 @@ from contextlib import aclosing
 import msgspec
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from autopoll.client.partial_answer import Piece
+from autopoll.client.partial_answer import AnswerPiece
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError
 from autopoll.gateway import strict_json
@@ -67,7 +67,7 @@ async def stream(hub: Hub, number: int, seconds: float) -> AsyncGenerator[bytes,
 
 
 def _event(number: int, news: News) -> bytes:
-    if isinstance(news, Piece):
+    if isinstance(news, AnswerPiece):
         return format_sse_event(event="piece", data_str=strict_json.encode(news).decode())
     if isinstance(news, Result):
         return format_sse_event(

@@ -15,6 +15,7 @@ from autopoll.gateway.rest.openapi import problems, record, send
 from autopoll.ops import status as home_status
 from autopoll.ops.status import ShardStatus, Status
 from autopoll.process import incident_log
+from autopoll.process.waiter import nudge
 
 router = APIRouter(prefix="/v1", tags=["operation"])
 
@@ -143,7 +144,7 @@ async def retry(visit: Visiting, number: Number) -> Response:
 
     def again(client: Client) -> int:
         new = client.bridge.overview.retry_dead(number)
-        client.wake()
+        nudge(client.home)
         return new
 
     new = await visit.operate(again)

@@ -193,7 +193,7 @@ def _place(client: Client, caller: Caller, asked: Question) -> tuple[str, str]:
 
 def own_session(client: Client, conversation: str) -> str:
     """Return session a of a conversation, proven by the token that the home keeps for it."""
-    return client.as_owner(conversation, "a")
+    return client.sessions.as_owner(conversation, "a")
 
 
 def _seconds(request: Request, prefer: str | None) -> float | None:

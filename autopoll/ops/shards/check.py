@@ -19,7 +19,7 @@ from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unhe
 from autopoll.backends.environment import worker_environment
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
-from autopoll.bridge.records import QueryState
+from autopoll.client import outcome_wait
 from autopoll.client.client import Client
 from autopoll.errors import AutopollError, ConfigError, TimedOut
 from autopoll.home.config import Config, context_paths
@@ -257,7 +257,7 @@ class Trying:
         )
         return canary, _told(canary)
 
-    def _raise_if_paused(self, _state: QueryState | None = None) -> None:
+    def _raise_if_paused(self) -> None:
         if paused := pause.read(self.home, self.shard):
             raise Paused(
                 paused.cause,
@@ -270,13 +270,17 @@ class Trying:
         try:
             client = Client(self.home, self.config, bridge)
 
-            look = self._raise_if_paused
             with Waiter(self.home) as waiter:
                 began = time.monotonic()
                 asked = client.ask([CANARY], self.shard, waiter=waiter)
-                if not asked.heard:
-                    raise client.down(asked.ids)
-                [result] = client.wait(asked.ids, waiter, timeout=self.limit + 5, on_news=look)
+                if not asked.listening:
+                    raise outcome_wait.down(asked.ids)
+                [result] = client.wait(
+                    asked.ids,
+                    waiter,
+                    timeout=self.limit + 5,
+                    on_news=lambda *_: self._raise_if_paused(),
+                )
             if result.status == "error":
                 _forget(bridge, result.id)
         finally:

@@ -12,7 +12,7 @@ import pytest
 import autopoll
 from autopoll.cli import main, output
 from autopoll.cli.streaming import Live
-from autopoll.client.partial_answer import Piece
+from autopoll.client.partial_answer import AnswerPiece
 from autopoll.errors import Exit
 from autopoll.text import visible
 
@@ -136,7 +136,7 @@ def test_a_sequence_in_two_pieces_drives_no_terminal_and_a_cr_waits_for_its_lf(
 ) -> None:
     live = Live(several=False)
     for text in ("one\r", "\ntwo\x1b", "]0;x\x07 three\r", "four\r"):
-        live.piece(Piece(message_id=1, attempt=1, anew=False, text=text))
+        live.piece(AnswerPiece(message_id=1, attempt=1, anew=False, text=text))
     assert capsys.readouterr().out == "one\ntwo\\x1b]0;x\\x07 three\\x0dfour"
 
 

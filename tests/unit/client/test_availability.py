@@ -9,7 +9,7 @@ from scene import WORKERS, Scene
 from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.availability import Obstacle, obstacle
-from autopoll.client.progress import words
+from autopoll.client.result import words
 from autopoll.process.heartbeat import ProcessState
 
 

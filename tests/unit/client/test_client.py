@@ -12,7 +12,8 @@ import pytest
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Answered
-from autopoll.client.client import Client, read_token
+from autopoll.client.client import Client
+from autopoll.client.home_sessions import read_token
 from autopoll.errors import AccessDenied, Down, NotFound, RateLimited, TimedOut, UsageError
 from autopoll.home import credentials
 from autopoll.home.config import load
@@ -67,7 +68,7 @@ def test_a_question_is_stored_as_json_in_a_lane_of_its_own_with_the_name_of_the_
         asked = client.ask(["how?"], "main", context_file="a.md", waiter=waiter)
         [message] = bridge.messages.find()
         assert asked.ids == [message.id]
-        assert not asked.heard
+        assert not asked.listening
         text = json.loads(message.text)
         assert (text["type"], text["question"], text["context_file"]) == ("query", "how?", "a.md")
         assert json.loads(message.metadata or "") == {"lane": "own", "waiter": waiter.name}
@@ -115,12 +116,12 @@ def test_an_own_token_that_nobody_used_for_a_month_is_replaced_by_the_next_who_a
     forward(monkeypatch, 31 * 86_400)
     answer(bridge, "yes")
     assert client.ask(["two"], "main").ids[0] > first[0]
-    assert client.authenticate(conversation, "b", None) == "b"
+    assert client.sessions.authenticate(conversation, "b", None) == "b"
     after = credentials.read(home).tokens[conversation]
     assert not set(before.values()) & set(after.values())
     for old in before.values():
         with pytest.raises(AccessDenied):
-            client.authenticate(conversation, None, old)
+            client.sessions.authenticate(conversation, None, old)
     assert client.result(first[0]).answer == "yes"
     forward(monkeypatch, 32 * 86_400)
     client.ask(["three"], "main")
@@ -203,7 +204,7 @@ def test_a_waiter_is_woken_by_its_bell_and_leaves_none_behind(
 
         thread = threading.Thread(target=settle)
         [result] = client.wait(
-            asked.ids, waiter, on_news=lambda state: (heard.append(state.state), thread.start())
+            asked.ids, waiter, on_news=lambda state, _: (heard.append(state.state), thread.start())
         )
         thread.join()
     assert result.answer == "woken"
@@ -214,7 +215,7 @@ def test_a_waiter_is_woken_by_its_bell_and_leaves_none_behind(
 def test_a_wait_that_is_too_long_says_how_to_fetch_the_answer(client: Client, home: Home) -> None:
     with closing(Bell(home.bell)), Waiter(home) as waiter:
         asked = client.ask(["one"], "main", waiter=waiter)
-        assert asked.heard
+        assert asked.listening
         with pytest.raises(TimedOut) as caught:
             list(client.wait(asked.ids, waiter, timeout=0.05))
     assert f"autopoll answer {asked.ids[0]}" in caught.value.mend
@@ -223,7 +224,7 @@ def test_a_wait_that_is_too_long_says_how_to_fetch_the_answer(client: Client, ho
 def test_a_wait_ends_when_everything_went_down(
     client: Client, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autopoll.client.client.NET_S", 0.02)
+    monkeypatch.setattr("autopoll.client.outcome_wait.NET_S", 0.02)
     with Waiter(home) as waiter:
         asked = client.ask(["one"], "main", waiter=waiter)
         with pytest.raises(Down, match="is kept and will be answered"):
@@ -235,15 +236,15 @@ def test_a_token_is_taken_from_the_caller_then_the_environment_then_the_home(
 ) -> None:
     made = bridge.conversations.create("x", "y")
     with pytest.raises(NotFound, match="keeps no token"):
-        client.authenticate(made.conversation, None, None)
+        client.sessions.authenticate(made.conversation, None, None)
     monkeypatch.setenv("AUTOPOLL_TOKEN", made.b)
-    assert client.authenticate(made.conversation, None, None) == "b"
-    assert client.authenticate(made.conversation, None, made.a) == "a"
+    assert client.sessions.authenticate(made.conversation, None, None) == "b"
+    assert client.sessions.authenticate(made.conversation, None, made.a) == "a"
     with pytest.raises(AccessDenied, match="proves session b"):
-        client.authenticate(made.conversation, "a", None)
+        client.sessions.authenticate(made.conversation, "a", None)
     monkeypatch.delenv("AUTOPOLL_TOKEN")
     own = credentials.read(client.home).shards["main"]
-    assert client.authenticate(own, "b", None) == "b"
+    assert client.sessions.authenticate(own, "b", None) == "b"
 
 
 @pytest.mark.parametrize("token", ["x", "ä" * 64, "sha256$" + "0" * 64, "0" * 64, "\ud800", "a\0"])
@@ -252,7 +253,7 @@ def test_a_wrong_token_is_refused_and_never_shown(
 ) -> None:
     made = bridge.conversations.create("x", "y")
     with pytest.raises(AccessDenied) as caught:
-        client.authenticate(made.conversation, None, token)
+        client.sessions.authenticate(made.conversation, None, token)
     assert token == "x" or token not in str(caught.value)
 
 

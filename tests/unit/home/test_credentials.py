@@ -115,7 +115,7 @@ def test_no_token_is_in_an_error(home: Home) -> None:
 def test_kept_credentials_are_read_again_only_after_a_change(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = credentials.Kept(home)
+    kept = credentials.CredentialsCache(home)
     assert kept.read().shards == {}
     keep(home)
     assert kept.read().token("conv_main", "a") == "secret-a"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autopoll.client.partial_answer import Follower, Piece
+from autopoll.client.partial_answer import AnswerPiece, PieceReader
 from autopoll.home.home import Home
 from autopoll.poller.partial_answers import HELD, LARGEST, Partials
 from autopoll.redact.redact import redact
@@ -35,8 +35,8 @@ class Following:
     """Somebody who follows question 7."""
 
     def __init__(self, home: Home) -> None:
-        self.pieces: list[Piece] = []
-        self.follower = Follower(home, 7, self.pieces.append)
+        self.pieces: list[AnswerPiece] = []
+        self.follower = PieceReader(home, 7, self.pieces.append)
 
     def told(self, attempt: int = 1) -> list[tuple[int, str, bool]]:
         self.pieces.clear()

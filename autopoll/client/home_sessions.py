@@ -1,0 +1,103 @@
+"""Which session of a conversation a caller is, proven by its token or by one the home keeps."""
+
+import os
+from pathlib import Path
+
+from autopoll.bridge.protocols import Bridge
+from autopoll.errors import AccessDenied, NotFound, UsageError
+from autopoll.home import credentials
+from autopoll.home.home import Home
+
+TOKEN_VARIABLE = "AUTOPOLL_TOKEN"  # noqa: S105 - the name of a variable
+_TOKEN_FILE_LIMIT = 4096  # characters; a token has 64
+
+
+class HomeSessions:
+    """The sessions whose tokens the home keeps, over one open bridge."""
+
+    def __init__(self, home: Home, bridge: Bridge) -> None:
+        self._home = home
+        self._bridge = bridge
+        self._kept = credentials.CredentialsCache(home)
+
+    def authenticate(self, conversation: str, session: str | None, token: str | None) -> str:
+        """Prove who is speaking and return the session.
+
+        The token given wins, then AUTOPOLL_TOKEN, then the one the home keeps for the session
+        (a unless named). Raises AccessDenied, or NotFound when there is no token at all.
+        """
+        token = token or os.environ.get(TOKEN_VARIABLE)
+        if not token:
+            return self.as_owner(conversation, session or "a")
+        proven = self._bridge.conversations.authenticate(conversation, token)
+        if session not in (None, proven):
+            raise AccessDenied(
+                f"the token proves session {proven} of {conversation}, not {session}",
+                f"Use the token of session {session}.",
+            )
+        return proven
+
+    def keep_token(self, conversation: str, session: str, token: str) -> bool:
+        """Keep a new token if the home kept the one before it; tell whether it does."""
+        with credentials.edit(self._home) as kept:
+            if session not in kept.tokens.get(conversation, {}):
+                return False
+            kept.tokens[conversation][session] = token
+            return True
+
+    def with_shard(self, shard: str) -> tuple[str, str]:
+        """Return the home's own conversation with a shard and its session there, proven.
+
+        Raises as `as_owner` does.
+        """
+        kept = self._kept.read()
+        conversation = kept.shards.get(shard)
+        if conversation is None:
+            raise self._lost() or NotFound(
+                f"shard {shard} has no conversation yet", f"Run: autopoll init '{self._home.root}'"
+            )
+        return conversation, self.as_owner(conversation, "a")
+
+    def as_owner(self, conversation: str, session: str) -> str:
+        """Prove a session by the token that the home keeps for it, replacing one that has expired.
+
+        Raises NotFound when it keeps none, and AccessDenied for a revoked one.
+        """
+        try:
+            try:
+                token = self._kept.read().token(conversation, session)
+            except NotFound as error:
+                raise self._lost() or error from None
+            return self._bridge.conversations.authenticate(conversation, token)
+        except AccessDenied:
+            from autopoll.bridge import renewal  # which an asker mostly does not need
+
+            with credentials.edit(self._home) as kept:
+                if session not in renewal.replace_refused(self._bridge, conversation, kept):
+                    raise
+        return session
+
+    def _lost(self) -> NotFound | None:
+        """Return the error of a home that had a file of tokens and has lost it."""
+        if self._home.credentials.exists() or not self._bridge.conversations.all():
+            return None
+        return NotFound(
+            f"{self._home.credentials} is lost, and with it the tokens of this home",
+            f"Put it back; or make new conversations with: autopoll init '{self._home.root}'. "
+            "Those before stay in the bridge (autopoll conversations list), and what waits in them "
+            "is answered; for a new token to one: autopoll conversations rotate ID a",
+        )
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file, or on stdin for `-`; raise UsageError when there is none."""
+    try:
+        with (Path("/dev/stdin") if str(path) == "-" else path).open(encoding="utf-8-sig") as file:
+            text = file.read(_TOKEN_FILE_LIMIT)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} holds no token: it is not text") from error
+    if not text.strip():
+        raise UsageError(f"{path} holds no token: it is empty")
+    return text.strip()

@@ -1,0 +1,126 @@
+"""Waiting for the outcomes of questions: woken by a bell, looking once a second in any case.
+
+A question is safe as soon as it is stored. Everything here is only looking, so it may be
+interrupted at any moment, and `answer ID` takes up the wait again.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from typing import TYPE_CHECKING
+
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import QueryState
+from autopoll.client.listening import is_listening
+from autopoll.client.partial_answer import OnPiece, PieceReader
+from autopoll.client.result import Result, to_result
+from autopoll.errors import Down, TimedOut
+from autopoll.home.config import Config
+from autopoll.home.home import Home
+from autopoll.process.waiter import Waiter
+
+if TYPE_CHECKING:
+    from autopoll.client.availability import Obstacle
+
+NET_S = 1.0  # how often a waiter looks without having been rung
+PIECES_S = 0.1  # how often a partial answer is read on: the bell rings for the asker alone
+DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes less
+
+# How a question stands, and what is in the way of its answer.
+OnNews = Callable[[QueryState, "Obstacle | None"], None]
+
+
+class OutcomeWait:
+    """One wait, by one bell."""
+
+    def __init__(
+        self, home: Home, config: Config, bridge: Bridge, waiter: Waiter, timeout: float | None
+    ) -> None:
+        self._home = home
+        self._config = config
+        self._bridge = bridge
+        self._waiter = waiter
+        self._timeout = timeout
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def outcomes(
+        self, ids: Sequence[int], on_news: OnNews | None = None, on_piece: OnPiece | None = None
+    ) -> Iterator[Result]:
+        """Yield the outcomes in the order of ids, each as soon as those before it are settled.
+
+        `on_piece` is given the text of the answer that is next in this order as it is written. The
+        last part may be left out, and what counts is the outcome.
+        Raises TimedOut, or Down when nobody is there to answer, or will be without somebody's help;
+        the questions stay stored.
+        """
+        for number, message_id in enumerate(ids):
+            reader = PieceReader(self._home, message_id, on_piece) if on_piece else None
+            with closing(reader) if reader else nullcontext():
+                result = self._first(ids[number:], on_news, reader)
+            if result is None:
+                raise TimedOut(
+                    f"no answer to {_these(ids[number:])} within {self._timeout:g} s",
+                    f"It is kept; fetch it with: {_fetch(ids[number:])}",
+                )
+            yield result
+
+    def _first(
+        self, ids: Sequence[int], on_news: OnNews | None, reader: PieceReader | None
+    ) -> Result | None:
+        """Return the outcome of the first of ids, None at the end of the time; raise Down."""
+        alone = stuck = 0
+        obstacle = None
+        while True:
+            state = self._bridge.messages.query_state(ids[0])
+            result = to_result(state)
+            if result.status != "pending":
+                return result
+            if on_news:
+                on_news(state, obstacle)
+            left = NET_S if self._end is None else min(NET_S, self._end - time.monotonic())
+            if left <= 0:
+                return None
+            rung = self._wait(state, left, reader)
+            if not rung:
+                self._bridge.require_in_place()
+            alone = 0 if rung or is_listening(self._home) else alone + 1
+            if alone >= DOWN_AFTER:
+                raise down(ids)
+            obstacle = None if rung else self._find_obstacle(state.shard)
+            stuck = stuck + 1 if obstacle and obstacle.lasting else 0
+            if obstacle and stuck >= DOWN_AFTER:
+                raise obstacle.blocked(_these(ids), f"read the answer with: {_fetch(ids)}")
+
+    def _wait(self, state: QueryState, seconds: float, reader: PieceReader | None) -> bool:
+        """Return when rung, or after the time; tell which. Read the pieces meanwhile."""
+        if reader is None or state.state != "leased":
+            return self._waiter.wait(seconds)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            reader.look(state.attempts)
+            if self._waiter.wait(min(left, PIECES_S)):
+                return True
+        return False
+
+    def _find_obstacle(self, shard: str | None) -> "Obstacle | None":
+        from autopoll.client import availability  # loads more than an asker mostly needs
+
+        return availability.obstacle(self._home, self._config, shard)
+
+
+def down(ids: Sequence[int]) -> Down:
+    """Return the error that says what becomes of questions when nobody answers."""
+    return Down(
+        f"autopoll is down: {_these(ids)} is kept and will be answered after `autopoll up`",
+        f"Then read it with: {_fetch(ids)}",
+    )
+
+
+def _these(ids: Sequence[int]) -> str:
+    if len(ids) == 1:
+        return f"question {ids[0]}"
+    return f"each of {len(ids)} questions ({ids[0]} to {ids[-1]})"
+
+
+def _fetch(ids: Sequence[int]) -> str:
+    return f"autopoll answer {ids[0]}" + (f" … {ids[-1]}" if len(ids) > 1 else "")
