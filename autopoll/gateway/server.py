@@ -28,7 +28,8 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.home.lock import hold
 from autopoll.process import signals
-from autopoll.process.heartbeat import Heart, ProcessState
+from autopoll.process.heart import Heart
+from autopoll.process.heartbeat import ProcessState
 from autopoll.process.lifeline import Lifeline
 
 NAME = "gateway"

@@ -36,7 +36,8 @@ from autopoll.poller.pauses import Pauses
 from autopoll.poller.watchdog_guard import Guard
 from autopoll.poller.workers import Roster
 from autopoll.process import signals
-from autopoll.process.heartbeat import Heart, ProcessState
+from autopoll.process.heart import Heart
+from autopoll.process.heartbeat import ProcessState
 from autopoll.process.lifeline import Lifeline
 from autopoll.request import Failure, Progress, Request, write
 from fifo import bell, events

@@ -17,13 +17,12 @@ import msgspec
 
 from autopoll.clock import utc_now
 from autopoll.process.actions import CONTINUED, KILLED, has_ended
-from autopoll.process.heartbeat import Beat, ProcessState
+from autopoll.process.heartbeat import Beat
 from autopoll.process.proc_stat import boot_id
 from autopoll.redact.redact import redact
 
 DEAD = "dead"  # the verdict
 _MAX_BYTES = 1024 * 1024
-_AT_WORK = (ProcessState.IDLE, ProcessState.BUSY)
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +282,7 @@ def _awaits(incident: Incident, names: set[str]) -> bool:
 
 def _worked_again(incident: Incident, beat: Beat) -> float | None:
     """Return the moment from which the process was at work again, if it is."""
-    if beat.state not in _AT_WORK:
+    if not beat.state.is_at_work:
         return None
     if beat.pid != incident.pid:
         # Earlier than the incident, when the death was found only after its successor.

@@ -22,7 +22,8 @@ import msgspec
 from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat, incident_log, role, signals
 from autopoll.process.actions import DRAINED, LEFT
-from autopoll.process.heartbeat import Beat, Heart, ProcessState
+from autopoll.process.heart import Heart
+from autopoll.process.heartbeat import Beat, ProcessState
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.proc_stat import boot_id, read_stat
 from autopoll.process.ready import is_up

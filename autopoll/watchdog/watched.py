@@ -5,7 +5,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from autopoll.process.heartbeat import Beat, ProcessState
+from autopoll.process.heartbeat import Beat
 from autopoll.process.verdict import Sample, Verdict
 from autopoll.watchdog.footprint import Footprint, Zombie
 from autopoll.watchdog.leak import Trend
@@ -41,9 +41,7 @@ class WatchedProcess:
     @property
     def may_be_drained(self) -> bool:
         """Whether it is at work and nothing else is being done about it."""
-        at_work = (
-            self.beat.state in (ProcessState.IDLE, ProcessState.BUSY) and not self.ended.is_set()
-        )
+        at_work = self.beat.state.is_at_work and not self.ended.is_set()
         return at_work and not (self.is_handled or self.draining_since or self.was_killed)
 
     def add_footprint(self, footprint: Footprint) -> None:

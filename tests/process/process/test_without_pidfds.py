@@ -12,7 +12,8 @@ import pytest
 from autopoll.backends.child.child import Child
 from autopoll.home.home import Home
 from autopoll.process import signals
-from autopoll.process.heartbeat import Beat, Heart
+from autopoll.process.heart import Heart
+from autopoll.process.heartbeat import Beat
 from autopoll.process.proc_stat import boot_id, read_stat
 from autopoll.process.verdict import Thresholds
 from autopoll.watchdog.watchdog import Watchdog
