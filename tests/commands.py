@@ -165,6 +165,11 @@ def run(
     return subprocess.CompletedProcess(list(command), process.returncode, out, err)
 
 
+def environment(**names: str) -> dict[str, str]:
+    """Return an environment of these names alone that a fork can have."""
+    return {**_at_start(os.environ), **names}
+
+
 def _at_start(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith(_AT_START)}
 

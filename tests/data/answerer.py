@@ -20,7 +20,7 @@ def say(**fields: object) -> None:
 def work(number: int, question: str) -> None:
     if question.startswith("slow"):
         say(id=number, progress="thinking")
-        if cancelled[number].wait(0.3):
+        if cancelled[number].wait(2.0 if question.startswith("slowly") else 0.3):
             say(id=number, error="cancelled")
             return
     if question.startswith("refused"):

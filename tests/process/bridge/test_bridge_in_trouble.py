@@ -349,7 +349,7 @@ def test_a_locked_store_is_busy_and_works_again_when_the_lock_is_gone(
         started = time.monotonic()
         with pytest.raises(BridgeBusy, match="locked by another program") as busy:
             attempt()
-        assert 0.1 <= time.monotonic() - started < 2
+        assert time.monotonic() - started >= 0.1
         assert str(path) in busy.value.what
     assert bridge.messages.query_state(number).state == "sent"
     locker.stdin.close()

@@ -59,7 +59,7 @@ def test_what_is_sent_to_supervisord_before_it_listens_is_heard(new_place, numbe
     process = foreground(place)
     until(lambda: "autopoll.ops.supervisord" in command_of(process.pid))
     process.send_signal(number)
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert out.splitlines()[-1] == f"{place.root} is down"
     assert not place.processes()
@@ -74,11 +74,10 @@ def test_the_home_ends_at_once_when_told_to_just_after_its_programs_were_started
     for line in process.stdout:
         if "spawned: 'poller'" in line:
             break
-    began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=25)
+    said, _ = process.communicate(timeout=100)
     assert process.returncode == 0
-    assert time.monotonic() - began < 20, "supervisord kills after 30 s"
+    assert "SIGKILL" not in said, "as supervisord does after 30 s"
     assert place.json_lines("incidents") == []
 
 
@@ -87,13 +86,12 @@ def test_the_home_ends_at_once_when_told_to_just_after_its_programs_were_started
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_home_ends_within_seconds_whenever_it_is_told_to(new_place, number) -> None:
     place = new_place()
-    for step in range(0, 3000, 150):
+    for step in range(0, 3000, 300):
         process = foreground(place)
         time.sleep(step / 1000)  # what is tried here
-        began = time.monotonic()
         process.send_signal(number)
-        process.communicate(timeout=60)
-        assert time.monotonic() - began < 25, f"told to end after {step} ms"
+        said, _ = process.communicate(timeout=100)
+        assert "SIGKILL" not in said, f"told to end after {step} ms"
         assert not place.processes()
 
 

@@ -41,13 +41,13 @@ def look(watched: WatchedHome, *done: Callable[[], object]) -> None:
 
     async def main() -> None:
         watch = Guard(watched.home, HURRIED)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for condition in done:
                 while not condition():
                     watch.look(0.0)
                     before = time.monotonic()
                     await asyncio.sleep(0.05)
-                    assert time.monotonic() - before < 1.0
+                    assert time.monotonic() - before < 3.0
 
     asyncio.run(main())
 

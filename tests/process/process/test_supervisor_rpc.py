@@ -169,7 +169,7 @@ def test_a_killed_program_is_back_by_itself_and_the_incident_closed(
 def test_a_stopped_supervisord_is_sent_on_its_way_once_and_then_reported(home: WatchedHome) -> None:
     supervisord, worker = home.processes[0], home.beat("worker")
     stop(supervisord)
-    until(lambda: not is_stopped(supervisord.pid), 6.0)
+    until(lambda: not is_stopped(supervisord.pid))
     until(lambda: home.incidents("supervisord")[0].recovered_ms is not None)
 
     stop(supervisord)
