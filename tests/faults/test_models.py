@@ -47,11 +47,26 @@ base_url = "{api.url}{PATHS[name]}"
     return place
 
 
+@pytest.fixture(scope="module", params=sorted(PATHS))
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Place, MockApi]]:
+    """A home of each kind that is up, and its service."""
+    with MockApi() as api:
+        folder = tmp_path_factory.mktemp("model") / "home"
+        place = home_of(lambda text: Place(folder, text), request.param, api)
+        try:
+            place.run("up")
+            yield place, api
+        finally:
+            place.close()
+
+
 def test_a_question_is_answered_once_when_the_worker_is_killed_in_the_middle_of_the_stream(
-    new_place, name, api
+    running,
 ) -> None:
-    place = home_of(new_place, name, api)
-    place.run("up")
+    place, api = running
+    api.asked.clear()
     api.mood = "pause=300"
     asking = place.start_ask(LONG)
     until(lambda: api.asked, what="the question to reach the service")
@@ -73,10 +88,9 @@ def test_a_question_is_answered_once_when_the_worker_is_killed_in_the_middle_of_
 
 
 def test_a_rate_limit_pauses_the_shard_for_the_time_it_names_and_costs_no_attempt(
-    new_place, api
+    running,
 ) -> None:
-    place = home_of(new_place, "anthropic", api)
-    place.run("up")
+    place, api = running
     api.mood = "429=2"
     asking = place.start_ask("How long?")
     words = until(lambda: shard(place)["paused"], what="the pause")
