@@ -6,6 +6,7 @@ each call has its own connection and gives up after `timeout` seconds without a 
 
 import http.client
 import socket
+import time
 import xmlrpc.client
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 from autopoll.errors import Exit, NotFound, SupervisorError
 
 _PATIENCE = 90.0  # for calls that wait for a program, longer than any stopwaitsecs of ours
+_STEP_S = 0.05
 
 _SHUTTING_DOWN = 6
 _BAD_NAME = 10
@@ -99,6 +101,10 @@ class Supervisor:
     def restart(self, name: str) -> None:
         """Stop a program, waiting until it has ended, and start it."""
         self.stop(name, wait=True)
+        # A start is lost on a program that somebody else is stopping; `stop` did not wait for it.
+        end = time.monotonic() + _PATIENCE
+        while self.process(name).state == "STOPPING" and time.monotonic() < end:
+            time.sleep(_STEP_S)
         self.start(name)
 
     def signal(self, name: str, signal: str) -> None:
