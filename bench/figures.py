@@ -11,16 +11,17 @@ import argparse
 import statistics
 from collections import defaultdict
 
-from autopoll.ops.selftest.fault_cases import Outcome, run
+from autopoll.ops.selftest.fault_cases import run_all
+from autopoll.ops.selftest.fault_run import FaultOutcome
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--times", type=int, default=20)
     given = parser.parse_args()
-    found: dict[str, list[Outcome]] = defaultdict(list)
+    found: dict[str, list[FaultOutcome]] = defaultdict(list)
     for number in range(given.times):
-        outcomes = run(report=lambda _: None, show=lambda _: None)
+        outcomes = run_all(report=lambda _: None, show=lambda _: None)
         for outcome in outcomes:
             found[outcome.fault].append(outcome)
         bad = [outcome for outcome in outcomes if not outcome.is_good]

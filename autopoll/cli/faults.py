@@ -9,7 +9,7 @@ from autopoll.cli.render import ProgressLine, print_json, print_table
 from autopoll.errors import Exit
 
 if TYPE_CHECKING:
-    from autopoll.ops.selftest.fault_cases import Outcome
+    from autopoll.ops.selftest.fault_run import FaultOutcome
 
 HEADINGS = ("fault", "noticed after", "answered after", "lost", "twice")
 
@@ -27,17 +27,17 @@ def faults(cli: CommandLine) -> int:
     and 500 questions come at once. Takes about a minute. Exits 0 only if every fault was noticed
     and each question got its one answer.
     """
-    from autopoll.ops.selftest.fault_cases import run
+    from autopoll.ops.selftest.fault_cases import run_all
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
-    def show(outcome: "Outcome") -> None:
+    def show(outcome: "FaultOutcome") -> None:
         if cli.json:
             print_json(outcome)
 
     with ProgressLine(cli.json) as progress:
-        outcomes = run(progress.say, show)
+        outcomes = run_all(progress.say, show)
     if not cli.json:
         print_table(HEADINGS, (row(outcome) for outcome in outcomes), "no faults")
     if all(outcome.is_good for outcome in outcomes):
@@ -46,7 +46,7 @@ def faults(cli: CommandLine) -> int:
     return Exit.FAILED
 
 
-def row(outcome: "Outcome") -> tuple[object, ...]:
+def row(outcome: "FaultOutcome") -> tuple[object, ...]:
     """Return the cells of one fault."""
     spans = (
         "never" if each is None else f"{each:,} ms"

@@ -12,8 +12,8 @@ from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Answered
 from autopoll.home.config import load
 from autopoll.message import Answer
-from autopoll.ops.selftest import fault_cases
-from autopoll.ops.selftest.fault_cases import Fault, Outcome, Trial
+from autopoll.ops.selftest import fault_cases, fault_run
+from autopoll.ops.selftest.fault_run import FaultCase, FaultOutcome, FaultRun
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +25,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fault_cases, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(fault_run, "PATIENCE_S", 0.2)
 
 
-def judge(place: Place, answer: Callable[[Bridge], None]) -> Outcome:
+def judge(place: Place, answer: Callable[[Bridge], None]) -> FaultOutcome:
     """Strike with a question that does no harm, and have `answer` called at every step."""
     home = SimpleNamespace(home=place.home, config=load(place.home))
     with closing(place.bridge()) as bridge:
-        trial = Trial(Fault("nothing", fault_cases.taken, questions=("why?",)), home, bridge)
-        for _ in trial.run():
+        run = FaultRun(FaultCase("nothing", fault_cases.taken, questions=("why?",)), home, bridge)
+        for _ in run.run():
             answer(bridge)
-        return trial.outcome()
+        return run.outcome()
 
 
 def well(bridge: Bridge) -> None:

@@ -6,23 +6,23 @@ import pytest
 
 from autopoll.cli import main
 from autopoll.ops.selftest import fault_cases
-from autopoll.ops.selftest.fault_cases import Outcome
+from autopoll.ops.selftest.fault_run import FaultOutcome
 
-GOOD = Outcome(fault="worker stopped", noticed_ms=2277, answered_ms=12, lost=0, twice=0)
-OTHER = Outcome(fault="flood", noticed_ms=1, answered_ms=1_234_567, lost=0, twice=0)
+GOOD = FaultOutcome(fault="worker stopped", noticed_ms=2277, answered_ms=12, lost=0, twice=0)
+OTHER = FaultOutcome(fault="flood", noticed_ms=1, answered_ms=1_234_567, lost=0, twice=0)
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Run the command over outcomes that are given."""
 
-    def run(outcomes: list[Outcome], *args: str) -> tuple[int, str, str]:
-        def fake(report, show) -> list[Outcome]:
+    def run(outcomes: list[FaultOutcome], *args: str) -> tuple[int, str, str]:
+        def fake(report, show) -> list[FaultOutcome]:
             for outcome in outcomes:
                 show(outcome)
             return outcomes
 
-        monkeypatch.setattr(fault_cases, "run", fake)
+        monkeypatch.setattr(fault_cases, "run_all", fake)
         code = main(["faults", *args])
         out, err = capsys.readouterr()
         return code, out, err
@@ -59,14 +59,14 @@ def test_json_is_one_object_a_line_under_the_promised_names(run) -> None:
 )
 def test_it_fails_when_a_question_was_lost_or_doubled_or_a_fault_not_noticed(run, flaw) -> None:
     fields = {"fault": "x", "noticed_ms": 1, "answered_ms": 1, "lost": 0, "twice": 0}
-    code, out, err = run([GOOD, Outcome(**{**fields, **flaw})])
+    code, out, err = run([GOOD, FaultOutcome(**{**fields, **flaw})])
     assert code == 1
     assert "not as promised" in err
     assert ("never" in out) == ("noticed_ms" in flaw)
 
 
 def test_what_never_happened_is_null_in_json(run) -> None:
-    bad = Outcome(fault="x", noticed_ms=None, answered_ms=None, lost=1, twice=0)
+    bad = FaultOutcome(fault="x", noticed_ms=None, answered_ms=None, lost=1, twice=0)
     code, out, _ = run([bad], "--json")
     assert code == 1
     assert json.loads(out)["noticed_ms"] is None
