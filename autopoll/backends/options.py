@@ -8,7 +8,7 @@ import msgspec
 from autopoll.backends.contract import Setting
 from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
-from autopoll.home.units import Size
+from autopoll.home.units import ByteSize
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +45,7 @@ def option_path(setting: Setting, key: str, name: str) -> Path:
 
 
 def _decode(kind: type, value: Any) -> Any:
-    if kind is Duration or kind is Size:
+    if kind is Duration or kind is ByteSize:
         try:
             return kind.parse(value)
         except UsageError as error:

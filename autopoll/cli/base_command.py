@@ -30,7 +30,7 @@ class CommandLine:
     def home(self) -> "Home":
         """The home to work on; raises NotFound, and Untrusted when somebody else has a hand in it
         or something in its var/ is not ours."""
-        from autopoll.home.trust import require_whole
+        from autopoll.home.var_check import require_whole
 
         require_whole(self.home_as_it_is)
         return self.home_as_it_is
@@ -38,7 +38,7 @@ class CommandLine:
     @functools.cached_property
     def home_as_it_is(self) -> "Home":
         """The same, whatever is in its var/; root is the owner of the home from then on."""
-        from autopoll.home.trust import find
+        from autopoll.home.find_home import find
 
         return find(self.home_name, trusting=self.trusting)
 

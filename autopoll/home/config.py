@@ -13,7 +13,7 @@ from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
 from autopoll.home.address import Address
 from autopoll.home.home import Home, instance_name
-from autopoll.home.units import Size
+from autopoll.home.units import ByteSize
 
 SHARD_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 OVERRIDE_PREFIX = "AUTOPOLL_"
@@ -63,7 +63,7 @@ class ShardSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     instances: int = 1
     request_timeout: Duration = Duration(120)
     progress_timeout: Duration | None = None
-    max_memory: Size | None = None
+    max_memory: ByteSize | None = None
     max_age: Duration | None = None
     max_requests: int | None = None
     daily_tokens: int | None = None
@@ -79,7 +79,7 @@ class GatewaySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     allow_remote: bool = False
     allowed_hosts: list[str] = []
     allowed_origins: list[str] = []
-    max_body: Size = Size(1_000_000)
+    max_body: ByteSize = ByteSize(1_000_000)
     max_connections: int = 512
     max_wait: Duration = Duration(300)
     client_timeout: Duration = Duration(20)
@@ -264,7 +264,7 @@ def _override(raw: dict[str, Any], name: str, value: str) -> None:
 
 
 def _decode(kind: type, value: Any) -> Any:
-    if kind is Duration or kind is Size:
+    if kind is Duration or kind is ByteSize:
         try:
             return kind.parse(value)
         except UsageError as error:

@@ -38,11 +38,11 @@ def hold_in_turn(
 ) -> Iterator[None]:
     """Hold the lock file for the block, waiting for so long while somebody else does.
 
-    `words` say what it is held for. `report` is told whom there is to wait for. Raises
+    `words` say what it is held for. `report` is called with the holder that is waited for. Raises
     AlreadyRunning after the wait.
     """
     deadline = time.monotonic() + seconds
-    told = ""
+    reported = ""
     while True:
         try:
             descriptor = acquire(path, what, words)
@@ -50,9 +50,9 @@ def hold_in_turn(
         except AlreadyRunning as error:
             if time.monotonic() > deadline:
                 raise
-            if report and error.what != told:
+            if report and error.what != reported:
                 report(f"waiting: {error.what}")
-                told = error.what
+                reported = error.what
             time.sleep(STEP_S)
     try:
         yield
@@ -99,7 +99,7 @@ def holder_and_words(path: Path) -> tuple[int | None, str]:
         return None, ""
     if not (named.isascii() and named.isdigit()):
         return None, ""
-    # Told without taking the lock, which would make a racing holder fail. /proc/locks is read a
+    # Found without taking the lock, which would make a racing holder fail. /proc/locks is read a
     # page at a time and may pass over a lock when others are freed meanwhile; what the process
     # itself has open may not, but a child that has inherited the lock would not be seen there.
     device = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}"
@@ -107,7 +107,7 @@ def holder_and_words(path: Path) -> tuple[int | None, str]:
         match line.removeprefix("lock:").split():
             case [_, "FLOCK", _, _, pid, lies, _, _]:
                 on, _, inode = lies.rpartition(":")
-                # btrfs and overlays tell stat(2) of another device than they tell of here.
+                # btrfs and overlays give stat(2) another device than they show here.
                 if inode == str(place.st_ino) and (on == device or pid == named):
                     return int(pid), words.strip()
     if not _ALL.exists() and _is_taken(path):
@@ -126,7 +126,7 @@ def _locks(pid: int) -> Iterator[str]:
 
 
 def _is_taken(path: Path) -> bool:
-    """Try the lock for a moment, where the kernel does not tell: some sandboxes have no list."""
+    """Try the lock for a moment, where the kernel shows no list of locks, as in some sandboxes."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -33,8 +33,8 @@ def setup(folder: Path, name: str, level: int = logging.INFO, *, shared: bool = 
     `folder/<name>.stacks`. A full disk costs records, never the process. Raises OSError when a
     file cannot be opened.
     """
-    handler = (_SharedFile if shared else _File)(folder / f"{name}.log")
-    handler.setFormatter(_Json())
+    handler = (_SharedFile if shared else _PrivateFile)(folder / f"{name}.log")
+    handler.setFormatter(_JsonFormatter())
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -49,7 +49,7 @@ def setup(folder: Path, name: str, level: int = logging.INFO, *, shared: bool = 
     faulthandler.register(signal.SIGUSR1, stacks)  # and keeps the file open
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     """One line: `at` (UTC), `level`, `logger`, `text`, `trace` of an exception, and any extras."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -70,7 +70,7 @@ class _Json(logging.Formatter):
         return json.dumps(line, default=lambda value: redact(str(value)))
 
 
-class _File(RotatingFileHandler):
+class _PrivateFile(RotatingFileHandler):
     """A rotating file that only its owner reads."""
 
     def __init__(self, path: Path) -> None:
@@ -86,14 +86,14 @@ class _File(RotatingFileHandler):
         return stream
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Drop the record, and open the file anew for the next: there may be room again."""
+        """Drop the record, and reopen the file for the next: there may be room again."""
         stream, self.stream = self.stream, None
         if stream is not None:
             with contextlib.suppress(OSError):  # closing flushes, and there is still no room
                 stream.close()
 
 
-class _SharedFile(_File):
+class _SharedFile(_PrivateFile):
     """A rotating file that several processes append to; one of them rotates it for all."""
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:

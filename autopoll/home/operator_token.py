@@ -18,7 +18,7 @@ from autopoll.home import files
 from autopoll.home.home import Home
 
 
-class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+class _StoredToken(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     created_at: str
 
@@ -34,7 +34,9 @@ def create(home: Home, *, replace: bool = False) -> str:
             "Make a new one, which ends the old one: autopoll gateway token --rotate",
         )
     token = secrets.token_hex(32)
-    kept = _Kept(sha256=hashlib.sha256(token.encode()).hexdigest(), created_at=zoned(utc_iso()))
+    kept = _StoredToken(
+        sha256=hashlib.sha256(token.encode()).hexdigest(), created_at=zoned(utc_iso())
+    )
     home.var.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.put(home.operator_token, msgspec.json.encode(kept), durable=True)
     return token
@@ -62,7 +64,7 @@ def proves(home: Home, token: str) -> bool:
     return kept is not None and hmac.compare_digest(given.encode(), kept.sha256.encode())
 
 
-def _read(home: Home) -> _Kept | None:
+def _read(home: Home) -> _StoredToken | None:
     path = home.operator_token
     try:
         facts = path.lstat()
@@ -74,7 +76,7 @@ def _read(home: Home) -> _Kept | None:
             "Remove it and make a new token with: autopoll gateway token",
         )
     try:
-        return msgspec.json.decode(files.get(path) or b"", type=_Kept)
+        return msgspec.json.decode(files.get(path) or b"", type=_StoredToken)
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise ConfigError(
             f"{path} is garbled", "Make a new token with: autopoll gateway token --rotate"

@@ -9,11 +9,11 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "Gi
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([KMG]i?B)", re.ASCII)
 
 
-class Size(int):
+class ByteSize(int):
     """A number of bytes, written as `512MB`, `1.5GB` or `2GiB`."""
 
     @classmethod
-    def parse(cls, value: Any) -> "Size":
+    def parse(cls, value: Any) -> "ByteSize":
         """Read a size; raise UsageError when it is not one, or zero."""
         match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
         size = round(float(match[1]) * _UNITS[match[2]]) if match else 0

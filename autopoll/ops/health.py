@@ -14,7 +14,7 @@ from autopoll.bridge.connect import connect
 from autopoll.client.availability import STALE_S
 from autopoll.client.client import Client
 from autopoll.errors import AutopollError, ConfigError, Exit
-from autopoll.home import trust
+from autopoll.home import var_check
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.ops.leaked_slots import leaked_slots
@@ -63,7 +63,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 def health(home: Home, *, deep: bool = False) -> Health:
     """Check all that a question needs; `deep` also sends every shard a canary question."""
     checks = [_check_home(home)]
-    if trust.belongs_to_others(home):  # what we may not read looks as if it were not there
+    if var_check.belongs_to_others(home):  # what we may not read looks as if it were not there
         return Health(verdict="down", checks=[*checks, _check_disk([home.var])])
     try:
         config = load(home)
@@ -109,7 +109,7 @@ def _check_home(home: Home) -> Check:
         facts = home.var.stat()
     except OSError as error:
         return Check(name="home", ok=False, detail=f"{home.var}: {error.strerror}")
-    if complaint := trust.complaint_about(home):
+    if complaint := var_check.complaint_about(home):
         return Check(name="home", ok=False, detail="; ".join(complaint))
     if facts.st_mode & 0o077:
         mode = stat.S_IMODE(facts.st_mode)

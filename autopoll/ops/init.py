@@ -12,7 +12,7 @@ from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Tokens
 from autopoll.errors import ConfigError, NotFound
-from autopoll.home import credentials, trust
+from autopoll.home import credentials, trust, var_check
 from autopoll.home.config import Config
 from autopoll.home.home import SOCKET_LIMIT, Home, socket_path
 
@@ -53,7 +53,7 @@ def found(root: Path, *, named: bool = True, trusting: bool = False) -> tuple[Ho
         _make(root)
         # Once more, now that it is there: before, another could have made it as well.
         home = trust.enter(root, named=named, trusting=trusting)
-        trust.require_whole(home)
+        var_check.require_whole(home)
         _check_path(home.root)
         # The configuration comes last: it alone makes the folder a home for others to find.
         _make(home.supervisord_conf.parent)

@@ -5,7 +5,7 @@ import os
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.errors import ConfigError
-from autopoll.home import runnable
+from autopoll.home import program_safety
 from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home
 from autopoll.ops.copied_home import refuse_copy
@@ -18,7 +18,7 @@ def check_start(home: Home, config: Config) -> None:
     refuse_copy(home)
     _refuse_link(home)
     worker_program(home)
-    runnable.require_safe_tree(home, supervisord_environment(os.environ, config)["PATH"])
+    program_safety.require_safe_tree(home, supervisord_environment(os.environ, config)["PATH"])
     for shard, section in config.shards.items():
         open_backend(
             section.backend,

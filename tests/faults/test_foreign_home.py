@@ -310,9 +310,9 @@ class TestWithASecondUser:
     def test_what_has_become_the_owner_cannot_become_root_again(self, owner: int) -> None:
         code = (
             "import os, sys\n"
-            "from autopoll.home import owner\n"
-            "sys.executable = owner.__file__ = '/bin/sh'  # wherever this one lies\n"
-            f"owner.become({owner}, {owner})\n"
+            "from autopoll.home import user_switch\n"
+            "sys.executable = user_switch.__file__ = '/bin/sh'  # wherever this one lies\n"
+            f"user_switch.become({owner}, {owner})\n"
             "assert os.getgroups() in ([], [os.getgid()]), os.getgroups()\n"
             "for become in (os.seteuid, os.setuid, os.setgid, os.setegid):\n"
             "    try:\n"

@@ -37,7 +37,7 @@ from autopoll.backends.environment import child_environment
 from autopoll.backends.options import Options, option_path, read_options
 from autopoll.clock import Duration
 from autopoll.errors import ConfigError
-from autopoll.home import runnable
+from autopoll.home import program_safety
 from autopoll.message import Answer, to_json
 from autopoll.redact.redact import redact
 from autopoll.request import Refusal, Reply, Request, Usage
@@ -92,10 +92,10 @@ class Command:
             raise ConfigError(f"shards.{setting.shard}.options.command holds a NUL", "Take it out.")
         self._command = [_program(options.command[0], setting), *options.command[1:]]
         program, *words = self._command
-        runnable.require_safe(
+        program_safety.require_safe(
             setting.root,
             f"shards.{setting.shard}.options.command",
-            [program, *runnable.scripts_among(words, setting.root, program)],
+            [program, *program_safety.scripts_among(words, setting.root, program)],
         )
         self._environment = child_environment(os.environ, setting.shard, options.env)
         self.concurrency = options.concurrency

@@ -6,7 +6,7 @@ import msgspec
 
 from autopoll.backends.options import Options
 from autopoll.clock import Duration
-from autopoll.home.units import Size
+from autopoll.home.units import ByteSize
 
 TURNS_WITH_TOOLS = 20
 KEY_ENV = "ANTHROPIC_API_KEY"
@@ -34,7 +34,7 @@ class ClaudeOptions(Options, frozen=True, kw_only=True):
     session: Literal["fresh", "kept"] = "fresh"
     max_questions: Count = 20
     max_age: Duration = Duration(1800)
-    max_memory: Size = Size(800_000_000)
+    max_memory: ByteSize = ByteSize(800_000_000)
     tools: tuple[Literal["Read", "Grep", "Glob"], ...] = ()
     max_turns: Count | None = None
     user_settings: bool = False

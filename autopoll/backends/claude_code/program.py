@@ -11,7 +11,7 @@ from pathlib import Path
 from autopoll.backends.contract import Setting
 from autopoll.backends.options import option_path
 from autopoll.errors import ConfigError
-from autopoll.home import runnable
+from autopoll.home import program_safety
 
 LEAST = (2, 1, 248)  # older ones would expand an @path that stands in a question
 INSTALL = "Run: pip install 'autopoll[claude]'"
@@ -40,7 +40,7 @@ def find_program(setting: Setting, cli_path: str | None) -> Path:
                 f"{INSTALL} (its wheels for Linux bring the CLI along), or name it in `cli_path`.",
             )
         program = Path(found)
-    runnable.require_safe(setting.root, option, [str(program)])
+    program_safety.require_safe(setting.root, option, [str(program)])
     facts = program.stat()
     said = _version(program, facts.st_mtime_ns, facts.st_size)
     number = _VERSION.match(said)

@@ -18,7 +18,7 @@ from autopoll.backends.extract import ExtractOptions
 from autopoll.backends.openai.openai_options import OpenAiOptions
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.home.units import Size
+from autopoll.home.units import ByteSize
 from autopoll.request import Request
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -56,7 +56,9 @@ def test_the_document_names_every_option_with_its_default(name: str) -> None:
     fields = msgspec.structs.fields({**OPTIONS, **PAGES}[name])
     assert list(documented) == [field.name for field in fields]
     for field in fields:
-        if isinstance(field.default, bool | int) and not isinstance(field.default, float | Size):
+        if isinstance(field.default, bool | int) and not isinstance(
+            field.default, float | ByteSize
+        ):
             assert documented[field.name] == f"`{str(field.default).lower()}`"
 
 

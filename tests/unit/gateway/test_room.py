@@ -8,7 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 from autopoll.gateway import middleware
 from autopoll.gateway.middleware import Guard
 from autopoll.home.config import GatewaySection
-from autopoll.home.units import Size
+from autopoll.home.units import ByteSize
 
 
 class Requests:
@@ -17,7 +17,7 @@ class Requests:
     def __init__(self) -> None:
         self.done = asyncio.Event()
         self.audited: list[str] = []
-        settings = GatewaySection(max_body=Size(1000))
+        settings = GatewaySection(max_body=ByteSize(1000))
         self.guard = Guard(self.serve, settings, self.audited.append)
 
     async def serve(self, _scope: Scope, receive: Receive, send: Send) -> None:

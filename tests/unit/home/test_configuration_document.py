@@ -16,7 +16,7 @@ from autopoll.home.config import (
     GatewaySection,
     ShardSection,
 )
-from autopoll.home.units import Size
+from autopoll.home.units import ByteSize
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 SECTIONS = {
@@ -54,7 +54,7 @@ def test_the_document_names_every_key_with_its_default(section) -> None:
         default = field.default
         if default is msgspec.NODEFAULT:
             default = field.default_factory()
-        if field.type in (Duration, Size):
+        if field.type in (Duration, ByteSize):
             written = field.type.parse(written)
         assert written == default, name
 

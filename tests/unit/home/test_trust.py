@@ -17,10 +17,10 @@ from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.cli import main
 from autopoll.errors import ConfigError, Exit, NotFound, Untrusted
-from autopoll.home import ownership, trust, trusted
+from autopoll.home import find_home, path_safety, trust, trusted_homes, var_check
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.home.runnable import scripts_among
+from autopoll.home.program_safety import scripts_among
 from autopoll.ops.init import found, prepare
 from autopoll.ops.start_checks import check_start
 
@@ -55,7 +55,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def find(path: Path, **more: bool) -> Home:
-    return trust.find(str(path), {}, **more)
+    return find_home.find(str(path), {}, **more)
 
 
 # --- what is refused, and its mend
@@ -107,7 +107,7 @@ def test_a_home_of_somebody_else_is_refused_naming_its_owner(
         for path in (home.root, *home.root.rglob("*")):
             os.chown(path, 65534, -1, follow_symlinks=False)
     be_somebody_else(monkeypatch)
-    owner = ownership.name_of(home.root.stat().st_uid)
+    owner = path_safety.name_of(home.root.stat().st_uid)
     with pytest.raises(Untrusted, match=f"belongs to user {owner}") as caught:
         find(home.root)
     assert caught.value.exit_code == Exit.USAGE
@@ -154,7 +154,7 @@ def test_names_that_lead_nowhere_are_no_home_and_no_bug(
     monkeypatch.chdir(tmp_path)
     for name in ("one", "missing", "one/below", "~no such user/x", "../" * 50 + "missing"):
         with pytest.raises(NotFound, match="is no autopoll home"):
-            trust.find(name, {})
+            find_home.find(name, {})
     with pytest.raises(ConfigError, match="cannot be made"):
         found(tmp_path / "one")
 
@@ -185,10 +185,10 @@ def test_what_lies_in_a_folder_for_everybody_makes_no_home_below_it(
     for here in (below, below.parent, below.parent.parent):
         monkeypatch.chdir(here)
         with pytest.raises(NotFound, match=r"shared, which others may write to: .* passed over"):
-            trust.find(None, {})
+            find_home.find(None, {})
     monkeypatch.chdir(below)
     with pytest.raises(NotFound):
-        trust.find(None, {}, trusting=True)  # it is another folder that would be trusted
+        find_home.find(None, {}, trusting=True)  # it is another folder that would be trusted
     with pytest.raises(Untrusted, match="can be written by others"):
         find(tmp_path / "shared")
 
@@ -199,10 +199,10 @@ def test_the_search_does_not_go_on_above_a_folder_for_everybody(
     below = home.root / "shared" / "mine"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
-    assert trust.find(None, {}) == home
+    assert find_home.find(None, {}) == home
     below.parent.chmod(0o1777)
     with pytest.raises(NotFound, match="search ends at"):
-        trust.find(None, {})
+        find_home.find(None, {})
 
 
 def test_a_home_of_our_own_that_was_left_open_is_told_so_where_it_is_found(
@@ -211,7 +211,7 @@ def test_a_home_of_our_own_that_was_left_open_is_told_so_where_it_is_found(
     home.root.chmod(0o777)
     monkeypatch.chdir(home.root)
     with pytest.raises(Untrusted, match="can be written by others"):
-        trust.find(None, {})
+        find_home.find(None, {})
 
 
 def test_the_search_ends_where_another_file_system_begins(
@@ -230,7 +230,7 @@ def test_the_search_ends_where_another_file_system_begins(
 
     monkeypatch.setattr(Path, "stat", stat_of)
     with pytest.raises(NotFound, match=f"below {home.root}, which is another file system"):
-        trust.find(None, {})
+        find_home.find(None, {})
 
 
 # --- trust
@@ -239,7 +239,7 @@ def test_the_search_ends_where_another_file_system_begins(
 def test_trust_is_remembered_for_one_path_and_can_be_taken_back(home: Home, tmp_path: Path) -> None:
     home.config.chmod(0o666)
     assert find(home.root, trusting=True) == find(home.root) == home
-    kept = trusted.place()
+    kept = trusted_homes.place()
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert kept.read_text() == f"{home.root}\n"
     other, _ = found(tmp_path / "home2")
@@ -260,20 +260,20 @@ def test_trust_holds_for_the_folder_that_the_search_begins_in(
 ) -> None:
     below = planted(tmp_path / "shared")
     monkeypatch.chdir(tmp_path / "shared")
-    assert trust.find(None, {}, trusting=True).root == tmp_path / "shared"
+    assert find_home.find(None, {}, trusting=True).root == tmp_path / "shared"
     monkeypatch.chdir(below)
-    assert trust.find(None, {}).root == tmp_path / "shared"
+    assert find_home.find(None, {}).root == tmp_path / "shared"
 
 
 @pytest.mark.parametrize("mode", [0o622, 0o666])
 def test_a_list_of_trusted_homes_that_others_may_write_to_is_refused(home: Home, mode: int) -> None:
     home.config.chmod(0o666)
     find(home.root, trusting=True)
-    trusted.place().chmod(mode)
+    trusted_homes.place().chmod(mode)
     with pytest.raises(Untrusted, match="list of trusted homes is not safe"):
         find(home.root)
-    trusted.place().chmod(0o600)
-    trusted.place().parent.chmod(0o777)
+    trusted_homes.place().chmod(0o600)
+    trusted_homes.place().parent.chmod(0o777)
     with pytest.raises(Untrusted, match="list of trusted homes is not safe"):
         find(home.root)
 
@@ -295,18 +295,18 @@ def pipe(path: Path) -> None:
 )
 def test_a_list_of_trusted_homes_that_is_none_trusts_nothing(home: Home, spoil) -> None:
     home.config.chmod(0o666)
-    trusted.place().parent.mkdir(parents=True)
-    spoil(trusted.place())
-    if trusted.place().exists():
-        trusted.place().chmod(0o700)
+    trusted_homes.place().parent.mkdir(parents=True)
+    spoil(trusted_homes.place())
+    if trusted_homes.place().exists():
+        trusted_homes.place().chmod(0o700)
     with pytest.raises(Untrusted, match="can be written by others"):
         find(home.root)
 
 
 def test_the_list_of_trusted_homes_is_bounded(home: Home) -> None:
-    trusted.place().parent.mkdir(parents=True)
-    trusted.place().write_text("".join(f"/{number}\n" for number in range(1000)))
-    trusted.place().chmod(0o600)
+    trusted_homes.place().parent.mkdir(parents=True)
+    trusted_homes.place().write_text("".join(f"/{number}\n" for number in range(1000)))
+    trusted_homes.place().chmod(0o600)
     home.config.chmod(0o666)
     with pytest.raises(Untrusted, match="holds 1000 homes"):
         find(home.root, trusting=True)
@@ -322,7 +322,7 @@ def test_no_trust_holds_for_a_var_of_somebody_else(
         be_somebody_else(monkeypatch)
     with pytest.raises(Untrusted, match="holds the tokens"):
         find(home.root, trusting=True)
-    assert not trusted.place().exists()
+    assert not trusted_homes.place().exists()
 
 
 # --- var
@@ -330,10 +330,10 @@ def test_no_trust_holds_for_a_var_of_somebody_else(
 
 def test_a_var_that_others_may_write_to_is_refused_whatever_was_trusted(home: Home) -> None:
     home.var.chmod(0o770)
-    if not ownership.others_may_write(str(home.var), home.var.stat(), frozenset((ME, 0))):
+    if not path_safety.others_may_write(str(home.var), home.var.stat(), frozenset((ME, 0))):
         home.var.chmod(0o777)
     with pytest.raises(Untrusted, match=f"{home.var} can be written by others") as caught:
-        trust.require_whole(find(home.root, trusting=True))
+        var_check.require_whole(find(home.root, trusting=True))
     assert f"chmod 700 {home.var}" in caught.value.mend
 
 
@@ -351,7 +351,7 @@ def test_whatever_autopoll_has_made_in_var_as_another_user_is_found(
     if not path.exists():
         path.write_text("")
     home.make_private()
-    assert trust.complaint_about(home) is None
+    assert var_check.complaint_about(home) is None
     real, foreign = os.lstat, str(path)
 
     def lstat(path: str, **more: int) -> os.stat_result:
@@ -361,9 +361,9 @@ def test_whatever_autopoll_has_made_in_var_as_another_user_is_found(
 
     monkeypatch.setattr(os, "lstat", lstat)
     with pytest.raises(Untrusted, match=f"{path} belongs to user") as caught:
-        trust.require_whole(home)
+        var_check.require_whole(home)
     assert caught.value.exit_code == Exit.USAGE
-    me = ownership.name_of(ME)
+    me = path_safety.name_of(ME)
     assert f"sudo chown -R {me}: {home.var}" in caught.value.mend or me == str(ME)
 
 
@@ -382,7 +382,7 @@ def test_what_somebody_else_has_put_beside_in_var_is_no_hindrance(
         return facts if ours else os.stat_result((*facts[:4], ME + 1, *facts[5:]))
 
     monkeypatch.setattr(os, "lstat", lstat)
-    trust.require_whole(home)
+    var_check.require_whole(home)
 
 
 # --- own modes
@@ -490,7 +490,7 @@ def test_a_program_that_others_can_change_is_refused_before_it_is_run(
         open_backend("command", setting(home, *words))
     assert str(program.parent if whose else program) in caught.value.what
     assert "--trust" in caught.value.mend
-    trusted.remember(home.root)
+    trusted_homes.remember(home.root)
     open_backend("command", setting(home, str(program)))
 
 

@@ -128,7 +128,7 @@ def name_of(uid: int) -> str:
 
 
 def sudo_user(uid: int) -> str:
-    """Return how sudo is told of an account."""
+    """Return an account as `sudo -u` takes it."""
     name = name_of(uid)
     return f"'#{uid}'" if name == str(uid) else shlex.quote(name)
 
@@ -160,7 +160,7 @@ def _steps(path: Path) -> Iterator[tuple[str, os.stat_result | None]]:
             continue
         links += 1
         if links > _MOST_LINKS:
-            yield there, None  # whoever opens it is told so
+            yield there, None  # opening it says so
             return
         target = os.readlink(there)  # noqa: PTH115
         here = "/" if target.startswith("/") else here

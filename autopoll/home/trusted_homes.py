@@ -1,4 +1,4 @@
-"""The homes that this user has said to trust, a path a line in a file of the user's own."""
+"""The homes that this user has decided to trust, a path a line in a file of the user's own."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from autopoll.errors import Untrusted, UsageError
 from autopoll.home import files
 from autopoll.home.lock import hold_in_turn
-from autopoll.home.ownership import ROOT, findings
+from autopoll.home.path_safety import ROOT, findings
 
 _MOST = 1000
 _LOCK_WAIT_S = 5.0

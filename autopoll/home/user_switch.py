@@ -1,10 +1,10 @@
-"""Acting as the owner of a home when root was asked to serve it."""
+"""Root becomes the owner of the home that it is to serve."""
 
 import os
 import sys
 
 from autopoll.errors import Untrusted
-from autopoll.home.ownership import name_of, sudo_user
+from autopoll.home.path_safety import name_of, sudo_user
 
 _OF_ROOT = ("HOME", "USER", "LOGNAME", "MAIL", "SHELL")
 

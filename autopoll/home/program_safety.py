@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from autopoll.errors import Untrusted
-from autopoll.home import trusted
+from autopoll.home import trusted_homes
 from autopoll.home.home import Home
-from autopoll.home.ownership import ROOT, Seen, findings, how_to_mend, name_of, outsiders
+from autopoll.home.path_safety import ROOT, Seen, findings, how_to_mend, name_of, outsiders
 
 _SCRIPTS = frozenset(
     (".py", ".pyz", ".sh", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".php", ".lua", ".jar")
@@ -37,7 +37,7 @@ def require_safe(root: Path, option: str, paths: Iterable[str]) -> None:
         if Path(path).is_relative_to(own) or real.is_relative_to(own):
             continue
         found = findings(Path(path), who, seen) + findings(real.parent, who, seen)
-        if found and not trusted.holds(root):
+        if found and not trusted_homes.holds(root):
             mend = how_to_mend(found, os.geteuid(), root)
             raise Untrusted(
                 f"{option}: {path} would be run, and {found[0]}",

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from autopoll.home import ownership
-from autopoll.home.ownership import findings, how_to_mend
+from autopoll.home import path_safety
+from autopoll.home.path_safety import findings, how_to_mend
 
 ME = os.geteuid()
 US = frozenset((ME, 0))
@@ -19,7 +19,7 @@ STRANGERS = frozenset((ME + 4711,))  # for them, all that is ours is somebody el
 
 @pytest.fixture(autouse=True)
 def forget() -> None:
-    ownership._is_private.cache_clear()
+    path_safety._is_private.cache_clear()
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ class Accounts:
         self.accounts: dict[str, SimpleNamespace] = {}
         self.groups: dict[int, SimpleNamespace] = {}
         self.by_uid: dict[int, SimpleNamespace] = {}
-        monkeypatch.setattr(ownership, "_ACCOUNTS", self.local)
+        monkeypatch.setattr(path_safety, "_ACCOUNTS", self.local)
         monkeypatch.setattr(pwd, "getpwnam", lambda name: self.accounts[name])
         monkeypatch.setattr(pwd, "getpwuid", lambda uid: self.by_uid[uid])
         monkeypatch.setattr(grp, "getgrgid", lambda gid: self.groups[gid])
@@ -126,7 +126,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Accounts:
 
 
 def is_private(gid: int, uid: int = 1000) -> bool:
-    return ownership._is_private(gid, frozenset((uid, 0)))
+    return path_safety._is_private(gid, frozenset((uid, 0)))
 
 
 def test_the_group_of_a_umask_of_002_is_private_until_somebody_else_is_in_it(machine) -> None:
@@ -137,7 +137,7 @@ def test_the_group_of_a_umask_of_002_is_private_until_somebody_else_is_in_it(mac
     machine.add("root", 0, 0, remote=True)
     assert is_private(1000) and is_private(50)
     machine.group("ada", 1000, "bob")
-    ownership._is_private.cache_clear()
+    path_safety._is_private.cache_clear()
     assert not is_private(1000)
 
 
@@ -146,7 +146,7 @@ def test_a_group_that_another_has_as_his_first_is_not_private(machine) -> None:
     machine.group("users", 100)
     assert is_private(100)
     machine.add("bob", 1001, 100)
-    ownership._is_private.cache_clear()
+    path_safety._is_private.cache_clear()
     assert not is_private(100)
 
 
@@ -155,7 +155,7 @@ def test_a_group_of_the_directory_is_private_only_under_our_name(machine) -> Non
     machine.group("ada", 20000)
     assert is_private(20000, 20000)
     machine.group("domain users", 20000)
-    ownership._is_private.cache_clear()
+    path_safety._is_private.cache_clear()
     assert not is_private(20000, 20000)
 
 
@@ -163,7 +163,7 @@ def test_the_group_of_root_has_accounts_of_the_system_and_no_others(machine) -> 
     machine.group("root", 0)
     assert is_private(0)
     machine.add("bob", 1001, 0)
-    ownership._is_private.cache_clear()
+    path_safety._is_private.cache_clear()
     assert not is_private(0)
 
 
@@ -176,8 +176,8 @@ def test_more_accounts_than_are_looked_at_leave_no_group_private(machine, monkey
     machine.group("ada", 1000, *(f"member{number}" for number in range(100)))
     assert not is_private(1000)
     machine.group("ada", 1000)
-    monkeypatch.setattr(ownership, "_LARGEST", 10)
-    ownership._is_private.cache_clear()
+    monkeypatch.setattr(path_safety, "_LARGEST", 10)
+    path_safety._is_private.cache_clear()
     assert not is_private(1000)
 
 
@@ -185,7 +185,7 @@ def test_more_accounts_than_are_looked_at_leave_no_group_private(machine, monkey
 def test_what_a_group_may_write_to_is_safe_when_the_group_is_private(
     deep: Path, monkeypatch, private: bool, expected: int
 ) -> None:
-    monkeypatch.setattr(ownership, "_is_private", lambda gid, who: private)
+    monkeypatch.setattr(path_safety, "_is_private", lambda gid, who: private)
     deep.chmod(0o664)
     assert len(found(deep)) == expected
 
@@ -215,7 +215,7 @@ def test_an_access_list_that_lets_others_only_read_is_safe(deep: Path) -> None:
 def test_a_group_in_an_access_list_counts_as_any_group(deep: Path, monkeypatch) -> None:
     access_list(deep, (8, 6, 54321))
     assert found(deep) == [(str(deep), False)]
-    monkeypatch.setattr(ownership, "_is_private", lambda gid, who: gid == 54321)
+    monkeypatch.setattr(path_safety, "_is_private", lambda gid, who: gid == 54321)
     assert found(deep) == []
 
 
@@ -226,14 +226,14 @@ def test_who_has_no_number_here_may_own_the_way_and_never_the_end(
     deep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a sandbox all of root's folders belong to one user who stands for everybody outside."""
-    monkeypatch.setattr(ownership, "outsiders", lambda: frozenset((ME, 0)))
+    monkeypatch.setattr(path_safety, "outsiders", lambda: frozenset((ME, 0)))
     assert [path for path, _ in found(deep, STRANGERS)] == [str(deep)]
 
 
 def test_where_every_user_has_a_number_nobody_is_an_outsider() -> None:
-    ownership.outsiders.cache_clear()
+    path_safety.outsiders.cache_clear()
     has_all = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
-    assert not has_all or ownership.outsiders() == frozenset()
+    assert not has_all or path_safety.outsiders() == frozenset()
 
 
 # --- mends
