@@ -277,3 +277,8 @@ def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: bytes 
 def test_a_token_file_is_read_without_its_line_end(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("abc\n")
     assert read_token(tmp_path / "token") == "abc"
+
+
+def test_a_token_in_a_file_with_a_byte_order_mark_is_read_without_it(tmp_path) -> None:
+    (tmp_path / "token").write_bytes(b"\xef\xbb\xbfabc\r\n")  # as editors of Windows write it
+    assert read_token(tmp_path / "token") == "abc"
