@@ -18,10 +18,10 @@ from autopoll.cli.base_command import (
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
 from autopoll.errors import ConfigError, UsageError
-from autopoll.gateway.mcp.wire import claim
+from autopoll.gateway.mcp.stdio_claim import claim_stdio
 
 if TYPE_CHECKING:
-    from autopoll.gateway.mcp.clients import Client, Scope
+    from autopoll.gateway.mcp.install import AgentProgram, Scope
 
 CLIENTS = ("claude-code", "claude-desktop", "cursor", "vscode")
 NAME = r"[A-Za-z0-9_-]{1,64}"
@@ -50,7 +50,7 @@ def mcp(ctx: click.Context) -> None:
 def _serve(cli: CommandLine) -> None:
     if sys.stdin is not None and sys.stdin.isatty():
         say("autopoll: waits for an agent's program on stdin; see its --help", err=True)
-    wire = claim()  # before anything that might print is imported
+    read, write = claim_stdio()  # before anything that might print is imported
     home, config = cli.home, cli.config
     try:
         from autopoll.gateway.mcp.stdio import run
@@ -60,7 +60,7 @@ def _serve(cli: CommandLine) -> None:
 
     home.make_private()
     log_files.setup(home.log, "mcp", shared=True)
-    run(home, config, wire)
+    run(home, config, read, write)
 
 
 @command(
@@ -111,28 +111,27 @@ def install(
     """
     import re
 
-    from autopoll.gateway.mcp import clients
-    from autopoll.gateway.mcp.install import write
+    from autopoll.gateway.mcp import install as programs
 
     if not re.fullmatch(NAME, name):
         raise UsageError(f"{name!r} is no name of a server", "Use letters, digits, - and _.")
     if token_file is not None and not http:
         raise UsageError("--token-file is for --http", "A started server needs no token.")
-    client = clients.CLIENTS[client_name]
+    client = programs.PROGRAMS[client_name]
     if http:
         file = token_file.absolute() if token_file else None
-        entry = clients.http_entry(client, _url(cli), file)
+        entry = programs.http_entry(client, _url(cli), file)
     else:
-        entry = clients.stdio_entry(client, _program(), cli.home.root)
+        entry = programs.stdio_entry(client, _program(), cli.home.root)
     by_command = None
     if client_name == "claude-code":
-        by_command = clients.add_command(name, entry, scope or "user")
+        by_command = programs.add_command(name, entry, scope or "user")
     inputs = client.inputs if http else []
     path, change = None, "printed"
     if not (only_print and client.user is None and scope == "user"):
-        path = clients.place(client, scope, Path.cwd(), os.environ)
+        path = programs.place(client, scope, Path.cwd(), os.environ)
     if not only_print and path is not None:
-        change = write(path, client, name, entry, inputs)
+        change = programs.write(path, client, name, entry, inputs)
     if cli.json:
         fields = {"client": client_name, "name": name, "file": path and str(path), "entry": entry}
         print_json(fields | {"change": change, "command": by_command})
@@ -144,7 +143,7 @@ def install(
 
 
 def _show(
-    client: "Client",
+    client: "AgentProgram",
     name: str,
     entry: dict[str, Any],
     inputs: list[dict[str, Any]],

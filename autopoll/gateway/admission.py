@@ -22,7 +22,7 @@ from autopoll.gateway.problems import Refused
 SHARE = 4  # one part in so many is kept for strangers
 
 
-class Client(Protocol):
+class AdmittedConnection(Protocol):
     """A connection as it is counted here."""
 
     peer: Hashable
@@ -52,60 +52,60 @@ class Admission:
         # been read, and until then they are strangers who owe us something.
         self.at_once = min(64, max(1, most // 32))
         self._audit = audit
-        self._all: set[Client] = set()
-        self._waiting: dict[Client, None] = {}  # the one who has waited for longest first
+        self._all: set[AdmittedConnection] = set()
+        self._waiting: dict[AdmittedConnection, None] = {}  # the longest wait first
         self._peers: Counter[Hashable] = Counter()  # of those
-        self._proven: set[Client] = set()
-        self._idle: dict[Client, None] = {}
+        self._proven: set[AdmittedConnection] = set()
+        self._idle: dict[AdmittedConnection, None] = {}
 
-    def enter(self, client: Client) -> bool:
+    def enter(self, connection: AdmittedConnection) -> bool:
         """Take in a stranger; tell whether there is room, which is made where it can be."""
         room = len(self._all) < self._most or self._make_room()
         if not room:
             self._audit("too-many-connections")
             return False
-        self._all.add(client)
-        self.changed(client)
+        self._all.add(connection)
+        self.changed(connection)
         return True
 
-    def leave(self, client: Client) -> None:
+    def leave(self, connection: AdmittedConnection) -> None:
         """Forget a connection; tolerated twice."""
-        self._all.discard(client)
-        self._proven.discard(client)
-        self._idle.pop(client, None)
-        self._no_longer_waits(client)
+        self._all.discard(connection)
+        self._proven.discard(connection)
+        self._idle.pop(connection, None)
+        self._no_longer_waits(connection)
 
-    def changed(self, client: Client) -> None:
+    def changed(self, connection: AdmittedConnection) -> None:
         """See anew whose turn it is on a connection."""
-        if client not in self._all:
+        if connection not in self._all:
             return
-        if client in self._proven:
-            if client.is_idle:
-                self._idle.setdefault(client)
+        if connection in self._proven:
+            if connection.is_idle:
+                self._idle.setdefault(connection)
             else:
-                self._idle.pop(client, None)
-        elif client.is_ours:
-            self._no_longer_waits(client)
-        elif client not in self._waiting:
-            self._waiting[client] = None
-            self._peers[client.peer] += 1
+                self._idle.pop(connection, None)
+        elif connection.is_ours:
+            self._no_longer_waits(connection)
+        elif connection not in self._waiting:
+            self._waiting[connection] = None
+            self._peers[connection.peer] += 1
 
-    def prove(self, client: Client) -> None:
+    def prove(self, connection: AdmittedConnection) -> None:
         """Count a connection among those that show a token; raise Refused when there is no room."""
-        if client in self._proven or client not in self._all:
+        if connection in self._proven or connection not in self._all:
             return
         if len(self._proven) - len(self._idle) >= self._holders:
             self._audit("too-many-connections")
             raise too_many()
-        self._no_longer_waits(client)
-        self._proven.add(client)
-        self.changed(client)
+        self._no_longer_waits(connection)
+        self._proven.add(connection)
+        self.changed(connection)
 
-    def disprove(self, client: Client) -> None:
+    def disprove(self, connection: AdmittedConnection) -> None:
         """Count a connection as a stranger's again: its token opens nothing."""
-        self._proven.discard(client)
-        self._idle.pop(client, None)
-        self.changed(client)
+        self._proven.discard(connection)
+        self._idle.pop(connection, None)
+        self.changed(connection)
 
     def _make_room(self) -> bool:
         if self._waiting:
@@ -116,21 +116,21 @@ class Admission:
             return True
         return False
 
-    def _longest_waiting(self) -> Client:
+    def _longest_waiting(self) -> AdmittedConnection:
         [(peer, _)] = self._peers.most_common(1)
-        return next(client for client in self._waiting if client.peer == peer)
+        return next(connection for connection in self._waiting if connection.peer == peer)
 
-    def _send_away(self, client: Client) -> None:
-        self.leave(client)
+    def _send_away(self, connection: AdmittedConnection) -> None:
+        self.leave(connection)
         self._audit("too-many-connections")
-        client.send_away()
+        connection.send_away()
 
-    def _no_longer_waits(self, client: Client) -> None:
-        if client in self._waiting:
-            del self._waiting[client]
-            self._peers[client.peer] -= 1
-            if not self._peers[client.peer]:
-                del self._peers[client.peer]
+    def _no_longer_waits(self, connection: AdmittedConnection) -> None:
+        if connection in self._waiting:
+            del self._waiting[connection]
+            self._peers[connection.peer] -= 1
+            if not self._peers[connection.peer]:
+                del self._peers[connection.peer]
 
 
 def too_many() -> Refused:

@@ -6,12 +6,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from autopoll import __version__
-from autopoll.gateway.access import Audit
-from autopoll.gateway.authentication import Authentication
+from autopoll.gateway.audit import Audit
+from autopoll.gateway.auth_middleware import AuthMiddleware
 from autopoll.gateway.hub import Hub
-from autopoll.gateway.mcp.http import HEADERS, PATH, Door
-from autopoll.gateway.middleware import Guard
-from autopoll.gateway.problems import install
+from autopoll.gateway.mcp.http import HEADERS, PATH, McpEndpoint
+from autopoll.gateway.request_checks import RequestChecks
 from autopoll.gateway.rest import (
     conversation_routes,
     health_routes,
@@ -19,6 +18,7 @@ from autopoll.gateway.rest import (
     operation_routes,
     question_routes,
 )
+from autopoll.gateway.rest.error_handlers import install
 from autopoll.gateway.rest.openapi import describe
 from autopoll.home.config import Config
 from autopoll.home.home import Home
@@ -31,17 +31,17 @@ opens everything. Every error is problem+json (RFC 9457), with what to do about 
 """
 
 
-def build(home: Home, config: Config, hub: Hub, door: Door, audit: Audit) -> ASGIApp:
-    """Return what is served, guard and all, over a hub and a door that the caller has entered."""
+def build(home: Home, config: Config, hub: Hub, endpoint: McpEndpoint, audit: Audit) -> ASGIApp:
+    """Return what is served, with all middleware, over a hub and an endpoint that are entered."""
     app = make_app(home, config, hub, audit)
-    route = Route(PATH, endpoint=door, methods=["POST"])
+    route = Route(PATH, endpoint=endpoint, methods=["POST"])
     app.router.routes.append(route)
     app.state.routes.append(route)
-    return Guard(app, config.gateway, audit)
+    return RequestChecks(app, config.gateway, audit)
 
 
 def make_app(home: Home, config: Config, hub: Hub, audit: Audit) -> FastAPI:
-    """Return the application without its guard."""
+    """Return the application without what checks the requests."""
     app = FastAPI(
         title="autopoll",
         version=__version__,
@@ -49,7 +49,7 @@ def make_app(home: Home, config: Config, hub: Hub, audit: Audit) -> FastAPI:
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        strict_content_type=False,  # a body of no type is JSON; see bodies.py for the others
+        strict_content_type=False,  # a body of no type is JSON; see rest/bodies.py for the others
     )
     app.state.home, app.state.config, app.state.hub = home, config, hub
     app.state.past = metrics.Past()
@@ -59,7 +59,7 @@ def make_app(home: Home, config: Config, hub: Hub, audit: Audit) -> FastAPI:
     app.state.routes = [route for each in served for route in each.router.routes]
     install(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
-    app.add_middleware(Authentication, hub=hub, audit=audit)
+    app.add_middleware(AuthMiddleware, hub=hub, audit=audit)
     if config.gateway.allowed_origins:  # outermost: a page may read why it was refused
         app.add_middleware(
             CORSMiddleware,

@@ -1,105 +1,76 @@
-"""Who asks is proven before anybody looks at what is asked: path, query and body come after it.
+"""Who calls: a session of one conversation, or the operator; proven by the token of each request.
 
-Without a token, or with one that opens nothing, the answer is 401 on every path but the public
-ones, and no byte of the body is read. What is for the operator only is refused (403) just as early.
-The proof is made once for each connection and token; the use-cases prove it again in their own turn
-of the bridge, so that a token that was revoked meanwhile does nothing.
+A conversation's token opens that conversation and nothing else.
 """
 
-import hashlib
-import re
-from typing import Protocol
-
+import msgspec
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from autopoll.errors import AutopollError
-from autopoll.gateway.access import Audit, Caller, Visit, bearer, without_token
-from autopoll.gateway.hub import Hub
-from autopoll.gateway.problems import response
+from autopoll.client.client import Client
+from autopoll.errors import AccessDenied, AutopollError, NotFound
+from autopoll.home import operator_token
 
-PUBLIC = ("/healthz", "/readyz", "/openapi.json")
-_METRICS = "/metrics"
-_OPERATION = re.compile(
-    r"/metrics|/v1/(status|shards|incidents|conversations|dead-letters(/.*)?)", re.DOTALL
-)
-_CONVERSATION = re.compile(r"/v1/conversations/([^/]+)")
+_SCHEME = "bearer "
+_MEND = "Send the header: Authorization: Bearer TOKEN"
 
 
-class Connection(Protocol):
-    """The connection that a request came by; see connection.py."""
-
-    proof: tuple[bytes, Caller] | None
-
-    def prove(self) -> None:
-        """Note that a token is shown on it; raise Refused when there are too many."""
-        ...
-
-    def disprove(self) -> None:
-        """Note that the token opens nothing."""
-        ...
+class Forbidden(AutopollError):
+    """The token is right, and what is asked is not for it."""
 
 
-class Authentication:
-    """ASGI middleware around everything that is served, within the guard."""
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """A proven session, or the operator, who is of no conversation."""
 
-    def __init__(self, app: ASGIApp, hub: Hub, audit: Audit) -> None:
-        self._app = app
-        self._hub = hub
-        self._audit = audit
+    conversation: str | None = None
+    session: str | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through that shows who it is from, or tell that it does not."""
-        if scope["type"] != "http" or _is_public(scope):
-            await self._app(scope, receive, send)
-            return
-        connection: Connection = scope["state"]["connection"]
+    @property
+    def is_operator(self) -> bool:
+        """Whether it looks after the home."""
+        return self.conversation is None
+
+    @property
+    def scope(self) -> str:
+        """Whose keys and names it uses."""
+        return "operator" if self.is_operator else f"{self.conversation}/{self.session}"
+
+    def sees(self, conversation: str) -> bool:
+        """Tell whether a conversation is there for it."""
+        return self.is_operator or conversation == self.conversation
+
+
+def prove(client: Client, token: str | None, conversation: str | None = None) -> Caller:
+    """Return who a token proves its bearer to be; raise AccessDenied (audited).
+
+    `conversation` is the one the request names; only tokens that another bridge program made need
+    it, for those cannot be looked up.
+    """
+    conversations = client.bridge.conversations
+    if not token:
+        conversations.audit_denial(None, "no token")
+        raise without_token()
+    if operator_token.proves(client.home, token):
+        return Caller()
+    known = conversations.find_by_token(token) or conversation
+    if known is None:
+        conversations.audit_denial(None, "unknown token")
+    else:
         try:
-            await self._prove(Request(scope), connection)
-        except AutopollError as error:
-            await response(error)(scope, receive, send)
-            return
-
-        async def watched(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 401:
-                _forget(connection)
-            await send(message)
-
-        await self._app(scope, receive, watched)
-
-    async def _prove(self, request: Request, connection: Connection) -> None:
-        """Raise AccessDenied, Forbidden, or Refused when too many ask."""
-        token, path = bearer(request), request.url.path
-        if not token:
-            self._audit("no token")
-            raise without_token()
-        named = _CONVERSATION.match(path)
-        visit = Visit(self._hub, token, named[1] if named else None)
-        digest = hashlib.sha256(token.encode()).digest()
-        if connection.proof is None or connection.proof[0] != digest:
-            _forget(connection)
-            connection.prove()
-            try:
-                connection.proof = digest, await visit.call(lambda _service, caller: caller)
-            finally:
-                if connection.proof is None:
-                    connection.disprove()
-        if not connection.proof[1].is_operator and _OPERATION.fullmatch(path):
-            await visit.operate(lambda _service: None)
+            session = conversations.authenticate(known, token)
+            return Caller(conversation=known, session=session)
+        except (AccessDenied, NotFound):
+            pass  # audited there; which of the two it was is nothing for a stranger
+    raise AccessDenied("the token opens nothing here", _MEND)
 
 
-def _forget(connection: Connection) -> None:
-    connection.proof = None
-    connection.disprove()
+def without_token() -> AccessDenied:
+    """Return the error of a request that shows no token."""
+    return AccessDenied("there is no token", _MEND)
 
 
-def _is_public(scope: Scope) -> bool:
-    """Tell whether anybody may ask for this; through a private socket comes the owner only."""
-    if scope["path"] == _METRICS:
-        return is_private(scope)
-    return scope["path"] in PUBLIC
-
-
-def is_private(scope: Scope) -> bool:
-    """Tell whether a request came through a unix socket."""
-    return bool(scope["server"]) and scope["server"][1] is None
+def bearer(request: Request) -> str | None:
+    """Return the token that a request shows."""
+    header = request.headers.get("authorization", "")
+    if header[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return header[len(_SCHEME) :].strip() or None

@@ -22,8 +22,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from autopoll.gateway.access import Caller
 from autopoll.gateway.admission import Admission, too_many
+from autopoll.gateway.authentication import Caller
 from autopoll.gateway.problems import Refused, response
 
 IDLE_S = 30  # how long a connection is kept between two requests
@@ -34,7 +34,7 @@ _UCRED = struct.Struct("3i")  # pid, uid, gid
 log = logging.getLogger(__name__)
 
 
-class Bounds:
+class ConnectionLimits:
     """What connections may take, and whom to tell of those that took more."""
 
     def __init__(self, most: int, seconds: float, audit: Callable[[str], None]) -> None:
@@ -43,7 +43,7 @@ class Bounds:
         self.audit = audit
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """A connection within bounds; made by uvicorn, one for each client.
 
     Requests find it as `connection` in their scope's state, to tell whether a token was shown.
@@ -56,13 +56,13 @@ class Connection(H11Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        bounds: Bounds,
+        limits: ConnectionLimits,
     ) -> None:
         super().__init__(config, server_state, app_state | {"connection": self}, _loop)
         self.timeout_keep_alive = STRANGER_IDLE_S
         self.peer: Hashable = None
         self.proof: tuple[bytes, Caller] | None = None  # the digest of a token, and whose it is
-        self._bounds = bounds
+        self._limits = limits
         self._state = ""  # what it waits for, and since when
         self._since = self.loop.time()
 
@@ -70,49 +70,49 @@ class Connection(H11Protocol):
         """Let a client in, or tell it that there are too many."""
         super().connection_made(cast("asyncio.Transport", transport))
         self.peer = _peer(transport)
-        if not self._bounds.admission.enter(self):
+        if not self._limits.admission.enter(self):
             self.send_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Make room for another."""
-        self._bounds.admission.leave(self)
+        self._limits.admission.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what a client sends, unless it has been told to go."""
         if not self.transport.is_closing():
             super().data_received(data)
-            self._bounds.admission.changed(self)
+            self._limits.admission.changed(self)
 
     def on_response_complete(self) -> None:
         """Begin to count anew with each request."""
         self._state, self._since = "", self.loop.time()
         super().on_response_complete()
-        self._bounds.admission.changed(self)
+        self._limits.admission.changed(self)
 
     def pause_writing(self) -> None:
         """Note that the client does not take what it is sent."""
         super().pause_writing()
-        self._bounds.admission.changed(self)
+        self._limits.admission.changed(self)
 
     def resume_writing(self) -> None:
         """Note that it takes it again."""
         super().resume_writing()
-        self._bounds.admission.changed(self)
+        self._limits.admission.changed(self)
 
     def send_400_response(self, msg: str) -> None:
         """Tell that what was sent is not HTTP."""
-        self._bounds.audit("not-http")
+        self._limits.audit("not-http")
         self._tell(Refused("malformed", 400, msg, "Send HTTP/1.1."))
 
     def prove(self) -> None:
         """Note that a token is shown on it; raise Refused when there are too many."""
-        self._bounds.admission.prove(self)
+        self._limits.admission.prove(self)
         self.timeout_keep_alive = IDLE_S
 
     def disprove(self) -> None:
         """Note that the token opens nothing."""
-        self._bounds.admission.disprove(self)
+        self._limits.admission.disprove(self)
         self.timeout_keep_alive = STRANGER_IDLE_S
 
     @property
@@ -137,14 +137,14 @@ class Connection(H11Protocol):
     def look(self, now: float) -> None:
         """Cut the connection when its client has kept us waiting for too long."""
         state = self._owes()
-        seconds = self._bounds.seconds
+        seconds = self._limits.seconds
         if state == "refused-body-goes-on":
             seconds = min(seconds, LINGER_S)
         if state != self._state:
             self._state, self._since = state, now
         elif state and now - self._since > seconds:
             log.info("cut: %s", state)
-            self._bounds.audit(state)
+            self._limits.audit(state)
             if state == "headers-too-slow":
                 self._tell(Refused(state, 408, "the request did not come in time"))
             else:

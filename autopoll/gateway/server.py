@@ -10,27 +10,24 @@ its successor has the same bell.
 import asyncio
 import logging
 import resource
-import signal
 import socket
 from functools import partial
 
 import uvicorn
 
 from autopoll.errors import AlreadyRunning, ConfigError
-from autopoll.gateway.access import Audit
 from autopoll.gateway.app import build
-from autopoll.gateway.http_connection import IDLE_S, Bounds, Connection
+from autopoll.gateway.audit import Audit
+from autopoll.gateway.http_connection import IDLE_S, ConnectionLimits, HttpConnection
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.listener import BACKLOG, open_listener
-from autopoll.gateway.mcp.http import Door
-from autopoll.home import fingerprint, log_files, operator_token
+from autopoll.gateway.mcp.http import McpEndpoint
+from autopoll.home import fingerprint, operator_token
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.home.lock import hold
-from autopoll.process import signals
+from autopoll.process import role
 from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import ProcessState
-from autopoll.process.lifeline import Lifeline
 
 NAME = "gateway"
 BEAT_S = 1.0
@@ -52,19 +49,15 @@ class Gateway:
 
     async def run(self, heart: Heart) -> None:
         """Serve until told to stop, or until supervisord is gone."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.set)
-        signals.let_in()
-        Lifeline().attach(loop, self.stopping.set)
+        role.end_by(self.stopping.set)
         settings = self.config.gateway
         listener = await self.listen(heart)
         if listener is None:
             return
-        async with Hub(self.home, self.config, NAME) as hub, Door(hub) as door:
+        async with Hub(self.home, self.config, NAME) as hub, McpEndpoint(hub) as endpoint:
             audit = Audit(hub)
-            bounds = Bounds(settings.max_connections, settings.client_timeout, audit)
-            server = self.server(build(self.home, self.config, hub, door, audit), bounds)
+            limits = ConnectionLimits(settings.max_connections, settings.client_timeout, audit)
+            server = self.server(build(self.home, self.config, hub, endpoint, audit), limits)
             await server.open(listener)
             heart.note = ""
             heart.state = ProcessState.IDLE
@@ -73,7 +66,7 @@ class Gateway:
                 heart.beat()
                 heart.note = f"{hub.waiting} wait for answers" if hub.waiting else ""
                 await server.look_after()
-                await self.pause()
+                await role.wait(self.stopping, BEAT_S)
             heart.state = ProcessState.DRAINING
             hub.drain()
             await server.shutdown([listener])
@@ -88,26 +81,26 @@ class Gateway:
         An address that is taken, or not there yet, may be free at any time: until then it is held,
         with the reason, and all else in the home goes on.
         """
-        told = ""
+        reason = ""
         while not self.stopping.is_set():
             try:
                 return open_listener(self.home, self.config.gateway.address)
             except (AlreadyRunning, ConfigError) as error:
-                why = f"{error.what}. {error.mend}"
-                if why != told:
-                    log.error("held: %s", told := why)
-                heart.note = why  # before the state: whoever sees it held shall see why
+                found = f"{error.what}. {error.mend}"
+                if found != reason:
+                    log.error("held: %s", found)
+                heart.note = reason = found  # before the state, which is shown with its reason
                 heart.state = ProcessState.HELD
             heart.beat()
-            await self.pause()
+            await role.wait(self.stopping, BEAT_S)
         return None
 
-    def server(self, app: object, bounds: Bounds) -> "Server":
+    def server(self, app: object, limits: ConnectionLimits) -> "UvicornServer":
         """Return uvicorn, with all in it that a supervised program does for itself left out."""
-        return Server(
+        return UvicornServer(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]
-                http=partial(Connection, bounds=bounds),  # type: ignore[arg-type]
+                http=partial(HttpConnection, limits=limits),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -117,21 +110,13 @@ class Gateway:
                 proxy_headers=False,  # an address that a client gives of itself proves nothing
                 h11_max_incomplete_event_size=MAX_HEADERS,
                 timeout_keep_alive=IDLE_S,
-                backlog=bounds.admission.at_once,
+                backlog=limits.admission.at_once,
                 timeout_graceful_shutdown=LEAVE_S,
             )
         )
 
-    async def pause(self) -> None:
-        """Wait for a second, or for the end."""
-        try:
-            async with asyncio.timeout(BEAT_S):
-                await self.stopping.wait()
-        except TimeoutError:
-            return
 
-
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """uvicorn on our own loop and our own signals."""
 
     async def open(self, listener: socket.socket) -> None:
@@ -146,7 +131,7 @@ class Server(uvicorn.Server):
         await self.on_tick(0)
         now = asyncio.get_running_loop().time()
         for connection in list(self.server_state.connections):
-            assert isinstance(connection, Connection)
+            assert isinstance(connection, HttpConnection)
             connection.look(now)
 
 
@@ -159,11 +144,9 @@ def run(home: Home, config: Config) -> None:
             "Make one with: autopoll gateway token",
         )
     make_room(config.gateway.max_connections)
-    signals.hold_back()
-    log_files.setup(home.log, NAME)
-    with hold(home.locks / f"{NAME}.lock", NAME), Heart.open(home.beats, NAME, NAME) as heart:
+    with role.alone(home, NAME), Heart.open(home.beats, NAME, NAME) as heart:
         heart.settings = fingerprint.of_gateway(config)
-        asyncio.run(_run(home, config, heart))
+        asyncio.run(Gateway(home, config).run(heart))
 
 
 def make_room(connections: int) -> None:
@@ -178,7 +161,3 @@ def make_room(connections: int) -> None:
         )
     if soft != resource.RLIM_INFINITY and needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-async def _run(home: Home, config: Config, heart: Heart) -> None:
-    await Gateway(home, config).run(heart)

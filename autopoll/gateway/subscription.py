@@ -1,4 +1,4 @@
-"""One who waits for one question of many that are looked at together."""
+"""The news of one question, of many that are watched together."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,21 +8,21 @@ from autopoll.client.availability import Obstacle
 from autopoll.client.outcome_wait import DOWN_AFTER
 from autopoll.client.partial_answer import AnswerPiece, PieceReader
 from autopoll.client.result import Result, to_result
-from autopoll.errors import AutopollError
+from autopoll.errors import AutopollError, Down
 from autopoll.home.home import Home
 
 News = QueryState | AnswerPiece | Result
 
 
-class Follower:
-    """One who waits for one question; sees each change at most once, and skips what is old."""
+class Subscription:
+    """Iterates over the news of one question: each change at most once, and the newest only."""
 
     def __init__(self, home: Home, message_id: int, *, pieces: bool) -> None:
-        self._message_id = message_id
+        self.message_id = message_id
         self._news = asyncio.Event()
         self._state: QueryState | None = None
         self._error: AutopollError | None = None
-        self._stuck = 0  # looks in a row that found somebody's help to be needed
+        self._stuck = 0  # looks in a row that found a lasting obstacle
         self._read: list[AnswerPiece] = []
         self._pieces = PieceReader(home, message_id, self._read.append) if pieces else None
 
@@ -31,40 +31,40 @@ class Follower:
         """Whether it follows an answer that is being written."""
         return bool(self._pieces and self._state and self._state.state == "leased")
 
-    def tell(self, state: QueryState) -> None:
-        """Take in how the question stands."""
+    def update(self, state: QueryState) -> None:
+        """Note how the question stands."""
         if state != self._state:
             self._state = state
             self._news.set()
 
     @property
     def shard(self) -> str | None:
-        """Whose answer it waits for, as far as that is known."""
+        """The shard that answers, as far as it is known."""
         return self._state.shard if self._state else None
 
     def meet(self, obstacle: Obstacle | None) -> None:
-        """Take in what is in the way of the answer; send it away when that stays."""
+        """Note what is in the way of the answer; fail when it lasts."""
         self._stuck = self._stuck + 1 if obstacle and obstacle.lasting else 0
         if obstacle and self._stuck >= DOWN_AFTER:
             fetch = "read the answer by its id"
-            self.fail(obstacle.blocked(f"question {self._message_id}", fetch))
+            self.fail(obstacle.blocked(f"question {self.message_id}", fetch))
 
-    def poke(self) -> None:
-        """Have it look for more of its answer."""
+    def wake(self) -> None:
+        """Look for more of the answer."""
         self._news.set()
 
     def fail(self, error: AutopollError) -> None:
-        """Send it away, unless the answer is there."""
+        """Raise this error from the iteration, unless the answer is there."""
         self._error = error
         self._news.set()
 
     def close(self) -> None:
-        """Let go of what it reads; tolerated twice."""
+        """Close the file of the answer that is being written; may be called twice."""
         if self._pieces:
             self._pieces.close()
 
     async def __aiter__(self) -> AsyncIterator[News]:
-        told: QueryState | None = None
+        seen: QueryState | None = None
         while True:
             await self._news.wait()
             self._news.clear()
@@ -74,11 +74,19 @@ class Follower:
                 return
             if self._error:
                 raise self._error
-            if state and state is not told:
-                told = state
+            if state and state is not seen:
+                seen = state
                 yield state
             # Only now that they are wanted, so that a slow reader holds up nothing.
             if state and self._pieces and state.state == "leased":
                 self._pieces.look(state.attempts)
                 while self._read:
                     yield self._read.pop(0)
+
+
+def down(message_id: int, mend: str) -> Down:
+    """Return the error of a question that nothing is there to answer."""
+    return Down(
+        f"autopoll is down: question {message_id} is kept and will be answered after `autopoll up`",
+        mend,
+    )

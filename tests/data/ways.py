@@ -24,7 +24,6 @@ LATE = (
     "autopoll.ops.down",
     "autopoll.ops.restart",
     "autopoll.process.waiter",
-    "autopoll.gateway.mcp.clients",
     "autopoll.gateway.mcp.install",
     "rich.console",
     "rich.table",

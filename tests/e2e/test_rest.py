@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.records import BridgeLimits
 from autopoll.home import credentials
+from autopoll.message import answered_by
 
 
 @pytest.fixture(scope="module")
@@ -469,11 +470,38 @@ def test_what_is_no_key_is_refused(operator, key) -> None:
     assert answer.status_code == 422
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/questions/x", "/v1/questions/0", "/v1/questions/99999999999999999999999"]
-)
-def test_what_is_no_number_is_refused(operator, path) -> None:
-    assert operator.get(path).status_code == 422
+LARGEST = 2**63 - 1  # that the bridge can count to
+
+
+@pytest.mark.parametrize("number", ["x", "0", "-1", "1.5", str(LARGEST + 1), "9" * 23])
+def test_what_is_no_number_is_refused(operator, number) -> None:
+    for path in (f"/v1/questions/{number}", f"/v1/dead-letters/{number}"):
+        assert operator.get(path).status_code == 422, path
+
+
+def test_the_largest_number_is_taken_and_there_is_nothing_of_it_and_beyond(door, operator) -> None:
+    for path, noun in (("questions", "question"), ("dead-letters", "dead letter")):
+        answer = operator.get(f"/v1/{path}/{LARGEST}")
+        assert answer.status_code == 404
+        assert answer.json()["detail"] == f"there is no {noun} {LARGEST}"
+    own = credentials.read(door.place.home).shards["echo"]
+    beyond = operator.get(f"/v1/conversations/{own}/messages", params={"after": LARGEST})
+    assert beyond.json() == {"messages": []}
+
+
+def test_the_number_of_an_answer_names_its_question(door, operator) -> None:
+    number = ask(operator, "whose?", shard="echo", headers=WAIT).json()["id"]
+    own = credentials.read(door.place.home).shards["echo"]
+    after = operator.get(f"/v1/conversations/{own}/messages", params={"after": number})
+    [answer] = [
+        each["id"] for each in after.json()["messages"] if answered_by(each["metadata"]) == number
+    ]
+    for path in (f"/v1/questions/{answer}", f"/v1/questions/{answer}/events"):
+        refused = operator.get(path, headers=WAIT)
+        assert refused.status_code == 404
+        assert refused.json()["detail"] == (
+            f"message {answer} is no question; it is the answer to question {number}"
+        )
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/questions/1/", "/docs", "/%2e%2e/x"])

@@ -14,11 +14,12 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from autopoll.errors import AutopollError
-from autopoll.gateway.access import Visit, bearer
+from autopoll.gateway.authentication import bearer
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp.mcp_server import make_server
-from autopoll.gateway.mcp.rpc import read
+from autopoll.gateway.mcp.rpc import parse
 from autopoll.gateway.problems import response
+from autopoll.gateway.usecases import CallerAccess, by_token
 
 PATH = "/mcp"
 HEADERS = ("MCP-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name")  # of its requests
@@ -27,7 +28,7 @@ _SESSION = "mcp-session-id"
 log = logging.getLogger(__name__)
 
 
-class Door:
+class McpEndpoint:
     """An ASGI application, used as an async context manager for as long as it is open.
 
     It keeps no sessions: each request is proven by its own token and carried out by itself, so that
@@ -41,7 +42,7 @@ class Door:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._manager = StreamableHTTPSessionManager(
-            make_server(hub, _visit_of),
+            make_server(hub, _access_of),
             stateless=True,
             max_request_body_size=hub.config.gateway.max_body,
         )
@@ -63,19 +64,19 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in whoever shows a token, and hand the request over."""
         request = Request(scope, receive)
-        visit = Visit(self._hub, bearer(request))
+        access = by_token(self._hub, bearer(request))
         try:
-            whose = await visit.call(lambda _service, caller: caller.scope)
+            whose = await access.call(lambda use: use.caller.scope)
         except AutopollError as error:
             await response(error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["visit"] = visit
+        scope.setdefault("state", {})["access"] = access
         body = await request.body()
-        message, faults = read(body)
-        if faults:
-            log.warning("refused: %s", faults[0].message)
-            told = [fault.fields() for fault in faults]
-            refusal = JSONResponse(told if len(told) > 1 else told[0], 400)
+        message, errors = parse(body)
+        if errors:
+            log.warning("refused: %s", errors[0].message)
+            found = [error.fields() for error in errors]
+            refusal = JSONResponse(found if len(found) > 1 else found[0], 400)
             await refusal(scope, receive, send)
             return
         exchange = _Exchange(body, receive, send)
@@ -140,10 +141,10 @@ class _Exchange:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _visit_of(request: Request) -> Visit:
-    visit = request.state.visit
-    assert isinstance(visit, Visit)
-    return visit
+def _access_of(request: Request) -> CallerAccess:
+    access = request.state.access
+    assert isinstance(access, CallerAccess)
+    return access
 
 
 def _number(value: Any) -> str:

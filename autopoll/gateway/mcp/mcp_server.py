@@ -25,9 +25,9 @@ from autopoll import __version__
 from autopoll.gateway import strict_json
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp import prompts, resources
-from autopoll.gateway.mcp.call import Call, Visit
-from autopoll.gateway.mcp.question_tools import askable
+from autopoll.gateway.mcp.call import Call
 from autopoll.gateway.mcp.tools import TOOLS, call_tool
+from autopoll.gateway.usecases import CallerAccess, UseCases
 
 Context = ServerRequestContext[Any, Any]
 Page = PaginatedRequestParams | None
@@ -35,9 +35,9 @@ Page = PaginatedRequestParams | None
 log = logging.getLogger(__name__)
 
 
-def make_server(hub: Hub, visit_of: Callable[[Any], Visit]) -> Server[Any]:
-    """Return the server over a hub; `visit_of` tells who sent a request, which over HTTP is
-    starlette's, and over stdio None.
+def make_server(hub: Hub, access_of: Callable[[Any], CallerAccess]) -> Server[Any]:
+    """Return the server over a hub; `access_of` returns the access of whoever sent a
+    request, which over HTTP is starlette's, and over stdio None.
 
     The SDK's lower level, because what may be seen depends on the caller, and because it passes
     the arguments on as they came, to be checked against the very schemas that are listed.
@@ -49,13 +49,13 @@ def make_server(hub: Hub, visit_of: Callable[[Any], Visit]) -> Server[Any]:
     def begin(context: Context) -> Call:
         steps = 0
 
-        async def tell(text: str) -> None:
+        async def report(text: str) -> None:
             nonlocal steps
             steps += 1  # progress without an end known beforehand must still grow
             await context.session.report_progress(steps, None, strict_json.text(text))
 
         listens = (context.meta or {}).get("progress_token") is not None
-        return Call(visit_of(context.request), tell, listens=listens)
+        return Call(access_of(context.request), report, listens=listens)
 
     async def list_tools(_context: Context, _page: Page) -> ListToolsResult:
         return ListToolsResult(tools=[tool.listed() for tool in TOOLS.values()])
@@ -84,7 +84,7 @@ def make_server(hub: Hub, visit_of: Callable[[Any], Visit]) -> Server[Any]:
         return ListPromptsResult(prompts=[prompts.ASK])
 
     async def get_prompt(context: Context, given: GetPromptRequestParams) -> GetPromptResult:
-        shards = await begin(context).use(askable)
+        shards = await begin(context).use(UseCases.shards)
         return prompts.ask_a_shard(shards, given.name, given.arguments or {})
 
     return Server(

@@ -10,12 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from autopoll.bridge.records import Message
-from autopoll.client.client import Client
-from autopoll.gateway.access import Caller
-from autopoll.gateway.mcp.call import Call, Spoken, speaker
-from autopoll.gateway.mcp.reply import Reply
-from autopoll.gateway.problems import Forbidden
-from autopoll.gateway.rest.conversation_routes import seen
+from autopoll.gateway.mcp.call import Call, SpeakerArguments, ToolReply, speaker
+from autopoll.gateway.usecases import UseCases
 
 Role = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Path = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
@@ -35,7 +31,7 @@ class CreateConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     ) = None
 
 
-class Created(msgspec.Struct, frozen=True, kw_only=True):
+class NewTokens(msgspec.Struct, frozen=True, kw_only=True):
     """A new conversation and the tokens of its sessions, shown this once."""
 
     conversation_id: str
@@ -44,7 +40,7 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str | None
 
 
-class SendToPartner(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SendToPartner(SpeakerArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of send_to_partner."""
 
     message: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000_000)]
@@ -54,7 +50,7 @@ class SendToPartner(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     )
 
 
-class Sent(msgspec.Struct, frozen=True, kw_only=True):
+class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message that is stored; `redacted` tells whether secrets were taken out of it."""
 
     status: Literal["sent"]
@@ -63,13 +59,13 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     redacted: bool
 
 
-class CheckMessages(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CheckMessages(SpeakerArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of check_messages."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=100, description="At most so many.")] = 50
 
 
-class RecentMessages(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RecentMessages(SpeakerArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of recent_messages."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=100, description="The newest so many.")] = 20
@@ -78,7 +74,7 @@ class RecentMessages(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 0
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
+class ShownMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message; `cut` tells how many characters were left out at its end."""
 
     id: int
@@ -92,13 +88,13 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     cut: int = 0
 
 
-class Messages(msgspec.Struct, frozen=True, kw_only=True):
+class ShownMessages(msgspec.Struct, frozen=True, kw_only=True):
     """Messages, oldest first."""
 
-    messages: list[Shown]
+    messages: list[ShownMessage]
 
 
-class UpdateMyStatus(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UpdateMyStatus(SpeakerArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of update_my_status."""
 
     status: Annotated[
@@ -112,11 +108,11 @@ class UpdateMyStatus(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ]
 
 
-class CheckPartnerStatus(Spoken, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CheckPartnerStatus(SpeakerArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of check_partner_status."""
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a session last said of itself; alive is who gave a sign of life within 120 s."""
 
     conversation_id: str
@@ -127,29 +123,25 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool
 
 
-async def create_conversation(call: Call, given: CreateConversation) -> Reply:
+async def create_conversation(call: Call, given: CreateConversation) -> ToolReply:
     """Begin a conversation between you (session a) and a partner (session b). Returns a token for
     each session, this once: keep yours, and hand the other to your partner. With `shard`, that
     shard answers whatever you send.
     """
 
-    def create(client: Client, caller: Caller) -> Created:
-        if not caller.is_operator:
-            raise Forbidden(
-                "a conversation's token cannot create conversations", "Use the operator's token."
-            )
-        tokens = client.converse(given.my_role, given.partner_role, given.shard)
-        return Created(
+    def create(use: UseCases) -> NewTokens:
+        tokens = use.create_conversation(given.my_role, given.partner_role, given.shard)
+        return NewTokens(
             conversation_id=tokens.conversation,
             session_a_token=tokens.a,
             session_b_token=tokens.b,
-            expires_at=client.bridge.conversations.get(tokens.conversation).expires_at,
+            expires_at=use.conversation(tokens.conversation).expires_at,
         )
 
-    return Reply(await call.use(create), "Keep the tokens now; they are not shown again.")
+    return ToolReply(await call.use(create), "Keep the tokens now; they are not shown again.")
 
 
-async def send_to_partner(call: Call, given: SendToPartner) -> Reply:
+async def send_to_partner(call: Call, given: SendToPartner) -> ToolReply:
     """Send a message to your partner in a conversation. It is stored at once; fetch what comes back
     with check_messages. Secrets in it are redacted.
     """
@@ -157,99 +149,87 @@ async def send_to_partner(call: Call, given: SendToPartner) -> Reply:
         {"action_type": given.action_type, "files_involved": given.files_involved}
     )
 
-    def send(client: Client, caller: Caller) -> Sent:
-        conversation, session = speaker(client, caller, given)
-        number = client.send(conversation, session, given.message, metadata)
-        (stored,) = client.bridge.messages.find(
-            conversation=conversation, after=number - 1, limit=1
-        )
-        return Sent(
+    def send(use: UseCases) -> StoredMessage:
+        conversation, session = speaker(use, given)
+        number = use.send((conversation, session), given.message, metadata)
+        (stored,) = use.messages(conversation, after=number - 1, limit=1)
+        return StoredMessage(
             status="sent",
             id=number,
             conversation_id=conversation,
             redacted=stored.text != given.message,
         )
 
-    return Reply(await call.use(send))
+    return ToolReply(await call.use(send))
 
 
-async def check_messages(call: Call, given: CheckMessages) -> Reply:
+async def check_messages(call: Call, given: CheckMessages) -> ToolReply:
     """Take the messages sent to you that you have not taken yet, oldest first; each is given once.
     recent_messages looks at messages without taking them.
     """
 
-    def take(client: Client, caller: Caller) -> Messages:
-        conversation, session = speaker(client, caller, given)
-        return Messages(
-            messages=[_shown(each) for each in client.inbox(conversation, session, given.limit)]
-        )
+    def take(use: UseCases) -> ShownMessages:
+        taken = use.inbox(speaker(use, given), given.limit)
+        return ShownMessages(messages=[_shown(each) for each in taken])
 
-    return Reply(await call.use(take))
+    return ToolReply(await call.use(take))
 
 
-async def recent_messages(call: Call, given: RecentMessages) -> Reply:
+async def recent_messages(call: Call, given: RecentMessages) -> ToolReply:
     """Look at the newest messages, oldest first, without taking any: of one conversation, or of
     all that you may see. Long ones are cut.
     """
 
-    def look(client: Client, caller: Caller) -> Messages:
-        conversation = _looked_at(client, caller, given)
-        found = client.bridge.messages.find(
-            conversation=conversation, after=given.after, limit=given.limit
-        )
-        return Messages(messages=[_shown(each, SHOWN) for each in found])
+    def look(use: UseCases) -> ShownMessages:
+        conversation = given.conversation_id
+        if given.token is not None or given.session_id is not None:
+            conversation, _ = speaker(use, given)
+        found = use.messages(conversation, after=given.after, limit=given.limit)
+        return ShownMessages(messages=[_shown(each, SHOWN) for each in found])
 
-    return Reply(await call.use(look))
+    return ToolReply(await call.use(look))
 
 
-async def update_my_status(call: Call, given: UpdateMyStatus) -> Reply:
+async def update_my_status(call: Call, given: UpdateMyStatus) -> ToolReply:
     """Let your partner see what you are doing, and that you are alive. Say it anew at least every
     two minutes: after that you count as gone.
     """
 
-    def update(client: Client, caller: Caller) -> Status:
-        conversation, session = speaker(client, caller, given)
-        client.set_status(conversation, session, given.status)
-        return _status(client, conversation, session)
+    def update(use: UseCases) -> SessionStatus:
+        conversation, session = speaker(use, given)
+        use.set_status((conversation, session), given.status)
+        return _status(use, conversation, session)
 
-    return Reply(await call.use(update))
+    return ToolReply(await call.use(update))
 
 
-async def check_partner_status(call: Call, given: CheckPartnerStatus) -> Reply:
+async def check_partner_status(call: Call, given: CheckPartnerStatus) -> ToolReply:
     """See what your partner last said of itself and whether it is alive. A partner that is a
     shard is alive while autopoll runs.
     """
 
-    def check(client: Client, caller: Caller) -> Status:
-        conversation, session = speaker(client, caller, given)
-        return _status(client, conversation, "b" if session == "a" else "a")
+    def check(use: UseCases) -> SessionStatus:
+        conversation, session = speaker(use, given)
+        return _status(use, conversation, "b" if session == "a" else "a")
 
-    return Reply(await call.use(check))
-
-
-def _looked_at(client: Client, caller: Caller, given: RecentMessages) -> str | None:
-    """Return the conversation to look at, None for all; an operator may look without a token."""
-    if given.token is not None or given.session_id is not None:
-        return speaker(client, caller, given)[0]
-    conversation = given.conversation_id or caller.conversation
-    return None if conversation is None else seen(caller, conversation)
+    return ToolReply(await call.use(check))
 
 
-def _status(client: Client, conversation: str, session: str) -> Status:
-    seen = client.bridge.conversations.presence(conversation, session)
-    return Status(
+def _status(use: UseCases, conversation: str, session: str) -> SessionStatus:
+    [found] = [each for each in use.presences(conversation) if each.session == session]
+    return SessionStatus(
         conversation_id=conversation,
         session_id=session,
-        status=seen.status,
-        last_heartbeat=seen.at,
-        age_seconds=seen.age_s,
-        alive=seen.alive,
+        status=found.status,
+        last_heartbeat=found.at,
+        age_seconds=found.age_s,
+        alive=found.alive,
     )
 
 
-def _shown(message: Message, longest: int | None = None) -> Shown:
+def _shown(message: Message, longest: int | None = None) -> ShownMessage:
     text = message.text if longest is None else message.text[:longest]
-    return Shown(
+    return ShownMessage(
         id=message.id,
         conversation_id=message.conversation,
         sender=message.sender,

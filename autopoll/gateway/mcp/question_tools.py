@@ -9,18 +9,14 @@ import msgspec
 
 from autopoll.bridge.records import QueryState
 from autopoll.client.availability import Blocked
-from autopoll.client.client import Client
 from autopoll.client.listening import is_listening
 from autopoll.client.partial_answer import AnswerPiece
 from autopoll.client.result import Result, words
 from autopoll.errors import Down
-from autopoll.gateway.access import Caller
-from autopoll.gateway.hub import Draining
-from autopoll.gateway.mcp.call import Call
-from autopoll.gateway.mcp.reply import Reply
-from autopoll.gateway.rest import question_routes
-from autopoll.gateway.subscription import News
-from autopoll.home.config import ShardSection
+from autopoll.gateway.hub import ShuttingDown
+from autopoll.gateway.mcp.call import Call, ToolReply
+from autopoll.gateway.subscription import News, down
+from autopoll.gateway.usecases import Question, UseCases
 from autopoll.ops.status import ShardStatus, status
 
 # Below the 60 s after which many clients give up a call, so that the caller rather reads that the
@@ -83,38 +79,32 @@ class ListShards(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Arguments of list_shards: none."""
 
 
-class Shards(msgspec.Struct, frozen=True, kw_only=True):
+class AskableShards(msgspec.Struct, frozen=True, kw_only=True):
     """The shards; `ready` is how many of a shard's instances could answer now."""
 
     running: bool
     shards: list[ShardStatus]
 
 
-async def ask(call: Call, given: Ask) -> Reply:
+async def ask(call: Call, given: Ask) -> ToolReply:
     """Ask a shard a question and wait for the answer, which comes with its sources
     (path:first-last line). A shard sees nothing of your conversation: put all it needs into the
     question. The question is kept from the moment it is stored: when the wait ends before the
     answer is there (status pending), or is cancelled, fetch it with get_answer; do not ask again.
     """
-    asked = question_routes.Question(
-        question=given.question,
-        shard=given.shard,
-        conversation=None,
-        context_file=given.context_file,
-    )
+    question = Question(question=given.question, shard=given.shard, context_file=given.context_file)
 
-    def store(client: Client, caller: Caller) -> tuple[int, bool]:
-        sent = question_routes.store(client, caller, asked, given.key, call.hub)
-        return sent.id, is_listening(client.home)
+    def store(use: UseCases) -> tuple[int, bool]:
+        return use.ask(question, given.key).id, is_listening(use.client.home)
 
-    number, heard = await call.use(store)
-    await call.tell(f"question {number} is stored; get_answer fetches its answer at any time")
-    if not heard and (await _result(call, number)).status == "pending":
-        raise _down(number)
+    number, is_served = await call.use(store)
+    await call.report(f"question {number} is stored; get_answer fetches its answer at any time")
+    if not is_served and (await _result(call, number)).status == "pending":
+        raise down(number, _start_and_fetch(number))
     return await _await(call, number, given.timeout)
 
 
-async def get_answer(call: Call, given: GetAnswer) -> Reply:
+async def get_answer(call: Call, given: GetAnswer) -> ToolReply:
     """Fetch the answer to an earlier question by its id, waiting for it if need be. Looking
     consumes nothing and may be repeated.
     """
@@ -124,32 +114,22 @@ async def get_answer(call: Call, given: GetAnswer) -> Reply:
     return await _await(call, given.id, given.timeout)
 
 
-async def list_shards(call: Call, given: ListShards) -> Reply:
+async def list_shards(call: Call, given: ListShards) -> ToolReply:
     """List the shards that can be asked: what answers for each, and whether it is ready. Ask one
     that is not ready all the same: questions are kept until it is.
     """
-    names = await call.use(askable)
+    names = await call.use(UseCases.shards)
     # In a thread of its own: supervisord is given a second to answer.
     now = await asyncio.to_thread(status, call.hub.home, call.hub.config)
     shards = [each for each in now.shards if each.name in names]
-    return Reply(Shards(running=now.supervisord == "running", shards=shards))
-
-
-def askable(client: Client, caller: Caller) -> dict[str, ShardSection]:
-    """Return the shards that a caller may ask, as they are set up."""
-    shards = client.config.shards
-    if caller.is_operator:
-        return shards
-    routes = client.bridge.conversations.routes().items()
-    mine = {shard for (conversation, _), shard in routes if caller.sees(conversation)}
-    return {name: section for name, section in shards.items() if name in mine}
+    return ToolReply(AskableShards(running=now.supervisord == "running", shards=shards))
 
 
 async def _result(call: Call, number: int) -> Result:
-    return await call.use(lambda client, caller: question_routes.find(client, caller, number))
+    return await call.use(lambda use: use.result(number))
 
 
-async def _await(call: Call, number: int, seconds: float) -> Reply:
+async def _await(call: Call, number: int, seconds: float) -> ToolReply:
     """Return what a question came to within the time, telling the caller how it goes."""
     longest = min(seconds, call.hub.config.gateway.max_wait)
     try:
@@ -159,15 +139,15 @@ async def _await(call: Call, number: int, seconds: float) -> Reply:
                     case Result():
                         return _reply(each)
                     case AnswerPiece():
-                        await call.tell(each.text)
+                        await call.report(each.text)
                     case _:
-                        await call.tell(await _progress(call, each))
+                        await call.report(await _progress(call, each))
     except Blocked as error:
         fetch = f"fetch the answer with get_answer, id {number}."
         raise error.obstacle.blocked(f"question {number}", fetch) from None
     except Down:
-        raise _down(number) from None
-    except (TimeoutError, Draining):
+        raise down(number, _start_and_fetch(number)) from None
+    except (TimeoutError, ShuttingDown):
         pass
     return _reply(await _result(call, number))
 
@@ -183,24 +163,21 @@ async def _progress(call: Call, state: QueryState) -> str:
     return words(state, paused)
 
 
-def _reply(result: Result) -> Reply:
+def _reply(result: Result) -> ToolReply:
     match result.status:
         case "error":
-            return Reply(
+            return ToolReply(
                 result,
                 f"question {result.id} failed: {result.answer}\n"
                 "  Mend what the reason says, and ask again.",
                 failed=True,
             )
         case "pending":
-            return Reply(
+            return ToolReply(
                 result, f"Not answered yet, and kept: fetch it with get_answer, id {result.id}."
             )
-    return Reply(result)
+    return ToolReply(result)
 
 
-def _down(number: int) -> Down:
-    return Down(
-        f"autopoll is down: question {number} is kept and will be answered after `autopoll up`",
-        f"Have it started, then fetch the answer with get_answer, id {number}.",
-    )
+def _start_and_fetch(number: int) -> str:
+    return f"Have it started, then fetch the answer with get_answer, id {number}."

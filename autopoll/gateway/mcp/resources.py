@@ -6,13 +6,11 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, Resource, ResourceTemplate, TextResourceContents
 
 from autopoll.bridge.records import Conversation, Message
-from autopoll.client.client import Client
 from autopoll.clock import zoned
 from autopoll.errors import AutopollError, BadQuery, NotFound
 from autopoll.gateway import strict_json
-from autopoll.gateway.access import Caller
 from autopoll.gateway.mcp.call import Call
-from autopoll.gateway.rest.conversation_routes import seen
+from autopoll.gateway.usecases import UseCases
 from autopoll.message import read_answer, read_query
 
 KIND = "text/markdown"
@@ -32,10 +30,9 @@ _URI = re.compile(r"autopoll://conversations/([^/?#]{1,200})")
 async def listed(call: Call) -> list[Resource]:
     """Return the conversations that the caller may see, the newest first."""
 
-    def find(client: Client, caller: Caller) -> list[Conversation]:
-        only = caller.conversation
-        bridge = client.bridge
-        return [bridge.conversations.get(only)] if only else bridge.conversations.all()[-LISTED:]
+    def find(use: UseCases) -> list[Conversation]:
+        only = use.caller.conversation
+        return [use.conversation(only)] if only else use.conversations()[-LISTED:]
 
     found = await call.use(find)
     return [
@@ -53,12 +50,11 @@ async def listed(call: Call) -> list[Resource]:
 async def read(call: Call, uri: str) -> TextResourceContents:
     """Return a conversation; raise MCPError for what is none that the caller may see."""
 
-    def look(client: Client, caller: Caller) -> tuple[Conversation, list[Message]]:
+    def look(use: UseCases) -> tuple[Conversation, list[Message]]:
         match = _URI.fullmatch(uri)
         if match is None:
             raise NotFound(f"there is no resource {uri[:300]}")
-        conversation = client.bridge.conversations.get(seen(caller, match[1]))
-        return conversation, client.bridge.messages.find(conversation=match[1], limit=MESSAGES)
+        return use.conversation(match[1]), use.messages(match[1], limit=MESSAGES)
 
     try:
         conversation, messages = await call.use(look)

@@ -22,13 +22,13 @@ INVALID_PARAMS = -32602
 Id = str | int | float | None
 
 
-class Fault(NamedTuple):
-    """What is wrong with a message; `is_told` unless nobody waits for an answer to it."""
+class RpcError(NamedTuple):
+    """What is wrong with a message; `is_sent` unless nobody waits for an answer to it."""
 
     code: int
     message: str
     id: Id = None
-    is_told: bool = True
+    is_sent: bool = True
 
     def fields(self) -> dict[str, Any]:
         """Return the error as it is sent."""
@@ -40,29 +40,29 @@ class Fault(NamedTuple):
         return json.dumps(self.fields()) + "\n"
 
 
-def read(data: bytes) -> tuple[dict[str, Any], list[Fault]]:
+def parse(data: bytes) -> tuple[dict[str, Any], list[RpcError]]:
     """Return a message, and what is wrong with it; the message counts only when that is nothing."""
     try:
         value = strict_json.decode(data)
     except strict_json.NotJson as error:
-        return {}, [Fault(PARSE_ERROR, f"Parse error: {error}")]
+        return {}, [RpcError(PARSE_ERROR, f"Parse error: {error}")]
     except strict_json.NotText as error:
-        return {}, _faults(error.value) or [_in_params(error.value, f"Invalid params: {error}")]
-    faults = _faults(value)
-    return ({} if faults else value), faults
+        return {}, _errors(error.value) or [_in_params(error.value, f"Invalid params: {error}")]
+    errors = _errors(value)
+    return ({} if errors else value), errors
 
 
-def _faults(value: Any) -> list[Fault]:
+def _errors(value: Any) -> list[RpcError]:
     if isinstance(value, list):
         why = "Invalid Request: a batch; send each message by itself"
         waiting = [_id(each) for each in value if isinstance(each, dict) and "method" in each]
-        told = [Fault(INVALID_REQUEST, why, each) for each in waiting if each is not None]
-        return told or [Fault(INVALID_REQUEST, why)]
+        found = [RpcError(INVALID_REQUEST, why, each) for each in waiting if each is not None]
+        return found or [RpcError(INVALID_REQUEST, why)]
     if not isinstance(value, dict):
-        return [Fault(INVALID_REQUEST, "Invalid Request: not an object")]
+        return [RpcError(INVALID_REQUEST, "Invalid Request: not an object")]
     why = _why(value)
     if why:
-        return [Fault(INVALID_REQUEST, f"Invalid Request: {why}", _id(value))]
+        return [RpcError(INVALID_REQUEST, f"Invalid Request: {why}", _id(value))]
     if "method" in value and not isinstance(value.get("params"), dict | None):
         return [_in_params(value, "Invalid params: they are not an object")]
     return []
@@ -82,10 +82,10 @@ def _why(value: dict[str, Any]) -> str:
     return ""
 
 
-def _in_params(value: dict[str, Any], why: str) -> Fault:
-    """Return the fault of a message that is one; a notification, or an answer, waits for none."""
-    is_told = "method" in value and "id" in value
-    return Fault(INVALID_PARAMS, why, _id(value) if is_told else None, is_told)
+def _in_params(value: dict[str, Any], why: str) -> RpcError:
+    """Return the error of a message that is one; a notification, or an answer, waits for none."""
+    is_sent = "method" in value and "id" in value
+    return RpcError(INVALID_PARAMS, why, _id(value) if is_sent else None, is_sent)
 
 
 def _id(value: dict[str, Any]) -> Id:

@@ -14,27 +14,26 @@ from typing import Any, cast
 from mcp.server.stdio import stdio_server
 
 from autopoll.gateway.hub import Hub
-from autopoll.gateway.mcp.call import Owner
 from autopoll.gateway.mcp.mcp_server import make_server
-from autopoll.gateway.mcp.rpc import INVALID_REQUEST, Fault, read
-from autopoll.gateway.mcp.wire import Wire
+from autopoll.gateway.mcp.rpc import INVALID_REQUEST, RpcError, parse
+from autopoll.gateway.usecases import as_owner
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 
 LONGEST = 32 * 1024 * 1024  # bytes of a line; a message of the largest kind fits, escaped
 CHUNK = 64 * 1024
 TOO_LONG = b""  # no line is empty
-_TOO_LONG = [Fault(INVALID_REQUEST, f"Invalid Request: longer than {LONGEST} bytes")]
+_TOO_LONG = [RpcError(INVALID_REQUEST, f"Invalid Request: longer than {LONGEST} bytes")]
 
 log = logging.getLogger(__name__)
 
 
-def run(home: Home, config: Config, wire: Wire) -> None:
-    """Serve until stdin ends or TERM comes. Whoever is waiting stops; the questions stay."""
-    asyncio.run(_serve(home, config, wire))
+def run(home: Home, config: Config, read: int, write: int) -> None:
+    """Serve over two descriptors until the first ends, or TERM comes; questions are kept."""
+    asyncio.run(_serve(home, config, read, write))
 
 
-async def _serve(home: Home, config: Config, wire: Wire) -> None:
+async def _serve(home: Home, config: Config, read: int, write: int) -> None:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -47,41 +46,41 @@ async def _serve(home: Home, config: Config, wire: Wire) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, end)
-    log.info("begins", extra={"pid": os.getpid()})
-    lines, paper = Lines(wire.read), Paper(wire.write, end)
+    log.info("serving over stdin and stdout", extra={"pid": os.getpid()})
+    reader, writer = StdinReader(read), StdoutWriter(write, end)
     try:
         async with Hub(home, config) as hub:
-            owner = Owner(hub)
+            owner = as_owner(hub)
             server = make_server(hub, lambda _request: owner)
             # Only what is used of an anyio.AsyncFile is there.
-            messages = Messages(lines, paper)
-            async with stdio_server(cast(Any, messages), cast(Any, paper)) as (incoming, outgoing):
+            checked = CheckedLines(reader, writer)
+            async with stdio_server(cast(Any, checked), cast(Any, writer)) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())
     except asyncio.CancelledError:
         if not ended:
             raise
-    log.info("ends", extra={"pid": os.getpid()})
+    log.info("ended", extra={"pid": os.getpid()})
 
 
-class Messages:
-    """The lines that are messages; what is none is logged, and answered at once on the paper."""
+class CheckedLines:
+    """The lines that are messages; what is none is logged, and answered at once."""
 
-    def __init__(self, lines: "Lines", paper: "Paper") -> None:
-        self._lines = lines
-        self._paper = paper
+    def __init__(self, reader: "StdinReader", writer: "StdoutWriter") -> None:
+        self._reader = reader
+        self._writer = writer
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        async for line in self._lines:
-            faults = _TOO_LONG if line is TOO_LONG else read(line)[1]
-            for fault in faults:
-                log.warning("refused: %s", fault.message)
-                if fault.is_told:
-                    await self._paper.write(fault.line())
-            if not faults:
+        async for line in self._reader:
+            errors = _TOO_LONG if line is TOO_LONG else parse(line)[1]
+            for error in errors:
+                log.warning("refused: %s", error.message)
+                if error.is_sent:
+                    await self._writer.write(error.line())
+            if not errors:
                 yield line.removeprefix(codecs.BOM_UTF8).decode()
 
 
-class Lines:
+class StdinReader:
     """The lines of a descriptor, read in a thread of its own; TOO_LONG stands for one that is.
 
     The last one needs no end: half a message is told apart by what it lacks.
@@ -132,8 +131,8 @@ class Lines:
             raise SystemExit from None
 
 
-class Paper:
-    """A descriptor to write lines on, in a thread like that of `Lines`, for a client may be slow.
+class StdoutWriter:
+    """Writes lines on a descriptor, in a thread like that of StdinReader: a client may be slow.
 
     `gone` is called when the client has closed its end.
     """
@@ -141,14 +140,14 @@ class Paper:
     def __init__(self, descriptor: int, gone: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._gone = gone
-        self._sheets: SimpleQueue[tuple[bytes, asyncio.Event]] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[bytes, asyncio.Event]] = SimpleQueue()
         writer = threading.Thread(target=self._write, args=(descriptor,), daemon=True)
         writer.start()
 
     async def write(self, text: str) -> None:
         """Write all of it."""
         written = asyncio.Event()
-        self._sheets.put((text.encode(), written))
+        self._waiting.put((text.encode(), written))
         await written.wait()
 
     async def flush(self) -> None:
@@ -156,7 +155,7 @@ class Paper:
 
     def _write(self, descriptor: int) -> None:
         while True:
-            data, written = self._sheets.get()
+            data, written = self._waiting.get()
             view = memoryview(data)
             try:
                 while view:

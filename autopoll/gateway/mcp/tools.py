@@ -12,14 +12,13 @@ from autopoll.client.result import Result
 from autopoll.errors import AutopollError, UsageError
 from autopoll.gateway import strict_json
 from autopoll.gateway.mcp import message_tools, question_tools
-from autopoll.gateway.mcp.call import Call
-from autopoll.gateway.mcp.reply import Reply
+from autopoll.gateway.mcp.call import Call, ToolReply
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """One tool. Its function takes the call and its arguments, and raises AutopollError."""
 
-    run: Callable[[Call, Any], Awaitable[Reply]]
+    run: Callable[[Call, Any], Awaitable[ToolReply]]
     takes: type[msgspec.Struct]
     gives: type[msgspec.Struct]
     title: str
@@ -70,46 +69,46 @@ TOOLS: Mapping[str, Tool] = {
         Tool(
             run=question_tools.list_shards,
             takes=question_tools.ListShards,
-            gives=question_tools.Shards,
+            gives=question_tools.AskableShards,
             title="List the shards",
             reads=True,
         ),
         Tool(
             run=message_tools.create_conversation,
             takes=message_tools.CreateConversation,
-            gives=message_tools.Created,
+            gives=message_tools.NewTokens,
             title="Create a conversation",
         ),
         Tool(
             run=message_tools.send_to_partner,
             takes=message_tools.SendToPartner,
-            gives=message_tools.Sent,
+            gives=message_tools.StoredMessage,
             title="Send a message",
         ),
         Tool(
             run=message_tools.check_messages,
             takes=message_tools.CheckMessages,
-            gives=message_tools.Messages,
+            gives=message_tools.ShownMessages,
             title="Take unread messages",
         ),
         Tool(
             run=message_tools.recent_messages,
             takes=message_tools.RecentMessages,
-            gives=message_tools.Messages,
+            gives=message_tools.ShownMessages,
             title="Look at messages",
             reads=True,
         ),
         Tool(
             run=message_tools.update_my_status,
             takes=message_tools.UpdateMyStatus,
-            gives=message_tools.Status,
+            gives=message_tools.SessionStatus,
             title="Tell my status",
             repeats=True,
         ),
         Tool(
             run=message_tools.check_partner_status,
             takes=message_tools.CheckPartnerStatus,
-            gives=message_tools.Status,
+            gives=message_tools.SessionStatus,
             title="See the partner's status",
             reads=True,
         ),

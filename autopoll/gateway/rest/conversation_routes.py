@@ -1,19 +1,17 @@
 """Conversations over REST: the bare bridge, as a session, or looked at by the operator."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from autopoll.bridge.records import Conversation, Message, Presence, Tokens
-from autopoll.client.client import Client
-from autopoll.errors import NotFound
 from autopoll.gateway import strict_json
-from autopoll.gateway.access import Caller, Visiting
-from autopoll.gateway.bodies import JsonRoute
+from autopoll.gateway.rest.bearer_access import BearerAccess
+from autopoll.gateway.rest.bodies import JsonRoute
 from autopoll.gateway.rest.openapi import problems, record, send
-from autopoll.gateway.rest.question_routes import own_session
+from autopoll.gateway.usecases import UseCases
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=JsonRoute)
 
@@ -21,13 +19,13 @@ Name = Annotated[str, Path(max_length=200, description="The id of the conversati
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 
 
-class Conversations(msgspec.Struct, frozen=True):
+class ConversationList(msgspec.Struct, frozen=True):
     """All conversations, oldest first."""
 
     conversations: list[Conversation]
 
 
-class Messages(msgspec.Struct, frozen=True):
+class MessageList(msgspec.Struct, frozen=True):
     """Messages, oldest first."""
 
     messages: list[Message]
@@ -39,7 +37,7 @@ class Stored(msgspec.Struct, frozen=True):
     id: int
 
 
-class Presences(msgspec.Struct, frozen=True):
+class SessionStatuses(msgspec.Struct, frozen=True):
     """What both sessions last said of themselves."""
 
     sessions: list[Presence]
@@ -76,12 +74,11 @@ class NewStatus(BaseModel):
     "",
     summary="List all conversations (operator)",
     response_class=Response,
-    responses={200: record(Conversations, "All of them, without tokens."), **problems()},
+    responses={200: record(ConversationList, "All of them, without tokens."), **problems()},
 )
-async def list_all(visit: Visiting) -> Response:
+async def list_all(access: BearerAccess) -> Response:
     """Return every conversation of the bridge."""
-    found = await visit.operate(lambda client: client.bridge.conversations.all())
-    return send(Conversations(found))
+    return send(ConversationList(await access.call(UseCases.conversations)))
 
 
 @router.post(
@@ -96,9 +93,11 @@ async def list_all(visit: Visiting) -> Response:
         **problems(404),
     },
 )
-async def create(visit: Visiting, new: NewConversation) -> Response:
+async def create(access: BearerAccess, new: NewConversation) -> Response:
     """Create a conversation of two sessions."""
-    tokens = await visit.operate(lambda client: client.converse(new.role_a, new.role_b, new.shard))
+    tokens = await access.call(
+        lambda use: use.create_conversation(new.role_a, new.role_b, new.shard)
+    )
     headers = {"Location": f"/v1/conversations/{tokens.conversation}", "Cache-Control": "no-store"}
     return send(tokens, 201, headers)
 
@@ -109,35 +108,29 @@ async def create(visit: Visiting, new: NewConversation) -> Response:
     response_class=Response,
     responses={200: record(Conversation, "Never with tokens."), **problems(404)},
 )
-async def show(visit: Visiting, conversation: Name) -> Response:
+async def show(access: BearerAccess, conversation: Name) -> Response:
     """Return one conversation."""
-    return send(
-        await visit.call(
-            lambda client, caller: client.bridge.conversations.get(seen(caller, conversation))
-        )
-    )
+    return send(await access.call(lambda use: use.conversation(conversation)))
 
 
 @router.get(
     "/{conversation}/messages",
     summary="Look at messages without taking them",
     response_class=Response,
-    responses={200: record(Messages, "The newest, or those after a number."), **problems(404)},
+    responses={200: record(MessageList, "The newest, or those after a number."), **problems(404)},
 )
 async def look(
-    visit: Visiting,
+    access: BearerAccess,
     conversation: Name,
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Only beyond this id.")] = 0,
     unread: Annotated[bool, Query(description="Only those nobody has taken.")] = False,
     limit: Limit = 100,
 ) -> Response:
     """Return messages of both sessions; nothing is marked as read."""
-    found = await visit.call(
-        lambda client, caller: client.bridge.messages.find(
-            conversation=seen(caller, conversation), after=after, unread=unread, limit=limit
-        )
+    found = await access.call(
+        lambda use: use.messages(conversation, after=after, unread=unread, limit=limit)
     )
-    return send(Messages(found))
+    return send(MessageList(found))
 
 
 @router.post(
@@ -147,15 +140,13 @@ async def look(
     response_class=Response,
     responses={201: record(Stored, "It is stored."), **problems(404, 429)},
 )
-async def send_message(visit: Visiting, conversation: Name, message: NewMessage) -> Response:
+async def send_message(access: BearerAccess, conversation: Name, message: NewMessage) -> Response:
     """Store a message; messages of one conversation are answered in order."""
     metadata = None
     if message.metadata is not None:
         metadata = strict_json.encode(message.metadata).decode()
-    number = await visit.call(
-        lambda client, caller: client.send(
-            conversation, _speaker(client, caller, conversation), message.text, metadata
-        )
+    number = await access.call(
+        lambda use: use.send(use.speaker(conversation), message.text, metadata)
     )
     return send(Stored(number), 201)
 
@@ -164,34 +155,24 @@ async def send_message(visit: Visiting, conversation: Name, message: NewMessage)
     "/{conversation}/inbox",
     summary="Take unread messages",
     response_class=Response,
-    responses={200: record(Messages, "They are marked as read."), **problems(404)},
+    responses={200: record(MessageList, "They are marked as read."), **problems(404)},
 )
-async def take(visit: Visiting, conversation: Name, limit: Limit = 100) -> Response:
+async def take(access: BearerAccess, conversation: Name, limit: Limit = 100) -> Response:
     """Take the unread messages of the session that the token proves."""
-    taken = await visit.call(
-        lambda client, caller: client.inbox(
-            conversation, _speaker(client, caller, conversation), limit
-        )
-    )
-    return send(Messages(taken))
+    taken = await access.call(lambda use: use.inbox(use.speaker(conversation), limit))
+    return send(MessageList(taken))
 
 
 @router.get(
     "/{conversation}/status",
     summary="See what both sessions are doing",
     response_class=Response,
-    responses={200: record(Presences, "As they last said."), **problems(404)},
+    responses={200: record(SessionStatuses, "As they last said."), **problems(404)},
 )
-async def statuses(visit: Visiting, conversation: Name) -> Response:
+async def statuses(access: BearerAccess, conversation: Name) -> Response:
     """Return what both sessions last said of themselves, and whether they are alive."""
-    sessions: tuple[Literal["a", "b"], ...] = ("a", "b")
-    found = await visit.call(
-        lambda client, caller: [
-            client.bridge.conversations.presence(seen(caller, conversation), each)
-            for each in sessions
-        ]
-    )
-    return send(Presences(found))
+    found = await access.call(lambda use: use.presences(conversation))
+    return send(SessionStatuses(found))
 
 
 @router.put(
@@ -201,26 +182,7 @@ async def statuses(visit: Visiting, conversation: Name) -> Response:
     response_class=Response,
     responses={204: {"description": "The partner can see it."}, **problems(404)},
 )
-async def say(visit: Visiting, conversation: Name, new: NewStatus) -> Response:
+async def say(access: BearerAccess, conversation: Name, new: NewStatus) -> Response:
     """Let the partner see what the session is doing, and that it is alive."""
-    await visit.call(
-        lambda client, caller: client.set_status(
-            conversation, _speaker(client, caller, conversation), new.status
-        )
-    )
+    await access.call(lambda use: use.set_status(use.speaker(conversation), new.status))
     return Response(status_code=204)
-
-
-def seen(caller: Caller, conversation: str) -> str:
-    """Return a conversation's id, for whom it is there; raise NotFound as if there were none."""
-    if not caller.sees(conversation):
-        raise NotFound(
-            f"there is no conversation {conversation!r}", "List them with: autopoll conversations"
-        )
-    return conversation
-
-
-def _speaker(client: Client, caller: Caller, conversation: str) -> str:
-    """Return as which session somebody speaks; the operator as the home's own, session a."""
-    seen(caller, conversation)
-    return caller.session or own_session(client, conversation)

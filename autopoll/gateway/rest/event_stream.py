@@ -30,7 +30,7 @@ SCHEMA = {
 }
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True):
     """How far a question has come; `last_error` says why it is tried again."""
 
     id: int
@@ -73,7 +73,7 @@ def _event(number: int, news: News) -> bytes:
         return format_sse_event(
             event="answer", id=f"{number}-answer", data_str=strict_json.encode(news).decode()
         )
-    progress = Progress(
+    progress = ProgressEvent(
         id=number,
         state=news.state,
         shard=news.shard,

@@ -23,10 +23,11 @@ from prometheus_client.registry import Collector
 from autopoll.bridge.records import Backlog, Spent
 from autopoll.client.client import Client
 from autopoll.clock import wall_ms
-from autopoll.gateway.access import Visiting
-from autopoll.gateway.authentication import is_private
+from autopoll.gateway.auth_middleware import is_private
 from autopoll.gateway.hub import Hub
+from autopoll.gateway.rest.bearer_access import BearerAccess
 from autopoll.gateway.rest.openapi import problems
+from autopoll.gateway.usecases import UseCases
 from autopoll.process import actions, incident_log
 from autopoll.process.heartbeat import Beat, is_alive, read_all
 from autopoll.process.incident_log import Incident
@@ -210,12 +211,12 @@ class _Reading(Collector):
         **problems(),
     },
 )
-async def metrics(request: Request, visit: Visiting) -> Response:
+async def metrics(request: Request, access: BearerAccess) -> Response:
     """Return queue, latencies, attempts, restarts, pipe errors and costs."""
     hub: Hub = request.app.state.hub
     past: Past = request.app.state.past
     if not is_private(request.scope):
-        await visit.operate(lambda client: None)
+        await access.call(UseCases.require_operator)
     await past.catch_up(hub)
     text = await hub.call(lambda client: _written(client, past, hub.waiting))
     return Response(text, media_type=CONTENT_TYPE_PLAIN_1_0_0)

@@ -1,36 +1,29 @@
 """Operation over REST: what runs, what went wrong, and the dead letters; for the operator only."""
 
-import asyncio
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from autopoll.bridge.records import DeadLetter
-from autopoll.client.client import Client
-from autopoll.errors import NotFound
-from autopoll.gateway.access import Visiting
+from autopoll.gateway import operation
+from autopoll.gateway.rest.bearer_access import BearerAccess
 from autopoll.gateway.rest.conversation_routes import Stored
 from autopoll.gateway.rest.openapi import problems, record, send
-from autopoll.ops import status as home_status
 from autopoll.ops.status import ShardStatus, Status
-from autopoll.process import incident_log
-from autopoll.process.waiter import nudge
 
 router = APIRouter(prefix="/v1", tags=["operation"])
-
-_SHOWN = 1000  # bytes of each dead letter in the list
 
 Number = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of the question.")]
 
 
-class Shards(msgspec.Struct, frozen=True):
+class ShardList(msgspec.Struct, frozen=True):
     """Every shard of the home."""
 
     shards: list[ShardStatus]
 
 
-class Incident(msgspec.Struct, frozen=True):
+class IncidentReport(msgspec.Struct, frozen=True):
     """A kill, restart or failure with its reason."""
 
     at: str
@@ -42,13 +35,13 @@ class Incident(msgspec.Struct, frozen=True):
     closed: str | None  # how it ended other than by a recovery
 
 
-class Incidents(msgspec.Struct, frozen=True):
+class IncidentList(msgspec.Struct, frozen=True):
     """The newest incidents, oldest first."""
 
-    incidents: list[Incident]
+    incidents: list[IncidentReport]
 
 
-class DeadLetters(msgspec.Struct, frozen=True):
+class DeadLetterList(msgspec.Struct, frozen=True):
     """The dead letters, oldest first."""
 
     dead_letters: list[DeadLetter]
@@ -58,11 +51,11 @@ class DeadLetters(msgspec.Struct, frozen=True):
     "/shards",
     summary="List the shards",
     response_class=Response,
-    responses={200: record(Shards, "Every shard with its instances."), **problems()},
+    responses={200: record(ShardList, "Every shard with its instances."), **problems()},
 )
-async def shards(request: Request, visit: Visiting) -> Response:
+async def shards(access: BearerAccess) -> Response:
     """Return every shard, how many of its instances are ready, and whether it is paused."""
-    return send(Shards((await _look(request, visit)).shards))
+    return send(ShardList((await operation.status(access)).shards))
 
 
 @router.get(
@@ -71,44 +64,38 @@ async def shards(request: Request, visit: Visiting) -> Response:
     response_class=Response,
     responses={200: record(Status, "Processes, shards, queue, latency."), **problems()},
 )
-async def status(request: Request, visit: Visiting) -> Response:
+async def status(access: BearerAccess) -> Response:
     """Return how the home is."""
-    return send(await _look(request, visit))
+    return send(await operation.status(access))
 
 
 @router.get(
     "/incidents",
     summary="List kills and restarts with their reasons",
     response_class=Response,
-    responses={200: record(Incidents, "The newest."), **problems()},
+    responses={200: record(IncidentList, "The newest."), **problems()},
 )
 async def list_incidents(
-    request: Request,
-    visit: Visiting,
+    access: BearerAccess,
     last: Annotated[int, Query(ge=1, le=1000, description="The newest so many.")] = 50,
 ) -> Response:
     """Return when, what, why, on what evidence, and how long it took to recover."""
-    await visit.operate(lambda client: None)
-    found = await asyncio.to_thread(incident_log.read, request.app.state.home.incidents)
     shown = [
-        Incident(*(getattr(each, name) for name in Incident.__struct_fields__))
-        for each in found[-last:]
+        IncidentReport(*(getattr(each, name) for name in IncidentReport.__struct_fields__))
+        for each in await operation.incidents(access, last)
     ]
-    return send(Incidents(shown))
+    return send(IncidentList(shown))
 
 
 @router.get(
     "/dead-letters",
     summary="List questions whose attempts are used up",
     response_class=Response,
-    responses={200: record(DeadLetters, "Long texts are cut."), **problems()},
+    responses={200: record(DeadLetterList, "Long texts are cut."), **problems()},
 )
-async def dead_letters(visit: Visiting) -> Response:
+async def dead_letters(access: BearerAccess) -> Response:
     """Return the dead letters that are neither retried nor dropped."""
-    found = await visit.operate(
-        lambda client: client.bridge.overview.dead_letters(text_bytes=_SHOWN)
-    )
-    return send(DeadLetters(found))
+    return send(DeadLetterList(await access.call(operation.dead_letters)))
 
 
 @router.get(
@@ -117,16 +104,9 @@ async def dead_letters(visit: Visiting) -> Response:
     response_class=Response,
     responses={200: record(DeadLetter, "The whole of it."), **problems(404)},
 )
-async def dead_letter(visit: Visiting, number: Number) -> Response:
+async def dead_letter(access: BearerAccess, number: Number) -> Response:
     """Return one dead letter."""
-
-    def find(client: Client) -> DeadLetter:
-        found = client.bridge.overview.dead_letters(message_id=number)
-        if not found:
-            raise NotFound(f"there is no dead letter {number}", "List them: GET /v1/dead-letters")
-        return found[0]
-
-    return send(await visit.operate(find))
+    return send(await access.call(lambda use: operation.dead_letter(use, number)))
 
 
 @router.post(
@@ -139,15 +119,9 @@ async def dead_letter(visit: Visiting, number: Number) -> Response:
         **problems(404),
     },
 )
-async def retry(visit: Visiting, number: Number) -> Response:
+async def retry(access: BearerAccess, number: Number) -> Response:
     """Ask it again as a new question; the error answer of the old one stands."""
-
-    def again(client: Client) -> int:
-        new = client.bridge.overview.retry_dead(number)
-        nudge(client.home)
-        return new
-
-    new = await visit.operate(again)
+    new = await access.call(lambda use: operation.retry(use, number))
     return send(Stored(new), 201, {"Location": f"/v1/questions/{new}"})
 
 
@@ -158,14 +132,7 @@ async def retry(visit: Visiting, number: Number) -> Response:
     response_class=Response,
     responses={204: {"description": "It is no longer listed."}, **problems(404)},
 )
-async def drop(visit: Visiting, number: Number) -> Response:
+async def drop(access: BearerAccess, number: Number) -> Response:
     """Forget a dead letter; its message and its error answer stay."""
-    await visit.operate(lambda client: client.bridge.overview.drop_dead(number))
+    await access.call(lambda use: operation.drop(use, number))
     return Response(status_code=204)
-
-
-async def _look(request: Request, visit: Visiting) -> Status:
-    """Look at the home; supervisord may take a second to answer, so not in the bridge's thread."""
-    await visit.operate(lambda client: None)
-    state = request.app.state
-    return await asyncio.to_thread(home_status.status, state.home, state.config)

@@ -1,27 +1,24 @@
 """Questions over REST: ask, read how one stands, wait for its answer, follow it."""
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
-import msgspec
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
-from autopoll.bridge.records import IdempotencyKey, SentMessage
-from autopoll.client.client import Client
 from autopoll.client.result import Result
-from autopoll.errors import Down, NotFound, UsageError
-from autopoll.gateway.access import Caller, Visiting
-from autopoll.gateway.bodies import JsonRoute
-from autopoll.gateway.hub import Draining, Hub
+from autopoll.errors import Down
+from autopoll.gateway.hub import Hub, ShuttingDown
 from autopoll.gateway.problems import response
 from autopoll.gateway.rest import event_stream
+from autopoll.gateway.rest.bearer_access import BearerAccess
+from autopoll.gateway.rest.bodies import JsonRoute
 from autopoll.gateway.rest.openapi import problems, record, send
+from autopoll.gateway.usecases import Question
 from autopoll.home.config import GatewaySection
 
 T = TypeVar("T")
@@ -49,7 +46,7 @@ IdempotencyHeader = Annotated[
 ]
 
 
-class Question(BaseModel):
+class NewQuestion(BaseModel):
     """A question; the operator names a shard, anybody else asks in the token's conversation."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -73,8 +70,8 @@ class Question(BaseModel):
 )
 async def ask(
     request: Request,
-    visit: Visiting,
-    question: Question,
+    access: BearerAccess,
+    question: NewQuestion,
     idempotency_key: IdempotencyHeader = None,
     prefer: Prefer = None,
 ) -> Response:
@@ -83,13 +80,12 @@ async def ask(
     It is kept once it is stored, whatever becomes of this request: read it again by its number, or
     ask again under the same Idempotency-Key.
     """
-    sent = await visit.call(
-        lambda client, caller: store(client, caller, question, idempotency_key, visit.hub)
-    )
+    asked = Question(**question.model_dump())
+    sent = await access.call(lambda use: use.ask(asked, idempotency_key))
     headers = {"Location": f"/v1/questions/{sent.id}"}
     if not sent.fresh:
         headers["Idempotency-Replayed"] = "true"
-    return await _answer(request, visit.hub, sent.id, _seconds(request, prefer), headers, 202)
+    return await _answer(request, access.hub, sent.id, _seconds(request, prefer), headers, 202)
 
 
 @router.get(
@@ -98,13 +94,15 @@ async def ask(
     response_class=Response,
     responses={200: record(Result, "How it stands; `status` tells.", _WAITED), **problems(404)},
 )
-async def read(request: Request, visit: Visiting, question: Id, prefer: Prefer = None) -> Response:
+async def read(
+    request: Request, access: BearerAccess, question: Id, prefer: Prefer = None
+) -> Response:
     """Return a question's outcome so far; with `Prefer: wait=…`, as soon as there is one."""
-    result = await visit.call(lambda client, caller: find(client, caller, question))
+    result = await access.call(lambda use: use.result(question))
     seconds = _seconds(request, prefer)
     if result.status != "pending" or seconds is None:
         return send(result)
-    return await _answer(request, visit.hub, question, seconds, {}, 200)
+    return await _answer(request, access.hub, question, seconds, {}, 200)
 
 
 @router.get(
@@ -122,78 +120,20 @@ async def read(request: Request, visit: Visiting, question: Id, prefer: Prefer =
 )
 async def follow(
     request: Request,
-    visit: Visiting,
+    access: BearerAccess,
     question: Id,
     last_event_id: Annotated[
         str | None, Header(max_length=1000, description="Taken as it is: the whole state is sent.")
     ] = None,
 ) -> StreamingResponse:
     """Send how a question stands, each change, its answer as it is written, and then the answer."""
-    await visit.call(lambda client, caller: find(client, caller, question))
+    await access.call(lambda use: use.result(question))
     settings: GatewaySection = request.app.state.config.gateway
     return StreamingResponse(
-        event_stream.stream(visit.hub, question, settings.max_wait),
+        event_stream.stream(access.hub, question, settings.max_wait),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-
-
-def find(client: Client, caller: Caller, number: int) -> Result:
-    """Return how a question stands, for whom it is there; NotFound is the same for all others."""
-    try:
-        state = client.bridge.messages.query_state(number)
-    except NotFound:
-        state = None
-    if state is None or not caller.sees(state.conversation):
-        raise NotFound(f"there is no question {number}", "Use the id that asking returned.")
-    return client.result_of(state)
-
-
-def store(
-    client: Client, caller: Caller, asked: Question, name: str | None, hub: Hub
-) -> SentMessage:
-    """Store a question in the name of whoever calls, once under each name (idempotency key)."""
-    conversation, session = _place(client, caller, asked)
-    key = None
-    if name is not None:
-        content = msgspec.json.encode(asked.model_dump())
-        key = IdempotencyKey(scope=caller.scope, name=name, digest=hashlib.sha256(content).digest())
-    return client.ask_once(
-        asked.question,
-        conversation,
-        session,
-        context_file=asked.context_file,
-        waiter=hub,
-        key=key,
-    )
-
-
-def _place(client: Client, caller: Caller, asked: Question) -> tuple[str, str]:
-    """Return in which conversation and as whom a question is asked."""
-    if caller.conversation is not None and caller.session is not None:
-        if asked.conversation not in (None, caller.conversation):
-            raise NotFound(
-                f"there is no conversation {asked.conversation!r}",
-                "Leave it out: the token tells it.",
-            )
-        partner = "b" if caller.session == "a" else "a"
-        shard = client.bridge.conversations.shard_of(caller.conversation, partner)
-        if asked.shard not in (None, shard):
-            raise UsageError(
-                f"shard {asked.shard!r} does not answer in this conversation",
-                "Leave it out, or ask with the operator's token.",
-            )
-        return caller.conversation, caller.session
-    if asked.conversation is None:
-        return client.own_session(asked.shard or "main")
-    if asked.shard is not None:
-        raise UsageError("shard and conversation exclude each other", "Give one of them.")
-    return asked.conversation, own_session(client, asked.conversation)
-
-
-def own_session(client: Client, conversation: str) -> str:
-    """Return session a of a conversation, proven by the token that the home keeps for it."""
-    return client.sessions.as_owner(conversation, "a")
 
 
 def _seconds(request: Request, prefer: str | None) -> float | None:
@@ -220,7 +160,7 @@ async def _answer(
         else:
             headers["Preference-Applied"] = f"wait={seconds:.0f}"
             result = await _unless_gone(request, hub.outcome(number, seconds))
-    except (Draining, Down) as error:
+    except (ShuttingDown, Down) as error:
         return response(error, kept=number)
     return send(result, pending if result.status == "pending" else 200, headers)
 

@@ -356,6 +356,7 @@ UGLY: list[tuple[str, dict[str, Any], str]] = [
     ("get_answer", {"id": 0}, "id: Expected 'int' >= 1"),
     ("get_answer", {"id": -5}, "id: Expected"),
     ("get_answer", {"id": 999_999}, "there is no question 999999"),
+    ("get_answer", {"id": 2**63 - 1}, f"there is no question {2**63 - 1}"),
     ("get_answer", {"id": 2**63}, "id: Expected"),
     ("get_answer", {"id": 10**40}, "id: Expected"),
     ("get_answer", {"id": "1"}, "id: Expected 'int', got 'str'"),

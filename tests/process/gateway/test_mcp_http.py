@@ -17,7 +17,7 @@ from mcp.shared.exceptions import MCPError
 from place import Place
 
 from autopoll.gateway.hub import Hub
-from autopoll.gateway.mcp.http import Door as HttpDoor
+from autopoll.gateway.mcp.http import McpEndpoint
 from autopoll.home.config import load
 
 CONFIG = """
@@ -247,7 +247,7 @@ def test_a_cancelled_ask_costs_the_gateway_nothing_more(gateway: Gateway, mode: 
     async def story() -> None:
         home = gateway.place.home
         listener = socket.create_server(("127.0.0.1", 0))
-        async with Hub(home, load(home, {})) as hub, HttpDoor(hub) as door:
+        async with Hub(home, load(home, {})) as hub, McpEndpoint(hub) as door:
             server = uvicorn.Server(uvicorn.Config(door, lifespan="off", log_config=None))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             await eventually(lambda: server.started, "the server")

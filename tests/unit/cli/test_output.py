@@ -103,7 +103,7 @@ def test_every_command_tells_of_output_that_is_lost(
 
 
 def test_nothing_in_the_package_prints_beside_the_one_door() -> None:
-    doors = {"cli/output.py", "gateway/mcp/wire.py"}
+    doors = {"cli/output.py", "gateway/mcp/stdio_claim.py"}
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         if str(path.relative_to(PACKAGE)) in doors:

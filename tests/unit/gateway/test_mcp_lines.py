@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from autopoll.gateway.mcp import stdio
-from autopoll.gateway.mcp.stdio import Lines, Paper
+from autopoll.gateway.mcp.stdio import StdinReader, StdoutWriter
 
 
 def lines(*chunks: bytes) -> list[bytes]:
@@ -22,7 +22,7 @@ def lines(*chunks: bytes) -> list[bytes]:
     async def main() -> list[bytes]:
         threading.Thread(target=feed, daemon=True).start()
         async with asyncio.timeout(20):
-            return [line async for line in Lines(read)]
+            return [line async for line in StdinReader(read)]
 
     try:
         return asyncio.run(main())
@@ -70,7 +70,7 @@ def test_a_reader_that_takes_its_time_holds_the_writer_up() -> None:
         writer.start()
         count = 0
         async with asyncio.timeout(60):
-            async for _ in Lines(read):
+            async for _ in StdinReader(read):
                 count += 1
                 if count == 1:
                     last = -1
@@ -96,7 +96,7 @@ def test_a_client_that_is_gone_is_told_of_once_and_holds_up_nobody() -> None:
             gone += 1
 
         async with asyncio.timeout(20):
-            await Paper(write, tell).write("anybody there?\n")
+            await StdoutWriter(write, tell).write("anybody there?\n")
         return gone
 
     assert asyncio.run(main()) == 1

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from autopoll.gateway.mcp.rpc import read
+from autopoll.gateway.mcp.rpc import parse
 
 PING = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call"}
@@ -12,7 +12,7 @@ CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call"}
 
 def told(data: bytes) -> list[tuple[int, object]]:
     """Return code and id of each error that is sent."""
-    return [(fault.code, fault.id) for fault in read(data)[1] if fault.is_told]
+    return [(error.code, error.id) for error in parse(data)[1] if error.is_sent]
 
 
 @pytest.mark.parametrize(
@@ -47,23 +47,23 @@ def told(data: bytes) -> list[tuple[int, object]]:
         (json.dumps(CALL | {"id": "\ud83d"}).encode(), [(-32602, "\ud83d")]),
     ],
 )
-def test_what_is_no_message_is_told_so_by_the_code_of_the_specification(data, errors) -> None:
+def test_what_is_no_message_is_sent_so_by_the_code_of_the_specification(data, errors) -> None:
     assert told(data) == errors
-    for fault in read(data)[1]:
-        line = fault.line()
+    for error in parse(data)[1]:
+        line = error.line()
         assert line.isascii()
-        assert json.loads(line)["error"]["code"] == fault.code
+        assert json.loads(line)["error"]["code"] == error.code
 
 
-def test_nobody_is_told_who_waits_for_nothing_and_it_is_a_fault_all_the_same() -> None:
+def test_nobody_is_sent_who_waits_for_nothing_and_it_is_a_error_all_the_same() -> None:
     for message in (
         {"jsonrpc": "2.0", "method": "notifications/x", "params": {"a": "\ud83d"}},
         {"jsonrpc": "2.0", "method": "notifications/x", "params": []},
         {"jsonrpc": "2.0", "id": 7, "result": {"a": "\ud83d"}},
     ):
         data = json.dumps(message).encode()
-        assert read(data)[0] == {}
-        assert [fault.is_told for fault in read(data)[1]] == [False]
+        assert parse(data)[0] == {}
+        assert [error.is_sent for error in parse(data)[1]] == [False]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_nobody_is_told_who_waits_for_nothing_and_it_is_a_fault_all_the_same() -
         CALL | {"params": {"question": "whole \U0001f600 é"}},
     ],
 )  # fmt: skip
-def test_what_is_a_message_is_read(message) -> None:
+def test_what_is_a_message_is_parse(message) -> None:
     for text in (json.dumps(message), json.dumps(message, ensure_ascii=False)):
-        assert read(text.encode()) == (message, [])
-        assert read(b"\xef\xbb\xbf" + text.encode() + b"\r\n") == (message, [])
+        assert parse(text.encode()) == (message, [])
+        assert parse(b"\xef\xbb\xbf" + text.encode() + b"\r\n") == (message, [])

@@ -25,7 +25,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 log = logging.getLogger(__name__)
 
 
-class Guard:
+class RequestChecks:
     """ASGI middleware around everything that is served; `audit` is told why one was refused."""
 
     def __init__(

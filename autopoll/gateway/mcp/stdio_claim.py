@@ -1,4 +1,4 @@
-"""Stdin and stdout as the protocol's own: nothing else reads the one or writes to the other.
+"""Takes stdin and stdout for the protocol: nothing else reads the one or writes to the other.
 
 This module is imported before anything that may print, so it imports next to nothing.
 """
@@ -6,23 +6,15 @@ This module is imported before anything that may print, so it imports next to no
 import fcntl
 import os
 import sys
-from typing import NamedTuple
 
 from autopoll.errors import UsageError
 
 
-class Wire(NamedTuple):
-    """Descriptors of the protocol, which no child inherits."""
+def claim_stdio() -> tuple[int, int]:
+    """Return descriptors to read from and to write to, which no child inherits.
 
-    read: int
-    write: int
-
-
-def claim() -> Wire:
-    """Take stdin and stdout away from everybody: who reads meets an end, who prints prints to
-    stderr, in this process (C code too) and in its children.
-
-    Raises UsageError when one of them is closed.
+    From now on reading stdin meets its end, and what is printed goes to stderr, in this process (C
+    code too) and in its children. Raises UsageError when stdin or stdout is closed.
     """
     if sys.stdin is None or sys.stdout is None:
         raise UsageError(
@@ -34,7 +26,7 @@ def claim() -> Wire:
     os.close(nothing)
     sys.stdout.flush()
     os.dup2(2, 1)
-    return Wire(read, write)
+    return read, write
 
 
 def _moved(descriptor: int) -> int:

@@ -1,12 +1,12 @@
-"""What the guard holds at a time."""
+"""How many bytes of bodies are held at a time."""
 
 import asyncio
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from autopoll.gateway import middleware
-from autopoll.gateway.middleware import Guard
+from autopoll.gateway import request_checks
+from autopoll.gateway.request_checks import RequestChecks
 from autopoll.home.config import GatewaySection
 from autopoll.home.units import ByteSize
 
@@ -18,7 +18,7 @@ class Requests:
         self.done = asyncio.Event()
         self.audited: list[str] = []
         settings = GatewaySection(max_body=ByteSize(1000))
-        self.guard = Guard(self.serve, settings, self.audited.append)
+        self.checks = RequestChecks(self.serve, settings, self.audited.append)
 
     async def serve(self, _scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive()).get("more_body"):
@@ -37,14 +37,14 @@ class Requests:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await self.guard(scope, receive, send)
+        await self.checks(scope, receive, send)
         return int(sent[0]["status"])
 
 
 def test_all_bodies_together_are_bounded_and_room_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(middleware, "ROOM", 3000)
+    monkeypatch.setattr(request_checks, "ROOM", 3000)
 
     async def story() -> None:
         requests = Requests()

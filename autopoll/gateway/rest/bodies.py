@@ -25,12 +25,12 @@ class JsonRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             _require_json(request.headers.get("content-type"))
-            return await serve(_Json(request.scope, request.receive))
+            return await serve(_StrictJsonRequest(request.scope, request.receive))
 
         return checked
 
 
-class _Json(Request):
+class _StrictJsonRequest(Request):
     async def json(self) -> Any:
         try:
             return strict_json.decode(await self.body())

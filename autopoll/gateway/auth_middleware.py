@@ -1,0 +1,93 @@
+"""Turns away whoever shows no good token, before path, query and body are looked at.
+
+Without a token, or with one that opens nothing, the answer is 401 on every path but the public
+ones, and no byte of the body is read. What is for the operator only is refused (403) just as early.
+The proof is made once for each connection and token; the use-cases prove it again in their own turn
+of the bridge, so that a token that was revoked meanwhile does nothing.
+"""
+
+import hashlib
+import re
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from autopoll.errors import AutopollError
+from autopoll.gateway.audit import Audit
+from autopoll.gateway.authentication import bearer, without_token
+from autopoll.gateway.http_connection import HttpConnection
+from autopoll.gateway.hub import Hub
+from autopoll.gateway.problems import response
+from autopoll.gateway.usecases import UseCases, by_token
+
+PUBLIC = ("/healthz", "/readyz", "/openapi.json")
+_METRICS = "/metrics"
+_OPERATION = re.compile(
+    r"/metrics|/v1/(status|shards|incidents|conversations|dead-letters(/.*)?)", re.DOTALL
+)
+_CONVERSATION = re.compile(r"/v1/conversations/([^/]+)")
+
+
+class AuthMiddleware:
+    """ASGI middleware around everything that is served, within RequestChecks."""
+
+    def __init__(self, app: ASGIApp, hub: Hub, audit: Audit) -> None:
+        self._app = app
+        self._hub = hub
+        self._audit = audit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through that shows who it is from, or tell that it does not."""
+        if scope["type"] != "http" or _is_public(scope):
+            await self._app(scope, receive, send)
+            return
+        connection: HttpConnection = scope["state"]["connection"]
+        try:
+            await self._prove(Request(scope), connection)
+        except AutopollError as error:
+            await response(error)(scope, receive, send)
+            return
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 401:
+                _forget(connection)
+            await send(message)
+
+        await self._app(scope, receive, watched)
+
+    async def _prove(self, request: Request, connection: HttpConnection) -> None:
+        """Raise AccessDenied, Forbidden, or Refused when too many ask."""
+        token, path = bearer(request), request.url.path
+        if not token:
+            self._audit("no token")
+            raise without_token()
+        named = _CONVERSATION.match(path)
+        access = by_token(self._hub, token, named[1] if named else None)
+        digest = hashlib.sha256(token.encode()).digest()
+        if connection.proof is None or connection.proof[0] != digest:
+            _forget(connection)
+            connection.prove()
+            try:
+                connection.proof = digest, await access.call(lambda use: use.caller)
+            finally:
+                if connection.proof is None:
+                    connection.disprove()
+        if not connection.proof[1].is_operator and _OPERATION.fullmatch(path):
+            await access.call(UseCases.require_operator)
+
+
+def _forget(connection: HttpConnection) -> None:
+    connection.proof = None
+    connection.disprove()
+
+
+def _is_public(scope: Scope) -> bool:
+    """Tell whether anybody may ask for this; through a private socket comes the owner only."""
+    if scope["path"] == _METRICS:
+        return is_private(scope)
+    return scope["path"] in PUBLIC
+
+
+def is_private(scope: Scope) -> bool:
+    """Tell whether a request came through a unix socket."""
+    return bool(scope["server"]) and scope["server"][1] is None

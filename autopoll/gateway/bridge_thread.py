@@ -1,0 +1,76 @@
+"""The client of a process, used in one thread of its own, one call at a time.
+
+So a commit never holds up the event loop.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from autopoll.bridge.connect import connect
+from autopoll.client.client import Client
+from autopoll.errors import BridgeError, ConfigError
+from autopoll.home.config import Config, load
+from autopoll.home.home import Home
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class BridgeThread:
+    """Opens the bridge with the first call, and again when another file has taken its place."""
+
+    def __init__(self, home: Home, config: Config) -> None:
+        self.home = home
+        self.config = config
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bridge")
+        self._client: Client | None = None
+        self._stamp = (0, 0)  # of the settings
+
+    async def call(self, use: Callable[[Client], T]) -> T:
+        """Return what `use` returns, or raise what it raises.
+
+        It is carried out even when the caller is cancelled meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: use(self._open()))
+
+    async def close(self) -> None:
+        """Close the bridge after the calls that are under way."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+
+    def _open(self) -> Client:
+        if self._client:
+            try:
+                self._client.bridge.require_in_place()
+            except BridgeError as error:
+                log.warning("opening the bridge again: %s", error)
+                self._close()
+        if self._client is None:
+            self._client = Client(self.home, self.config, connect(self.home, self.config))
+        self._reload_settings(self._client)
+        return self._client
+
+    def _reload_settings(self, client: Client) -> None:
+        """Load a changed autopoll.toml, as a command does that is started now.
+
+        What concerns the bridge and the gateway itself takes effect with their next start.
+        """
+        try:
+            facts = self.home.config.stat()
+            stamp = (facts.st_mtime_ns, facts.st_size)
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            self.config = client.config = load(self.home)
+        except (OSError, ConfigError) as error:
+            log.warning("the settings stay as they were: %s", error)
+
+    def _close(self) -> None:
+        if self._client:
+            self._client.bridge.close()
+            self._client = None
