@@ -79,7 +79,7 @@ def _record_deaths(home: Home) -> None:
             seen = f"found dead; {beat.name} ran again as {beat.pid}"
             _record(home, beat.name, beat.crashed, 0, seen)
         if _is_dead(beat):
-            seen = f"found dead; {evidence.last_words(beat)}"
+            seen = f"found dead; {evidence.last_state(beat)}"
             _record(home, beat.name, beat.pid, beat.started, seen)
 
 

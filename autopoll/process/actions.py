@@ -1,8 +1,8 @@
-"""What is done when a process is found to be unwell."""
+"""What is done about a verdict, as an incident names it."""
 
 # These let the process live …
 CONTINUED = "continued"
-TOLD = "told to reap"
+ASKED_TO_REAP = "told to reap"
 REPORTED = "reported"
 # … and these do not.
 DRAINED = "drained"
@@ -11,7 +11,7 @@ RESTARTED = "started again"
 LEFT = "left to supervisord"
 LEFT_TO_UP = "left to autopoll up"  # with supervisord itself
 
-_LIVES_ON = (CONTINUED, TOLD, REPORTED)
+_LIVES_ON = (CONTINUED, ASKED_TO_REAP, REPORTED)
 
 
 def has_ended(action: str) -> bool:

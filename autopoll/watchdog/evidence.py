@@ -35,10 +35,10 @@ async def collect(home: Home, beat: Beat, verdict: str) -> str:
         async with asyncio.timeout(_PROC_WITHIN):
             return await asyncio.to_thread(_collect, home, beat, verdict)
     except TimeoutError:
-        return f"{last_words(beat)}; /proc does not answer"
+        return f"{last_state(beat)}; /proc does not answer"
 
 
-def last_words(beat: Beat) -> str:
+def last_state(beat: Beat) -> str:
     """Return what a process said of itself before it ended."""
     working = f" with request {beat.request_id}" if beat.request_id is not None else ""
     return f"last said to be {beat.state}{working}"

@@ -60,23 +60,24 @@ class MemoryWatch:
             self._under_way = False
 
     async def _judge(self, process: WatchedProcess) -> None:
-        allowed = LeakThresholds(rss_bytes=self._allowances.of(process.name).rss_bytes)
+        thresholds = LeakThresholds(rss_bytes=self._allowances.of(process.name).rss_bytes)
+        trends = process.memory_trend, process.descendants_trend
         zombies = lasting_zombies(process.readings, ZOMBIE_S)
         if not zombies:
-            process.told_to_reap = frozenset()
+            process.asked_to_reap = frozenset()
             self._incidents.close(process.name, Verdict.ZOMBIE_CHILDREN, time.monotonic())
-        if leak := find_leak(process.readings, process.memory, process.descendants, allowed):
+        if leak := find_leak(process.readings, *trends, thresholds):
             await self._drain(process, Verdict.LEAK, leak)
         elif zombies:
             await self._have_reaped(process, zombies)
 
     async def _have_reaped(self, process: WatchedProcess, zombies: frozenset[Zombie]) -> None:
-        """Have the process reap its own dead; drain it when it cannot, or they are not its own."""
+        """Have the process reap its own; drain it when it cannot, or they are not its own."""
         own = {zombie for zombie in zombies if zombie.parent == process.beat.pid}
-        if own - process.told_to_reap and self._remedy.may_reap(process):
-            process.told_to_reap, process.told_at = zombies, time.monotonic()
-            self._remedy.tell_to_reap(process, _shown(zombies))
-        elif not own or time.monotonic() - process.told_at > ZOMBIE_S:
+        if own - process.asked_to_reap and self._remedy.may_reap(process):
+            process.asked_to_reap, process.asked_at = zombies, time.monotonic()
+            self._remedy.ask_to_reap(process, _shown(zombies))
+        elif not own or time.monotonic() - process.asked_at > ZOMBIE_S:
             await self._drain(process, Verdict.ZOMBIE_CHILDREN, _shown(zombies))
 
     async def _drain(self, process: WatchedProcess, verdict: Verdict, why: str) -> None:
@@ -89,6 +90,6 @@ class MemoryWatch:
 
 def _shown(zombies: frozenset[Zombie]) -> str:
     first = sorted(zombies, key=lambda zombie: zombie.pid)[:_NAMED]
-    told = [f"{each.pid} ({each.name}), a child of {each.parent}" for each in first]
+    shown = [f"{each.pid} ({each.name}), a child of {each.parent}" for each in first]
     more = f" and {len(zombies) - len(first)} more" if len(zombies) > len(first) else ""
-    return f"ended and not waited for: {'; '.join(told)}{more}"
+    return f"ended and not waited for: {'; '.join(shown)}{more}"

@@ -1,8 +1,8 @@
 """What is done about a verdict: let go on, tell to reap, drain, kill. Each is an incident.
 
-Who is healthy and only holds too much is told to end, and finishes what it has in hand; who hangs
-would only make the asker wait longer, and is killed at once, its group with it. Every signal goes
-to the very process that was judged, or to nobody.
+A process that only holds too much is asked to end, and finishes what it has in hand. One that hangs
+would only make the asker wait longer: it is killed at once, its group with it. Every signal goes to
+the very process that was judged, or to nobody.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import time
 
 from autopoll.home.home import Home
 from autopoll.process import orphans, signals
-from autopoll.process.actions import CONTINUED, DRAINED, KILLED, REPORTED, TOLD
+from autopoll.process.actions import ASKED_TO_REAP, CONTINUED, DRAINED, KILLED, REPORTED
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.orphans import Marked
 from autopoll.process.proc_stat import catches, read_stat
@@ -21,14 +21,14 @@ from autopoll.process.verdict import Verdict
 from autopoll.watchdog.watched import WatchedProcess
 
 DEATH_S = 5.0  # from KILL until a process is called undying
-SEARCH_S = 3.0  # who hangs in the kernel can hang who reads its environment
+SEARCH_S = 3.0  # a process that hangs in the kernel can hang a reader of its environment
 CONTINUE_ONCE_IN_S = 60.0
 
 log = logging.getLogger(__name__)
 
 
 class Remedy:
-    """The hands of the watchdog."""
+    """Acts on the watched processes of one home."""
 
     def __init__(self, home: Home, incidents: IncidentLog) -> None:
         self._supervised = str(home.supervisord_conf.parent)
@@ -36,7 +36,7 @@ class Remedy:
         self._budgets: dict[str, RestartBudget] = {}
 
     def may_resume(self, process: WatchedProcess) -> bool:
-        """Tell whether it has not been continued lately; who stops again at once is replaced."""
+        """Tell whether it was not continued lately; one that stops again at once is replaced."""
         at = process.continued_at
         return at is None or time.monotonic() - at > CONTINUE_ONCE_IN_S
 
@@ -53,18 +53,18 @@ class Remedy:
         self._note(process, verdict, REPORTED, seen)
 
     def may_reap(self, process: WatchedProcess) -> bool:
-        """Tell whether it knows what to do when it is told to reap."""
+        """Tell whether it knows what to do when it is asked to reap."""
         return catches(process.beat.pid, signal.SIGUSR2)
 
-    def tell_to_reap(self, process: WatchedProcess, seen: str) -> None:
+    def ask_to_reap(self, process: WatchedProcess, seen: str) -> None:
         """Ask the process to wait for those of its children that it has forgotten."""
-        self._note(process, Verdict.ZOMBIE_CHILDREN, TOLD, seen)
+        self._note(process, Verdict.ZOMBIE_CHILDREN, ASKED_TO_REAP, seen)
         signals.send(process.beat.pid, process.beat.started, signal.SIGUSR2)
 
     def may_drain(self, name: str) -> bool:
         """Tell whether the process has not been drained too often of late.
 
-        What is heavier than allowed as soon as it has started would else do nothing but start.
+        One that holds too much as soon as it has started would else do nothing but start.
         """
         budget = self._budgets.get(name)
         return budget is None or time.monotonic() >= budget.due
@@ -76,7 +76,7 @@ class Remedy:
         self._note(process, verdict, DRAINED, seen)
         signals.send(process.beat.pid, process.beat.started, signal.SIGTERM)
 
-    async def clear_up(self, process: WatchedProcess) -> None:
+    async def end_descendants(self, process: WatchedProcess) -> None:
         """End what an ended process has left behind, by its last footprint.
 
         Only what is known to be its own, by pid and start time: its successor lives already, and
@@ -87,8 +87,8 @@ class Remedy:
     async def kill(self, process: WatchedProcess, verdict: Verdict, seen: str) -> None:
         """Kill the process group, see it dead, and end what it leaves behind.
 
-        No TERM before: who has let its deadline and CANCEL pass, or whose loop stands still, would
-        only make the asker wait longer. What is not in its group is given one.
+        No TERM before: a process that has let its deadline and CANCEL pass, or whose loop stands
+        still, would only make the asker wait longer. What is not in its group is given one.
         """
         beat = process.beat
         process.was_killed = True

@@ -53,7 +53,7 @@ class SupervisordWatch:
             signals.send(pid, reading.started, signal.SIGCONT)
 
     def note_death(self) -> None:
-        """Record that supervisord, which has started us, is gone and has told nobody to end."""
+        """Record that supervisord, which has started us, is gone and has asked nobody to end."""
         if self._is_supervisord(self._pid):
             self._incidents.note(
                 SUPERVISORD,

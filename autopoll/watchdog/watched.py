@@ -19,19 +19,17 @@ class WatchedProcess:
     pidfd: int
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=15))
     readings: deque[Footprint] = field(default_factory=lambda: deque(maxlen=5))
-    memory: Trend = field(default_factory=Trend)
-    descendants: Trend = field(default_factory=Trend)
+    memory_trend: Trend = field(default_factory=Trend)
+    descendants_trend: Trend = field(default_factory=Trend)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    is_handled: bool = False
+    is_handled: bool = False  # something is being done about it
     continued_at: float | None = None
     reported: bool = False  # that it cannot be interrupted
-    told_to_reap: frozenset[Zombie] = frozenset()
-    told_at: float = 0.0
-    draining_since: float | None = None  # told to end, and why
+    asked_to_reap: frozenset[Zombie] = frozenset()
+    asked_at: float = 0.0
+    draining_since: float | None = None  # asked to end, and why
     drained_for: Verdict | None = None
-    was_killed: bool = (
-        False  # killed by us: its death is no incident of its own, and no second KILL
-    )
+    was_killed: bool = False  # by us: its death is no incident of its own, and no second KILL
 
     @property
     def name(self) -> str:
@@ -47,8 +45,8 @@ class WatchedProcess:
     def add_footprint(self, footprint: Footprint) -> None:
         """Take a reading of what it holds."""
         self.readings.append(footprint)
-        self.memory.add(footprint.at, footprint.rss_bytes)
-        self.descendants.add(footprint.at, len(footprint.descendants))
+        self.memory_trend.add(footprint.at, footprint.rss_bytes)
+        self.descendants_trend.add(footprint.at, len(footprint.descendants))
 
     def is_overdue(self, grace: float) -> bool:
         """Whether it has no work that it may still be at, `grace` seconds over."""

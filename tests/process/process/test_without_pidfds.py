@@ -11,13 +11,12 @@ import pytest
 
 from autopoll.backends.child.child import Child
 from autopoll.home.home import Home
-from autopoll.process import signals
+from autopoll.process import incident_log, signals
 from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import Beat
 from autopoll.process.proc_stat import boot_id, read_stat
 from autopoll.process.verdict import Thresholds
 from autopoll.watchdog.watchdog import Watchdog
-from autopoll.watchdog.watched import WatchedProcess
 
 TESTS = Path(__file__).parents[2]
 # What a process died of nobody tells without a pidfd.
@@ -69,9 +68,7 @@ def test_a_program_that_exits_is_told_with_its_code(tmp_path: Path, refused: Non
     assert "exited with code 7" in asyncio.run(main())
 
 
-def test_the_watchdog_looks_itself_who_has_died(
-    tmp_path: Path, refused: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_watchdog_looks_itself_who_has_died(tmp_path: Path, refused: None) -> None:
     home = Home(tmp_path)
     home.supervisord_conf.parent.mkdir()
     home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../var/run/s.sock\n")
@@ -84,21 +81,22 @@ def test_the_watchdog_looks_itself_who_has_died(
     beat = Beat(
         name="worker", role="worker", pid=process.pid, started=reading.started, boot_id=boot_id()
     )
-    dead: list[str] = []
 
     async def main() -> None:
         with Heart.open(home.beats, "watchdog", "watchdog") as heart:
             watchdog = Watchdog(home, heart, Thresholds())
-            watched = watchdog.processes["worker"] = WatchedProcess(beat, folder)
-            monkeypatch.setattr(watchdog, "on_death", lambda watched: dead.append(watched.name))
-            watchdog.listen(watched)
-            watchdog.notice_ends()
-            assert dead == []
+            watchdog.watch_list.update(beat)
+            watchdog.watch_list.notice_ends()
+            assert watchdog.watch_list.is_living(beat)
             process.kill()
             assert signals.is_ready(folder, 20)  # a zombie, as by a supervisord that stands still
-            watchdog.notice_ends()
+            watchdog.watch_list.notice_ends()
+            assert not watchdog.watch_list.is_living(beat)
+            assert "no pidfds" in heart.note
+            await watchdog.tasks.cancel()
 
     asyncio.run(main())
-    assert dead == ["worker"]
+    [incident] = incident_log.read(home.incidents)
+    assert (incident.process, incident.verdict, incident.pid) == ("worker", "dead", process.pid)
     process.wait()
     os.close(folder)

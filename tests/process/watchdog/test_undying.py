@@ -75,7 +75,7 @@ def watch(watched: WatchedHome, *actions: str) -> None:
         ("overdue-deadlocked", ["reported", "killed", "reported"]),  # at first within its deadline
     ],
 )
-def test_who_does_not_die_of_a_kill_is_reported_and_gets_no_second_one(
+def test_what_does_not_die_of_a_kill_is_reported_and_gets_no_second_one(
     watched: WatchedHome, monkeypatch: pytest.MonkeyPatch, behaviour: str, actions: list[str]
 ) -> None:
     def in_state_d(pid: int) -> ProcStat | None:

@@ -46,7 +46,7 @@ def ended_well(watched: WatchedHome, name: str) -> bool:
 
 
 def drained(watched: WatchedHome, name: str, verdict: str) -> str:
-    """Wait until a process has been told to end and has, and return the evidence."""
+    """Wait until a process has been asked to end and has, and return the evidence."""
     incident = watched.incident(name, verdict, 30)
     assert incident.action == "drained"
     until(lambda: ended_well(watched, name))
@@ -141,7 +141,7 @@ def test_who_does_not_end_when_it_is_drained_is_killed_with_all_it_started(tmp_p
         until(lambda: not watched.left("staying"), 40)
         actions = [(each.verdict, each.action) for each in watched.incidents("staying")]
         assert actions == [("leak", "drained"), ("leak", "killed")]
-        assert "told to end" in watched.incidents("staying")[1].evidence
+        assert "asked to end" in watched.incidents("staying")[1].evidence
 
 
 def test_settings_count_as_soon_as_they_are_right_and_a_mistake_changes_nothing(
