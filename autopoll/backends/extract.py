@@ -16,7 +16,7 @@ import msgspec
 
 from autopoll.backends.context.context_files import Context, Source
 from autopoll.backends.context.passages import cut
-from autopoll.backends.context.reader import Library
+from autopoll.backends.context.reader import ContextReader
 from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.context.search import Hit, Index
 from autopoll.backends.contract import Broken, Report, Setting
@@ -42,7 +42,7 @@ class Extract:
         self._options = read_options(setting, ExtractOptions)
         self._context = Context(setting)
         self._shard = setting.shard
-        self._library: _Library | None = None
+        self._library: _IndexedFiles | None = None
         self._thread: ThreadPoolExecutor | None = None
 
     async def start(self) -> None:
@@ -50,8 +50,8 @@ class Extract:
         if self._thread is None:
             # One thread: SQLite takes long for large files, and one by one is fast enough.
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="extract")
-            self._library = _Library(self._context, self._shard)
-            await self._run(_Library.look)
+            self._library = _IndexedFiles(self._context, self._shard)
+            await self._run(_IndexedFiles.look)
 
     async def answer(self, request: Request, report: Report) -> Reply:
         """Return the passages that answer best, with citations, or say that there are none."""
@@ -65,7 +65,7 @@ class Extract:
 
     async def probe(self) -> None:
         """Search for something; raise Broken when the index cannot be searched."""
-        await self._run(_Library.check)
+        await self._run(_IndexedFiles.check)
 
     async def stop(self) -> None:
         """Forget the index."""
@@ -76,7 +76,7 @@ class Extract:
             thread.submit(library.close)
             thread.shutdown(wait=False)
 
-    async def _run(self, work: Callable[["_Library"], _T]) -> _T:
+    async def _run(self, work: Callable[["_IndexedFiles"], _T]) -> _T:
         if self._library is None or self._thread is None:
             raise Broken("the extract backend is not started")
         loop = asyncio.get_running_loop()
@@ -86,13 +86,13 @@ class Extract:
             raise Broken(f"the index cannot be searched: {error}") from error
 
 
-class _Library:
+class _IndexedFiles:
     """The indexed context files; used in one thread, but for `closing`."""
 
     def __init__(self, context: Context, shard: str) -> None:
         self._context = context
         self._index = Index()
-        self._files = Library(context, shard, self)
+        self._files = ContextReader(context, shard, self)
 
     def close(self) -> None:
         self._index.close()

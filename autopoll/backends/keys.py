@@ -1,7 +1,7 @@
 """The key of a service: from a private file or the environment, and never anywhere else.
 
 It is neither an option itself, nor an argument, nor part of any text: what a service says about it
-goes through `Key.hidden` before anybody sees it.
+goes through `ApiKey.hidden` before anybody sees it.
 """
 
 import errno
@@ -23,7 +23,7 @@ _LARGEST = 65_536  # bytes; a file of several lines is refused anyway
 _SHORT = 8  # a shorter word may stand in any text by chance
 
 
-class Key:
+class ApiKey:
     """A key that does not show itself."""
 
     def __init__(self, value: str, origin: str) -> None:
@@ -43,7 +43,7 @@ class Key:
 class Login(NamedTuple):
     """What a client needs to get in: the key, and where; None is the library's own address."""
 
-    key: Key
+    key: ApiKey
     base_url: str | None
 
 
@@ -81,12 +81,12 @@ def _resolved(home: Home, name: str) -> Path | None:
         return None
 
 
-NO_KEY = Key("none", "nowhere")  # for services of one's own; the libraries insist on some word
+NO_KEY = ApiKey("none", "nowhere")  # for services of one's own; the libraries insist on some word
 
 
 def read_key(
     setting: Setting, key_file: str | None, key_env: str, environ: Mapping[str, str] = os.environ
-) -> Key | None:
+) -> ApiKey | None:
     """Return the key in the file if one is named, else in the variable; None when there is none.
 
     Raises ConfigError when the file is missing, a symlink, somebody else's or open to others, or
@@ -110,7 +110,7 @@ def read_key(
             f"{option}: {origin} holds no key, but several words, lines or odd characters",
             "Put the key into it and nothing else.",
         )
-    return Key(value, origin)
+    return ApiKey(value, origin)
 
 
 def _private_text(path: Path, option: str) -> str:

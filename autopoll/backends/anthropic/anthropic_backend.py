@@ -24,6 +24,6 @@ class Anthropic(Remote):
 
     def connect(self, login: Login) -> Service:
         """Return a new client."""
-        from autopoll.backends.anthropic.messages_api import Messages
+        from autopoll.backends.anthropic.messages_api import MessagesService
 
-        return Messages(self._own, login)
+        return MessagesService(self._own, login)

@@ -16,7 +16,7 @@ from autopoll.backends.usage import count, spent
 from autopoll.request import Usage
 
 
-class Messages(HttpService):
+class MessagesService(HttpService):
     """One client; the shard's files are a system block that the service keeps in its cache."""
 
     def __init__(self, options: AnthropicOptions, login: Login) -> None:
@@ -56,10 +56,10 @@ class Messages(HttpService):
             stream=True,
             extra_body=self._options.body or None,
         )
-        heard = _Heard()
+        events = _MessageEvents()
         async with asking as response:
             async for event in self.said(response.http_response):
-                for told in [*heard.take(event or {})] or [Piece("")]:  # a ping, or the like
+                for told in [*events.take(event or {})] or [Piece("")]:  # a ping, or the like
                     yield told
 
     async def count(self, turn: Turn) -> int | None:
@@ -76,7 +76,7 @@ def _system(turn: Turn) -> list[TextBlockParam]:
     return [{"type": "text", "text": turn.system, "cache_control": {"type": "ephemeral"}}]
 
 
-class _Heard:
+class _MessageEvents:
     """What the events of one answer have told so far."""
 
     def __init__(self) -> None:

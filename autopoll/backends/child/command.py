@@ -64,7 +64,7 @@ class CommandOptions(Options, frozen=True, kw_only=True):
     ready_timeout: Duration = Duration(30)
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class ProgramLine(msgspec.Struct, frozen=True, kw_only=True):
     """What the program may say; keys beyond these are ignored."""
 
     id: int | None = None
@@ -103,7 +103,7 @@ class Command:
         self._child: Child | None = None
         self._news = asyncio.Event()  # it said that it is ready, or ended
         self._ids = count(1)
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, _PendingQuestion] = {}
 
     async def start(self) -> None:
         """Start the program; with the option `ready`, wait until it says so."""
@@ -142,7 +142,7 @@ class Command:
             "conversation": request.conversation,
             "timeout_ms": request.timeout_ms,
         }
-        asked = self._asked[number] = _Asked(report)
+        asked = self._asked[number] = _PendingQuestion(report)
         try:
             child.send(to_json(question).encode())  # a path may hold what is not UTF-8
             # Shielded, because a cancelled question is settled too, by the program letting go.
@@ -171,7 +171,7 @@ class Command:
             raise Broken(self._child.ended)
         return self._child
 
-    async def _cancel(self, child: Child, number: int, asked: "_Asked") -> None:
+    async def _cancel(self, child: Child, number: int, asked: "_PendingQuestion") -> None:
         """Tell the program to let go; one that does not is ended, lest it block the next."""
         if asked.outcome.done():
             return
@@ -226,7 +226,7 @@ class Command:
                 asked.outcome.set_result(Broken(why))
 
 
-class _Asked:
+class _PendingQuestion:
     """A question that the program is at."""
 
     def __init__(self, report: Report) -> None:
@@ -234,9 +234,9 @@ class _Asked:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._latest: str | None = None
-        self.outcome: asyncio.Future[Line | Broken] = self._loop.create_future()
+        self.outcome: asyncio.Future[ProgramLine | Broken] = self._loop.create_future()
 
-    def take(self, said: Line) -> None:
+    def take(self, said: ProgramLine) -> None:
         """Pass on how it goes, and settle the question with an answer or an error."""
         if said.piece is not None:
             self._report.piece(said.piece)
@@ -264,20 +264,20 @@ class _Asked:
             self._timer = self._loop.call_later(PROGRESS_S, self._tell)
 
 
-def _read(line: bytes) -> Line:
+def _read(line: bytes) -> ProgramLine:
     """Return what the line says; raise ValidationError, ValueError when it is not JSON, or
     RecursionError."""
     try:
-        return msgspec.json.decode(line, type=Line)
+        return msgspec.json.decode(line, type=ProgramLine)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
         # Python's own reader takes half a surrogate pair, as json.dumps writes it, and a byte order
         # mark; the worker makes valid text of the one, and the other means nothing.
-        return msgspec.convert(json.loads(line), Line)
+        return msgspec.convert(json.loads(line), ProgramLine)
 
 
-def _reply(outcome: Line | Broken) -> Reply:
+def _reply(outcome: ProgramLine | Broken) -> Reply:
     """Return the answer in what the program said, or raise the failure."""
     if isinstance(outcome, Broken):
         raise outcome

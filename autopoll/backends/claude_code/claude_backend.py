@@ -25,7 +25,7 @@ from autopoll.message import Answer
 from autopoll.request import Reply, Request
 
 if TYPE_CHECKING:
-    from autopoll.backends.claude_code.claude_session import Session
+    from autopoll.backends.claude_code.claude_session import ClaudeSession
     from autopoll.backends.claude_code.pool import Pool
 
 SDK = (0, 2, 186)  # elsewhere pip silently picks 0.1.7
@@ -162,8 +162,8 @@ class ClaudeCode:
             raise Broken("the claude-code backend is not started")
         return self._pool, self._prompt, self._grounds
 
-    def _open(self, ground: Ground, on_end: Callable[["Session"], None]) -> "Session":
-        from autopoll.backends.claude_code.claude_session import Session
+    def _open(self, ground: Ground, on_end: Callable[["ClaudeSession"], None]) -> "ClaudeSession":
+        from autopoll.backends.claude_code.claude_session import ClaudeSession
 
         options = self._options
         try:
@@ -171,7 +171,7 @@ class ClaudeCode:
             key = read_key(self._setting, options.key_file, options.key_env)
         except ConfigError as error:
             raise Broken(error.what, error.mend) from error
-        return Session(
+        return ClaudeSession(
             command_line(self._program, options, ground),
             environment(self._inherited, options, ground, key.value if key else None),
             ground,

@@ -14,7 +14,7 @@ from pathlib import Path
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ClaudeSDKError
 
 from autopoll.backends.claude_code.ground import Ground
-from autopoll.backends.claude_code.outcome import Heard, Hearing
+from autopoll.backends.claude_code.outcome import AnswerCollector, ClaudeAnswer
 from autopoll.backends.claude_code.transport import ChildTransport, Gone
 from autopoll.backends.contract import Broken, Report, Retriable
 from autopoll.redact.redact import redact
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Session:
+class ClaudeSession:
     """One process that was made ready ahead of a question."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Session:
         command: Sequence[str],
         environment: Mapping[str, str],
         ground: Ground,
-        on_end: Callable[["Session"], None],
+        on_end: Callable[["ClaudeSession"], None],
     ) -> None:
         """Prepare; `on_end` is called when the process ends, expected or not."""
         self.ground = ground
@@ -87,13 +87,13 @@ class Session:
         finally:
             self._rest()
 
-    async def ask(self, text: str, report: Report, stall_s: float) -> Heard:
+    async def ask(self, text: str, report: Report, stall_s: float) -> ClaudeAnswer:
         """Put a question and return what was heard; raise a failure of the contract.
 
         Whatever is raised, the session must not be asked again.
         """
         self.asked += 1
-        hearing = Hearing(report)
+        hearing = AnswerCollector(report)
         self._expect(stall_s)
         try:
             await self._client.query(text)

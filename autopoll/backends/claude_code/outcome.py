@@ -40,14 +40,14 @@ _MENDS = {
 }
 
 
-class Heard(NamedTuple):
+class ClaudeAnswer(NamedTuple):
     """An answer and what it cost."""
 
     text: str
     usage: Usage
 
 
-class Hearing:
+class AnswerCollector:
     """Takes the messages of one question as they come."""
 
     def __init__(self, report: Report) -> None:
@@ -61,7 +61,7 @@ class Hearing:
         """What is known to have been spent when there is no result; None when no call began."""
         return _usage(self._calls) if self._calls else None
 
-    def take(self, message: Message) -> Heard | None:
+    def take(self, message: Message) -> ClaudeAnswer | None:
         """Return the answer once it is there; raise the failure of the contract that it became."""
         match message:
             case StreamEvent(parent_tool_use_id=None, event=event):
@@ -106,7 +106,7 @@ class Hearing:
             raise failure
         self._report("")
 
-    def _result(self, result: ResultMessage) -> Heard:
+    def _result(self, result: ResultMessage) -> ClaudeAnswer:
         usage = _usage([result.usage or {}], result.total_cost_usd)
         if result.is_error:
             said = result.result or "; ".join(result.errors or []) or result.subtype
@@ -115,7 +115,7 @@ class Hearing:
         text = (result.result or "").strip()
         if not text:
             raise Retriable("the model gave an empty answer", usage=usage)
-        return Heard(text, usage)
+        return ClaudeAnswer(text, usage)
 
     def _failure(
         self, kinds: set[Any], said: str, wait_ms: int | None, usage: Usage | None = None

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from autopoll.backends.claude_code.claude_options import ClaudeOptions
-from autopoll.backends.claude_code.claude_session import Session
+from autopoll.backends.claude_code.claude_session import ClaudeSession
 from autopoll.backends.claude_code.ground import Ground
 from autopoll.backends.contract import Broken
 
@@ -19,7 +19,7 @@ _AGAIN_S, _AGAIN_AT_MOST_S = 0.5, 30.0  # until one that could not be made is tr
 
 _log = logging.getLogger(__name__)
 
-Open = Callable[[Ground, Callable[[Session], None]], Session]
+Open = Callable[[Ground, Callable[[ClaudeSession], None]], ClaudeSession]
 
 
 class Pool:
@@ -29,8 +29,8 @@ class Pool:
         self._options, self._open = options, open_session
         self._loop = asyncio.get_running_loop()
         self._ground: Ground | None = None
-        self._spares: deque[Session] = deque()
-        self._out: set[Session] = set()
+        self._spares: deque[ClaudeSession] = deque()
+        self._out: set[ClaudeSession] = set()
         self._making: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._failures = 0  # in a row, of spares that did not come up or died while they waited
@@ -38,7 +38,7 @@ class Pool:
         self._again: asyncio.TimerHandle | None = None
         self.closed = False
 
-    async def take(self, ground: Ground) -> Session:
+    async def take(self, ground: Ground) -> ClaudeSession:
         """Return a process that stands on this ground; raise Broken when none can be made."""
         await self.warm(ground)
         session = self._spares.popleft()
@@ -68,7 +68,7 @@ class Pool:
             self._ground = ground
         self.tend()
 
-    def give_back(self, session: Session) -> None:
+    def give_back(self, session: ClaudeSession) -> None:
         """Take a process that has answered: it waits again if it is to be kept."""
         if session not in self._out:  # it ends with the pool
             return
@@ -80,7 +80,7 @@ class Pool:
             self._end(session)
         self.tend()
 
-    def throw_away(self, session: Session) -> None:
+    def throw_away(self, session: ClaudeSession) -> None:
         """Take a process that saw an error or was cancelled."""
         if session in self._out:  # else it ends already, with the pool
             self._out.remove(session)
@@ -154,7 +154,7 @@ class Pool:
             else:
                 self._spares.append(session)
 
-    def _lost(self, session: Session) -> None:
+    def _lost(self, session: ClaudeSession) -> None:
         """Notice the end of a process; those at work and in the making tell it themselves."""
         if session in self._spares:
             self._spares.remove(session)
@@ -173,13 +173,13 @@ class Pool:
         self._again = None
         self.tend()
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: ClaudeSession) -> None:
         """Have it end: asked before it is killed, lest it leave its files in the user's folder."""
         task = self._loop.create_task(session.close())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    def _is_fit(self, session: Session) -> bool:
+    def _is_fit(self, session: ClaudeSession) -> bool:
         options = self._options
         return (
             session.alive

@@ -25,7 +25,7 @@ from autopoll.backends.context.citations import Cited, cited
 from autopoll.backends.context.context_files import Context, Source
 from autopoll.backends.context.excerpts import Page, excerpts, heading, tokens
 from autopoll.backends.context.passages import cut
-from autopoll.backends.context.reader import Library
+from autopoll.backends.context.reader import ContextReader
 from autopoll.backends.context.remarks import Remarks, printable
 from autopoll.backends.context.search import Index
 from autopoll.backends.contract import Broken
@@ -112,7 +112,7 @@ class Prompt:
         self._passages = min(self.budget - self._names, context_tokens or PASSAGES)
         self._instructions = instructions.strip()
         self._context = context
-        self._library = Library(context, shard, self)
+        self._files = ContextReader(context, shard, self)
         self._lock = threading.Lock()  # a cancelled question leaves its thread running
         self._pages: dict[Path, Page] = {}
         self._owners: dict[str, Path] = {}  # of the names that pages have
@@ -136,7 +136,7 @@ class Prompt:
     @property
     def remarks(self) -> Remarks:
         """What is to be said about single files, at the last look."""
-        return self._library.remarks
+        return self._files.remarks
 
     def size(self) -> Measure:
         """Return how large the context was at the last look, estimated."""
@@ -144,7 +144,7 @@ class Prompt:
 
     def close(self) -> None:
         """Cut a look short that is under way; nothing is asked any more."""
-        self._library.closing = True
+        self._files.closing = True
 
     # --- called by the library, in a thread, under the lock
 
@@ -177,7 +177,7 @@ class Prompt:
 
     def _look(self) -> None:
         try:
-            self._library.look()
+            self._files.look()
             if self._stale:
                 self._write()
         except apsw.Error as error:
@@ -186,8 +186,8 @@ class Prompt:
     def _ask(self, question: str, name: str | None) -> Turn:
         with self._lock:
             self._look()
-            only = None if name is None else self._library.read(name).path
-            self._library.need_some()
+            only = None if name is None else self._files.read(name).path
+            self._files.need_some()
             if self._stale:  # the named file is newer than the look
                 self._write()
             try:

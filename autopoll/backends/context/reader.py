@@ -34,7 +34,7 @@ class Reader(Protocol):
         ...
 
 
-class Library:
+class ContextReader:
     """Keeps a reader up to date with a shard's files; used in one thread, but for `closing`."""
 
     def __init__(self, context: Context, shard: str, reader: Reader) -> None:

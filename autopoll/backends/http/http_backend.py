@@ -29,7 +29,7 @@ from autopoll.backends.contract import (
 )
 from autopoll.backends.http.failures import unreachable
 from autopoll.backends.http.network import check_address, check_network
-from autopoll.backends.http.service import Line, Service
+from autopoll.backends.http.service import Service, SharedService
 from autopoll.backends.http.stream import Speech
 from autopoll.backends.http.thoughts import may_omit_the_first_tag
 from autopoll.backends.keys import NO_KEY, Login, read_key
@@ -79,7 +79,7 @@ class Remote(ABC):
         self._window = options.window or window
         self._context = Context(setting)
         self._prompt: Prompt | None = None
-        self._line: Line | None = None
+        self._shared: SharedService | None = None
         self._limits: set[asyncio.Timeout] = set()  # of the questions under way
         self._hold = may_omit_the_first_tag(options.model)  # pieces that may be thoughts
         self._bare = False  # its thoughts come without their first tag
@@ -102,7 +102,7 @@ class Remote(ABC):
         """Read the context, and make sure by a call without cost that the service lets us in."""
         if self._prompt is not None:
             return
-        line = Line(await asyncio.to_thread(self._connected))
+        line = SharedService(await asyncio.to_thread(self._connected))
         try:
             window = await self._check(line.service)
             prompt = Prompt(
@@ -116,13 +116,13 @@ class Remote(ABC):
         except BaseException:
             await line.close()
             raise
-        self._prompt, self._line = prompt, line
+        self._prompt, self._shared = prompt, line
 
     async def answer(self, request: Request, report: Report) -> Reply:
         """Ask the model and pass its words on as they come."""
         turn = await self._started().ask(request.question, request.context_file)
         said = Speech(report, hold=self._hold)
-        line = self._open_line()
+        line = self._open_shared()
         try:
             await self._listen(line, turn, said)
         except Unanswered as error:
@@ -153,7 +153,7 @@ class Remote(ABC):
         size = prompt.size()
         if not size.whole:
             return size
-        line = self._open_line()
+        line = self._open_shared()
         try:
             turn = await prompt.ask("?")
             async with asyncio.timeout(CHECK_S):
@@ -171,7 +171,7 @@ class Remote(ABC):
     async def stop(self) -> None:
         """End what is under way and close the connections."""
         prompt, self._prompt = self._prompt, None
-        line, self._line = self._line, None
+        line, self._shared = self._shared, None
         now = asyncio.get_running_loop().time()
         for limit in self._limits:
             limit.reschedule(now)
@@ -238,19 +238,19 @@ class Remote(ABC):
             )
         return self.connect(Login(key or NO_KEY, base_url))
 
-    def _open_line(self) -> Line:
+    def _open_shared(self) -> SharedService:
         self._started()
-        if self._line is None:
-            self._line = Line(self._connected())
-        self._line.users += 1
-        return self._line
+        if self._shared is None:
+            self._shared = SharedService(self._connected())
+        self._shared.users += 1
+        return self._shared
 
-    def _retire(self, line: Line) -> None:
+    def _retire(self, line: SharedService) -> None:
         line.spoilt = True
-        if self._line is line:
-            self._line = None
+        if self._shared is line:
+            self._shared = None
 
-    async def _listen(self, line: Line, turn: Turn, said: Speech) -> None:
+    async def _listen(self, line: SharedService, turn: Turn, said: Speech) -> None:
         """Take in the stream; nothing for `stall_timeout`, from the very first moment, ends it."""
         loop, patience = asyncio.get_running_loop(), self._options.stall_timeout
         limit = asyncio.timeout(patience)

@@ -38,7 +38,7 @@ class Service(Protocol):
         ...
 
 
-class Line:
+class SharedService:
     """A service, and how many questions are under way on it."""
 
     def __init__(self, service: Service) -> None:

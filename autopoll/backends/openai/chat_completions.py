@@ -73,16 +73,16 @@ class Chat(HttpService):
             stream=True,
             extra_body=self._more(),
         )
-        heard = _Heard()
+        events = _ChatEvents()
         async with asking as response:
             async for chunk in self.said(response.http_response):
                 if chunk is DONE:
-                    yield heard.over()
+                    yield events.over()
                     continue
-                for event in [*heard.take(chunk or {})] or [Piece("")]:  # only a role, or the like
+                for event in [*events.take(chunk or {})] or [Piece("")]:  # only a role, or the like
                     yield event
-                if heard.error is not None:
-                    raise self.refused(heard.error)
+                if events.error is not None:
+                    raise self.refused(events.error)
 
     async def count(self, turn: Turn) -> int | None:
         """Return None: this API does not count."""
@@ -99,7 +99,7 @@ class Chat(HttpService):
         return {**more, **self._options.body}
 
 
-class _Heard:
+class _ChatEvents:
     """What the chunks of one answer have told so far."""
 
     def __init__(self) -> None:

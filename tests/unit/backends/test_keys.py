@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autopoll.backends.contract import Setting
-from autopoll.backends.keys import Key, read_key
+from autopoll.backends.keys import ApiKey, read_key
 from autopoll.errors import ConfigError
 
 VALUE = "mock-key-0123456789"
@@ -81,7 +81,7 @@ def test_what_cannot_be_a_key_is_refused_without_showing_it(setting: Setting, te
 
 
 def test_a_key_is_taken_out_of_what_is_shown() -> None:
-    key = Key(VALUE, "variable MOCK_KEY")
+    key = ApiKey(VALUE, "variable MOCK_KEY")
     assert VALUE not in repr(key)
     assert key.hidden(f"Incorrect key: {VALUE}.") == "Incorrect key: [key]."
     other = "sk-ant-api03-" + "x" * 40
