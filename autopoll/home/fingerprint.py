@@ -41,10 +41,10 @@ def of_gateway(config: Config) -> str:
 
 def is_same_ground(one: Config, other: Config) -> bool:
     """Tell whether a poller can go from one to the other without opening its bridge anew."""
-    return _ground(one) == _ground(other)
+    return _workspace(one) == _workspace(other)
 
 
-def _ground(config: Config) -> tuple[object, ...]:
+def _workspace(config: Config) -> tuple[object, ...]:
     delivery = config.delivery
     return (config.bridge, config.access, delivery.max_attempts, delivery.max_message)
 

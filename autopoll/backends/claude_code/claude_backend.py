@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from autopoll.backends.claude_code.claude_options import KEY_ENV, ClaudeOptions
-from autopoll.backends.claude_code.ground import Ground, Grounds
 from autopoll.backends.claude_code.launch import command_line, environment
 from autopoll.backends.claude_code.program import find_program
+from autopoll.backends.claude_code.workspace import Workspace, Workspaces
 from autopoll.backends.context.context_files import Context
 from autopoll.backends.context.prompt import Measure, Prompt
 from autopoll.backends.context.remarks import NOTHING, Remarks
@@ -59,7 +59,7 @@ class ClaudeCode:
         self.concurrency = options.concurrency
         self.dropped = 0  # citations that do not exist
         self._prompt: Prompt | None = None
-        self._grounds: Grounds | None = None
+        self._workspaces: Workspaces | None = None
         self._pool: Pool | None = None
         self._renewing: asyncio.Task[None] | None = None
 
@@ -81,24 +81,24 @@ class ClaudeCode:
             context_tokens=options.context_tokens,
             instructions=options.instructions,
         )
-        self._grounds = Grounds(
+        self._workspaces = Workspaces(
             Home(self._setting.root.resolve()),
             os.environ.get("AUTOPOLL_INSTANCE"),
             self._context if options.tools else None,
         )
-        self._grounds.open()
+        self._workspaces.open()
         self._pool = Pool(options, self._open)
         await self._prompt.look()
-        await self._pool.warm(await self._grounds.on(self._prompt.system, self._prompt.version))
+        await self._pool.warm(await self._workspaces.on(self._prompt.system, self._prompt.version))
 
     async def answer(self, request: Request, report: Report) -> Reply:
         """Have a process of its own answer; raise a failure of the contract.
 
         It is thrown away after an error, after a cancellation, and mostly after the answer too.
         """
-        pool, prompt, grounds = self._started()
+        pool, prompt, workspaces = self._started()
         turn = await prompt.ask(request.question, request.context_file)
-        session = await pool.take(await grounds.on(turn.system, turn.version))
+        session = await pool.take(await workspaces.on(turn.system, turn.version))
         answered = False
         try:
             heard = await session.ask(turn.user, report, self._options.stall_timeout)
@@ -120,23 +120,23 @@ class ClaudeCode:
 
     async def probe(self) -> None:
         """Raise Broken when no process can be had; renew in the background what is out of date."""
-        pool, prompt, grounds = self._started()
+        pool, prompt, workspaces = self._started()
         pool.check()
         if self._renewing is None or self._renewing.done():
-            self._renewing = asyncio.create_task(self._renew(pool, prompt, grounds))
+            self._renewing = asyncio.create_task(self._renew(pool, prompt, workspaces))
 
     async def stop(self) -> None:
         """End every process and remove the private folder."""
         pool, self._pool = self._pool, None
-        grounds, self._grounds = self._grounds, None
+        workspaces, self._workspaces = self._workspaces, None
         if self._renewing is not None:
             self._renewing.cancel()
         if self._prompt is not None:
             self._prompt.close()
         if pool is not None:
             await pool.close()
-        if grounds is not None:
-            grounds.close()
+        if workspaces is not None:
+            workspaces.close()
 
     @property
     def remarks(self) -> Remarks:
@@ -149,20 +149,22 @@ class ClaudeCode:
         await prompt.look()
         return prompt.size()
 
-    async def _renew(self, pool: "Pool", prompt: Prompt, grounds: Grounds) -> None:
+    async def _renew(self, pool: "Pool", prompt: Prompt, workspaces: Workspaces) -> None:
         """Have processes ready for the files as they are now, before somebody asks."""
         try:
             await prompt.look()
-            pool.stand_on(await grounds.on(prompt.system, prompt.version))
+            pool.use(await workspaces.on(prompt.system, prompt.version))
         except Broken as error:
             _log.warning("the next question will be told: %s", error)
 
-    def _started(self) -> tuple["Pool", Prompt, Grounds]:
-        if self._pool is None or self._prompt is None or self._grounds is None:
+    def _started(self) -> tuple["Pool", Prompt, Workspaces]:
+        if self._pool is None or self._prompt is None or self._workspaces is None:
             raise Broken("the claude-code backend is not started")
-        return self._pool, self._prompt, self._grounds
+        return self._pool, self._prompt, self._workspaces
 
-    def _open(self, ground: Ground, on_end: Callable[["ClaudeSession"], None]) -> "ClaudeSession":
+    def _open(
+        self, workspace: Workspace, on_end: Callable[["ClaudeSession"], None]
+    ) -> "ClaudeSession":
         from autopoll.backends.claude_code.claude_session import ClaudeSession
 
         options = self._options
@@ -172,8 +174,8 @@ class ClaudeCode:
         except ConfigError as error:
             raise Broken(error.what, error.mend) from error
         return ClaudeSession(
-            command_line(self._program, options, ground),
-            environment(self._inherited, options, ground, key.value if key else None),
-            ground,
+            command_line(self._program, options, workspace),
+            environment(self._inherited, options, workspace, key.value if key else None),
+            workspace,
             on_end,
         )

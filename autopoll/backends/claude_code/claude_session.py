@@ -13,9 +13,9 @@ from pathlib import Path
 
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ClaudeSDKError
 
-from autopoll.backends.claude_code.ground import Ground
 from autopoll.backends.claude_code.outcome import AnswerCollector, ClaudeAnswer
 from autopoll.backends.claude_code.transport import ChildTransport, Gone
+from autopoll.backends.claude_code.workspace import Workspace
 from autopoll.backends.contract import Broken, Report, Retriable
 from autopoll.redact.redact import redact
 
@@ -34,17 +34,17 @@ class ClaudeSession:
         self,
         command: Sequence[str],
         environment: Mapping[str, str],
-        ground: Ground,
+        workspace: Workspace,
         on_end: Callable[["ClaudeSession"], None],
     ) -> None:
         """Prepare; `on_end` is called when the process ends, expected or not."""
-        self.ground = ground
+        self.workspace = workspace
         self.asked = 0
         self._loop = asyncio.get_running_loop()
         self.born = self._loop.time()
         self._transport = ChildTransport(
             command,
-            folder=ground.files,
+            folder=workspace.files,
             environment=environment,
             on_end=lambda: on_end(self),
         )
@@ -53,7 +53,7 @@ class ClaudeSession:
         self._watch: asyncio.TimerHandle | None = None
         self._limit = 0.0
         self._heard, self._heard_at, self._stopped = 0, 0.0, 0
-        ground.enter()
+        workspace.enter()
         self._standing = True
 
     @property
@@ -123,7 +123,7 @@ class ClaudeSession:
         finally:
             if self._standing:
                 self._standing = False
-                self.ground.leave()
+                self.workspace.leave()
 
     # --- the watch
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autopoll.backends.claude_code.claude_options import ClaudeOptions
-from autopoll.backends.claude_code.ground import Ground
+from autopoll.backends.claude_code.workspace import Workspace
 
 # Longer than our own limits, so that ours come first and a stalled stream is told as what it is.
 _BEYOND = 2
@@ -27,14 +27,14 @@ _QUIET = {
 }
 
 
-def command_line(program: Path, options: ClaudeOptions, ground: Ground) -> list[str]:
+def command_line(program: Path, options: ClaudeOptions, workspace: Workspace) -> list[str]:
     """Return what is run: no secret in it, and no text that could be too long."""
     line = [
         str(program),
         *("--output-format", "stream-json", "--input-format", "stream-json", "--verbose"),
         "--include-partial-messages",
         # A file, because a long text fails: "argument list too long".
-        *("--system-prompt-file", str(ground.system_file)),
+        *("--system-prompt-file", str(workspace.system_file)),
         *("--tools", ",".join(options.tools)),
         *("--permission-mode", "dontAsk"),
         *("--max-turns", str(options.turns)),
@@ -54,7 +54,7 @@ def command_line(program: Path, options: ClaudeOptions, ground: Ground) -> list[
 
 
 def environment(
-    inherited: Mapping[str, str], options: ClaudeOptions, ground: Ground, key: str | None
+    inherited: Mapping[str, str], options: ClaudeOptions, workspace: Workspace, key: str | None
 ) -> dict[str, str]:
     """Return the environment of the CLI, given what it may have of ours."""
     beyond = str(max(_LEAST_IDLE_MS, options.stall_timeout.ms * _BEYOND))
@@ -63,8 +63,8 @@ def environment(
         **_QUIET,
         "API_TIMEOUT_MS": beyond,
         "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": beyond,
-        "PWD": str(ground.files),
-        "TMPDIR": str(ground.scratch),  # each run leaves a folder there
+        "PWD": str(workspace.files),
+        "TMPDIR": str(workspace.scratch),  # each run leaves a folder there
     }
     if options.base_url:
         found["ANTHROPIC_BASE_URL"] = options.base_url

@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 from autopoll.backends.claude_code.claude_options import ClaudeOptions
 from autopoll.backends.claude_code.claude_session import ClaudeSession
-from autopoll.backends.claude_code.ground import Ground
+from autopoll.backends.claude_code.workspace import Workspace
 from autopoll.backends.contract import Broken
 
 _AGAIN_S, _AGAIN_AT_MOST_S = 0.5, 30.0  # until one that could not be made is tried again
 
 _log = logging.getLogger(__name__)
 
-Open = Callable[[Ground, Callable[[ClaudeSession], None]], ClaudeSession]
+Open = Callable[[Workspace, Callable[[ClaudeSession], None]], ClaudeSession]
 
 
 class Pool:
@@ -28,7 +28,7 @@ class Pool:
     def __init__(self, options: ClaudeOptions, open_session: Open) -> None:
         self._options, self._open = options, open_session
         self._loop = asyncio.get_running_loop()
-        self._ground: Ground | None = None
+        self._workspace: Workspace | None = None
         self._spares: deque[ClaudeSession] = deque()
         self._out: set[ClaudeSession] = set()
         self._making: set[asyncio.Task[None]] = set()
@@ -38,17 +38,17 @@ class Pool:
         self._again: asyncio.TimerHandle | None = None
         self.closed = False
 
-    async def take(self, ground: Ground) -> ClaudeSession:
-        """Return a process that stands on this ground; raise Broken when none can be made."""
-        await self.warm(ground)
+    async def take(self, workspace: Workspace) -> ClaudeSession:
+        """Return a process in this workspace; raise Broken when none can be made."""
+        await self.warm(workspace)
         session = self._spares.popleft()
         self._out.add(session)
         self.tend()
         return session
 
-    async def warm(self, ground: Ground) -> None:
-        """Wait until a process waits on this ground; raise Broken when none can be made."""
-        self.stand_on(ground)
+    async def warm(self, workspace: Workspace) -> None:
+        """Wait until a process waits in this workspace; raise Broken when none can be made."""
+        self.use(workspace)
         while not self._spares:
             if self.closed:
                 raise Broken("the claude-code backend is stopped")
@@ -59,13 +59,13 @@ class Pool:
             if not self._spares and not self._making and self._failure is not None:
                 raise self._failure
 
-    def stand_on(self, ground: Ground) -> None:
-        """Make processes on this ground from now on, and renew those that wait on another."""
-        if ground.current and ground is not self._ground:
-            ground.enter()
-            if self._ground is not None:
-                self._ground.leave()
-            self._ground = ground
+    def use(self, workspace: Workspace) -> None:
+        """Make processes in this workspace from now on, and renew those that wait in another."""
+        if workspace.current and workspace is not self._workspace:
+            workspace.enter()
+            if self._workspace is not None:
+                self._workspace.leave()
+            self._workspace = workspace
         self.tend()
 
     def give_back(self, session: ClaudeSession) -> None:
@@ -118,23 +118,23 @@ class Pool:
             task.cancel()
         while tasks := self._making | self._ending:
             await asyncio.wait(tasks)
-        if self._ground is not None:
-            self._ground.leave()
-            self._ground = None
+        if self._workspace is not None:
+            self._workspace.leave()
+            self._workspace = None
 
     # --- making and ending
 
     def _make(self) -> None:
-        assert self._ground is not None
-        task = self._loop.create_task(self._made(self._ground))
+        assert self._workspace is not None
+        task = self._loop.create_task(self._made(self._workspace))
         self._making.add(task)
         task.add_done_callback(self._making.discard)
 
-    async def _made(self, ground: Ground) -> None:
+    async def _made(self, workspace: Workspace) -> None:
         """Make one and have it wait; what goes wrong is kept for who needs one."""
         session = None
         try:
-            session = self._open(ground, self._lost)
+            session = self._open(workspace, self._lost)
             await session.connect(self._options.connect_timeout)
         except Broken as error:
             self._failure = error
@@ -183,7 +183,7 @@ class Pool:
         options = self._options
         return (
             session.alive
-            and session.ground is self._ground
+            and session.workspace is self._workspace
             and self._loop.time() - session.born < options.max_age
             and session.asked < (options.max_questions if options.kept else 1)
             and (session.asked == 0 or session.rss < options.max_memory)

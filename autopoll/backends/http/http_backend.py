@@ -29,9 +29,9 @@ from autopoll.backends.contract import (
 )
 from autopoll.backends.http.failures import unreachable
 from autopoll.backends.http.network import check_address, check_network
+from autopoll.backends.http.reasoning import may_omit_the_first_tag
 from autopoll.backends.http.service import Service, SharedService
 from autopoll.backends.http.stream import Speech
-from autopoll.backends.http.thoughts import may_omit_the_first_tag
 from autopoll.backends.keys import NO_KEY, Login, read_key
 from autopoll.backends.options import Options
 from autopoll.clock import Duration

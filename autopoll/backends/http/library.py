@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 
 from autopoll.backends.contract import Retriable, Unanswered
-from autopoll.backends.http.complaints import Complaint, complaint, kind_of, words_of
+from autopoll.backends.http.error_bodies import Complaint, complaint, kind_of, words_of
 from autopoll.backends.http.failures import Refusal, failure, unreachable
 from autopoll.backends.http.server_sent_events import Event, Events
 from autopoll.backends.keys import Login

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from autopoll.backends.context.prompt import Turn
 from autopoll.backends.contract import Permanent, Report, Retriable
-from autopoll.backends.http.thoughts import Thoughts, without_thoughts
+from autopoll.backends.http.reasoning import Thoughts, without_thoughts
 from autopoll.message import Answer
 from autopoll.request import Reply, Usage
 

@@ -11,8 +11,8 @@ import openai
 
 from autopoll.backends.context.prompt import Turn
 from autopoll.backends.contract import Permanent
-from autopoll.backends.http.complaints import Complaint, complaint
-from autopoll.backends.http.endings import ended
+from autopoll.backends.http.error_bodies import Complaint, complaint
+from autopoll.backends.http.finish_reasons import ended
 from autopoll.backends.http.library import DONE, HttpService, http_client
 from autopoll.backends.http.stream import Ended, Event, Piece, Thought
 from autopoll.backends.keys import Login

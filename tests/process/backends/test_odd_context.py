@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from autopoll.backends import open_backend
-from autopoll.backends.claude_code.ground import Grounds
+from autopoll.backends.claude_code.workspace import Workspaces
 from autopoll.backends.context import reader
 from autopoll.backends.context.context_files import Context
 from autopoll.backends.context.prompt import Prompt
@@ -261,14 +261,14 @@ def test_the_folder_of_the_tools_holds_them_under_the_names_they_are_cited_by(do
     context = Context(Setting(shard="main", root=docs.parent, context=[docs]))
 
     async def scene() -> None:
-        grounds = Grounds(Home(docs.parent), None, context)
-        grounds.open()
-        ground = await grounds.on("system", 1)
+        workspaces = Workspaces(Home(docs.parent), None, context)
+        workspaces.open()
+        ground = await workspaces.on("system", 1)
         assert sorted(path.name for path in (ground.files / "docs").iterdir()) == [
             r"caf\xe9.md",
             "well.md",
         ]
-        grounds.close()
+        workspaces.close()
 
     asyncio.run(scene())
 
@@ -286,11 +286,11 @@ def test_two_context_paths_with_files_of_one_name_do_not_end_the_tools(docs: Pat
     context = Context(Setting(shard="main", root=home, context=roots))
 
     async def scene() -> None:
-        grounds = Grounds(Home(home), None, context)
-        grounds.open()
-        ground = await grounds.on("system", 1)
+        workspaces = Workspaces(Home(home), None, context)
+        workspaces.open()
+        ground = await workspaces.on("system", 1)
         assert (ground.files / "docs" / "x.md").read_text() == "first"
-        grounds.close()
+        workspaces.close()
 
     with as_nobody_in(home):
         asyncio.run(scene())

@@ -27,7 +27,7 @@ _NO_SUCH_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _log = logging.getLogger(__name__)
 
 
-class Ground:
+class Workspace:
     """One version; removed when it is out of date and nobody stands on it any more."""
 
     def __init__(self, folder: Path, version: int, stamps: Mapping[Path, Stamp]) -> None:
@@ -58,8 +58,8 @@ class Ground:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Grounds:
-    """Makes a new ground whenever the context has changed."""
+class Workspaces:
+    """Makes a new workspace whenever the context has changed."""
 
     def __init__(self, home: Home, instance: str | None, context: Context | None) -> None:
         """Prepare; `context` is what tools may see, `instance` whose leftovers may be cleared."""
@@ -67,7 +67,7 @@ class Grounds:
         self._owned = instance is not None
         self._context = context
         self._folder: Path | None = None
-        self._ground: Ground | None = None
+        self._workspace: Workspace | None = None
         self._lock = asyncio.Lock()
 
     def open(self) -> None:
@@ -80,41 +80,41 @@ class Grounds:
         except OSError as error:
             raise Broken(f"{self._parent} cannot be made: {error.strerror}") from error
 
-    async def on(self, system: str, version: int) -> Ground:
-        """Return the ground for this state of the context; a newer one counts as well."""
+    async def on(self, system: str, version: int) -> Workspace:
+        """Return the workspace for this state of the context; a newer one counts as well."""
         async with self._lock:
-            ground = await asyncio.to_thread(self._on, system, version)
-            known, self._ground = self._ground, ground
-            if known is not None and known is not ground:
+            workspace = await asyncio.to_thread(self._on, system, version)
+            known, self._workspace = self._workspace, workspace
+            if known is not None and known is not workspace:
                 known.retire()
-            return ground
+            return workspace
 
     def close(self) -> None:
         """Remove everything; nobody stands on it any more."""
-        folder, self._folder, self._ground = self._folder, None, None
+        folder, self._folder, self._workspace = self._folder, None, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
             _remove_empty(self._parent, self._parent.parent)
 
-    def _on(self, system: str, version: int) -> Ground:
+    def _on(self, system: str, version: int) -> Workspace:
         stamps = self._context.listing().files if self._context is not None else {}
-        known = self._ground
+        known = self._workspace
         if known is not None and known.version >= version and known.stamps == stamps:
             return known
         if self._folder is None:
             raise Broken("the claude-code backend is not started")
         try:
             folder = Path(tempfile.mkdtemp(dir=self._folder))
-            ground = Ground(folder, version, stamps)
-            ground.system_file.write_text(system, "utf-8", "replace")
-            ground.system_file.chmod(0o600)
-            ground.files.mkdir(mode=0o700)
-            ground.scratch.mkdir(mode=0o700)
+            workspace = Workspace(folder, version, stamps)
+            workspace.system_file.write_text(system, "utf-8", "replace")
+            workspace.system_file.chmod(0o600)
+            workspace.files.mkdir(mode=0o700)
+            workspace.scratch.mkdir(mode=0o700)
             for path in stamps:
-                self._copy(path, ground.files)
+                self._copy(path, workspace.files)
         except OSError as error:
             raise Broken(f"the files for the CLI cannot be written: {error}") from error
-        return ground
+        return workspace
 
     def _copy(self, path: Path, folder: Path) -> None:
         assert self._context is not None
