@@ -38,7 +38,7 @@ class UsageError(AutopollError):
 
 
 class ConfigError(AutopollError):
-    """autopoll.toml, an override of it, or what it points at cannot be used."""
+    """The settings, an override of them, or what they point at cannot be used."""
 
     exit_code = Exit.USAGE
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from autopoll.backends.contract import Setting
 from autopoll.backends.options import option_path
-from autopoll.backends.stamp import Stamp
 from autopoll.errors import ConfigError
 from autopoll.home.config import load
 from autopoll.home.home import Home
+from autopoll.home.shard_files import Stamp, stamp
 from autopoll.redact.redact import redact
 
 _LARGEST = 65_536  # bytes; a file of several lines is refused anyway
@@ -56,20 +56,20 @@ class KeyFiles:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._stamp: Stamp | None = None
+        self._seen: Stamp | None = None
         self._paths: frozenset[Path] = frozenset()
 
     def paths(self) -> frozenset[Path]:
         """Return them, resolved; those of before while the settings cannot be read."""
         try:
-            stamp = Stamp.of(self._home.config.stat())
-            if stamp != self._stamp:
+            seen = stamp(self._home)
+            if seen != self._seen:
                 options = [section.options for section in load(self._home).shards.values()]
                 names = [table["key_file"] for table in options if "key_file" in table]
                 found = [_resolved(self._home, name) for name in names if isinstance(name, str)]
                 self._paths = frozenset(path for path in found if path is not None)
-                self._stamp = stamp
-        except (OSError, ConfigError):
+                self._seen = seen
+        except ConfigError:
             return self._paths
         return self._paths
 

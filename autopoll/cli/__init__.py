@@ -25,7 +25,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("lifecycle:up", "Start everything and wait until it is ready."),
         "down": ("lifecycle:down", "Finish what is in flight and stop everything."),
         "restart": ("lifecycle:restart", "Restart one process, or all of them."),
-        "reload": ("lifecycle:reload", "Apply a changed autopoll.toml, leaving the rest alone."),
+        "reload": ("lifecycle:reload", "Apply changed settings, leaving the rest alone."),
         "shards": ("shards:shards", "Show, add, remove and try shards."),
     },
     "Questions": {

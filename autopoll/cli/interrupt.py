@@ -79,10 +79,10 @@ def shard_words(home: "Home", name: str) -> tuple[str, str]:
         return error.what, error.mend
     if known:
         return (
-            f"shard {name} is in autopoll.toml",
+            f"shard {name} is in the settings",
             f"Complete that with: autopoll reload; or take it out: autopoll shards remove {name}",
         )
     return (
-        f"shard {name} is not in autopoll.toml",
+        f"shard {name} is not in the settings",
         f"Where something of it is left: autopoll shards remove {name}",
     )

@@ -89,7 +89,7 @@ def up(cli: CommandLine, foreground: bool) -> int:
 def down(cli: CommandLine) -> None:
     """Finish what is in flight, then stop everything. Unanswered questions are kept.
 
-    A mistake in autopoll.toml is no hindrance.
+    A mistake in the settings is no hindrance.
     """
     from autopoll.ops.down import down
 
@@ -139,7 +139,7 @@ def restart(cli: CommandLine, name: str | None) -> int:
     example="autopoll reload",
 )
 def reload(cli: CommandLine) -> int:
-    """Have the running home take up a changed autopoll.toml.
+    """Have the running home take up changed settings.
 
     Workers of changed sections finish what they have in hand and start anew, new ones are added,
     and those of removed sections end. All others, and their questions, are left alone. The poller

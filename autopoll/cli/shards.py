@@ -117,13 +117,13 @@ def add(
     pairs: tuple[str, ...],
     keep: bool,
 ) -> None:
-    """Add shard NAME: check, write autopoll.toml, start it, and ask it a real question.
+    """Add shard NAME: check it, write shards.d/NAME.toml, start it, and ask it a real question.
 
-    Comments and layout of autopoll.toml stay, and no other shard is touched. What fails is named
-    with its mend, and the shard is taken out again. On a home that is down it is checked and
-    written only. To add what is there already, with the same settings, is fine.
+    No other shard is touched. What fails is named with its mend, and the shard is taken out again.
+    On a home that is down it is checked and written only. To add what is there already, with the
+    same settings, is fine.
     """
-    from autopoll.ops.shards.add import add as enlist
+    from autopoll.ops.shards import add as adding
 
     home = cli.home
     if key_file is not None:
@@ -145,7 +145,7 @@ def add(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it is taken out again
     signal.signal(signal.SIGHUP, signal.default_int_handler)
     with ProgressLine(cli.json) as progress, interruptible(lambda: shard_words(home, name)):
-        added = enlist(home, name, _given(fields), progress.say, keep=keep)
+        added = adding.add(home, name, _given(fields), progress.say, keep=keep)
     if cli.json:
         print_json(added)
         return
@@ -169,15 +169,15 @@ def add(
     help="Give waiting questions an error answer; they become dead letters.",
 )
 def remove(cli: CommandLine, name: str, force: bool) -> None:
-    """Drain shard NAME, stop its processes, and take its section out of autopoll.toml.
+    """Drain shard NAME, stop its processes, and take it out of shards.d or autopoll.toml.
 
     Refuses while questions wait for it. The history of its conversation stays, and a shard of the
     same name takes it up again.
     """
-    from autopoll.ops.shards.remove import remove as dismiss
+    from autopoll.ops.shards import remove as removing
 
     with ProgressLine(cli.json) as progress, interruptible(lambda: shard_words(cli.home, name)):
-        done = dismiss(cli.home, name, progress.say, force=force)
+        done = removing.remove(cli.home, name, progress.say, force=force)
     if cli.json:
         print_json(done)
         return
@@ -268,7 +268,7 @@ def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _seen_from_home(name: str, root: Path, option: str) -> str:
-    """Return a path given from here as it is to stand in autopoll.toml; raise UsageError."""
+    """Return a path given from here as it is to stand in the settings; raise UsageError."""
     if not name.strip():
         raise UsageError(f"{option} is empty", "Name a file or a folder.")
     try:

@@ -14,6 +14,7 @@ from autopoll.client.client import Client
 from autopoll.errors import BridgeError, ConfigError
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
+from autopoll.home.shard_files import Stamp, stamp
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class BridgeThread:
         self.config = config
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bridge")
         self._client: Client | None = None
-        self._stamp = (0, 0)  # of the settings
+        self._seen: Stamp | None = None  # of the settings
 
     async def call(self, use: Callable[[Client], T]) -> T:
         """Return what `use` returns, or raise what it raises.
@@ -56,18 +57,17 @@ class BridgeThread:
         return self._client
 
     def _reload_settings(self, client: Client) -> None:
-        """Load a changed autopoll.toml, as a command does that is started now.
+        """Load changed settings, as a command does that is started now.
 
         What concerns the bridge and the gateway itself takes effect with their next start.
         """
         try:
-            facts = self.home.config.stat()
-            stamp = (facts.st_mtime_ns, facts.st_size)
-            if stamp == self._stamp:
+            seen = stamp(self.home)
+            if seen == self._seen:
                 return
-            self._stamp = stamp
+            self._seen = seen
             self.config = client.config = load(self.home)
-        except (OSError, ConfigError) as error:
+        except ConfigError as error:
             log.warning("the settings stay as they were: %s", error)
 
     def _close(self) -> None:

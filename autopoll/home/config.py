@@ -1,21 +1,22 @@
-"""autopoll.toml: typed, checked as a whole, frozen, and passed in."""
+"""The settings of a home, autopoll.toml and shards.d: typed, checked as a whole, and frozen."""
 
 import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn
 
 import msgspec
 
 from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
+from autopoll.home import shard_files, toml_file
 from autopoll.home.address import Address
 from autopoll.home.home import Home, instance_name
+from autopoll.home.shard_files import SHARD_NAME
 from autopoll.home.units import ByteSize
 
-SHARD_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 OVERRIDE_PREFIX = "AUTOPOLL_"
 STOP_WAIT_S = 30  # stopwaitsecs of every program in conf/supervisord.conf
 LEAST_MEMORY = 64_000_000  # a worker with nothing in it has 31 MB
@@ -24,7 +25,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]{1,260}", re.ASCII)
 LEAST_AGE_S = 5  # what exits within startsecs counts for supervisord as a failed start
 
 
-_T = TypeVar("_T", bound="_Section")
+Refuse = Callable[[str, str, str], NoReturn]
 
 
 class _Section(msgspec.Struct, frozen=True):
@@ -114,39 +115,48 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
     `AUTOPOLL_<SECTION>__<KEY>` in the environment overrides a key, as in
     AUTOPOLL_SHARDS__MAIN__INSTANCES=3; the value is read as TOML, or else as text.
     """
-    return parse(home.config, read_text(home.config), environ)
+    text = toml_file.read_text(home.config)
+    return parse(home, text, shard_files.read(home), environ)
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a settings file; raise ConfigError when it cannot be read."""
-    try:
-        if path.is_fifo():  # it would hold us for ever
-            raise ConfigError(f"{path} is a pipe", "Put the settings there, as a file.")
-        return path.read_text(encoding="utf-8-sig")  # Windows editors write a mark first
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-
-
-def parse(path: Path, text: str, environ: Mapping[str, str]) -> Config:
-    """Return the settings that a text would be at this path; raise ConfigError as `load` does."""
-    try:
-        raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    origin = str(path)
+def parse(
+    home: Home,
+    text: str,
+    tables: Mapping[str, Mapping[str, Any]],
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Return the settings that autopoll.toml with this text and shard files with these tables would
+    be; raise ConfigError as `load` does."""
+    raw = toml_file.parse(home.config, text)
+    _join(home, raw, tables)
+    noted = ""
     for name, value in sorted(environ.items()):
         if name.startswith(OVERRIDE_PREFIX) and "__" in name:
             _override(raw, name, value)
-            origin = f"{path} with {name}"
+            noted = f" with {name}"
+    origin = f"{home.config}{noted}"
+    origins = {name: f"{shard_files.path_of(home, name)}{noted}" for name in tables}
     shards = raw.get("shards")
     # One by one first, because msgspec does not name the key of a mapping in its errors.
     for name, table in shards.items() if isinstance(shards, dict) else ():
-        _convert(table, ShardSection, origin, f"shards.{name}")
-    config = _convert(raw, Config, origin)
-    _check(config, origin)
+        toml_file.convert(table, ShardSection, origins.get(name, origin), f"shards.{name}")
+    config = toml_file.convert(raw, Config, origin)
+    for name, shard in config.shards.items():
+        _check_shard(f"shards.{name}", shard, _refuse_in(origins.get(name, origin)))
+    _check(config, _refuse_in(origin))
     return config
+
+
+def _join(home: Home, raw: dict[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put the tables of shard files where they would stand in autopoll.toml."""
+    shards: Any = raw.setdefault("shards", {}) if tables else None
+    for name, table in tables.items() if isinstance(shards, dict) else ():
+        if name in shards:
+            raise ConfigError(
+                f"shard {name} stands in {home.config} and in {shard_files.path_of(home, name)}",
+                "Take it out of one of the two.",
+            )
+        shards[name] = dict(table)
 
 
 def context_paths(home: Home, section: ShardSection) -> list[Path]:
@@ -159,40 +169,45 @@ def _context_path(home: Home, entry: str) -> Path:
         return (home.root / Path(entry).expanduser()).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # no such user, a NUL, a loop of links
         raise ConfigError(
-            f"{home.config}: the context path {entry[:200]!r} cannot be used: {error}",
+            f"the context path {entry[:200]!r} cannot be used: {error}",
             "Name a file or a folder.",
         ) from error
 
 
-def _check(config: Config, origin: str) -> None:
-    """Refuse values that have the right type and still cannot work."""
-
-    def refuse(key: str, why: str, mend: str = "") -> None:
+def _refuse_in(origin: str) -> Refuse:
+    def refuse(key: str, why: str, mend: str) -> NoReturn:
         raise ConfigError(f"{origin}: {key} {why}", mend)
 
+    return refuse
+
+
+def _check_shard(key: str, shard: ShardSection, refuse: Refuse) -> None:
+    """Refuse values that have the right type and still cannot work."""
+    if not SHARD_NAME.fullmatch(key.removeprefix("shards.")):
+        refuse(key, "is no shard name", "Use a-z, 0-9, - and _, 32 at most.")
+    if not 1 <= shard.instances <= 64:
+        refuse(f"{key}.instances", f"is {shard.instances}", "Allowed: 1 to 64.")
+    if shard.progress_timeout and not 1 <= shard.progress_timeout < shard.request_timeout:
+        refuse(
+            f"{key}.progress_timeout",
+            "is out of range",
+            "Allowed: 1s or more, and below request_timeout.",
+        )
+    if shard.max_memory and shard.max_memory < LEAST_MEMORY:
+        refuse(f"{key}.max_memory", "is too little", "Allowed: 64MB or more.")
+    if shard.max_age and shard.max_age < LEAST_AGE_S:
+        refuse(f"{key}.max_age", "is too short", f"Allowed: {LEAST_AGE_S}s or more.")
+    if shard.max_requests is not None and shard.max_requests < 1:
+        refuse(f"{key}.max_requests", f"is {shard.max_requests}", "Allowed: from 1.")
+    if shard.daily_tokens is not None and shard.daily_tokens < 1:
+        refuse(f"{key}.daily_tokens", f"is {shard.daily_tokens}", "Allowed: from 1.")
+    if shard.daily_cost is not None and not 0 < shard.daily_cost < float("inf"):
+        refuse(f"{key}.daily_cost", f"is {shard.daily_cost}", "Allowed: more than 0.")
+
+
+def _check(config: Config, refuse: Refuse) -> None:
     if "main" not in config.shards:
         refuse("shards.main", "is missing", "Add [shards.main]: the first worker serves it.")
-    for name, shard in config.shards.items():
-        if not SHARD_NAME.fullmatch(name):
-            refuse(f"shards.{name}", "is no shard name", "Use a-z, 0-9, - and _, 32 at most.")
-        if not 1 <= shard.instances <= 64:
-            refuse(f"shards.{name}.instances", f"is {shard.instances}", "Allowed: 1 to 64.")
-        if shard.progress_timeout and not 1 <= shard.progress_timeout < shard.request_timeout:
-            refuse(
-                f"shards.{name}.progress_timeout",
-                "is out of range",
-                "Allowed: 1s or more, and below request_timeout.",
-            )
-        if shard.max_memory and shard.max_memory < LEAST_MEMORY:
-            refuse(f"shards.{name}.max_memory", "is too little", "Allowed: 64MB or more.")
-        if shard.max_age and shard.max_age < LEAST_AGE_S:
-            refuse(f"shards.{name}.max_age", "is too short", f"Allowed: {LEAST_AGE_S}s or more.")
-        if shard.max_requests is not None and shard.max_requests < 1:
-            refuse(f"shards.{name}.max_requests", f"is {shard.max_requests}", "Allowed: from 1.")
-        if shard.daily_tokens is not None and shard.daily_tokens < 1:
-            refuse(f"shards.{name}.daily_tokens", f"is {shard.daily_tokens}", "Allowed: from 1.")
-        if shard.daily_cost is not None and not 0 < shard.daily_cost < float("inf"):
-            refuse(f"shards.{name}.daily_cost", f"is {shard.daily_cost}", "Allowed: more than 0.")
     delivery, access = config.delivery, config.access
     if not 1 <= delivery.max_attempts <= 100:
         refuse("delivery.max_attempts", f"is {delivery.max_attempts}", "Allowed: 1 to 100.")
@@ -211,7 +226,7 @@ def _check(config: Config, origin: str) -> None:
     _check_gateway(config.gateway, refuse)
 
 
-def _check_gateway(gateway: GatewaySection, refuse: Callable[[str, str, str], None]) -> None:
+def _check_gateway(gateway: GatewaySection, refuse: Refuse) -> None:
     if gateway == GatewaySection():
         return
     try:
@@ -261,34 +276,3 @@ def _override(raw: dict[str, Any], name: str, value: str) -> None:
         table[key] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         table[key] = value
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is Duration or kind is ByteSize:
-        try:
-            return kind.parse(value)
-        except UsageError as error:
-            raise ValueError(f"{error.what}; {error.mend}") from error
-    raise NotImplementedError(kind)
-
-
-def _convert(raw: Any, kind: type[_T], origin: str, key: str = "") -> _T:
-    """Return raw as a checked section; raise ConfigError in the words of the file."""
-    try:
-        return msgspec.convert(raw, kind, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        where = f"{key}{path.rstrip('`')}".lstrip(".") or "top level"
-        text = text.removeprefix("Object ").replace("missing required field", "lacks the key")
-        text = text.replace("contains unknown field", "holds the unknown key")
-        mend = _allowed(kind, path) if "unknown key" in text else ""
-        raise ConfigError(f"{origin}: {where}: {text}", mend) from error
-
-
-def _allowed(kind: type[_Section], path: str) -> str:
-    """Name the keys of the table in which an unknown key stands."""
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    inner = path.strip(".`")
-    if inner in fields:
-        fields = {field.name: field for field in msgspec.structs.fields(fields[inner].type)}
-    return f"Allowed: {', '.join(fields)}."

@@ -1,6 +1,7 @@
 """Small files that are there whole or not at all, whoever is killed while writing them."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -45,3 +46,11 @@ def put(path: Path, content: bytes, *, durable: bool = False, mode: int = 0o600)
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed writer of this file left; called while nobody else writes it."""
+    left = re.compile(re.escape(f".{path.name}.") + r"\d+")
+    for entry in path.parent.iterdir():
+        if left.fullmatch(entry.name):
+            entry.unlink(missing_ok=True)

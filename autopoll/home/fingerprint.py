@@ -1,6 +1,6 @@
 """Which settings a process runs with, as a short text in its heartbeat.
 
-A process notes it when it has read autopoll.toml. Whoever compares that with what the file says now
+A process notes it when it has read the settings. Whoever compares that with what they are now
 knows exactly which processes a change concerns, also after one of them was restarted meanwhile and
 has the new settings already.
 """

@@ -19,7 +19,7 @@ class Home(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def config(self) -> Path:
-        """The one file of settings, written by people."""
+        """The settings, written by people."""
         return self.root / CONFIG_NAME
 
     @cached_property
@@ -28,7 +28,12 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.root / "conf" / "supervisord.conf"
 
     @cached_property
-    def shards_d(self) -> Path:
+    def shard_files(self) -> Path:
+        """The settings of shards, a file each, written by `shards add` and by people."""
+        return self.root / "shards.d"
+
+    @cached_property
+    def program_files(self) -> Path:
         """Program files of the instances beyond the first of shard main, written by us."""
         return self.root / "conf" / "shards.d"
 
@@ -59,7 +64,7 @@ class Home(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def change_lock(self) -> Path:
-        """Held by whoever brings the home up or down, changes autopoll.toml, or has it taken up."""
+        """Held by whoever brings the home up or down, changes the settings, or has them taken up."""
         return self.locks / "settings.lock"
 
     @cached_property

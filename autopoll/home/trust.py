@@ -90,14 +90,16 @@ def _owner_of(home: Home) -> tuple[int, int]:
 def _findings(place: Path, home: Home, who: frozenset[int], seen: Seen) -> list[Finding]:
     """Return all in which somebody else has a hand, of what is read or started of a home."""
     found = findings(place, who, seen)
-    parts = [home.config, home.supervisord_conf.parent, home.supervisord_conf, home.shards_d]
-    try:
-        names = sorted(os.listdir(home.shards_d))  # noqa: PTH208 - names, at each start
-    except PermissionError:
-        raise
-    except OSError:  # there is none
-        names = []
-    parts += [home.shards_d / name for name in names if name.endswith(".conf")]
+    parts = [home.config, home.supervisord_conf.parent, home.supervisord_conf]
+    for folder, suffix in ((home.program_files, ".conf"), (home.shard_files, ".toml")):
+        parts.append(folder)
+        try:
+            names = sorted(os.listdir(folder))  # noqa: PTH208 - names, at each start
+        except PermissionError:
+            raise
+        except OSError:  # there is none
+            continue
+        parts += [folder / name for name in names if name.endswith(suffix)]
     for part in parts:
         found += findings(part, who, seen)
     return list(dict.fromkeys(found))

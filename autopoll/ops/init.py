@@ -18,7 +18,7 @@ from autopoll.home.home import SOCKET_LIMIT, Home, socket_path
 
 DEFAULT_CONFIG = """\
 # Settings of this autopoll home. Apply changes with `autopoll reload`, which checks them first;
-# `autopoll shards add` adds a shard.
+# `autopoll shards add` adds a shard, in a file of its own in shards.d.
 
 [shards.main]
 backend = "extract"     # answers from the files below; echo, command and others exist

@@ -14,7 +14,7 @@ def names_of(config: Config) -> list[str]:
     return [*names, GATEWAY] if config.gateway.enabled else names
 
 
-def write_shards(home: Home, config: Config) -> None:
+def write_programs(home: Home, config: Config) -> None:
     """Write a program file for each instance that conf/supervisord.conf does not name itself, and
     for the gateway."""
     template = worker_program(home)
@@ -33,13 +33,13 @@ def write_shards(home: Home, config: Config) -> None:
         text = text.replace("priority = 20", "priority = 40")  # up last, down first: it only asks
         text = text.replace("%(here)s/../var/log/worker.", f"%(here)s/../../var/log/{GATEWAY}.")
         wanted[f"@{GATEWAY}.conf"] = [text]  # a name that no shard can have
-    for old in home.shards_d.glob("*.conf"):
+    for old in home.program_files.glob("*.conf"):
         if old.name not in wanted:
             old.unlink()
     if wanted:
-        home.shards_d.mkdir(mode=0o700, exist_ok=True)
+        home.program_files.mkdir(mode=0o700, exist_ok=True)
     for name, sections in wanted.items():
-        path, text = home.shards_d / name, "\n".join(sections)
+        path, text = home.program_files / name, "\n".join(sections)
         if files.get(path) != text.encode():  # which lets conf be read-only, as in an image
             files.put(path, text.encode())
 

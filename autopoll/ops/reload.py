@@ -1,6 +1,6 @@
-"""Has a home that runs take up a changed autopoll.toml, touching nothing that it does not concern.
+"""Has a home that runs take up changed settings, touching nothing that they do not concern.
 
-Each process says in its heartbeat which settings it runs with; what differs from the file is to be
+Each process says in its heartbeat which settings it runs with; what differs from the files is to be
 done. So a reload that was broken off, or that finds half of a change done already, is completed by
 the next one. A worker that is to change is asked to end and not stopped by supervisord, which
 starts it again: were we killed between a stop and a start, it would stay stopped for ever.
@@ -33,7 +33,7 @@ from autopoll.ops.process_tree import (
     under,
     wanted_by,
 )
-from autopoll.ops.programs import write_shards
+from autopoll.ops.programs import write_programs
 from autopoll.ops.readiness import START_LIMIT_S, does_not_start, wait_for
 from autopoll.ops.start_checks import check_start
 from autopoll.ops.supervisord_state import wait_until_steady
@@ -59,7 +59,7 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reload(home: Home, report: Report) -> Reloaded:
-    """Apply autopoll.toml as it stands and return what that changed.
+    """Apply the settings as they stand and return what that changed.
 
     Raises ConfigError and SupervisorError with nothing touched, and Down with the reason when the
     home is down, or when a worker does not start with its new settings, which it keeps trying.
@@ -85,7 +85,7 @@ def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
     prepare(home, config)
     tree.await_beats()
     before = tree.programs()
-    write_shards(home, config)
+    write_programs(home, config)
     on_disk = tree.supervisor.reload_config()
     plan = tree.plan(config)
     rewritten = [name for name in on_disk.changed if name in wanted_by(config)]
@@ -106,14 +106,14 @@ def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
 
 
 def refuse_unapplied(tree: Tree, config: Config) -> None:
-    """Raise ConfigError when the file, as it stands, is not what runs: a change of one shard must
-    not be the moment at which changes of others take effect."""
+    """Raise ConfigError when the settings, as they stand, are not what runs: a change of one shard
+    must not be the moment at which changes of others take effect."""
     plan = tree.plan(config)
     if plan.is_empty:
         return
     what = ", ".join(plan.shards) or "the poller or the gateway"
     raise ConfigError(
-        f"{tree.home.config} was changed and does not run yet, for: {what}",
+        f"the settings of {tree.home.root} were changed and do not run yet, for: {what}",
         "Apply it first: autopoll reload",
     )
 

@@ -17,7 +17,7 @@ from autopoll.ops.change_lock import UP, Report, changing
 from autopoll.ops.down import take_down
 from autopoll.ops.init import prepare
 from autopoll.ops.line_writer import STDOUT, LineWriter
-from autopoll.ops.programs import names_of, write_shards
+from autopoll.ops.programs import names_of, write_programs
 from autopoll.ops.readiness import START_LIMIT_S, given_up, wait_ready
 from autopoll.ops.start_checks import check_start
 from autopoll.ops.supervisord_launch import become_supervisord, launch, why_ended
@@ -89,7 +89,7 @@ def up_in_foreground(home: Home, config: Config) -> None:
         crash_cleanup.clean_up(home, config.delivery.drain_timeout)
         crash_cleanup.close_past_incidents(home, names_of(config))
         home.make_private()
-        write_shards(home, config)
+        write_programs(home, config)
         become_supervisord(home, config, lock)
 
 

@@ -1,7 +1,7 @@
 """What the shards' settings allow their workers, as far as the settings can be read.
 
-The watchdog must not depend on them: a mistake in autopoll.toml leaves the home as watched as it
-was before. A correct file takes effect within a few seconds.
+The watchdog must not depend on them: a mistake in them leaves the home as watched as it
+was before. Correct ones take effect within a few seconds.
 """
 
 import logging
@@ -11,6 +11,7 @@ import msgspec
 from autopoll.errors import ConfigError
 from autopoll.home.config import load
 from autopoll.home.home import Home
+from autopoll.home.shard_files import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Allowances:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Stamp | None = None
         self._of: dict[str, Allowance] = {}
 
     def of(self, name: str) -> Allowance:
@@ -38,8 +39,8 @@ class Allowances:
         return self._of.get(name, NOTHING_SET)
 
     def refresh(self) -> None:
-        """Read the settings again if the file is another one; a mistake in it is logged once."""
-        seen = self._look()
+        """Read the settings again if they have changed; a mistake in them is logged once."""
+        seen = stamp(self._home)
         if seen == self._seen:
             return
         self._seen = seen
@@ -55,11 +56,3 @@ class Allowances:
             )
             for name, shard in config.instances().items()
         }
-
-    def _look(self) -> tuple[int, int, int]:
-        """Return what changes when the file does; zeros when there is none."""
-        try:
-            facts = self._home.config.stat()
-        except OSError:
-            return (0, 0, 0)
-        return facts.st_ino, facts.st_mtime_ns, facts.st_size

@@ -257,7 +257,7 @@ def test_a_shard_added_without_a_restart_keeps_its_questions_until_there_is_one(
         assert running.json("answer", str(late["id"]))["answer"] == "why?"
     finally:
         running.home.config.write_text(ECHO)
-        shutil.rmtree(running.home.shards_d, ignore_errors=True)
+        shutil.rmtree(running.home.program_files, ignore_errors=True)
 
 
 def test_json_errors_hold_what_happened_and_what_to_do(resting) -> None:

@@ -55,7 +55,13 @@ class Context:
     def __init__(self, setting: Setting) -> None:
         home = Home(setting.root.resolve())
         self._home = home.root
-        own = (home.var, home.config, home.supervisord_conf, home.shards_d)
+        own = (
+            home.var,
+            home.config,
+            home.shard_files,
+            home.supervisord_conf,
+            home.program_files,
+        )
         self._own = frozenset(path.resolve() for path in own)
         self._key_files = KeyFiles(home)
         self._roots = [root.resolve() for root in setting.context]

@@ -1,12 +1,13 @@
 """Adds a shard to a home: checks it, writes it down, starts it, and asks it a real question.
 
-Whatever fails, the step and its mend are told, and the home is again as it was before. Whoever is
-killed in the middle leaves a shard that `autopoll reload` or `autopoll up` completes.
+Whatever fails, the step and its mend are shown, and the home is again as it was before. A process
+that is killed in the middle leaves a shard that `autopoll reload` or `autopoll up` completes.
 """
 
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,14 +15,13 @@ import msgspec
 from autopoll.backends.environment import worker_environment
 from autopoll.bridge.connect import connect
 from autopoll.errors import AutopollError, ConfigError
-from autopoll.home import config as settings
-from autopoll.home import config_edit
-from autopoll.home.config import Config
+from autopoll.home import shard_files, toml_file
+from autopoll.home.config import Config, parse
 from autopoll.home.home import Home
 from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
 from autopoll.ops.process_tree import Tree, environ_of, under
-from autopoll.ops.programs import write_shards
+from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied
 from autopoll.ops.shards.check import Trying
 from autopoll.ops.shards.remove import give_up, refused, unserve
@@ -35,7 +35,7 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     """A shard that is there; `running` is false on a home that is down."""
 
     shard: str
-    new: bool  # false when it stood in autopoll.toml already, with the same settings
+    new: bool  # false when it was there already, with the same settings
     running: bool
     trial: Trial
 
@@ -52,7 +52,7 @@ class NotAdded(AutopollError):
 
 
 def add(home: Home, name: str, section: Mapping[str, Any], report: Report, *, keep: bool) -> Added:
-    """Add a shard with this section of autopoll.toml and return what came of trying it.
+    """Add a shard with these settings, as shards.d/NAME.toml, and return what came of trying it.
 
     Raises ConfigError with nothing written for what cannot be, and NotAdded for a step that failed,
     with the shard taken out again unless `keep`.
@@ -73,16 +73,18 @@ class _Adding:
         self.report = report
         self.keep = keep
         self.tree = Tree.of(home)
-        self.old_text = self.text = config_edit.read(home.config)
-        self.before = self.read(self.old_text)
+        self.path = shard_files.path_of(home, name)
+        self.text = shard_files.text_of(section)
+        table = toml_file.parse(self.path, self.text)
+        text, tables = toml_file.read_text(home.config), shard_files.read(home)
+        self.before = self.config = self.read(text, tables)
         self.is_new = name not in self.before.shards
         if self.is_new:
-            self.text = config_edit.with_shard(self.old_text, name, section)
+            self.config = self.read(text, {**tables, name: table})
+            if self.tree:
+                refuse_unapplied(self.tree, self.before)
         else:
-            self.refuse_other_settings(section)
-        self.config = self.read(self.text)
-        if self.is_new and self.tree:
-            refuse_unapplied(self.tree, self.before)
+            self.refuse_other_settings(table, self.path if name in tables else home.config)
         self.trying = Trying(home, self.config, name, self.tree, report)
 
     def run(self) -> Added:
@@ -94,9 +96,9 @@ class _Adding:
                 asyncio.run(self.trying.alone(backend, ask=False))
         except Failure as failure:
             raise self.failed(failure, "nothing was written") from failure
-        if self.is_new:
-            config_edit.write(self.home.config, self.text)
         try:
+            if self.is_new:
+                shard_files.write(self.home, self.name, self.text)
             self.trying.step("start", self.start)
             if self.tree:
                 self.trying.through_the_chain()
@@ -112,18 +114,17 @@ class _Adding:
             trial=self.trying.trial(),
         )
 
-    def read(self, text: str) -> Config:
-        """Return the settings as the home's processes would read them from this text."""
-        return settings.parse(self.home.config, text, environ_of(self.tree))
+    def read(self, text: str, tables: Mapping[str, Mapping[str, Any]]) -> Config:
+        """Return the settings as the home's processes would read them from these files."""
+        return parse(self.home, text, tables, environ_of(self.tree))
 
-    def refuse_other_settings(self, section: Mapping[str, Any]) -> None:
+    def refuse_other_settings(self, table: Mapping[str, Any], path: Path) -> None:
         """Raise ConfigError unless the shard that is there is the one to be added."""
-        alone = {"main": {"backend": "echo"}, self.name: section}
-        wanted = self.read(config_edit.written({"shards": alone})).shards[self.name]
-        if wanted != self.before.shards[self.name]:
+        wanted = self.read("", {"main": {"backend": "echo"}, self.name: table})
+        if wanted.shards[self.name] != self.before.shards[self.name]:
             raise ConfigError(
                 f"there is a shard {self.name!r} already, with other settings",
-                f"Change its section in {self.home.config} and run autopoll reload; or first: "
+                f"Change them in {path} and run autopoll reload; or first: "
                 f"autopoll shards remove {self.name}",
             )
 
@@ -131,7 +132,7 @@ class _Adding:
         """Make conversation and tokens, and have the running home take the shard up."""
         if self.tree is None:
             prepare(self.home, self.config)
-            write_shards(self.home, self.config)
+            write_programs(self.home, self.config)
             return None, "the home is down; it is started by: autopoll up"
         apply(self.tree, self.config, self.report)
         self.trying.refuse_held()
@@ -140,28 +141,23 @@ class _Adding:
     def undo(self) -> str:
         """Have the home be what it was, and say how that went."""
         if not self.is_new:
-            return "it stands in autopoll.toml as before"
+            return "it stands in the settings as before"
         if self.keep:
             return "it is kept, as asked"
         self.report(f"taking shard {self.name} out again")
         try:
-            now = config_edit.read(self.home.config)
-            ours = now == self.text  # or else somebody has written it meanwhile
-            config_edit.write(
-                self.home.config,
-                self.old_text if ours else config_edit.without_shard(now, self.name),
-            )
+            shard_files.remove(self.home, self.name)
             if self.tree:
                 apply(self.tree, self.before, self.report)
             else:
-                write_shards(self.home, self.before)
+                write_programs(self.home, self.before)
             self.clear_bridge()
         except AutopollError as error:
             return (
-                f"taking it out again failed as well: {error.what}; see to autopoll.toml, and "
+                f"taking it out again failed as well: {error.what}; see to {self.path}, and "
                 "complete it with: autopoll reload"
             )
-        return "it was taken out again, and autopoll.toml is as it was"
+        return "it was taken out again"
 
     def clear_bridge(self) -> None:
         """Leave no question to the shard that nobody will answer."""

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -10,15 +11,14 @@ from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Delivery, Failed, Outcome
 from autopoll.errors import AutopollError, NotFound, UsageError
-from autopoll.home import config as settings
-from autopoll.home import config_edit
-from autopoll.home.config import Config
+from autopoll.home import config_edit, shard_files, toml_file
+from autopoll.home.config import Config, parse
 from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
 from autopoll.ops.process_tree import Tree, environ_of
-from autopoll.ops.programs import write_shards
+from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied
 from autopoll.ops.supervisord_state import wait_until_steady
 from autopoll.poller import outcomes
@@ -45,7 +45,7 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
-    """Drain a shard, stop its processes, and take it out of autopoll.toml.
+    """Drain a shard, stop its processes, and take it out of the settings.
 
     What an earlier call left undone that was killed is completed. Raises UsageError for main,
     NotFound, and Waits while questions wait for it, unless `force`.
@@ -53,20 +53,24 @@ def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
     if name == "main":
         raise UsageError(
             "shard main cannot be removed: every home has it",
-            "Change its section in autopoll.toml, and run: autopoll reload",
+            "Change its settings, and run: autopoll reload",
         )
     with changing(home, f"autopoll shards remove {name}", report):
         wait_until_steady(home, report)
         tree = Tree.of(home)
-        text = config_edit.read(home.config)
-        before = settings.parse(home.config, text, environ_of(tree))
-        known = name in before.shards
-        after = text
-        if known:
+        environ = environ_of(tree)
+        text, tables = toml_file.read_text(home.config), shard_files.read(home)
+        before = parse(home, text, tables, environ)
+        forget: Callable[[], None] | None = None
+        if name in before.shards:
             if tree:
                 refuse_unapplied(tree, before)
-            after = config_edit.without_shard(text, name)
-        config = settings.parse(home.config, after, environ_of(tree))
+            if tables.pop(name, None) is not None:
+                forget = partial(shard_files.remove, home, name)
+            else:
+                text = config_edit.without_shard(home.config, text, name)
+                forget = partial(config_edit.write, home.config, text)
+        config = parse(home, text, tables, environ)
         if name in config.shards:
             raise UsageError(
                 f"shard {name} is also set by the environment", "Unset AUTOPOLL_SHARDS__… first."
@@ -74,9 +78,7 @@ def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
         prepare(home, before)  # so that there is a bridge, also before the first `up`
         bridge = connect(home, before)
         try:
-            return _remove(
-                home, name, after if known else None, config, tree, bridge, report, force
-            )
+            return _remove(home, name, forget, config, tree, bridge, report, force)
         finally:
             bridge.close()
 
@@ -84,32 +86,38 @@ def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
 def _remove(
     home: Home,
     name: str,
-    text: str | None,
+    forget: Callable[[], None] | None,
     config: Config,
     tree: Tree | None,
     bridge: Bridge,
     report: Report,
     force: bool,
 ) -> Removed:
-    """Take the steps in an order in which nothing new can come once the questions were counted."""
+    """Take the steps in an order in which nothing new can come once the questions were counted.
+
+    `forget` takes the shard out of the settings; None when it is not in them any more.
+    """
     served = unserve(bridge, name)
     waiting = _waiting(bridge, name)
-    if text is None and not served and not waiting:
+    if forget is None and not served and not waiting:
         raise NotFound(f"there is no shard {name!r}", f"There are: {', '.join(config.shards)}.")
-    if waiting and not force:
+    try:
+        if waiting and not force:
+            raise Waits(
+                f"{waiting} questions wait for shard {name}",
+                "Wait until they are answered; or remove it with --force, which gives each an "
+                "error answer and keeps it as a dead letter.",
+            )
+        if forget:
+            forget()
+    except AutopollError:
         for conversation, session in served:
             bridge.conversations.serve(conversation, session, name)
-        raise Waits(
-            f"{waiting} questions wait for shard {name}",
-            "Wait until they are answered; or remove it with --force, which gives each an error "
-            "answer and keeps it as a dead letter.",
-        )
-    if text is not None:
-        config_edit.write(home.config, text)
+        raise
     if tree:
         apply(tree, config, report)
     else:
-        write_shards(home, config)
+        write_programs(home, config)
     gone = f"shard {name} was removed from this home"
     given_up = give_up(bridge, name, lambda each: _dead(each, gone), report)
     return Removed(

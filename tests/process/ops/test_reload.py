@@ -159,13 +159,13 @@ BROKEN = {
 
 def test_a_broken_file_changes_nothing(place) -> None:
     before = {name: place.beat(name).settings for name in pids(place)}, pids(place)
-    files = sorted(place.home.shards_d.iterdir())
+    files = sorted(place.home.program_files.iterdir())
     for what, text in BROKEN.items():
         settings(place, text)
         told = place.run("reload", "--json", code=4)
         assert json.loads(told.stderr)["error"], what
         assert ({name: place.beat(name).settings for name in before[0]}, pids(place)) == before
-        assert sorted(place.home.shards_d.iterdir()) == files, what
+        assert sorted(place.home.program_files.iterdir()) == files, what
     (place.root / "autopoll.toml").write_bytes(b"\xff\xfe")
     place.run("reload", code=4)
     settings(place, HOME)
@@ -215,7 +215,7 @@ def test_a_reload_that_is_killed_is_completed_by_the_next(place, moment: str) ->
     settings(place, f'{HOME}[shards.{shard}]\nbackend = "echo"\n')
     seen = {
         "tokens": lambda: f'"{shard}"' in place.home.credentials.read_text(),
-        "program": lambda: (place.home.shards_d / f"{shard}.conf").exists(),
+        "program": lambda: (place.home.program_files / f"{shard}.conf").exists(),
         "process": lambda: (place.home.beats / f"worker-{shard}-1").exists(),
     }[moment]
     reloading = place.start("reload")
@@ -274,14 +274,14 @@ def test_a_home_that_is_down_is_told_so_and_its_settings_are_checked(new_place) 
 
 
 def test_nothing_is_touched_while_supervisord_is_hung(place) -> None:
-    files = sorted(place.home.shards_d.iterdir())
+    files = sorted(place.home.program_files.iterdir())
     for name in ("poller", "watchdog"):  # which would let it go on
         place.kill(name, signal.SIGSTOP)
     os.kill(place.supervisord(), signal.SIGSTOP)
     try:
         settings(place, HOME + MORE)
         place.run("reload", code=3)
-        assert sorted(place.home.shards_d.iterdir()) == files
+        assert sorted(place.home.program_files.iterdir()) == files
     finally:
         os.kill(place.supervisord(), signal.SIGCONT)
         for name in ("watchdog", "poller"):

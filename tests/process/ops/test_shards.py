@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,21 +54,28 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.fixture
 def place(running: Place) -> Iterator[Place]:
     """The running home, which must be afterwards as it was before."""
-    if text(running) != HOME:  # the test before has failed
+    if text(running) != HOME or shard_files(running):  # the test before has failed
         (running.root / "autopoll.toml").write_text(HOME)
+        shutil.rmtree(running.home.shard_files, ignore_errors=True)
         running.run("reload")
     (running.root / "go").unlink(missing_ok=True)
     before = pids(running)
     yield running
     assert text(running) == HOME
+    assert shard_files(running) == []
     assert pids(running) == before
-    assert sorted(os.listdir(running.home.shards_d)) == ["slow.conf"]
+    assert sorted(os.listdir(running.home.program_files)) == ["slow.conf"]
     assert sorted(os.listdir(running.home.workers)) == ["worker", "worker-slow-1"]
     assert not [name for name in os.listdir(running.root) if name.startswith(".autopoll.toml")]
 
 
 def text(place: Place) -> str:
     return (place.root / "autopoll.toml").read_text()
+
+
+def shard_files(place: Place) -> list[str]:
+    folder = place.home.shard_files
+    return sorted(os.listdir(folder)) if folder.exists() else []
 
 
 def pids(place: Place) -> dict[str, int]:
@@ -83,8 +91,8 @@ def test_a_shard_comes_answers_and_goes_while_another_is_in_the_middle_of_a_ques
     steps = [step["name"] for step in added["trial"]["steps"]]
     assert steps == ["settings", "context", "start", "canary"]
     assert added["trial"]["context"]["files"] == 1
-    assert text(place).startswith(HOME)
-    assert tomllib.loads(text(place))["shards"]["notes"] == {
+    assert text(place) == HOME and shard_files(place) == ["notes.toml"]
+    assert tomllib.loads((place.home.shard_files / "notes.toml").read_text()) == {
         "backend": "extract",
         "context": ["notes.md"],
         "max_age": "1h",
@@ -95,7 +103,8 @@ def test_a_shard_comes_answers_and_goes_while_another_is_in_the_middle_of_a_ques
     again = place.json(*add, "--max-age", "60m", "--option", "passages=1")
     assert not again["new"]
     told = place.run(*add, "--max-age", "2h", code=4)
-    assert "already, with other settings" in told.stderr and "autopoll reload" in told.stderr
+    assert "already, with other settings" in told.stderr
+    assert f"Change them in {place.home.shard_files / 'notes.toml'} and run" in told.stderr
 
     assert place.json("shards", "remove", "notes")["given_up"] == 0
     now = place.beat("worker-slow-1")
@@ -176,8 +185,8 @@ def test_two_shards_at_once_both_come(place) -> None:
 @pytest.mark.parametrize("moment", ["written", "program", "process"])
 def test_an_add_that_is_killed_is_completed_by_a_reload(place, moment: str) -> None:
     seen = {
-        "written": lambda: text(place) != HOME,
-        "program": lambda: (place.home.shards_d / "new.conf").exists(),
+        "written": lambda: shard_files(place) == ["new.toml"],
+        "program": lambda: (place.home.program_files / "new.conf").exists(),
         "process": lambda: place.beat("worker-new-1"),
     }[moment]
     adding = place.start("shards", "add", "new", "--backend", "echo")
@@ -192,7 +201,7 @@ def test_an_add_that_is_killed_is_completed_by_a_reload(place, moment: str) -> N
 def test_a_removal_that_is_killed_is_completed_by_the_next(place) -> None:
     place.run("shards", "add", "new", "--backend", "echo")
     removing = place.start("shards", "remove", "new")
-    until(lambda: text(place) == HOME, 30, "the file to be written")
+    until(lambda: not shard_files(place), 30, "the file to go")
     removing.kill()
     removing.communicate()
     place.run("reload")
@@ -204,7 +213,7 @@ def test_changes_of_others_are_not_applied_on_the_way(place) -> None:
     try:
         for command in (["add", "new", "--backend", "echo"], ["remove", "slow"]):
             told = place.run("shards", *command, code=4)
-            assert "does not run yet" in told.stderr and "autopoll reload" in told.stderr
+            assert "do not run yet" in told.stderr and "autopoll reload" in told.stderr
     finally:
         (place.root / "autopoll.toml").write_text(HOME)
 
@@ -286,14 +295,32 @@ def test_what_cannot_be_removed_or_tried_is_refused(place) -> None:
     place.run("shards", "nonsense", code=4)
 
 
-def test_a_file_that_may_not_be_written_is_left_alone(place) -> None:
+def test_a_file_that_may_not_be_written_is_left_alone_and_its_shard_goes_on(place) -> None:
     path = place.root / "autopoll.toml"
     path.chmod(0o400)
+    (place.root / "go").touch()
     try:
-        for command in (["add", "new", "--backend", "echo"], ["remove", "slow"]):
-            assert "is read-only" in place.run("shards", *command, code=4).stderr
+        assert "is read-only" in place.run("shards", "remove", "slow", code=4).stderr
+        assert place.ask("still there?", "--shard", "slow")["answer"] == "still there?"
+        place.run("shards", "add", "new", "--backend", "echo")
+        place.run("shards", "remove", "new")
     finally:
         path.chmod(0o600)
+
+
+def test_a_folder_that_may_not_be_written_is_left_alone(new_place) -> None:
+    place = new_place().be_ordinary()
+    folder = place.home.shard_files
+    folder.mkdir(mode=0o700)
+    place.run("shards", "add", "old", "--backend", "echo")
+    folder.chmod(0o500)
+    add = place.run("shards", "add", "new", "--backend", "echo", code=4)
+    assert f"{folder / 'new.toml'} cannot be written: Permission denied" in add.stderr
+    remove = place.run("shards", "remove", "old", code=4)
+    assert f"{folder / 'old.toml'} cannot be removed: Permission denied" in remove.stderr
+    assert os.listdir(folder) == ["old.toml"]
+    folder.chmod(0o700)
+    place.run("shards", "remove", "old")
 
 
 def test_nothing_is_written_while_supervisord_is_hung(place) -> None:
@@ -337,10 +364,6 @@ def test_a_shard_on_a_home_that_is_down_is_checked_and_written_and_comes_with_it
     place = new_place('[shards.main]\nbackend = "echo"\n')
     (place.root / "sub").mkdir()
     (place.root / "sub" / "notes.md").write_text("# Moon\n\nIt is far away.\n")
-    link, real = place.root / "autopoll.toml", place.root / "real.toml"
-    link.rename(real)
-    link.symlink_to("real.toml")
-    real.chmod(0o640)
     place.run(
         "shards", "add", "bad", "--backend", "command", "--option", 'command=["nope"]', code=4
     )
@@ -352,8 +375,8 @@ def test_a_shard_on_a_home_that_is_down_is_checked_and_written_and_comes_with_it
         text=True,
     )
     assert done.returncode == 0 and "start it with: autopoll up" in done.stdout
-    assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o640
-    assert tomllib.loads(real.read_text())["shards"]["new"]["context"] == ["sub/notes.md"]
+    [path] = place.home.shard_files.iterdir()
+    assert tomllib.loads(path.read_text())["context"] == ["sub/notes.md"]
     [trial] = place.json_lines("shards", "test", "new")
     steps = [step["name"] for step in trial["steps"]]
     assert steps == ["settings", "context", "instance", "canary"]
@@ -361,7 +384,26 @@ def test_a_shard_on_a_home_that_is_down_is_checked_and_written_and_comes_with_it
     assert place.ask("How far is the moon?", "--shard", "new")["sources"]
     place.run("down")
     assert not place.json("shards", "remove", "new")["running"]
-    assert real.read_text() == '[shards.main]\nbackend = "echo"\n'
+    assert not shard_files(place)
+
+
+def test_a_shard_that_an_older_version_wrote_into_autopoll_toml_is_kept_and_can_be_removed(
+    new_place,
+) -> None:
+    place = new_place('[shards.main]\nbackend = "echo"\n\n[shards.old]\nbackend = "echo"\n')
+    link, real = place.root / "autopoll.toml", place.root / "real.toml"
+    link.rename(real)
+    link.symlink_to("real.toml")
+    real.chmod(0o640)
+    assert not place.json("shards", "add", "old", "--backend", "echo")["new"]
+    told = place.run("shards", "add", "old", "--backend", "echo", "--instances", "2", code=4)
+    assert f"Change them in {link} and run" in told.stderr
+    place.run("up")
+    assert place.ask("x", "--shard", "old")["answer"] == "x"
+    assert place.json("shards", "remove", "old")["running"]
+    assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o640
+    assert real.read_text() == '[shards.main]\nbackend = "echo"\n\n'
+    assert place.names() == ["poller", "watchdog", "worker"]
 
 
 def test_a_trial_says_which_step_failed_of_which_shard_and_goes_on_with_the_others(

@@ -8,7 +8,14 @@ from autopoll.backends.context.context_files import Context
 from autopoll.backends.contract import Permanent, Setting
 from autopoll.errors import ConfigError
 
-OWN = ["var/credentials", "autopoll.toml", "conf/supervisord.conf", "conf/shards.d/x.conf"]
+MAIN = "[shards.main]\nbackend = 'echo'\n"
+OWN = [
+    "var/credentials",
+    "autopoll.toml",
+    "conf/supervisord.conf",
+    "conf/shards.d/x.conf",
+    "shards.d/x.toml",
+]
 
 
 @pytest.fixture
@@ -17,6 +24,8 @@ def home(tmp_path: Path) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
+    (tmp_path / "autopoll.toml").write_text(MAIN)
+    (tmp_path / "shards.d" / "x.toml").write_text('backend = "echo"\n')
     return tmp_path
 
 
@@ -47,6 +56,12 @@ def test_a_key_file_of_any_shard_is_no_context_from_the_moment_it_is_named(home:
     with pytest.raises(Permanent, match="not among"):
         seen.read("k.key")
     (home / "autopoll.toml").write_text("[shards")  # somebody is writing it
+    assert home / "k.key" not in seen.listing().files
+    (home / "autopoll.toml").write_text(MAIN)
+    assert home / "k.key" in seen.listing().files
+    (home / "shards.d" / "x.toml").write_text(
+        "backend = 'openai'\noptions = {key_file = 'k.key'}\n"
+    )
     assert home / "k.key" not in seen.listing().files
     with pytest.raises(ConfigError, match="home's own"):
         (home / "autopoll.toml").write_text(

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from autopoll.errors import ConfigError
-from autopoll.home import config_edit
 from autopoll.home.config import Config, ShardSection, context_paths, load
 from autopoll.home.home import Home
 
@@ -162,10 +161,6 @@ def test_what_is_not_toml_is_refused_with_the_place(tmp_path: Path, text: str | 
 def test_the_mark_that_editors_of_windows_put_first_is_passed_over(tmp_path: Path) -> None:
     text = "\ufeff" + MAIN.replace("\n", "\r\n")
     assert list(read(tmp_path, text).shards) == ["main"]
-    added = config_edit.with_shard(
-        config_edit.read(tmp_path / "autopoll.toml"), "new", {"backend": "echo"}
-    )
-    assert list(read(tmp_path, added).shards) == ["main", "new"]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

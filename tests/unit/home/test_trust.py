@@ -17,7 +17,7 @@ from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
 from autopoll.cli import main
 from autopoll.errors import ConfigError, Exit, NotFound, Untrusted
-from autopoll.home import find_home, path_safety, trust, trusted_homes, var_check
+from autopoll.home import find_home, path_safety, shard_files, trust, trusted_homes, var_check
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.home.program_safety import scripts_among
@@ -49,8 +49,9 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 def home(tmp_path: Path) -> Home:
     made, _ = found(tmp_path / "above" / "home")
     made.config.write_text(ECHO)
-    made.shards_d.mkdir(mode=0o700)
-    (made.shards_d / "main.conf").write_text("")
+    made.program_files.mkdir(mode=0o700)
+    (made.program_files / "main.conf").write_text("")
+    shard_files.write(made, "notes", 'backend = "echo"\n')
     return made
 
 
@@ -65,8 +66,10 @@ PARTS: dict[str, Callable[[Home], Path]] = {
     "autopoll.toml": lambda home: home.config,
     "conf": lambda home: home.supervisord_conf.parent,
     "supervisord.conf": lambda home: home.supervisord_conf,
-    "shards.d": lambda home: home.shards_d,
-    "a file in shards.d": lambda home: home.shards_d / "main.conf",
+    "conf/shards.d": lambda home: home.program_files,
+    "a file in conf/shards.d": lambda home: home.program_files / "main.conf",
+    "shards.d": lambda home: home.shard_files,
+    "a file in shards.d": lambda home: home.shard_files / "notes.toml",
     "a folder above": lambda home: home.root.parent,
 }
 
@@ -140,7 +143,7 @@ def test_settings_that_are_a_link_count_with_both_of_its_ends(home: Home, tmp_pa
 def test_a_home_that_cannot_be_written_at_all_is_one(home: Home) -> None:
     for path in (home.config, home.supervisord_conf):
         path.chmod(0o444)
-    for folder in (home.shards_d, home.supervisord_conf.parent, home.root):
+    for folder in (home.program_files, home.supervisord_conf.parent, home.root):
         folder.chmod(0o555)
     assert find(home.root) == home
     home.root.chmod(0o755)
@@ -162,7 +165,7 @@ def test_names_that_lead_nowhere_are_no_home_and_no_bug(
 def test_settings_that_are_a_pipe_hold_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "autopoll.toml")
     home, _ = found(tmp_path)
-    with pytest.raises(ConfigError, match="is a pipe"):
+    with pytest.raises(ConfigError, match="not a regular file"):
         load(home, {})
 
 

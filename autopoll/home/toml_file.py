@@ -1,0 +1,90 @@
+"""A settings file as it is read: text, TOML, typed; what is wrong is said with file and key."""
+
+import errno
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from autopoll.clock import Duration
+from autopoll.errors import ConfigError, UsageError
+from autopoll.home.units import ByteSize
+
+_LARGEST = 1024 * 1024
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+def read_text(path: Path, *, follow: bool = True) -> str:
+    """Return the text of the file, line ends as they are; raise ConfigError when there is none.
+
+    Without `follow` a symbolic link is refused.
+    """
+    # A pipe must not hold us.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError(
+                    f"{path} cannot be read: it is not a regular file",
+                    "Put the settings there, as a file.",
+                )
+            data = os.read(descriptor, _LARGEST + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise ConfigError(
+                f"{path} is a symbolic link", "Put the settings there, as a file."
+            ) from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > _LARGEST:
+        raise ConfigError(f"{path} is larger than {_LARGEST:,} bytes", "Shorten it.")
+    try:
+        return data.decode("utf-8-sig")  # Windows editors write a mark first
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid TOML: {error}", "Save it in the encoding UTF-8."
+        ) from error
+
+
+def parse(path: Path, text: str) -> dict[str, Any]:
+    """Return the tables in the text of a file at this path; raise ConfigError."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def convert(raw: Any, kind: type[_T], origin: str, key: str = "") -> _T:
+    """Return raw as a checked section; raise ConfigError in the words of the file."""
+    try:
+        return msgspec.convert(raw, kind, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        where = f"{key}{path.rstrip('`')}".lstrip(".") or "top level"
+        text = text.removeprefix("Object ").replace("missing required field", "lacks the key")
+        text = text.replace("contains unknown field", "holds the unknown key")
+        mend = _allowed(kind, path) if "unknown key" in text else ""
+        raise ConfigError(f"{origin}: {where}: {text}", mend) from error
+
+
+def _allowed(kind: type[msgspec.Struct], path: str) -> str:
+    """Name the keys of the table in which an unknown key stands."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    inner = path.strip(".`")
+    if inner in fields:
+        fields = {field.name: field for field in msgspec.structs.fields(fields[inner].type)}
+    return f"Allowed: {', '.join(fields)}."
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Duration or kind is ByteSize:
+        try:
+            return kind.parse(value)
+        except UsageError as error:
+            raise ValueError(f"{error.what}; {error.mend}") from error
+    raise NotImplementedError(kind)
