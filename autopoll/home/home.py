@@ -64,7 +64,7 @@ class Home(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def change_lock(self) -> Path:
-        """Held by whoever brings the home up or down, changes the settings, or has them taken up."""
+        """Held by what brings the home up or down, changes the settings, or applies them."""
         return self.locks / "settings.lock"
 
     @cached_property

@@ -1,11 +1,19 @@
 """The programs of a home as files for supervisord, made from its settings."""
 
+import io
+import posixpath
+from configparser import Error, RawConfigParser
+
 from autopoll.errors import ConfigError
 from autopoll.home import files
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 
 GATEWAY = "gateway"
+_FIRST = "program:worker"
+_HERE = "%(here)s"  # supervisord puts the folder of each file in its place
+
+Program = dict[str, str]  # the options of a section as they stand in a file, `%%` and all
 
 
 def names_of(config: Config) -> list[str]:
@@ -17,42 +25,88 @@ def names_of(config: Config) -> list[str]:
 def write_programs(home: Home, config: Config) -> None:
     """Write a program file for each instance that conf/supervisord.conf does not name itself, and
     for the gateway."""
-    template = worker_program(home)
-    wanted: dict[str, list[str]] = {}
-    for name, shard in config.instances().items():
-        if name == "worker":
-            continue
-        number = name.rsplit("-", 1)[1]
-        text = template.replace("[program:worker]", f"[program:{name}]")
-        text = text.replace("--shard main --instance 1", f"--shard {shard} --instance {number}")
-        text = text.replace("%(here)s/../var/log/worker.", f"%(here)s/../../var/log/{name}.")
-        wanted.setdefault(f"{shard}.conf", []).append(text)
-    if config.gateway.enabled:
-        text = template.replace("[program:worker]", f"[program:{GATEWAY}]")
-        text = text.replace("worker --home . --shard main --instance 1", f"{GATEWAY} --home .")
-        text = text.replace("priority = 20", "priority = 40")  # up last, down first: it only asks
-        text = text.replace("%(here)s/../var/log/worker.", f"%(here)s/../../var/log/{GATEWAY}.")
-        wanted[f"@{GATEWAY}.conf"] = [text]  # a name that no shard can have
+    wanted = _wanted(home, config)
     for old in home.program_files.glob("*.conf"):
         if old.name not in wanted:
             old.unlink()
     if wanted:
         home.program_files.mkdir(mode=0o700, exist_ok=True)
     for name, sections in wanted.items():
-        path, text = home.program_files / name, "\n".join(sections)
-        if files.get(path) != text.encode():  # which lets conf be read-only, as in an image
-            files.put(path, text.encode())
+        path = home.program_files / name
+        if _sections(files.get(path) or b"") != sections:  # so conf may be read-only, in an image
+            files.put(path, _text(sections))
 
 
-def worker_program(home: Home) -> str:
+def worker_program(home: Home) -> Program:
     """Return the section of the first worker, after which all others are made."""
-    text = home.supervisord_conf.read_text("utf-8")
-    start = text.find("[program:worker]")
-    if start < 0:
+    sections = _sections(home.supervisord_conf.read_bytes())
+    if _FIRST not in sections:
         raise ConfigError(
-            f"{home.supervisord_conf} has no section [program:worker]",
+            f"{home.supervisord_conf} has no section [{_FIRST}]",
             f"Remove the file and make it anew with: autopoll init '{home.root}'",
         )
-    end = text.find("\n[", start)
-    lines = text[start : end if end > 0 else len(text)].splitlines()
-    return "\n".join(line for line in lines if not line.startswith(";")).strip() + "\n"
+    return sections[_FIRST]
+
+
+def _wanted(home: Home, config: Config) -> dict[str, dict[str, Program]]:
+    """Return the sections of each program file by its name."""
+    first = worker_program(home)
+    wanted: dict[str, dict[str, Program]] = {}
+    for name, shard in config.instances().items():
+        if name != "worker":
+            made = _named(first, name)
+            words = made.get("command", "").split()
+            for option, value in ("--shard", shard), ("--instance", name.rpartition("-")[2]):
+                place = _place(home, words, option) + 1
+                words[place : place + 1] = [value]
+            made["command"] = " ".join(words)
+            wanted.setdefault(f"{shard}.conf", {})[f"program:{name}"] = made
+    if config.gateway.enabled:
+        made = _named(first, GATEWAY)
+        words = made.get("command", "").split()
+        for option in ("--shard", "--instance"):
+            place = _place(home, words, option)
+            del words[place : place + 2]
+        words[_place(home, words, "worker")] = GATEWAY
+        made["command"] = " ".join(words)
+        made["priority"] = "40"  # up last, down first: it only asks
+        wanted[f"@{GATEWAY}.conf"] = {f"program:{GATEWAY}": made}  # no shard can have that name
+    return wanted
+
+
+def _place(home: Home, words: list[str], word: str) -> int:
+    """Return where a word stands in the command of the first worker; raise ConfigError."""
+    if word not in words:
+        raise ConfigError(
+            f"{home.supervisord_conf}: the command in [{_FIRST}] lacks {word}",
+            "Write it as: autopoll worker --home . --shard main --instance 1",
+        )
+    return words.index(word)
+
+
+def _named(first: Program, name: str) -> Program:
+    """Return the options of the first worker for another program, in a file one folder deeper."""
+    made = {key: value.replace(_HERE, f"{_HERE}/..") for key, value in first.items()}
+    for key in ("stdout_logfile", "stderr_logfile"):
+        folder, file = posixpath.split(made.get(key, ""))
+        if file.startswith("worker."):
+            made[key] = posixpath.join(folder, f"{name}.{file.removeprefix('worker.')}")
+    return made
+
+
+def _sections(data: bytes) -> dict[str, Program]:
+    """Return the sections of a file as supervisord reads them; none of what it cannot read."""
+    parser = RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
+    try:
+        parser.read_string(data.decode())
+    except (Error, UnicodeDecodeError):
+        return {}
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def _text(sections: dict[str, Program]) -> bytes:
+    parser = RawConfigParser()
+    parser.read_dict(sections)
+    text = io.StringIO()
+    parser.write(text)
+    return text.getvalue().encode()
