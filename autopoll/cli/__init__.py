@@ -30,7 +30,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Questions": {
         "ask": ("ask:ask", "Ask a question and wait for the answer."),
-        "answer": ("ask:answer", "Show or await the answer to an earlier question."),
+        "answer": ("answer:answer", "Show or await the answer to an earlier question."),
     },
     "Bridge": {
         "conversations": ("conversations:conversations", "Show, create and end conversations."),
@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
     """Run a command and return its exit code; nothing but a bug in this function raises."""
     output.prepare()
-    os.umask(os.umask(0o022) | 0o022)  # whatever we or a backend make is nobody else's to write
+    os.umask(os.umask(0o022) | 0o022)  # no other user may write what we or a backend make
     cli = CommandLine()
     try:
         code = _invoke(command, _decoded(args), name, cli)

@@ -1,34 +1,27 @@
-"""Asking, and fetching the answer later."""
+"""Asking a question, or many, of one shard or several."""
 
 import signal
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
+from autopoll.cli.awaiting import FIELDS, await_outcomes, interrupted, kept, print_ids
 from autopoll.cli.base_command import CommandLine, DurationType, command
-from autopoll.cli.output import OutputLost, is_terminal, say
+from autopoll.cli.output import OutputLost, say
 from autopoll.cli.reading import read_lines, read_question
-from autopoll.cli.render import ProgressLine, print_json
-from autopoll.cli.streaming import Live
-from autopoll.errors import Down, Exit, Interrupted, NotFound, RateLimited, TimedOut, UsageError
-
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from autopoll.cli.render import ProgressLine
+from autopoll.errors import Exit, NotFound, RateLimited, UsageError
 
 if TYPE_CHECKING:
-    from autopoll.bridge.records import QueryState
-    from autopoll.client.availability import Obstacle
-    from autopoll.client.client import Client, StoredQuestions
-    from autopoll.client.partial_answer import AnswerPiece
-    from autopoll.client.result import Result
+    from autopoll.client.client import Client
     from autopoll.home.config import Config
     from autopoll.process.waiter import Waiter
 
-FIELDS = '{"id","status","answer","sources","shard","attempts","latency_ms"}'
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @command(
@@ -63,146 +56,48 @@ def ask(
     The answers of several shards come side by side, on a narrow terminal one below another. A shard
     that is paused or down shows its reason beside the others' answers; the exit code is the worst.
 
-    On a terminal the answer is shown as it is written, if the backend tells it piece by piece.
+    On a terminal the answer is shown as it is written, if the backend gives it piece by piece.
 
     The question is kept once it is sent: Ctrl-C, a time-out or a stopped autopoll only end the
     waiting, and `autopoll answer ID` takes it up again.
     """
     from autopoll.bridge.connect import connect
-    from autopoll.client import outcome_wait
     from autopoll.client.client import Client
     from autopoll.process.waiter import Waiter
 
+    _refuse_contradictions(question, shard, to_all, lines)
+    limit = cli.config.delivery.max_message
+    questions = read_lines(limit) if lines else [read_question(question or "", limit)]
+    shards = list(cli.config.shards) if to_all else _named(shard, cli.config)
+    # Another signal that ends us means the same as Ctrl-C: no bell is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    with closing(connect(cli.home, cli.config)) as bridge:
+        asking = _Asking(cli, Client(cli.home, cli.config, bridge), shards, questions, context_file)
+        try:
+            if no_wait:
+                return asking.store()
+            with Waiter(cli.home) as waiter, ProgressLine(cli.json) as progress:
+                if len(shards) > 1 and not lines:
+                    return asking.compare(waiter, timeout, progress)
+                return asking.wait(waiter, timeout, progress)
+        except KeyboardInterrupt:
+            raise interrupted(asking.ids) from None
+        except OutputLost:
+            cli.lost = kept(asking.ids)
+            raise
+
+
+def _refuse_contradictions(
+    question: str | None, shard: str | None, to_all: bool, lines: bool
+) -> None:
+    """Raise UsageError for arguments that do not go together."""
     if shard is not None and to_all:
         raise UsageError("--shard and --all exclude each other", "Give one of them.")
     if lines and question not in (None, "-"):
         raise UsageError("--lines reads questions from stdin", "Leave QUESTION out.")
     if question is None and not lines:
         raise UsageError("there is no question", "Give one: autopoll ask 'How …?'")
-    home, config = cli.home, cli.config
-    limit = config.delivery.max_message
-    questions = read_lines(limit) if lines else [read_question(question or "", limit)]
-    shards = list(config.shards) if to_all else _named(shard, config)
-    bridge = connect(home, config)
-    ids: list[int] = []
-    # Whoever ends us by a signal wants the same as with Ctrl-C: no bell left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
-    try:
-        client = Client(home, config, bridge)
-        if no_wait:
-            heard = True
-            for asked in _send(client, shards, questions, context_file, None, ids):
-                heard = asked.listening
-                for message_id in asked.ids:
-                    _print_id(cli, message_id)
-            if not heard:
-                say(f"autopoll: {outcome_wait.down(ids).what}", err=True)
-            return Exit.OK
-        with Waiter(home) as waiter, ProgressLine(cli.json) as progress:
-            if len(shards) > 1 and not lines:
-                from autopoll.cli import side_by_side
-                from autopoll.client.fan_out import FanOut
-
-                fan_out = FanOut(client, waiter)
-                for each in shards:
-                    with _undisturbed():
-                        ids += fan_out.ask(questions[0], each, context_file)
-                return side_by_side.show(cli, fan_out, shards, timeout, progress)
-            heard = True
-            progress.say("sending")
-            for asked in _send(client, shards, questions, context_file, waiter, ids):
-                heard = asked.listening
-            if not heard:
-                for message_id in ids if cli.json else []:
-                    _print_id(cli, message_id)
-                raise outcome_wait.down(ids)
-            return _await(cli, client, ids, waiter, timeout, progress)
-    except KeyboardInterrupt:
-        raise _interrupted(ids) from None
-    except OutputLost:
-        cli.lost = _kept(ids)
-        raise
-    finally:
-        bridge.close()
-
-
-@command(
-    "answer",
-    fields=f"{FIELDS} a line",
-    example="autopoll answer 42\nautopoll answer 42 --no-wait --json",
-)
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1))
-@click.option(
-    "--timeout", type=DurationType(), default="5m", show_default=True, help="How long to wait."
-)
-@click.option("--no-wait", is_flag=True, help="Show how it stands now.")
-def answer(cli: CommandLine, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
-    """Show the answer to question ID, waiting for it if need be."""
-    from autopoll.bridge.connect import connect
-    from autopoll.client import outcome_wait
-    from autopoll.client.client import Client
-    from autopoll.client.listening import is_listening
-    from autopoll.process.waiter import Waiter
-
-    bridge = connect(cli.home, cli.config, read_only=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        client = Client(cli.home, cli.config, bridge)
-        results = [client.result(message_id) for message_id in ids]
-        if no_wait or all(result.status != "pending" for result in results):
-            live = Live(several=len(ids) > 1)
-            return max(_print_result(cli, result, live) for result in results)
-        if not is_listening(client.home):
-            for result in results:
-                _print_result(cli, result, Live(several=len(ids) > 1))
-            raise outcome_wait.down([result.id for result in results if result.status == "pending"])
-        with Waiter(cli.home) as waiter, ProgressLine(cli.json) as progress:
-            return _await(cli, client, list(ids), waiter, timeout, progress)
-    except KeyboardInterrupt:
-        raise _interrupted(list(ids)) from None
-    finally:
-        bridge.close()
-
-
-def _send(
-    client: "Client",
-    shards: list[str],
-    questions: list[str],
-    context_file: str | None,
-    waiter: "Waiter | None",
-    ids: list[int],
-) -> Iterator["StoredQuestions"]:
-    """Store the questions batch by batch, at the pace that the session's budget allows.
-
-    Their ids are added to `ids` before an interrupt is let in: whoever interrupts is told them.
-    """
-    batch = min(BATCH, client.config.access.rate_burst)
-    for start in range(0, len(questions), batch):
-        for shard in shards:
-            part = questions[start : start + batch]
-            while True:
-                try:
-                    with _undisturbed():
-                        asked = client.ask(part, shard, context_file=context_file, waiter=waiter)
-                        ids += asked.ids
-                    break
-                except RateLimited as error:
-                    if len(questions) == 1:
-                        raise
-                    wait = error.wait_ms / 1000
-                time.sleep(wait)
-            yield asked
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let an interrupt in only when the block has ended."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
 
 def _named(names: str | None, config: "Config") -> list[str]:
@@ -218,80 +113,92 @@ def _named(names: str | None, config: "Config") -> list[str]:
     return shards
 
 
-def _await(
-    cli: CommandLine,
-    client: "Client",
-    ids: list[int],
-    waiter: "Waiter",
-    timeout: float,
-    progress: ProgressLine,
-) -> int:
-    """Print each outcome as it comes; return the worst exit code."""
-    from autopoll.client.result import words
+class _Asking:
+    """The questions of one command, and the ids of those that are stored."""
 
-    live = Live(several=len(ids) > 1)
-    code = Exit.OK
-    settled = 0
+    def __init__(
+        self,
+        cli: CommandLine,
+        client: "Client",
+        shards: list[str],
+        questions: list[str],
+        context_file: str | None,
+    ) -> None:
+        self.ids: list[int] = []
+        self._listening = True  # whether a poller was there for the last of them
+        self._cli = cli
+        self._client = client
+        self._shards = shards
+        self._questions = questions
+        self._context_file = context_file
 
-    def tell(state: "QueryState", obstacle: "Obstacle | None") -> None:
-        if live.news(state):
-            return
-        of = f" ({settled + 1} of {len(ids)})" if len(ids) > 1 else ""
-        paused = client.paused(state.shard) if state.shard else None
-        hindered = obstacle.what if obstacle and not paused else ""
-        progress.say(words(state, paused, hindered) + of)
+    def store(self) -> Exit:
+        """Store the questions and print their ids."""
+        from autopoll.client import outcome_wait
 
-    def show(piece: "AnswerPiece") -> None:
-        progress.say("")  # which would write over the line that grows
-        with progress.aside():
-            live.piece(piece)
+        for ids in self._send(None):
+            print_ids(self._cli, ids)
+        if not self._listening:
+            say(f"autopoll: {outcome_wait.down(self.ids).what}", err=True)
+        return Exit.OK
 
-    on_piece = show if is_terminal(sys.stdout) and not cli.json else None
+    def wait(self, waiter: "Waiter", timeout: float, progress: ProgressLine) -> int:
+        """Store the questions, and print their outcomes in this order; return the worst code."""
+        from autopoll.client import outcome_wait
+
+        progress.say("sending")
+        for _ in self._send(waiter):
+            pass
+        if not self._listening:
+            if self._cli.json:
+                print_ids(self._cli, self.ids)
+            raise outcome_wait.down(self.ids)
+        return await_outcomes(self._cli, self._client, self.ids, waiter, timeout, progress)
+
+    def compare(self, waiter: "Waiter", timeout: float, progress: ProgressLine) -> Exit:
+        """Ask all shards the one question, and show their outcomes side by side."""
+        from autopoll.cli import side_by_side
+        from autopoll.client.fan_out import FanOut
+
+        fan_out = FanOut(self._client, waiter)
+        for shard in self._shards:
+            with _undisturbed():
+                self.ids += fan_out.ask(self._questions[0], shard, self._context_file)
+        return side_by_side.show(self._cli, fan_out, self._shards, timeout, progress)
+
+    def _send(self, waiter: "Waiter | None") -> Iterator[list[int]]:
+        """Store the questions batch by batch, and yield the ids of each."""
+        batch = min(BATCH, self._cli.config.access.rate_burst)
+        for start in range(0, len(self._questions), batch):
+            for shard in self._shards:
+                yield self._send_batch(shard, self._questions[start : start + batch], waiter)
+
+    def _send_batch(self, shard: str, questions: list[str], waiter: "Waiter | None") -> list[int]:
+        """Store some questions to a shard, when the session's rate limit allows it.
+
+        The ids are kept before an interrupt is let in, so that its words can name them.
+        """
+        while True:
+            try:
+                with _undisturbed():
+                    stored = self._client.ask(
+                        questions, shard, context_file=self._context_file, waiter=waiter
+                    )
+                    self.ids += stored.ids
+                self._listening = stored.listening
+                return stored.ids
+            except RateLimited as error:
+                if len(self._questions) == 1:
+                    raise
+                wait_ms = error.wait_ms
+            time.sleep(wait_ms / 1000)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let an interrupt in only when the block has ended."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
-        for result in client.wait(ids, waiter, timeout=timeout, on_news=tell, on_piece=on_piece):
-            settled += 1
-            with progress.aside():
-                code = max(code, _print_result(cli, result, live))
-    except (TimedOut, Down):
-        for message_id in ids[settled:] if cli.json else []:
-            print_json(client.result(message_id))
-        raise
+        yield
     finally:
-        live.leave()
-    return code
-
-
-def _print_id(cli: CommandLine, message_id: int) -> None:
-    if cli.json:
-        print_json({"id": message_id, "status": "pending"})
-    else:
-        say(f"{message_id}")
-
-
-def _print_result(cli: CommandLine, result: "Result", live: Live) -> Exit:
-    """Print an outcome and return the exit code it stands for."""
-    code = Exit.FAILED if result.status == "error" else Exit.OK
-    cli.code = max(cli.code, code)
-    if cli.json:
-        print_json(result)
-    elif result.status == "pending":
-        say(f"question {result.id} is not answered yet (attempts: {result.attempts})")
-    else:
-        say(live.outcome(result), nl=False)
-        if result.status == "error":
-            say(f"autopoll: question {result.id} failed: {result.answer}", err=True)
-        elif result.sources:
-            say(f"\nSources: {', '.join(result.sources)}")
-    return code
-
-
-def _interrupted(ids: list[int]) -> Interrupted:
-    if not ids:
-        return Interrupted("interrupted; nothing was sent")
-    return Interrupted("interrupted; the waiting has ended", _kept(ids))
-
-
-def _kept(ids: list[int]) -> str:
-    numbers = " ".join(str(message_id) for message_id in ids[:10]) + " …" * (len(ids) > 10)
-    what = "The question is" if len(ids) == 1 else "The questions are"
-    return f"{what} kept; fetch with: autopoll answer {numbers}" if ids else "Nothing was sent."
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)

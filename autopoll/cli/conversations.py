@@ -1,4 +1,4 @@
-"""Conversations: two sessions that talk, and who answers for one of them."""
+"""Conversations: two sessions that talk, and the shard that answers for one of them."""
 
 from contextlib import closing
 

@@ -1,4 +1,4 @@
-"""How the home is, for people and for monitors."""
+"""`status` and `health`: the state of the home, for people and for monitors."""
 
 import time
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ REMARKS = 5  # context files of a shard that are named
     ' "latency_ms":{"p50","p99"},"problems":[…]}',
     example="autopoll status\nautopoll status --watch",
 )
-@click.option("--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
 def status(cli: CommandLine, watch: bool) -> int:
     """Show processes, shards, queue and latency. Exits 0 ready, 1 degraded, 2 down, 3 hung."""
     from autopoll.ops.status import status as look
@@ -79,13 +79,24 @@ def _fields(now: "Status") -> dict[str, object]:
 
 
 def _print_status(now: "Status") -> None:
-    if now.ready:
-        say("ready")
-    else:
-        say(f"not ready (supervisord {now.supervisord})")
+    say("ready" if now.ready else f"not ready (supervisord {now.supervisord})")
     for problem in now.problems:
         say(f"  {problem}")
     say()
+    _print_processes(now)
+    say()
+    print_shards(now)
+    for shard in now.shards:
+        for line in shard.context_remarks.lines(REMARKS):
+            say(f"  {shard.name}: {line}")
+    say()
+    if now.queue is not None:
+        say("queue    " + ", ".join(f"{count} {state}" for state, count in now.queue.items()))
+    if now.latency_ms.p50 is not None:
+        say(f"latency  p50 {now.latency_ms.p50} ms, p99 {now.latency_ms.p99} ms")
+
+
+def _print_processes(now: "Status") -> None:
     print_table(
         ("process", "role", "state", "pid", "up", "restarts", "memory", "files", "note"),
         (
@@ -104,16 +115,6 @@ def _print_status(now: "Status") -> None:
         ),
         "no processes",
     )
-    say()
-    print_shards(now)
-    for shard in now.shards:
-        for line in shard.context_remarks.lines(REMARKS):
-            say(f"  {shard.name}: {line}")
-    say()
-    if now.queue is not None:
-        say("queue    " + ", ".join(f"{count} {state}" for state, count in now.queue.items()))
-    if now.latency_ms.p50 is not None:
-        say(f"latency  p50 {now.latency_ms.p50} ms, p99 {now.latency_ms.p99} ms")
 
 
 def print_shards(now: "Status") -> None:

@@ -65,8 +65,8 @@ def up(cli: CommandLine, foreground: bool) -> int:
     """Start supervisord with poller, workers and watchdog, and wait until all are ready.
 
     What another command is just starting is waited for. A gateway that cannot listen keeps nothing
-    else from coming up: the reason is told, the exit code is 1 and "ready" false, and it is tried
-    again by itself every second. With --foreground, stdout tells what happens, a line each.
+    else from coming up: the reason is shown, the exit code is 1 and "ready" false, and it is tried
+    again by itself every second. With --foreground, stdout shows what happens, a line each.
     """
     from autopoll.home.config import load
     from autopoll.ops.up import up, up_in_foreground
@@ -141,11 +141,11 @@ def restart(cli: CommandLine, name: str | None) -> int:
 def reload(cli: CommandLine) -> int:
     """Have the running home take up changed settings.
 
-    Workers of changed sections finish what they have in hand and start anew, new ones are added,
+    Workers of changed sections finish what they have in hand and restart, new ones are added,
     and those of removed sections end. All others, and their questions, are left alone. The poller
     takes up most settings in place; new ones of [bridge], [access] and of the size and number of
-    messages make it start anew, alone. The gateway starts anew when shards come or go. A file with
-    a mistake changes nothing.
+    messages restart it, alone. The gateway restarts when shards come or go. A file with a mistake
+    changes nothing.
     """
     from autopoll.ops.reload import reload as take_up
 

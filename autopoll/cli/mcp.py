@@ -40,7 +40,7 @@ EXTRA = "python3 -m pip install 'autopoll[gateway]'"
 def mcp(ctx: click.Context) -> None:
     """Serve one agent over stdin and stdout, as the Model Context Protocol (MCP) says.
 
-    Started by the agent's program, which `install` tells of it; several may run beside each other.
+    Started by the agent's program, which `install` sets up; several may run beside each other.
     The agent acts as the owner of the home. Ends when stdin does; logs to var/log/mcp.log.
     """
     if ctx.invoked_subcommand is None:
@@ -179,6 +179,6 @@ def _url(cli: CommandLine) -> str:
             f"the gateway listens on {cli.config.gateway.listen}, which no URL names",
             "Give gateway.listen an address such as 127.0.0.1:8765, or leave --http out.",
         )
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart, not bound
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
     host = anywhere.get(address.host, address.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{address.port}/mcp"

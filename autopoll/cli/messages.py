@@ -139,7 +139,7 @@ def messages(
     """Show messages without taking them; looking changes nothing.
 
     With --unread: questions that have no answer yet, whether or not a poller has taken them, and
-    what a session has still to read with `inbox`. Answers to `ask` wait for nobody. Times are UTC.
+    what a session has still to read with `inbox`; no answers to `ask`. Times are UTC.
     """
     from autopoll.bridge.connect import connect
 

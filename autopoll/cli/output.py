@@ -1,8 +1,8 @@
 """The one way out to stdout and stderr, for text, tables and JSON.
 
 Text for people is made harmless on every stream, terminal or not; JSON says exactly what there is.
-Output that cannot be written is an error of its own, whoever printed: a reader that is gone ends
-the command in silence, as SIGPIPE would, and anything else is said.
+Output that cannot be written is an error of its own: a reader that is gone ends the command in
+silence, as SIGPIPE would, and anything else is said.
 """
 
 import errno
@@ -15,7 +15,7 @@ from autopoll.text import visible, visible_json
 
 
 class ReaderGone(Exception):
-    """Whoever read our output does not read any more."""
+    """The reader of our output has gone."""
 
 
 class OutputLost(Exception):
@@ -25,8 +25,8 @@ class OutputLost(Exception):
 def prepare() -> None:
     """Make the standard streams fit for any text, and keep their numbers from other files.
 
-    With one of them closed, the next file that is opened would get its number, and what somebody
-    prints would be written into that file. What we become, or start, finds them open as well.
+    With one of them closed, the next file that is opened would get its number, and what is printed
+    would be written into that file. What we become, or start, finds them open as well.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -79,7 +79,7 @@ def _put(stream: TextIO | None, data: bytes, *, err: bool) -> None:
             stream.flush()
     except OSError as error:
         if err:
-            return  # there is nobody to tell, and the exit code tells it
+            return  # it cannot be said anywhere, and the exit code shows it
         _close()
         if error.errno in (errno.EPIPE, errno.ECONNRESET):
             raise ReaderGone from error
@@ -100,7 +100,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
     while left:
         try:
             left = left[os.write(descriptor, left) :]
-        except BlockingIOError:  # somebody who shares the file made it non-blocking
+        except BlockingIOError:  # a process that shares the file made it non-blocking
             select.select([], [descriptor], [])
 
 

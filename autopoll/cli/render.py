@@ -32,7 +32,7 @@ def print_json(value: Any, *, err: bool = False) -> None:
 
 
 def clear() -> None:
-    """Begin a terminal's screen anew; whatever else stdout is stays as it is."""
+    """Clear the screen where stdout is a terminal."""
     if is_terminal(sys.stdout):
         write("\x1b[2J\x1b[1;1H")
 
@@ -54,7 +54,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty
         table.add_column(heading, overflow="fold")
     for line in lines:
         table.add_row(*(Text(cell) for cell in line))
-    # A pipe has no width: nothing is cut or wrapped for whoever greps.
+    # A pipe has no width: nothing is cut or wrapped, so that grep finds whole lines.
     seen = is_terminal(sys.stdout)
     drawn = io.StringIO()
     Console(
@@ -131,7 +131,7 @@ class ProgressLine:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Let somebody else print undisturbed."""
+        """Keep the line away while the block prints."""
         with self._lock:
             if self._terminal and self._shown:
                 write("\r\x1b[K", err=True)

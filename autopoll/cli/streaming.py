@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Live:
-    """Prints one answer after the other as its pieces come, and tells what is missing in the end.
+    """Prints one answer after the other as its pieces come, and prints the rest in the end.
 
     What an attempt wrote that came to nothing stays on the terminal, under a line that says so.
     """
@@ -38,7 +38,7 @@ class Live:
             say(f"--- attempt {piece.attempt}, from the beginning")
         elif self._several and not self._begun:
             say(self._heading)
-        # Noted first: who sees it may press Ctrl-C before we are back from printing it.
+        # Noted first: Ctrl-C may come before the call that prints it returns.
         self._begun, self._attempt = True, piece.attempt
         text = self._held + piece.text
         self._held = "\r" if text.endswith("\r") else ""

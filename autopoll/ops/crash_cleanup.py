@@ -57,9 +57,9 @@ def close_past_incidents(home: Home, programs: Collection[str]) -> None:
 
     The incident of a process that died with supervisord is closed by its successor.
     """
-    close_incidents(home, "the machine was started anew", lambda each: each.boot_id != boot_id())
+    close_incidents(home, "the machine was restarted", lambda each: each.boot_id != boot_id())
     # An incident of a shard is a pause, which is gone with all else in var/run.
-    close_incidents(home, "the home was started anew", lambda each: each.process.startswith(SHARD))
+    close_incidents(home, "the home was restarted", lambda each: each.process.startswith(SHARD))
     known = {*programs, SUPERVISORD}
     close_incidents(home, "removed", lambda each: each.process not in known)
 

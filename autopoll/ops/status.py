@@ -208,7 +208,7 @@ def _process(
 
 
 def _why_down(home: Home, program: Program) -> str:
-    """Return why a program does not run that nobody has stopped."""
+    """Return why a program does not run, unless an operator has stopped it."""
     if program.state in ("BACKOFF", "FATAL", "EXITED"):
         return last_error(home, program.name)
     return program.spawnerr

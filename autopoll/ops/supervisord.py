@@ -45,7 +45,7 @@ class SupervisordOptions(ServerOptions):  # type: ignore[misc]
 
     def fork(self) -> int:
         """Start a child that a signal ends at once: it would have our handlers until it is a
-        program, and what they note in its memory nobody reads."""
+        program, and what they note in its memory is lost."""
         signals.hold_back()
         try:
             pid = os.fork()

@@ -89,7 +89,7 @@ def test_incidents_of_what_is_no_more_come_to_an_end_in_words(new_place) -> None
     place.run("shards", "remove", "extra")
     place.run("down")
     assert [(each["process"], each["closed"]) for each in place.json_lines("incidents")] == [
-        ("worker", "the machine was started anew"),
+        ("worker", "the machine was restarted"),
         ("worker-renamed-1", "removed"),
         ("worker-extra-1", "removed"),
     ]

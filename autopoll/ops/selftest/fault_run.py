@@ -31,7 +31,7 @@ class FaultOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one fault, in milliseconds from it; None for never.
 
     `answered_ms` is the longest that a question waited, of those in flight when it struck and
-    those asked until everything worked again. An answer that tells an error is a question lost.
+    those asked until everything worked again. An answer that is an error counts as a question lost.
     """
 
     fault: str

@@ -1,4 +1,4 @@
-"""The backend of `autopoll faults`: it gives the question back, and misbehaves when told to.
+"""The backend of `autopoll faults`: it gives the question back, and misbehaves when asked to.
 
 It does so in the worker itself, where it hurts most, and once: asked again, it answers. Only the
 scratch home of the self-test knows it, by an entry point of its own.
