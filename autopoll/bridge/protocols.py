@@ -11,9 +11,8 @@ fence, a number that grows with every claim. A settle under an old fence is refu
 instances that were asked the same question only one can answer.
 
 Every method commits before it returns. When it cannot, it raises BridgeError (BridgeBusy,
-BridgeFull) and has changed nothing. A method with a parameter `session` raises UsageError for
-anything but 'a' and 'b' where it writes. Times are wall-clock milliseconds unless a name says
-otherwise; a length of time has its unit in its name.
+BridgeFull) and has changed nothing. A session is 'a' or 'b'; to store something for another raises
+UsageError. Times are wall-clock milliseconds unless a name says otherwise.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +37,7 @@ from autopoll.bridge.records import (
 
 
 class ConversationStore(Protocol):
-    """Conversations: who may speak in them, which shard serves them, and who is there."""
+    """Conversations: their tokens, the shards that serve them, and which sessions are alive."""
 
     def create(self, role_a: str, role_b: str) -> Tokens:
         """Create a conversation of two sessions."""
@@ -49,13 +48,8 @@ class ConversationStore(Protocol):
     def get(self, conversation: str) -> Conversation:
         """Return one conversation; raise NotFound."""
 
-    # --- tokens
-
     def rotate_token(self, conversation: str, session: str) -> str:
-        """Replace a session's token and return the new one; the old one ends at once.
-
-        Raises NotFound.
-        """
+        """Replace a session's token at once and return the new one; raise NotFound."""
 
     def revoke_token(self, conversation: str, session: str) -> None:
         """End a session's token without a new one; raise NotFound."""
@@ -78,25 +72,19 @@ class ConversationStore(Protocol):
         """Return the conversation that a token was made for; this proves nothing yet.
 
         Tokens made by other bridge programs are not found: they are stored in the clear, and the
-        time that looking one up takes would tell how much of it was right.
+        time of a search would show how much of a wrong one was right.
         """
 
     def audit_denial(self, conversation: str | None, why: str) -> None:
-        """Audit a refusal: one line a minute for each conversation, or else for each `why`, of
-        which there must be few."""
+        """Audit a refusal: a line a minute for each conversation, else each (of few) `why`."""
 
     def audit(
         self, conversation: str | None, session: str | None, action: str, details: str
     ) -> None:
         """Write a line to the audit log; `details` is JSON or becomes so, secrets are redacted."""
 
-    # --- routes
-
     def serve(self, conversation: str, session: str, shard: str) -> None:
-        """Route what is sent to this session to a shard; raise NotFound.
-
-        What is enrolled but not begun moves to the shard too.
-        """
+        """Route a session, with what is enrolled but not begun, to a shard; raise NotFound."""
 
     def unserve(self, conversation: str, session: str) -> None:
         """Stop routing; what is enrolled already is still answered; raise NotFound."""
@@ -106,8 +94,6 @@ class ConversationStore(Protocol):
 
     def shard_of(self, conversation: str, session: str) -> str | None:
         """Return the shard that serves a session, None when none does."""
-
-    # --- presence
 
     def set_status(self, conversation: str, session: str, status: str) -> None:
         """Note what a session is doing, which is a sign of life too; raise NotFound."""
@@ -146,10 +132,9 @@ class MessageStore(Protocol):
         """
 
     def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
-        """Return the unread messages of a session and mark them read, as a legacy reader does.
+        """Return the unread messages of a session and mark them read; raise NotFound.
 
-        Fewer than `limit` when their text is 16 MiB or more; the rest stays unread. Raises
-        NotFound.
+        Fewer than `limit` when their text is 16 MiB or more; the rest stays unread.
         """
 
     def find(
@@ -167,9 +152,9 @@ class MessageStore(Protocol):
         `after`, the first `limit` beyond that id.
 
         Fewer when their text is 16 MiB or more. `session` is the recipient; `kind` the type (query,
-        response, …, text). `unread` is the flag in the table. `waiting` is what waits for somebody:
-        questions that have no answer yet, enrolled or not, and what a session has still to read; an
-        answer to an independent question waits for nobody. Raises NotFound for the conversation.
+        response, …, text). `unread` is the flag in the table. `waiting` selects questions that
+        have no answer yet, enrolled or not, and what a session has still to read, except answers to
+        independent questions. Raises NotFound for the conversation.
         """
 
     def query_state(self, message_id: int) -> QueryState:
@@ -208,10 +193,7 @@ class DeliveryStore(Protocol):
     def settle_and_claim(
         self, outcomes: Sequence[Outcome], owner: str, wanted: Mapping[str, int], lease_ms: int
     ) -> tuple[list[Settled], list[Delivery]]:
-        """Settle as `settle` and claim as `claim`, in one durable commit.
-
-        Without outcomes this is `claim`.
-        """
+        """Do `settle` and `claim` in one durable commit; without outcomes, do `claim`."""
 
     def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
         """Extend (message_id, fence) leases; return the ids still held. Missing ids are lost."""
@@ -224,22 +206,16 @@ class DeliveryStore(Protocol):
 
 
 class Overview(Protocol):
-    """Numbers and dead letters, for those who look after a bridge."""
+    """Numbers and dead letters, for operators."""
 
     def counts(self) -> dict[str, int]:
-        """Return the number of deliveries per state, all five states present.
-
-        Dead letters that were retried or dropped are not counted as dead.
-        """
+        """Return the number of deliveries in each of the five states; `dead` as `dead_letters`."""
 
     def in_flight(self) -> dict[str, int]:
         """Return the number of leased deliveries per shard."""
 
     def waiting(self) -> dict[str, int]:
-        """Return the number of unsettled deliveries per shard, for shards that have any.
-
-        A message that is not enrolled yet is not counted.
-        """
+        """Return the number of enrolled, unsettled deliveries per shard, for shards with any."""
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
         """Return enrolment-to-answer times of the newest answered queries."""
@@ -310,16 +286,13 @@ class Bridge(Protocol):
         """Return cheaply whether another connection committed since the last call."""
 
     def require_in_place(self) -> None:
-        """Raise BridgeError when the open store is no longer the one that others would open.
-
-        Cheap enough for once a second, for a process that keeps a bridge open for long.
-        """
+        """Raise BridgeError when others would open another store now; cheap, for each second."""
 
     def watch(self) -> Watch:
         """Return a watch for foreign writers; raise BridgeError when there can be none."""
 
     def examine(self, seconds: float) -> bool:
-        """Look for damage for so long, changing nothing; return whether all was seen in the time.
+        """Look for damage, changing nothing; return whether all was seen in the time.
 
-        Raises BridgeError that says what is damaged.
+        Raises BridgeError that names what is damaged.
         """

@@ -50,7 +50,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
     message_id: int
     fence: int
-    usage: Usage | None = None  # to be told that a service works for nobody may have cost something
+    usage: Usage | None = None  # a refusal by a service may have cost something too
 
 
 Outcome = Answered | Failed | Released
@@ -62,11 +62,11 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     message_id: int
     state: str  # done | ready | dead | lost
     answer_id: int | None = None
-    waiter: str | None = None  # bell of whoever waits for this message
+    waiter: str | None = None  # bell of the process that waits for this message
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """A new conversation and its two tokens, shown this once."""
+    """A new conversation and its two tokens, which are shown only now."""
 
     conversation: str
     a: str
@@ -102,7 +102,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
     """A name that a sender gives to one message, so that repeating it sends nothing twice.
 
-    `scope` is whose names they are; `digest` tells the message from another one.
+    `scope` is the sender; `digest` identifies the message, to refuse its key for another.
     """
 
     scope: str
@@ -111,14 +111,14 @@ class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that is stored; not `fresh` when it was before, under the same key."""
+    """A stored message; not `fresh` when it was stored before under the same key."""
 
     id: int
     fresh: bool
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session last said of itself; `alive` as legacy partners see it (for 120 s)."""
+    """The last status of a session; `alive` for 120 s after it, as legacy partners see it."""
 
     session: str
     status: str  # "unknown" when it never gave one
@@ -143,9 +143,9 @@ class QueryState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a shard has cost in a day, failed tries too; dollars as far as they were told.
+    """What a shard has cost, failed attempts included; dollars as far as they were reported.
 
-    `answers` counts those answers that told what they have cost.
+    `answers` counts the answers that came with a report.
     """
 
     input_tokens: int = 0
@@ -156,7 +156,7 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tokens(self) -> int:
-        """All of them: what is read from a cache is cheaper, and not free."""
+        """Return all tokens: one read from a cache is cheaper, not free."""
         return self.input_tokens + self.output_tokens + self.cached_tokens
 
 

@@ -1,7 +1,7 @@
 """The tokens that a home keeps for itself: renewed while it runs, replaced when they expired.
 
-Nobody need have asked for a month: whoever holds the home holds its file of credentials and its
-database, and an expiry keeps nothing from them. What was revoked stays so.
+An expiry protects nothing here: its credentials and its database lie in the same home. What was
+revoked stays so.
 """
 
 import logging
@@ -14,28 +14,27 @@ from autopoll.home import credentials
 from autopoll.home.credentials import Credentials
 from autopoll.home.home import Home
 
-LONGEST_S = 3600.0
+MAX_INTERVAL_S = 3600.0
 
 log = logging.getLogger(__name__)
 
 
 def replace_refused(bridge: Bridge, conversation: str, kept: Credentials) -> set[str]:
-    """Replace the kept tokens that open a conversation no more, unless they were revoked.
+    """Replace the kept tokens that are refused, unless they were revoked; renew the others.
 
-    Renews the others by using them. Returns the sessions whose token opens it now; the caller keeps
-    what changed in `kept`. Raises NotFound.
+    Returns the sessions whose token is valid now; the caller saves `kept`. Raises NotFound.
     """
     revoked = bridge.conversations.get(conversation).revoked
     tokens = kept.tokens.get(conversation, {})
     sessions = [session for session in tokens if session not in revoked]
-    # All are tried before any is replaced: both share one expiry, which replacing moves.
-    refused = [each for each in sessions if not _opens(bridge, conversation, tokens[each])]
+    # All are tried before any is replaced: both share one expiry, which a replacement moves.
+    refused = [each for each in sessions if not _is_accepted(bridge, conversation, tokens[each])]
     for session in refused:
         tokens[session] = bridge.conversations.rotate_token(conversation, session)
     return set(sessions)
 
 
-def _opens(bridge: Bridge, conversation: str, token: str) -> bool:
+def _is_accepted(bridge: Bridge, conversation: str, token: str) -> bool:
     try:
         bridge.conversations.authenticate(conversation, token)
     except AccessDenied:
@@ -47,29 +46,29 @@ class Renewal:
     """Keeps a home's own tokens from expiring while its poller runs."""
 
     def __init__(self, home: Home, bridge: Bridge, lifetime_s: float) -> None:
-        self.every_s = min(LONGEST_S, lifetime_s / 4)
+        self.every_s = min(MAX_INTERVAL_S, lifetime_s / 4)
         self._bridge = bridge
         self._kept = credentials.CredentialsCache(home)
-        self._looked: tuple[float, float] | None = None  # by the clock that never leaps, and by it
-        self._trouble = ""
+        self._renewed_at: tuple[float, float] | None = None  # by the monotonic and the wall clock
+        self._error = ""
 
-    def look(self) -> None:
-        """Renew what has less than half of its life left; to be called often.
+    def renew_due(self) -> None:
+        """Renew tokens with less than half of their lifetime left; to be called often.
 
-        By either clock: a machine that slept for a month has its wall clock leap. Raises
-        BridgeError.
+        Does so once `every_s` has passed by either clock: the wall clock leaps when the machine
+        was suspended. Raises BridgeError.
         """
         now = time.monotonic(), wall_ms() / 1000
-        if self._looked and all(
-            each - before < self.every_s for each, before in zip(now, self._looked, strict=True)
+        if self._renewed_at and all(
+            each - before < self.every_s for each, before in zip(now, self._renewed_at, strict=True)
         ):
             return
         for conversation, tokens in self._read().tokens.items():
             for token in tokens.values():
-                self._prolong(conversation, token)
-        self._looked = now
+                self._renew(conversation, token)
+        self._renewed_at = now
 
-    def _prolong(self, conversation: str, token: str) -> None:
+    def _renew(self, conversation: str, token: str) -> None:
         try:
             self._bridge.conversations.renew_token(conversation, token)
         except NotFound:  # its database was replaced: `up` makes another conversation
@@ -77,10 +76,10 @@ class Renewal:
 
     def _read(self) -> Credentials:
         try:
-            kept, trouble = self._kept.read(), ""
+            kept, error_text = self._kept.read(), ""
         except ConfigError as error:
-            kept, trouble = Credentials(), error.what
-        if trouble not in ("", self._trouble):
-            log.warning("the home's own tokens are not renewed: %s", trouble)
-        self._trouble = trouble
+            kept, error_text = Credentials(), error.what
+        if error_text not in ("", self._error):
+            log.warning("the home's own tokens are not renewed: %s", error_text)
+        self._error = error_text
         return kept

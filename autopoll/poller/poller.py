@@ -176,7 +176,7 @@ class Poller:
 
     def keep_tokens(self) -> None:
         """See that the home's own tokens do not expire, from now on."""
-        self.outage_guard(self.renewal.look)
+        self.outage_guard(self.renewal.renew_due)
         self.loop.call_later(min(NET_S, self.renewal.every_s), self.keep_tokens)
 
     def keep_house(self) -> None:

@@ -14,7 +14,7 @@ _DENIAL_SPAN_MS = 60_000
 
 
 class AuditLog:
-    """Lines about who did what; refusals of one minute share a line."""
+    """Lines about what a session did; refusals of one minute share a line."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -20,7 +20,7 @@ Values = Sequence[Any] | Mapping[str, Any]
 
 BUSY_S = 2.0  # how long a lock is waited for; the poller's loop stands still meanwhile
 WAL_LIMIT = 16 << 20  # bytes; beyond it the log is cut back as soon as no reader needs it
-# Pages (4 KiB and a head) after which whoever commits copies the log into the database, some two
+# Pages (4 KiB and a head) after which a commit also copies the log into the database: some two
 # waits for the disk. With SQLite's own 1000 that was one question in sixty, and the p99 of all.
 _LOG_PAGES = 3500
 
@@ -129,7 +129,7 @@ class Database:
         db = apsw.Connection(str(self.path), flags=mode)
         # First of all, because turning the log on may already meet another program's lock.
         db.set_busy_handler(BusyHandler())
-        # Else SQLite plans a join anew at each run to look at the values bound to it: 70 us, not 4.
+        # Else SQLite plans a join again at each run, to use the values bound to it: 70 us, not 4.
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         if not read_only:
             if db.pragma("journal_mode", "wal") != "wal":

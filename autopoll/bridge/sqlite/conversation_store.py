@@ -1,4 +1,4 @@
-"""Conversations and who may speak in them."""
+"""Conversations and the tokens of their sessions."""
 
 import secrets
 

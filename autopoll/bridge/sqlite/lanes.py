@@ -6,7 +6,7 @@ CLOCK_SLACK_MS = 2_000  # a row written further in the future than this: the clo
 
 # At the head of a lane that more than one may be in; in the words of the index d_head.
 _HEAD = "state IN ('ready','leased') AND instr(lane,'/')>0"
-# Due again; also when the clock was set back, as nobody knows then how long to wait.
+# Due again; also when the clock was set back, as it is unknown then how long to wait.
 DUE = f"(d.not_before<=:now OR d.changed_at>:now+{CLOCK_SLACK_MS})"
 
 
@@ -54,5 +54,5 @@ class Lanes:
 
 
 def _is_shared(lane: str) -> bool:
-    """Tell a conversation's lane, by its slash, from that of an independent question."""
+    """Return whether it is a conversation's lane; that of an independent question has no slash."""
     return "/" in lane

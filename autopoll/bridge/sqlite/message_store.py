@@ -39,7 +39,7 @@ _KIND = """coalesce(
 
 _IN_REPLY_TO = """CASE WHEN json_valid(CAST(m.metadata AS TEXT))
   THEN CAST(m.metadata AS TEXT)->>'$.in_reply_to' END"""
-# The lane of an independent question has no slash; whoever asked it fetches its answer by its id.
+# The lane of an independent question has no slash; its answer is fetched by the question's id.
 _WAITING = f"""(EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id
     AND d.state IN ('queued','ready','leased'))
   OR m.read=? AND NOT EXISTS(SELECT 1 FROM answers a JOIN deliveries d ON d.message_id=a.query_id
@@ -151,7 +151,7 @@ class SqliteMessages:
         return [_message(row) for row in (reversed(rows) if newest else rows)]
 
     def _mark_read(self, message_id: int) -> bool:
-        """Return whether the message was still unread, and nobody else reads it from now on."""
+        """Mark a message read; return whether it was still unread, so that one reader gets it."""
         return bool(
             self._db.rows(
                 "UPDATE messages SET read=1 WHERE id=? AND read=0 RETURNING id", (message_id,)

@@ -1,4 +1,4 @@
-"""Numbers and dead letters, for those who look after the bridge."""
+"""Numbers and dead letters, for operators."""
 
 import json
 

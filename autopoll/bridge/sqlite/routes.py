@@ -32,7 +32,7 @@ class Routes:
                 "DELETE FROM routes WHERE conversation_id=? AND session=? RETURNING id",
                 (conversation, session),
             )
-            if not stopped:  # the route of a conversation that somebody deleted can be stopped
+            if not stopped:  # the route of a deleted conversation can be stopped
                 require_conversation(self._db, conversation)
 
     def routes(self) -> dict[tuple[str, str], str]:

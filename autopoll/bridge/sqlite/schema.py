@@ -76,7 +76,7 @@ INSERT INTO answers SELECT query_id, answer_id, fence FROM answers_1;
 DROP TABLE answers_1;
 """
 
-# Dollars are unknown (NULL) as long as no answer has told them.
+# Dollars are unknown (NULL) as long as no answer has reported them.
 _USAGE = """
 CREATE TABLE usage (
   day TEXT NOT NULL, shard TEXT NOT NULL,

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 # sha256 and no slow hash: a token is 256 random bits, which no search finds.
 _HASHED = "sha256$"
-# Followed by random digits that nobody knows, because a legacy server takes the content of the
-# column itself for the token.
+# Followed by unknown random digits, because a legacy server takes the content of the column itself
+# for the token.
 _REVOKED = "revoked$"
 _TOKEN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _CLEAR = re.compile(rb"[0-9a-f]{64}")  # a token as a legacy program keeps it
@@ -39,7 +39,7 @@ def proven_session(token: str, stored_a: bytes | None, stored_b: bytes | None) -
     """Return the session whose token it is, if any.
 
     Compares in constant time, and as bytes, because a str that is not ASCII raises; and always with
-    both, so that the time taken does not tell them apart.
+    both, so that the time taken does not show which it was.
     """
     if not is_well_formed(token):
         return None

@@ -65,7 +65,7 @@ def test_a_home_at_rest_is_renewed_each_time_half_of_the_life_is_over(
     seen = {expiry(home, bridge)}
     for day in range(1, 91):
         clocks.wall = clocks.steady = day * DAY_S
-        renewal.look()
+        renewal.renew_due()
         seen.add(expiry(home, bridge))
     conversation = credentials.read(home).shards["main"]
     for session, token in credentials.read(home).tokens[conversation].items():
@@ -78,11 +78,11 @@ def test_a_leap_of_the_clock_on_the_wall_is_seen_at_the_next_look(
     home: Home, bridge: Bridge, clocks: Clocks, leap: float
 ) -> None:
     renewal = Renewal(home, bridge, LIFETIME_S)
-    renewal.look()
+    renewal.renew_due()
     before = expiry(home, bridge)
     clocks.wall = leap
     clocks.steady = 1.0
-    renewal.look()
+    renewal.renew_due()
     assert expiry(home, bridge) > before
 
 
@@ -99,13 +99,13 @@ def test_a_clock_set_back_neither_renews_for_ever_nor_never(
     monkeypatch.setattr(type(bridge.conversations), "renew_token", counted)
     renewal = Renewal(home, bridge, LIFETIME_S)
     clocks.wall = -3600.0
-    renewal.look()
+    renewal.renew_due()
     for second in range(1, 3600):
         clocks.wall, clocks.steady = second - 7200.0, float(second)
-        renewal.look()
+        renewal.renew_due()
     assert len(looks) == 2, "one look, at both tokens"
     clocks.steady = 3601.0
-    renewal.look()
+    renewal.renew_due()
     assert len(looks) == 4
 
 
@@ -116,11 +116,11 @@ def test_credentials_that_cannot_be_read_keep_the_poller_from_nothing(
     home.credentials.write_bytes(b"\xff{")
     for hour in range(3):
         clocks.steady = 3601.0 * hour
-        renewal.look()
+        renewal.renew_due()
     assert caplog.text.count("garbled") == 1
     home.credentials.unlink()
     clocks.steady = 3601.0 * 3
-    renewal.look()
+    renewal.renew_due()
 
 
 def test_a_conversation_that_is_gone_is_passed_over(
@@ -130,5 +130,5 @@ def test_a_conversation_that_is_gone_is_passed_over(
         kept.tokens = {"conv_gone": {"a": "0" * 64}, **kept.tokens}
     before = expiry(home, bridge)
     clocks.wall = LIFETIME_S + DAY_S
-    Renewal(home, bridge, LIFETIME_S).look()
+    Renewal(home, bridge, LIFETIME_S).renew_due()
     assert expiry(home, bridge) > before
