@@ -59,7 +59,7 @@ class Slots:
             return False
 
     def put_back(self) -> None:
-        """Make the file anew after somebody deleted or replaced it; AutopollError as at first."""
+        """Make the file again after it was deleted or replaced; AutopollError as at first."""
         new, self._inode = _map_file(self._path)
         self._map.close()
         self._map = new

@@ -190,7 +190,7 @@ class Heart:
             self._put(pipe_errors=self._beat.pipe_errors + 1)
 
     def _show_due_first(self) -> None:
-        """Have the beat tell of the request with the earliest deadline."""
+        """Have the beat show the request with the earliest deadline."""
         beat, requests = self._beat, self._requests
         if requests:
             beat.request_id = min(requests, key=lambda each: requests[each][1])
@@ -221,7 +221,7 @@ class Heart:
 
 
 def _crashed(before: Beat | None) -> int:
-    """Return the pid of a predecessor that ended without saying so; a reboot ends everyone."""
+    """Return the pid of a predecessor that ended without saying so; a reboot ends every process."""
     if before is None or before.state.is_over or before.boot_id != boot_id():
         return 0
     return before.pid

@@ -1,4 +1,4 @@
-"""Signs of life: one small file per process, written by it in place and read by everyone.
+"""Signs of life: one small file per process, written by it in place, read by all others.
 
 Two beats tell two failures apart. The *loop beat* comes from the main loop itself and goes stale
 when the loop is stuck; the *thread beat* comes from a thread of its own and goes stale when the
@@ -28,7 +28,7 @@ class ProcessState(StrEnum):
     DRAINING = "draining"  # takes nothing new
     HELD = "held"  # alive but kept from working; the note says why
     STOPPED = "stopped"  # ended of its own will
-    RETIRED = "retired"  # ended to be started anew; the note says why
+    RETIRED = "retired"  # ended to be started again; the note says why
 
     @property
     def is_over(self) -> bool:

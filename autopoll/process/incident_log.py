@@ -84,8 +84,8 @@ def record(
 ) -> Incident | None:
     """Append an incident, its evidence redacted, and return it; raises OSError on a full disk.
 
-    A death is one incident, whoever sees it: None when that of this process, by its pid and start
-    time (0: not known), was written before.
+    A death is one incident, however many notice it: None when that of this process, by its pid and
+    start time (0: not known), was written before.
     """
     incident = Incident(
         at=utc_now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -156,8 +156,7 @@ class IncidentLog:
         started: int = 0,
         clock: float | None = None,
     ) -> None:
-        """Record an incident, unless another has recorded this end; on a full disk it goes to
-        nobody, and the watch goes on."""
+        """Record an incident, unless this end is recorded already; on a full disk it is lost."""
         if has_ended(action):
             self.account(process, pid)
         log.warning("%s: %s, %s; %s", process, verdict, action, evidence)
@@ -197,7 +196,7 @@ class IncidentLog:
                 self._close(incident, moment)
 
     def close(self, process: str, verdict: str, moment: float) -> None:
-        """Close the incidents of a process that lives on, for what was wrong with it is over."""
+        """Close the incidents of a process that lives on, whose trouble is over."""
         for incident in list(self._open):
             mine = (incident.process, incident.verdict) == (process, verdict)
             if mine and not has_ended(incident.action):

@@ -34,7 +34,7 @@ class Lifeline:
         """Stay for so long, or until supervisord is gone; by hand, not at all.
 
         supervisord takes an exit within startsecs for a crash, whatever its code, and tries again;
-        who wants its exit code to be respected has to outlast them.
+        a program whose exit code is to be respected has to outlast them.
         """
         if self.is_pipe:
             poll = select.poll()

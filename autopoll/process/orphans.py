@@ -16,7 +16,7 @@ import msgspec
 from autopoll.process.proc_stat import read_stat
 from autopoll.process.signals import NotPermitted, is_ready, open_process, send
 
-_ROUNDS = 5  # who forks faster than it is swept is left to the next sweep
+_ROUNDS = 5  # what forks faster than it is swept is left to the next sweep
 
 
 class Marked(msgspec.Struct, frozen=True):

@@ -1,10 +1,10 @@
-"""Shards that answer nothing on purpose: the service behind their backend works for nobody, or
+"""Shards that answer nothing on purpose: the service behind their backend refuses every request, or
 they have cost what they may cost in a day.
 
 A used-up quota, an overload or bad credentials are not mended by a restart, which would only burn
 more of the quota. So the shard is paused: its questions stay in the bridge, no attempt is used, and
 after the time one of them is tried first. A pause is a file in var/run/pauses, so that it outlives
-the poller, everybody can read it, and removing it ends it.
+the poller, anybody can read it, and removing it ends it.
 """
 
 import logging
@@ -125,7 +125,7 @@ def read(home: Home, shard: str) -> Pause | None:
 
 
 def restarted(home: Home, shard: str) -> None:
-    """End the pause of a shard whose instance somebody started anew: maybe all is mended now.
+    """End the pause of a shard whose instance was started again by hand: maybe all is mended now.
 
     A used-up budget is not mended by that.
     """

@@ -1,4 +1,4 @@
-"""When a process of a home is ready, told by its heartbeat."""
+"""When a process of a home is ready, by its heartbeat."""
 
 from collections.abc import Iterable
 

@@ -51,7 +51,7 @@ class Restarter:
     async def look(self) -> None:
         """Ask supervisord for its programs and start those it has given up, within budget.
 
-        The question is asked in a thread, so that a supervisord that stands still stops nobody.
+        Asks in a thread, so that a supervisord that stands still stops nothing else.
         """
         self._looking = True
         try:

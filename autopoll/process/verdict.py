@@ -19,7 +19,7 @@ counted from the judge's own waking at the earliest: after a suspend everything 
 nobody is to blame.
 
 The state is that of the thread-group leader. One that has ended while other threads live reads as a
-zombie, and is judged like any other: its beats tell.
+zombie, and is judged like any other: its beats count.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -28,8 +28,8 @@ _PROC_WITHIN = 3.0
 async def collect(home: Home, beat: Beat, verdict: str) -> str:
     """Save what can be seen of the process to a folder, and return the gist in a sentence.
 
-    Takes up to half a second, or three when /proc does not answer: who hangs in the kernel can hang
-    its readers. Whatever cannot be seen is missing, because a kill that is due must not wait.
+    Takes up to half a second, or three when /proc does not answer: a process that hangs in the
+    kernel can hang its readers. What cannot be seen is left out: a kill that is due must not wait.
     """
     try:
         async with asyncio.timeout(_PROC_WITHIN):
@@ -113,7 +113,7 @@ def _waits_in(pid: int) -> str:
     """Return the kernel function the main thread sleeps in; empty when it does not sleep."""
     try:
         where = Path(f"/proc/{pid}/wchan").read_text(encoding="ascii").strip()
-    except OSError:  # not every kernel has it, and not everybody may read it
+    except OSError:  # not every kernel has it, and not every user may read it
         return ""
     return "" if where == "0" else where
 

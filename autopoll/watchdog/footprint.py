@@ -1,4 +1,4 @@
-"""What a process holds together with everything it has started, and which of it is dead.
+"""What a process holds together with everything it has started, and which of it has ended.
 
 A reading goes through all of /proc once, for every process that is watched at the same time. What
 outlived its parent no longer hangs on the tree: it was adopted by supervisord, which is a
@@ -46,7 +46,7 @@ class FootprintReader:
     """Reads the footprints of the processes of one home; remembers only whose strays are whose."""
 
     def __init__(self, supervised: str, adopters: Iterable[int]) -> None:
-        """Take the home's mark, the value of AUTOPOLL_SUPERVISED, and who adopts its strays."""
+        """Take the home's mark, AUTOPOLL_SUPERVISED, and the pids that adopt its strays."""
         self._supervised = f"AUTOPOLL_SUPERVISED={supervised}".encode()
         self._adopters = frozenset(adopters)
         self._owners: dict[tuple[int, int], str | None] = {}

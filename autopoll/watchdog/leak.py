@@ -13,7 +13,7 @@ the peak and leaves the floor, a warm-up ends and the floor stays. It has to ris
 spans and more, not counting the first, to twice of what it was and by at least 256 MB (16
 processes). A span is two minutes, and doubles with the life of the process: ten gigabytes an hour
 are seen after a quarter of an hour, a gigabyte a day after half a day. A cache that fills for so
-long and is then emptied is taken for a leak; its worker is warmed up anew, and loses no question.
+long and is then emptied is taken for a leak; its worker is replaced, and loses no question.
 """
 
 from collections.abc import Iterable, Sequence
@@ -92,7 +92,7 @@ def find_leak(
 
 
 def lasting_zombies(readings: Sequence[Footprint], seconds: float) -> frozenset[Zombie]:
-    """Return those that have been dead and unreaped for so long."""
+    """Return those that have been zombies for so long."""
     zombies = readings[-1].zombies if readings else frozenset()
     for each in reversed(readings):
         zombies &= each.zombies

@@ -1,8 +1,8 @@
-"""What is done about a verdict: let go on, tell to reap, drain, kill. Each is an incident.
+"""What is done about a verdict: continue, ask to reap, drain, kill. Each is an incident.
 
-A process that only holds too much is asked to end, and finishes what it has in hand. One that hangs
-would only make the asker wait longer: it is killed at once, its group with it. Every signal goes to
-the very process that was judged, or to nobody.
+A process that only holds too much is asked to end, and finishes what it has in flight. One that
+hangs would only make the asker wait longer: it is killed at once, its group with it. Every signal
+goes to the very process that was judged, or to none.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Remedy:
         return budget is None or time.monotonic() >= budget.due
 
     def drain(self, process: WatchedProcess, verdict: Verdict, seen: str) -> None:
-        """Have the process finish what it has in hand and end; supervisord starts the next."""
+        """Have the process finish what it has in flight and end; supervisord starts the next."""
         process.draining_since, process.drained_for = time.monotonic(), verdict
         self._budgets.setdefault(process.name, RestartBudget()).spend(process.draining_since)
         self._note(process, verdict, DRAINED, seen)

@@ -1,6 +1,6 @@
-"""supervisord, seen from its child the watchdog: when it is stopped, it is sent on its way, once.
+"""supervisord, seen from its child the watchdog: when it is stopped, it is continued, once.
 
-While it is stopped nothing is restarted, and it still looks alive to all who ask the kernel. It is
+While it is stopped nothing is restarted, and the kernel still shows it as alive. It is
 never killed: its children would take that for their own end. When it dies, that is an incident, and
 over as soon as there is another.
 """
@@ -53,7 +53,7 @@ class SupervisordWatch:
             signals.send(pid, reading.started, signal.SIGCONT)
 
     def note_death(self) -> None:
-        """Record that supervisord, which has started us, is gone and has asked nobody to end."""
+        """Record that supervisord is gone, without having asked its programs to end."""
         if self._is_supervisord(self._pid):
             self._incidents.note(
                 SUPERVISORD,

@@ -61,7 +61,7 @@ class Watchdog:
         self.awake_since = self.last_look = 0.0
 
     async def run(self) -> None:
-        """Watch until told to stop, or until supervisord is gone."""
+        """Watch until asked to stop, or until supervisord is gone."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         role.end_by(self.stopping.set, self.on_orphaned)
         self.heart.state = ProcessState.IDLE
@@ -72,7 +72,7 @@ class Watchdog:
         await self.tasks.cancel()  # a successor finds all of it again
 
     def on_orphaned(self) -> None:
-        """End with supervisord, whose death nobody else records."""
+        """End with supervisord, whose death nothing else records."""
         self.supervisord_watch.note_death()
         self.stopping.set()
 
@@ -97,7 +97,7 @@ class Watchdog:
             self.tasks.begin(self.restarter.look())
 
     def forget_ages(self, now: float) -> None:
-        """Begin all ages now: we were stopped or suspended, and so may everyone have been."""
+        """Begin all ages now: we were stopped or suspended, and so may every process have been."""
         self.awake_since = now
         for process in self.watch_list:
             process.forget()
@@ -163,6 +163,6 @@ class Watchdog:
 
 
 def run(home: Home, thresholds: Thresholds | None = None) -> None:
-    """Be the watchdog process until told to stop; raise what makes it impossible."""
+    """Be the watchdog process until asked to stop; raise what makes it impossible."""
     with role.alone(home, NAME), Heart.open(home.beats, NAME, NAME) as heart:
         asyncio.run(Watchdog(home, heart, thresholds or Thresholds()).run())

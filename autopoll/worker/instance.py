@@ -56,7 +56,7 @@ class Instance:
             said = f": {before.note}" if before.note else ""
             self._gate.crashed(f"process {before.pid} ended while {before.state}{said}")
         elif before.state is ProcessState.STOPPED:
-            pause.restarted(self.home, self._setting.shard)  # somebody wants it to try again
+            pause.restarted(self.home, self._setting.shard)  # an operator wants it to try again
 
     def obstacle(self) -> tuple[float, str]:
         """Return for how many seconds no instance may be started, and why; 0 when one may."""
@@ -76,7 +76,7 @@ class Instance:
         self._gate.open()
 
     async def start(self) -> bool:
-        """Put a new backend in the place of the old one; tell whether it answers a probe."""
+        """Put a new backend in the place of the old one; return whether it answers a probe."""
         try:
             await self.backend.stop()
             self.backend = open_backend(self._kind, self._setting)

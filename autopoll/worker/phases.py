@@ -4,7 +4,7 @@ Theory. A worker has its pipes from SERVING on, and an instance that answers onl
 RETIRING. One that breaks is replaced behind the pipes (REPLACING): requests wait for its successor.
 Where none may be started for a time, the pipes are taken away (HELD), so that questions wait in the
 bridge untouched. An instance that is old, or has answered enough, takes nothing new (RETIRING) and
-has no deadline for what it has in hand. DRAINING is the end of each: it has a deadline.
+has no deadline for what is in flight. DRAINING is the end of each: it has a deadline.
 """
 
 from enum import StrEnum

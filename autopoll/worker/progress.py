@@ -1,4 +1,4 @@
-"""What a worker tells of a request while its backend is at it."""
+"""What a worker reports of a request while its backend works on it."""
 
 import asyncio
 
@@ -7,9 +7,9 @@ from autopoll.request import Progress, write
 from autopoll.text import is_half
 from fifo.server_end import ServerEnd
 
-TOGETHER_S = 0.05  # what comes within it is told together, in one frame
+TOGETHER_S = 0.05  # what comes within it is sent together, in one frame
 _BEGUN = write(Progress())
-LARGEST = 1024 * 1024  # characters of one answer that are told; the answer itself comes whole
+LARGEST = 1024 * 1024  # characters of one answer that are sent ahead; the answer itself comes whole
 
 
 class Reporter:
@@ -27,23 +27,23 @@ class Reporter:
         self._left = LARGEST
 
     def begun(self) -> None:
-        """Tell that work has begun; the heartbeat has told it already."""
+        """Report that work has begun; the heartbeat shows it already."""
         self._server.progress(self._request_id, _BEGUN)
 
     def __call__(self, note: str) -> None:
-        """Tell in a few words what is being done; of many notes only the latest."""
+        """Report in a few words what is being done; of many notes only the latest."""
         self._note = note
         self._soon()
 
     def piece(self, text: str) -> None:
-        """Tell the next piece of the answer's text."""
+        """Report the next piece of the answer's text."""
         if self._left > 0:
             self._pieces.append(text[: self._left])
             self._left -= len(text)
         self._soon()
 
     def close(self) -> None:
-        """Tell nothing more: what is left stands in the answer."""
+        """Report nothing more: what is left stands in the answer."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -60,11 +60,11 @@ class Reporter:
             if is_half(piece[-1:]):  # its other half may be what the next piece begins with
                 self._pieces.append(piece[-1])
                 piece = piece[:-1]
-            said = Progress(text=self._note, piece=piece)
+            progress = Progress(text=self._note, piece=piece)
             self._news, self._note = False, ""
-            self._tell(said)
+            self._send(progress)
             self._timer = self._loop.call_later(TOGETHER_S, self._flush)
 
-    def _tell(self, progress: Progress) -> None:
+    def _send(self, progress: Progress) -> None:
         self._heart.progressed()
         self._server.progress(self._request_id, write(progress))

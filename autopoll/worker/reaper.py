@@ -1,4 +1,4 @@
-"""Reaps, when asked by SIGUSR2, the dead children that nobody in this process has waited for.
+"""Reaps, at SIGUSR2, the ended children that nothing in this process has waited for.
 
 An exit status can be collected once. Whoever has started a child and still means to wait for it
 (asyncio, a subprocess.Popen) does so within moments of its end, as soon as the loop turns; so a
@@ -33,7 +33,7 @@ def _reap(candidates: set[tuple[int, int]]) -> None:
             _, status = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:  # another thread was faster
             continue
-        log.warning("reaped child %d, status %d, that nobody waited for", pid, status)
+        log.warning("reaped child %d, status %d, that nothing waited for", pid, status)
 
 
 def _dead_children() -> set[tuple[int, int]]:

@@ -49,7 +49,7 @@ class Worker:
         self.probed = 0.0
 
     async def run(self) -> None:
-        """Serve until told to stop, whatever becomes of the backend."""
+        """Serve until asked to stop, whatever becomes of the backend."""
         self.loop = asyncio.get_running_loop()
         reaper.attach(self.loop)
         role.end_by(self.stop)
@@ -65,7 +65,7 @@ class Worker:
                 else:
                     await self.start()
             if self.phase not in WARM and not self.retired_for:  # held, or on trial after that
-                self.instance.forget_crashes()  # who stops it and starts it again wants it to try
+                self.instance.forget_crashes()  # a worker that is started again by hand is to try
             self.enter(WorkerPhase.DRAINING)
             await self.requests.drain(self.drain_timeout)
         finally:
@@ -94,12 +94,12 @@ class Worker:
             await self.requests.withdraw()
             self.instance.held()
             log.warning("%s", why)
-        self.heart.note = why  # before the state: whoever sees it held shall see why
+        self.heart.note = why  # before the state, so that a reader of it finds the reason
         self.enter(WorkerPhase.HELD)
         await self.pause(min(BEAT_S, wait))
 
     async def start(self) -> None:
-        """Start an instance and publish the pipes; give up when told to stop."""
+        """Start an instance and publish the pipes; give up when asked to stop."""
         if self.phase is not WorkerPhase.REPLACING:
             self.enter(WorkerPhase.STARTING)
         starting = self.loop.create_task(self.instance.start())
@@ -119,7 +119,7 @@ class Worker:
         self.enter(WorkerPhase.RETIRING if self.retired_for else WorkerPhase.SERVING)
 
     async def publish(self) -> bool:
-        """Make the pipes, unless they are there; tell whether they are."""
+        """Make the pipes, unless they are there; return whether they are."""
         try:
             if self.phase not in PUBLISHED:
                 await self.requests.publish()
@@ -146,7 +146,7 @@ class Worker:
         self.news.set()
 
     def retire_if_due(self) -> None:
-        """Take nothing new once a new process is due, and end when nothing is left in hand."""
+        """Take nothing new once a new process is due, and end when nothing is in flight."""
         if self.stopping.is_set() or self.phase not in PUBLISHED:
             return
         if not self.retired_for and (why := self.reason_to_retire()):
@@ -176,7 +176,7 @@ class Worker:
 
 
 def run(home: Home, config: Config, shard: str, number: int) -> None:
-    """Be the worker process until told to stop; raise what makes it impossible."""
+    """Be the worker process until asked to stop; raise what makes it impossible."""
     if shard not in config.shards:
         raise ConfigError(
             f"{home.config}: there is no shard {shard}", f"Known: {', '.join(config.shards)}."

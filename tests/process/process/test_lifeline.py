@@ -24,7 +24,7 @@ def watch(fd: int, act: Callable[[], None], seconds: float) -> tuple[int, float]
     return cuts, time.process_time() - before
 
 
-def test_a_cut_is_told_once_and_the_loop_does_not_spin_on_it() -> None:
+def test_a_cut_is_reported_once_and_the_loop_does_not_spin_on_it() -> None:
     near, far = os.pipe()
     cuts, cpu = watch(near, lambda: os.close(far), 0.3)
     assert cuts == 1
@@ -49,7 +49,7 @@ def test_by_hand_there_is_nothing_to_be_cut() -> None:
     assert watch(null, lambda: None, 0.05)[0] == 0  # not even a descriptor
 
 
-def test_who_holds_on_stays_until_the_time_is_over_or_the_line_is_cut() -> None:
+def test_what_holds_on_stays_until_the_time_is_over_or_the_line_is_cut() -> None:
     near, far = os.pipe()
     os.write(far, b"typed")
     begun = time.monotonic()

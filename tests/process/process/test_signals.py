@@ -155,7 +155,7 @@ def marked(pid: int) -> Marked:
     return Marked(pid, started(pid), "")
 
 
-def test_marked_processes_are_found_whoever_their_parent_is(spawn: Spawn, tmp_path: Path) -> None:
+def test_marked_processes_are_found_whatever_their_parent_is(spawn: Spawn, tmp_path: Path) -> None:
     marks = {"AUTOPOLL_TEST": str(tmp_path), "AUTOPOLL_OTHER": "1"}
     env = {**os.environ, **marks}
     child = spawn(SLEEP, env=env)
@@ -178,7 +178,9 @@ def test_marked_processes_are_found_whoever_their_parent_is(spawn: Spawn, tmp_pa
     assert not Path(f"/proc/{orphan}/cmdline").exists() or read_stat(orphan).state in "ZX"  # type: ignore[union-attr]
 
 
-def test_who_ignores_term_or_is_stopped_is_ended_all_the_same(spawn: Spawn, tmp_path: Path) -> None:
+def test_what_ignores_term_or_is_stopped_is_ended_all_the_same(
+    spawn: Spawn, tmp_path: Path
+) -> None:
     marks = {"AUTOPOLL_TEST": str(tmp_path)}
     env = {**os.environ, **marks}
     stubborn = spawn(STUBBORN, env=env, stdout=subprocess.PIPE)

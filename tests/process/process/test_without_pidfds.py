@@ -49,7 +49,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pidfd_open", refuse)
 
 
-def test_a_program_that_exits_is_told_with_its_code(tmp_path: Path, refused: None) -> None:
+def test_a_program_that_exits_is_reported_with_its_code(tmp_path: Path, refused: None) -> None:
     async def main() -> str:
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         child = Child(
@@ -68,7 +68,7 @@ def test_a_program_that_exits_is_told_with_its_code(tmp_path: Path, refused: Non
     assert "exited with code 7" in asyncio.run(main())
 
 
-def test_the_watchdog_looks_itself_who_has_died(tmp_path: Path, refused: None) -> None:
+def test_the_watchdog_looks_itself_which_process_has_died(tmp_path: Path, refused: None) -> None:
     home = Home(tmp_path)
     home.supervisord_conf.parent.mkdir()
     home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../var/run/s.sock\n")

@@ -120,12 +120,12 @@ def test_the_environment_of_a_stray_is_read_once(
     assert len(reader.read({head: "worker"}, 0.0)[head].descendants) == 2
 
 
-def test_the_descriptors_are_those_of_whoever_is_nearest_to_its_own_limit(home: str) -> None:
+def test_the_descriptors_are_those_of_the_process_nearest_to_its_own_limit(home: str) -> None:
     head = start(home, GREEDY)
     seen = footprint_of(home, head)
     assert (seen.fds, seen.fd_limit) == (33, 50)
     assert [seen.fd_holder] == [each.pid for each in seen.descendants]
 
 
-def test_who_is_gone_holds_nothing(home: str) -> None:
+def test_what_is_gone_holds_nothing(home: str) -> None:
     assert FootprintReader(home, [os.getpid()]).read({2**22 + 1: "worker"}, 0.0) == {}

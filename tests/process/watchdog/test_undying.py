@@ -97,7 +97,7 @@ def test_what_does_not_die_of_a_kill_is_reported_and_gets_no_second_one(
         ("overdue-reads-a-hung-disk", ["reported", "killed", "reported"]),
     ],
 )
-def test_who_waits_for_a_hung_disk_is_killed_once_and_dies_when_the_disk_lets_go(
+def test_what_waits_for_a_hung_disk_is_killed_once_and_dies_when_the_disk_lets_go(
     watched: WatchedHome,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

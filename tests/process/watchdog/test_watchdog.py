@@ -69,7 +69,7 @@ def test_a_death_is_one_incident_and_closes_when_the_next_incarnation_is_ready(
     assert [each.recovered_ms for each in watched.incidents("reborn")] == [took]
 
 
-def test_who_ends_of_its_own_will_is_no_incident(watched: WatchedHome) -> None:
+def test_what_ends_of_its_own_will_is_no_incident(watched: WatchedHome) -> None:
     leaving, witness = watched.start_watched(leaving="turn", witness="turn")
     leaving.terminate()
     assert leaving.wait() == 0
@@ -98,7 +98,7 @@ def test_a_stopped_process_is_sent_on_its_way_and_is_replaced_if_stopped_again(
 
 
 @pytest.mark.parametrize("behaviour", HUNG)
-def test_who_hangs_is_killed_with_evidence(watched: WatchedHome, behaviour: str) -> None:
+def test_what_hangs_is_killed_with_evidence(watched: WatchedHome, behaviour: str) -> None:
     incident = watched.incident(behaviour, HUNG[behaviour])
     assert incident.action == "killed"
     until(lambda: not watched.lives(behaviour))
@@ -147,7 +147,7 @@ def test_the_number_of_a_dead_process_that_went_to_a_stranger_is_not_signalled(
     assert stranger.poll() is None
 
 
-def test_who_is_busy_within_its_deadline_is_never_killed_however_it_looks(
+def test_what_is_busy_within_its_deadline_is_never_killed_however_it_looks(
     watched: WatchedHome,
 ) -> None:
     silent = [watched.beat(name) for name in BUSY]
@@ -157,7 +157,7 @@ def test_who_is_busy_within_its_deadline_is_never_killed_however_it_looks(
     assert [watched.incidents(name) for name in BUSY] == [[]] * 3
 
 
-def test_a_watchdog_that_was_itself_stopped_kills_nobody_on_waking(tmp_path: Path) -> None:
+def test_a_watchdog_that_was_itself_stopped_kills_nothing_on_waking(tmp_path: Path) -> None:
     with WatchedHome(tmp_path) as watched:
         watchdog = watched.watch()
         [dummy] = watched.start_watched(worker="turn")

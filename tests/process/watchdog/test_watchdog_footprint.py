@@ -65,7 +65,7 @@ def zombies_of(pid: int) -> list[int]:
     return [each.pid for each in all_stats() if each.zombie and each.parent == pid]
 
 
-def test_who_uses_up_its_descriptors_is_drained_and_what_it_started_is_ended(
+def test_what_uses_up_its_descriptors_is_drained_and_what_it_started_is_ended(
     watched: WatchedHome,
 ) -> None:
     until(lambda: len(watched.left("leaking")) == 4)  # itself, and three children
@@ -73,7 +73,7 @@ def test_who_uses_up_its_descriptors_is_drained_and_what_it_started_is_ended(
     until(lambda: not watched.left("leaking"))
 
 
-def test_who_outgrows_the_memory_of_its_shard_is_drained_and_others_are_not(
+def test_what_outgrows_the_memory_of_its_shard_is_drained_and_others_are_not(
     watched: WatchedHome,
 ) -> None:
     assert "allowed are 64 MB" in drained(watched, "worker", "leak")
@@ -81,7 +81,7 @@ def test_who_outgrows_the_memory_of_its_shard_is_drained_and_others_are_not(
     assert watched.incidents("modest") == []
 
 
-def test_a_zombie_is_reaped_by_its_parent_when_it_is_told_to(watched: WatchedHome) -> None:
+def test_a_zombie_is_reaped_by_its_parent_when_it_is_asked_to(watched: WatchedHome) -> None:
     incident = watched.incident("reaping", "zombie-children", 30)
     assert incident.action == "told to reap"
     assert "(true), a child of" in incident.evidence
@@ -93,12 +93,12 @@ def test_a_zombie_is_reaped_by_its_parent_when_it_is_told_to(watched: WatchedHom
 
 
 @pytest.mark.parametrize("name", ["helpless", "grandparent"])
-def test_who_cannot_reap_its_zombies_is_drained(watched: WatchedHome, name: str) -> None:
+def test_what_cannot_reap_its_zombies_is_drained(watched: WatchedHome, name: str) -> None:
     assert "(true), a child of" in drained(watched, name, "zombie-children")
     until(lambda: not watched.left(name))
 
 
-def test_who_lives_in_other_threads_than_its_first_is_judged_by_its_beats(
+def test_what_lives_in_other_threads_than_its_first_is_judged_by_its_beats(
     watched: WatchedHome,
 ) -> None:
     assert watched.incident("headless", "hung-idle").action == "killed"
@@ -111,7 +111,7 @@ def test_who_lives_in_other_threads_than_its_first_is_judged_by_its_beats(
     assert watched.incidents("headless-busy") == []
 
 
-def test_who_cannot_be_interrupted_is_killed_once_it_has_nothing_to_do(
+def test_what_cannot_be_interrupted_is_killed_once_it_has_nothing_to_do(
     watched: WatchedHome,
 ) -> None:
     incident = watched.incident("blocked", "uninterruptible", 30)
@@ -121,7 +121,7 @@ def test_who_cannot_be_interrupted_is_killed_once_it_has_nothing_to_do(
     assert len(watched.incidents("blocked")) == 1
 
 
-def test_who_cannot_be_interrupted_at_its_work_is_reported_and_left_alone(
+def test_what_cannot_be_interrupted_at_its_work_is_reported_and_left_alone(
     watched: WatchedHome,
 ) -> None:
     incident = watched.incident("blocked-busy", "uninterruptible", 30)
@@ -134,7 +134,7 @@ def test_who_cannot_be_interrupted_at_its_work_is_reported_and_left_alone(
     assert len(watched.incidents("blocked-busy")) == 1
 
 
-def test_who_does_not_end_when_it_is_drained_is_killed_with_all_it_started(tmp_path: Path) -> None:
+def test_what_does_not_end_when_it_is_drained_is_killed_with_all_it_started(tmp_path: Path) -> None:
     with WatchedHome(tmp_path) as watched:
         watched.watch("fast")
         watched.start_watched(staying="leaks-and-stays")

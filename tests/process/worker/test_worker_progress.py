@@ -65,7 +65,7 @@ def told(folder: Path, scene: Scene) -> tuple[list[Progress], int]:
     return frames, asyncio.run(main())
 
 
-def test_pieces_that_come_fast_are_told_together_and_none_is_lost(tmp_path: Path) -> None:
+def test_pieces_that_come_fast_are_sent_together_and_none_is_lost(tmp_path: Path) -> None:
     sent = []
 
     async def scene(report: Reporter) -> None:
@@ -82,7 +82,7 @@ def test_pieces_that_come_fast_are_told_together_and_none_is_lost(tmp_path: Path
     assert steps == len(frames) - 1  # the first tells of the begin, which the heartbeat has dated
 
 
-def test_the_first_piece_is_told_at_once_and_what_is_left_at_the_end_is_not(
+def test_the_first_piece_is_sent_at_once_and_what_is_left_at_the_end_is_not(
     tmp_path: Path,
 ) -> None:
     async def scene(report: Reporter) -> None:
@@ -93,7 +93,7 @@ def test_the_first_piece_is_told_at_once_and_what_is_left_at_the_end_is_not(
     assert [frame.piece for frame in frames] == ["", "It "]
 
 
-def test_of_many_notes_the_latest_is_told(tmp_path: Path) -> None:
+def test_of_many_notes_the_latest_is_sent(tmp_path: Path) -> None:
     async def scene(report: Reporter) -> None:
         for number in range(1000):
             report(f"reading {number}")
@@ -108,7 +108,7 @@ def test_of_many_notes_the_latest_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_an_endless_answer_stays_a_sign_of_life_when_no_more_of_it_is_told(tmp_path: Path) -> None:
+def test_an_endless_answer_stays_a_sign_of_life_when_no_more_of_it_is_sent(tmp_path: Path) -> None:
     async def scene(report: Reporter) -> None:
         report.piece("x" * (LARGEST - 1))
         report.piece("xyz")
@@ -140,7 +140,7 @@ def test_half_a_character_is_no_reason_to_fail(tmp_path: Path) -> None:
         ("\ud83d\ude00", "a \ufffd\U0001f600"),
     ],
 )
-def test_a_character_of_which_each_half_comes_in_a_piece_of_its_own_is_told_whole(
+def test_a_character_of_which_each_half_comes_in_a_piece_of_its_own_is_sent_whole(
     tmp_path: Path, rest: str, became: str
 ) -> None:
     async def scene(report: Reporter) -> None:

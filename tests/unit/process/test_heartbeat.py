@@ -101,7 +101,7 @@ def test_the_thread_beats_while_the_main_loop_does_not(tmp_path: Path) -> None:
         assert later.loop_beat == first.loop_beat
 
 
-def test_restarts_are_counted_and_an_end_that_was_not_meant_is_told_by_the_next(
+def test_restarts_are_counted_and_an_end_that_was_not_meant_is_shown_by_the_next(
     tmp_path: Path,
 ) -> None:
     Heart.open(tmp_path, "worker", "worker").close()
@@ -115,7 +115,7 @@ def test_restarts_are_counted_and_an_end_that_was_not_meant_is_told_by_the_next(
         assert beat and (beat.starts, beat.crashed) == (3, os.getpid())
 
 
-def test_a_deleted_or_replaced_file_is_made_anew(tmp_path: Path) -> None:
+def test_a_deleted_or_replaced_file_is_made_again(tmp_path: Path) -> None:
     with Heart.open(tmp_path, "worker", "worker"):
         (tmp_path / "worker").unlink()
         until(lambda: heartbeat.read(tmp_path / "worker"))

@@ -161,7 +161,7 @@ def died(path: Path, pid: int, started: int = 0, verdict: str = "dead") -> objec
     )
 
 
-def test_a_death_is_written_once_whoever_sees_it(tmp_path: Path) -> None:
+def test_a_death_is_written_once_however_many_see_it(tmp_path: Path) -> None:
     path = tmp_path / "incidents.jsonl"
     assert died(path, 7, 100)
     assert died(path, 7, 100) is None

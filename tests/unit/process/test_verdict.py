@@ -181,7 +181,7 @@ def test_progress_is_asked_for_only_where_the_shard_says_so(
         beat(ProcessState.STARTING, loop=900),
     ],
 )
-def test_after_a_suspend_nobody_is_to_blame_for_looking_old(seen: Beat) -> None:
+def test_after_a_suspend_nothing_is_to_blame_for_looking_old(seen: Beat) -> None:
     assert judge(series(seen)).is_bad
     assert not judge(series(seen), awake_since=NOW - 2).is_bad
 
