@@ -6,6 +6,7 @@ signals and exit code. What decides about the interpreter itself cannot be given
 command is started as users start it.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -29,6 +30,7 @@ AUTOPOLL = [sys.executable, "-m", "autopoll"]
 # What is read once, when an interpreter starts.
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "MALLOC")
 _LIGHT = ("cli", "ops", "client", "bridge", "process", "home")  # the gateway is heavy and seldom
+_LATE = ("rich.table", "autopoll.backends.echo", "autopoll.backends.extract")
 _REQUEST = 150_000  # bytes, of arguments and environment together
 
 
@@ -265,6 +267,8 @@ def _import_all() -> None:
         package = import_module(f"autopoll.{part}")
         for module in walk_packages(package.__path__, f"{package.__name__}."):
             import_module(module.name)
+    for name in _LATE:
+        import_module(name)
 
 
 if __name__ == "__main__":
@@ -273,4 +277,8 @@ if __name__ == "__main__":
     _serve(socket.socket(fileno=int(sys.argv[1])))
     from autopoll.cli import main
 
-    sys.exit(main())
+    code = main()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking an interpreter apart costs more than most commands

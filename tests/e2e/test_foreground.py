@@ -32,6 +32,7 @@ def test_the_foreground_tells_a_line_for_each_change_and_ps_shows_the_home(new_p
 
     until(lambda: "ready: main" in lines(), 60)
     assert lines()[0] == f"starting {place.root}"
+    assert place.supervisord() == process.pid
     for each in place.processes():
         words = each.cmdline()
         assert words[words.index("--home") + 1] == str(place.root)
@@ -40,6 +41,7 @@ def test_the_foreground_tells_a_line_for_each_change_and_ps_shows_the_home(new_p
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert process.stderr and process.stderr.read() == ""
+    assert not place.processes()
     told = lines()
     for part in (
         "spawned: 'worker' with pid",

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -15,34 +17,28 @@ pytestmark = pytest.mark.early
 TREE = ["poller", "watchdog", "worker"]
 
 
-def test_two_homes_live_side_by_side_and_know_nothing_of_each_other(new_place) -> None:
-    one, two = new_place(name="one"), new_place(name="two")
-    one.run("up")
-    two.run("up")
-    assert one.ask("first?")["answer"] == "first?"
-    assert two.ask("second?")["answer"] == "second?"
-    one.run("down")
-    assert two.names() == TREE
-    assert two.ask("still there?")["answer"] == "still there?"
-    assert one.names() == []
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
+    """Two homes that are up: one under a path with spaces and more, one under a long path."""
+    folder = tmp_path_factory.mktemp("up")
+    names = ("a home; with spaces #1 'and' more", "long/" + "x" * 120 + "/" + "y" * 100)
+    with ExitStack() as stack:
+        homes = [Place(folder / name) for name in names]
+        for home in homes:
+            stack.callback(home.close)
+            home.run("up")
+        yield homes[0], homes[1]
 
 
-def test_a_home_works_under_a_long_path_and_under_one_with_spaces(new_place) -> None:
-    for name in ("a home; with spaces #1 'and' more", "long/" + "x" * 120 + "/" + "y" * 100):
-        place = new_place(name=name)
-        place.run("up")
+def test_a_home_works_under_a_long_path_and_under_one_with_spaces(pair) -> None:
+    for place in pair:
         assert place.ask("here?")["answer"] == "here?"
         assert place.json("health")["verdict"] == "ok"
         until(lambda place=place: supervisorctl(place, "status").stdout.count("RUNNING") == 3)
-        place.run("down")
-        assert list(place.home.run.iterdir()) == []
 
 
-def test_plain_supervisorctl_stops_and_starts_a_program_and_the_watchdog_respects_it(
-    new_place,
-) -> None:
-    place = new_place()
-    place.run("up")
+def test_plain_supervisorctl_stops_and_starts_a_program_and_the_watchdog_respects_it(pair) -> None:
+    place, _ = pair
     assert "worker: stopped" in supervisorctl(place, "stop", "worker").stdout
     assert "STOPPED" in supervisorctl(place, "status", "worker").stdout
     looked = place.beat("watchdog")
@@ -53,6 +49,17 @@ def test_plain_supervisorctl_stops_and_starts_a_program_and_the_watchdog_respect
     assert "worker: started" in supervisorctl(place, "start", "worker").stdout
     assert place.json("answer", str(waiting))["answer"] == "later?"
     assert "worker: started" in supervisorctl(place, "restart", "worker").stdout
+
+
+def test_two_homes_live_side_by_side_and_know_nothing_of_each_other(pair) -> None:
+    one, two = pair
+    assert one.ask("first?")["answer"] == "first?"
+    assert two.ask("second?")["answer"] == "second?"
+    one.run("down")
+    assert list(one.home.run.iterdir()) == []
+    assert two.names() == TREE
+    assert two.ask("still there?")["answer"] == "still there?"
+    assert one.names() == []
 
 
 def test_plain_supervisord_brings_a_home_up_too(new_place) -> None:
@@ -102,24 +109,6 @@ def test_an_instance_that_cannot_start_fails_up_with_its_reason_and_leaves_nothi
     assert "no licence" in failed.stderr
     assert not place.processes()
     assert list(place.home.run.iterdir()) == []
-
-
-def test_up_in_the_foreground_is_supervisord_itself_and_ends_on_term(new_place) -> None:
-    place = new_place()
-    foreground = subprocess.Popen(
-        [sys.executable, "-m", "autopoll", "up", "--foreground"],
-        cwd=place.root,
-        env=place.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    place.ready(*TREE)
-    assert place.supervisord() == foreground.pid
-    assert place.ask("there?")["answer"] == "there?"
-    foreground.send_signal(signal.SIGTERM)
-    assert foreground.wait(60) == 0
-    assert not place.processes()
 
 
 def test_orphans_of_a_killed_worker_are_reaped_by_supervisord(new_place) -> None:

@@ -13,15 +13,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import commands
 import psutil
 import pytest
+from commands import AUTOPOLL
 
 from autopoll.home.home import Home
 
 ME = os.geteuid()
 NOBODY, NAMELESS, OTHER = 65534, 54321, 54322
 ECHO = '[shards.main]\nbackend = "echo"\n'
-AUTOPOLL = [sys.executable, "-m", "autopoll"]
 # What is run as another user must be able to read this installation, wherever it lies.
 _READS_ALL = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 # With it what root starts after it has become another user can read it as well.
@@ -48,15 +49,8 @@ def run(place: Path) -> Run:
     (place / "root").mkdir()
 
     def go(*args: str, by: list[str], cwd: Path, code: int | None = None) -> object:
-        done = subprocess.run(
-            [*by, *AUTOPOLL, *args],
-            cwd=cwd,
-            env={"PATH": os.environ["PATH"], "HOME": str(place / "root")},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        environ = commands.environment(PATH=os.environ["PATH"], HOME=str(place / "root"))
+        done = commands.run([*by, *AUTOPOLL, *args], cwd=cwd, env=environ)
         assert "Traceback" not in done.stderr and "bug" not in done.stderr, done.stderr
         assert code is None or done.returncode == code, f"{args}: {done.stdout}{done.stderr}"
         return done
