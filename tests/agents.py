@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from commands import through_a_fork
 from jsonschema import Draft202012Validator
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -69,7 +70,7 @@ async def at_stdio(
     place: Place, mode: str = "auto", command: list[str] | None = None, cwd: Path | None = None
 ) -> AsyncIterator[Agent]:
     """Start `autopoll mcp` as an agent's program does, and be its client."""
-    program, *arguments = command or [*place.command, "--home", str(place.root), "mcp"]
+    program, *arguments = command or through_a_fork(["--home", str(place.root), "mcp"])
     server = StdioServerParameters(
         command=program, args=arguments, env=place.environ, cwd=cwd or place.root
     )

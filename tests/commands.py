@@ -7,31 +7,32 @@ command is started as users start it.
 """
 
 import atexit
-import gc
 import json
 import os
-import random
 import select
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from pkgutil import walk_packages
-from typing import TextIO
+from typing import NamedTuple
 
+import forker
+from forker import REQUEST
+
+_FORKER = Path(forker.__file__)
 AUTOPOLL = [sys.executable, "-m", "autopoll"]
 # What is read once, when an interpreter starts.
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "MALLOC")
 _LIGHT = ("cli", "ops", "client", "bridge", "process", "home")  # the gateway is heavy and seldom
-_LATE = ("rich.table", "autopoll.backends.echo", "autopoll.backends.extract")
-_REQUEST = 150_000  # bytes, of arguments and environment together
+_HEAVY = ("cli", "home", "client", "gateway")
 
 
 class Forked:
@@ -134,9 +135,9 @@ def start(
         list(command[:at]) == [*before, *AUTOPOLL]
         and before[:1] in ([], ["setpriv"])
         and _at_start(env) == _at_start(os.environ)
-        and 6 * size < _REQUEST
+        and 6 * size < REQUEST
     ):
-        return Forked(_forker(*before), args, cwd, env, piped)
+        return Forked(_forker(*before).socket, args, cwd, env, piped)
     return subprocess.Popen(
         command,
         cwd=cwd,
@@ -176,109 +177,41 @@ def _at_start(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith(_AT_START)}
 
 
+def through_a_fork(args: Sequence[str]) -> list[str]:
+    """Return a command line that does what `autopoll mcp …` does, in a fork; for what others start.
+
+    It is a small program that lends its standard streams to the fork, and waits for its end.
+    """
+    return [sys.executable, "-S", "-E", str(_FORKER), _forker(heavy=True).path, *args]
+
+
+class _Forker(NamedTuple):
+    """Where the process that forks takes requests."""
+
+    socket: socket.socket
+    path: str
+
+
 @cache
-def _forker(*before: str) -> socket.socket:
+def _forker(*before: str, heavy: bool = False) -> _Forker:
     """Start what forks, once for every program that changes users or rights before it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
+    folder = tempfile.mkdtemp(prefix="ap-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    parts = _HEAVY if heavy else _LIGHT
+    with theirs, _listening(f"{folder}/s") as listener:
+        fds = [theirs.fileno(), listener.fileno()]
         subprocess.Popen(
-            [*before, sys.executable, __file__, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [*before, sys.executable, str(_FORKER), *map(str, fds), *parts],
+            pass_fds=fds,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-    return ours
+    return _Forker(ours, f"{folder}/s")
 
 
-# --- the process that forks
-
-
-def _serve(server: socket.socket) -> None:
-    """Fork for each request until the tests end; return in the child alone."""
-    running: dict[int, tuple[int, int]] = {}  # pidfd -> pid, where its exit code is awaited
-    selector = selectors.DefaultSelector()
-    selector.register(server, selectors.EVENT_READ)
-    while True:
-        for key, _ in selector.select():
-            if key.fileobj is not server:
-                pid, status = running.pop(key.fd)
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                with suppress(BrokenPipeError):  # nobody waited so long
-                    os.write(status, code.to_bytes(4, "little", signed=True))
-                selector.unregister(key.fd)
-                os.close(key.fd)
-                os.close(status)
-                continue
-            request, descriptors, _, _ = socket.recv_fds(server, _REQUEST, 4)
-            if not request:
-                sys.exit()
-            if (pid := os.fork()) == 0:
-                selector.close()
-                server.close()
-                _become(*json.loads(request), descriptors, running)
-                return
-            *theirs, status = descriptors
-            os.write(status, pid.to_bytes(4, "little"))
-            pidfd = os.pidfd_open(pid)
-            running[pidfd] = (pid, status)
-            selector.register(pidfd, selectors.EVENT_READ)
-            for descriptor in theirs:
-                os.close(descriptor)
-
-
-def _become(
-    args: list[str],
-    cwd: str,
-    environ: dict[str, str],
-    descriptors: list[int],
-    running: dict[int, tuple[int, int]],
-) -> None:
-    """Make of this fork what a new process would be."""
-    for pidfd, (_, status) in running.items():
-        os.close(pidfd)
-        os.close(status)
-    for number, descriptor in enumerate(descriptors[:3]):
-        os.dup2(descriptor, number)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(environ)
-    sys.stdin, sys.stdout, sys.stderr = map(_again, (sys.stdin, sys.stdout, sys.stderr))
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
-    random.seed()
-    sys.argv = ["autopoll", *args]
-
-
-def _again(stream: TextIO) -> TextIO:
-    """Open a standard stream once more, for its descriptor is another file now."""
-    return open(
-        stream.fileno(),
-        stream.mode,
-        buffering=1 if stream.line_buffering else -1,
-        encoding=stream.encoding,
-        errors=stream.errors,
-        closefd=False,
-    )
-
-
-def _import_all() -> None:
-    for part in _LIGHT:
-        package = import_module(f"autopoll.{part}")
-        for module in walk_packages(package.__path__, f"{package.__name__}."):
-            import_module(module.name)
-    for name in _LATE:
-        import_module(name)
-
-
-if __name__ == "__main__":
-    _import_all()
-    gc.freeze()  # so that a collection in a fork does not copy all of it
-    _serve(socket.socket(fileno=int(sys.argv[1])))
-    from autopoll.cli import main
-
-    code = main()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # taking an interpreter apart costs more than most commands
+def _listening(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen()
+    return listener
