@@ -6,7 +6,7 @@ from autopoll.bridge.protocols import Bridge
 from autopoll.clock import wall_ms
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.poller.in_flight import CANCEL_GRACE_S
+from autopoll.poller.attempt import CANCEL_GRACE_S
 from autopoll.process.heartbeat import ProcessState, is_alive, read
 
 IDLE_S = 2.0  # far longer than a question takes from its lease to the worker

@@ -18,8 +18,8 @@ from autopoll.request import Usage
 log = logging.getLogger(__name__)
 
 
-class Budgets:
-    """The daily budgets of the shards as the poller watches them."""
+class DailyBudgets:
+    """The daily budgets of the shards, and what each has spent today."""
 
     def __init__(self, bridge: Bridge, pauses: Pauses, shards: Mapping[str, ShardSection]) -> None:
         self._bridge = bridge
@@ -30,8 +30,8 @@ class Budgets:
         self._waived: set[str] = set()  # somebody ended their pause, and wants them to go on today
         self._unpriced: set[str] = set()
 
-    def take_up(self, shards: Mapping[str, ShardSection]) -> None:
-        """Judge by other settings from now on; a budget that was changed is waived no longer."""
+    def update(self, shards: Mapping[str, ShardSection]) -> None:
+        """Use other settings from now on; a budget that was changed is waived no longer."""
         known = {name: _budget(section) for name, section in self._shards.items()}
         self._waived = {
             shard
@@ -40,8 +40,8 @@ class Budgets:
         }
         self._shards = shards
 
-    def look(self, ended: Iterable[str]) -> None:
-        """Begin and end pauses as the day and the settings have it; to be called once a second.
+    def check(self, ended: Iterable[str]) -> None:
+        """Begin and end pauses as the day and the settings require; to be called once a second.
 
         `ended` are shards whose pause somebody has ended: they go on until the day is over. Raises
         BridgeError when a new day's sums cannot be read.
@@ -55,10 +55,10 @@ class Budgets:
             self._day = day
             self._waived.clear()
         for shard in self._shards:
-            self._judge(shard)
+            self._enforce(shard)
 
     def charge(self, shard: str, usage: Usage | None) -> None:
-        """Count what a try has cost, and pause its shard if that was too much."""
+        """Count what an attempt has cost, and pause its shard if that was too much."""
         if usage is None:
             return
         before = self._spent.get(shard, Spent())
@@ -71,9 +71,9 @@ class Budgets:
         )
         if shard in self._shards:
             self._warn_of_unpriced(shard, usage)
-            self._judge(shard)
+            self._enforce(shard)
 
-    def _judge(self, shard: str) -> None:
+    def _enforce(self, shard: str) -> None:
         text = _overspent(self._shards[shard], self._spent.get(shard, Spent()))
         if text and shard not in self._waived:
             self._pauses.overspent(shard, text, day_end_ms(wall_ms()))
@@ -85,7 +85,7 @@ class Budgets:
         if limited and usage.cost_usd is None and shard not in self._unpriced:
             self._unpriced.add(shard)
             log.warning(
-                "shard %s has a daily_cost, but its backend does not tell what an answer costs;"
+                "shard %s has a daily_cost, but its backend does not say what an answer costs;"
                 " only daily_tokens can limit it",
                 shard,
             )

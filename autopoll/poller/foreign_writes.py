@@ -1,10 +1,11 @@
-"""Sees that a foreign program has written into the bridge, which rings no bell.
+"""Notices that a foreign program has written into the bridge, which rings no bell.
 
 Without a watch, as when the kernel has no more of them, nothing is lost: the poller looks by itself
 once a second, and says why it is slower.
 
 What the watch notices is the beginning of a commit, before it can be seen; and most of what it
-notices is our own. So it looks in a burst until the commit shows, and does not listen all the time.
+notices is our own. So each event is followed by a burst of looks until the commit can be seen, and
+for a moment after it no further event is read.
 """
 
 import asyncio
@@ -17,13 +18,13 @@ from autopoll.errors import BridgeError
 # inotify fires when a commit is written, before the fsync after which it can be seen: mostly within
 # 2 ms, but a busy disk was seen to take 50.
 BURST_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
-HUSH_S = 0.002  # between two events of the folder: each write is one, and most are our own
+IGNORED_S = 0.002  # after an event of the folder: each write is one, and most are our own
 RETRY_S = 10.0  # until a watch that could not be made is tried again
 
 log = logging.getLogger(__name__)
 
 
-class Lookout:
+class ForeignWrites:
     """Calls `on_change` on the running loop whenever somebody else's commit can be seen.
 
     `trouble` says why it does not, while it does not.
@@ -36,11 +37,11 @@ class Lookout:
         self._loop = asyncio.get_running_loop()
         self._watch: Watch | None = None
         self._next_try = 0.0
-        self._hush: asyncio.TimerHandle | None = None
-        self._looking: asyncio.TimerHandle | None = None
+        self._next_read: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
 
-    def look(self) -> None:
-        """See that writes are watched for; cheap enough for once a second."""
+    def check(self) -> None:
+        """Make the watch if there is none; cheap enough for once a second."""
         if self._watch or self._loop.time() < self._next_try:
             return
         try:
@@ -54,15 +55,11 @@ class Lookout:
         if self.trouble:
             self.trouble = ""
             log.info("foreign messages are noticed at once again")
-        self._listen()
-
-    def _listen(self) -> None:
-        if self._watch:
-            self._loop.add_reader(self._watch.fileno(), self._on_write)
+        self._read_events()
 
     def close(self) -> None:
-        """Look no more."""
-        for timer in (self._hush, self._looking):
+        """Watch no more; tolerated twice."""
+        for timer in (self._next_read, self._next_look):
             if timer:
                 timer.cancel()
         if self._watch:
@@ -70,29 +67,33 @@ class Lookout:
             self._watch.close()
             self._watch = None
 
+    def _read_events(self) -> None:
+        if self._watch:
+            self._loop.add_reader(self._watch.fileno(), self._on_write)
+
     def _on_write(self) -> None:
-        """Somebody has written, ourselves included: look, and do not listen for a moment."""
+        """Look, as somebody has written, ourselves included, and read no event for a moment."""
         if self._watch is None:
             return
         if self._watch.read():
-            self._look(BURST_S)
+            self._look_after(BURST_S)
         self._loop.remove_reader(self._watch.fileno())
-        self._hush = self._loop.call_later(HUSH_S, self._listen)
+        self._next_read = self._loop.call_later(IGNORED_S, self._read_events)
 
-    def _look(self, burst: tuple[float, ...]) -> None:
-        """Look until the commit can be seen.
+    def _look_after(self, burst: tuple[float, ...]) -> None:
+        """Look again and again until the commit can be seen.
 
         The burst goes on after that: one event may stand for two commits, and show only the first.
         """
-        if self._looking:
-            self._looking.cancel()
-        self._looking = self._loop.call_later(burst[0], self._look_again, burst) if burst else None
+        if self._next_look:
+            self._next_look.cancel()
+        self._next_look = self._loop.call_later(burst[0], self._look, burst) if burst else None
 
-    def _look_again(self, burst: tuple[float, ...]) -> None:
+    def _look(self, burst: tuple[float, ...]) -> None:
         try:
             changed = self._bridge.changed()
         except BridgeError:
-            changed = True  # whoever looks then will meet it, and say so
+            changed = True  # the next turn meets the same error, and reports it
         if changed:
             self._on_change()
-        self._look(burst[1:])
+        self._look_after(burst[1:])

@@ -1,57 +1,230 @@
-"""A delivery on its way through a worker, and when something is to be done about it."""
+"""The questions in flight: sent to a worker, and neither answered nor given back yet.
 
-from dataclasses import dataclass
+Each has a deadline, which its first sign of work starts. Past it the request is cancelled; a worker
+that keeps it all the same loses its link. Each is held under a lease, which is renewed meanwhile.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
 from math import inf
 
-from autopoll.bridge.records import Delivery
-from autopoll.message import read_envelope
+import msgspec
 
-TELL_S = 0.05  # an answer within this needs no word that work has begun
-# From CANCEL to the end of the link to a worker that does not heed it. The watchdog sees the same
-# deadline, takes a few seconds, and has killed by then whoever hangs.
-CANCEL_GRACE_S = 10.0
+from autopoll.bridge.protocols import DeliveryStore
+from autopoll.bridge.records import Delivery, Outcome, Settled
+from autopoll.errors import BadQuery
+from autopoll.home.config import Config
+from autopoll.message import Answer, Query, read_query
+from autopoll.poller import outcomes
+from autopoll.poller.askers import Askers
+from autopoll.poller.attempt import Attempt
+from autopoll.poller.deadline_timer import DeadlineTimer
+from autopoll.poller.partial_answers import PartialAnswers
+from autopoll.poller.workers import Workers
+from autopoll.request import Progress, Request, write
+from fifo.exceptions import NoCredit, NotConnected, TooLarge
+
+_read_progress = msgspec.msgpack.Decoder(Progress).decode
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Flight:
-    """One delivery in the air; times are of the loop's clock, in seconds."""
+class InFlight:
+    """The attempts in flight by the id of their request.
 
-    delivery: Delivery
-    worker: str
-    sent: float
-    limit: float  # how long an instance may take once it has begun
-    canary: bool = False
-    begun: float | None = None  # when the first sign of work came
-    told: bool = False  # that it has begun
-    given_up: float | None = None  # when the worker was told to let go of it
-    lost: bool = False  # its lease: whatever comes of it is nobody's
+    Each ends once: with a call of `on_outcome`, or by `remove`, whose caller has the outcome.
+    """
 
-    @property
-    def message_id(self) -> int:
-        """The question."""
-        return self.delivery.message_id
+    def __init__(
+        self,
+        config: Config,
+        workers: Workers,
+        askers: Askers,
+        partial_answers: PartialAnswers,
+        on_outcome: Callable[[Outcome], None],
+    ) -> None:
+        self._config = config
+        self._workers = workers
+        self._askers = askers
+        self._partial_answers = partial_answers
+        self._on_outcome = on_outcome
+        self._attempts: dict[int, Attempt] = {}
+        self._last_request = 0
+        self._timer = DeadlineTimer(self._check_deadlines)
+        self._clock = asyncio.get_running_loop().time
+        self.update(config)
 
-    @property
-    def waiter(self) -> str | None:
-        """The bell of whoever asked."""
-        return read_envelope(self.delivery.metadata).waiter
+    def update(self, config: Config) -> None:
+        """Send with other settings from now on; what is in flight keeps its deadline."""
+        self._config = config
+        self.lease_ms = config.delivery.visibility_timeout.ms
 
-    @property
-    def lease_end(self) -> float:
-        """The moment from which the lease is no longer renewed, whoever may be hung."""
-        if self.given_up is not None:
-            return self.given_up + CANCEL_GRACE_S
-        return (self.begun or self.sent) + self.limit + CANCEL_GRACE_S
+    def __len__(self) -> int:
+        return len(self._attempts)
 
-    @property
-    def due(self) -> float:
-        """The moment to tell whoever asked, or to give it up, or to give up its worker's link."""
-        if self.given_up is not None:
-            return self.lease_end
-        if self.begun is None:
-            return inf
-        return self.begun + (self.limit if self.told else min(TELL_S, self.limit))
+    def busy_workers(self) -> set[str]:
+        """Return the workers that have not answered everything."""
+        return {attempt.worker for attempt in self._attempts.values()}
 
-    def is_late(self, now: float) -> bool:
-        """Tell whether it has had all of its time."""
-        return self.begun is not None and now >= self.begun + self.limit
+    def is_answering(self, shard: str) -> bool:
+        """Return whether a question is in flight to the shard."""
+        return any(attempt.delivery.shard == shard for attempt in self._attempts.values())
+
+    # --- from the send to the end
+
+    def send(self, delivery: Delivery) -> None:
+        """Send a claimed question to a worker of its shard; answer at once what is no question."""
+        try:
+            query = self._read(delivery)
+        except BadQuery as error:
+            self._on_outcome(outcomes.answered(delivery, Answer(text=str(error), error=True)))
+            return
+        limit = self._config.shards[delivery.shard].request_timeout
+        request = Request(
+            delivery=delivery.message_id,
+            fence=delivery.fence,
+            attempt=delivery.attempt,
+            timeout_ms=limit.ms,
+            conversation=delivery.conversation,
+            question=query.question,
+            context_file=query.context_file,
+            canary=query.canary,
+        )
+        worker = self._workers.with_most_credits(delivery.shard)
+        self._last_request += 1
+        attempt = Attempt(delivery, worker, self._clock(), limit, query.canary)
+        self._attempts[self._last_request] = attempt
+        try:
+            self._workers.send(worker, self._last_request, write(request))
+        except (NoCredit, NotConnected) as error:  # as when the pipe is full of earlier requests
+            log.info("%s takes question %d later: %s", worker, delivery.message_id, error.what)
+            self.remove(self._last_request)
+            self._on_outcome(outcomes.released(delivery))
+        except TooLarge as error:
+            self.remove(self._last_request)
+            self._on_outcome(outcomes.answered(delivery, Answer(text=error.what, error=True)))
+
+    def _read(self, delivery: Delivery) -> Query:
+        if delivery.text is None:
+            limit = self._config.delivery.max_message
+            raise BadQuery(f"the message is larger than {limit} bytes", "Send it in parts.")
+        return read_query(delivery.text, delivery.metadata)
+
+    def progress(self, request_id: int, payload: bytes) -> None:
+        """Start the clock at the first sign of work, keep a piece, and let the asker know."""
+        attempt = self._attempts.get(request_id)
+        if attempt is None:
+            return
+        if attempt.begun_at is None:
+            attempt.begun_at = self._clock()
+            self._timer.fire_by(attempt.due)
+        try:
+            progress = _read_progress(payload)
+        except msgspec.MsgspecError as error:
+            log.warning("%s sent a progress that cannot be read: %s", attempt.worker, error)
+            return  # a sign of life all the same
+        delivery, piece = attempt.delivery, progress.piece
+        more = bool(piece) and self._partial_answers.add(
+            delivery.message_id, delivery.attempt, piece
+        )
+        if progress.text or more:
+            self._askers.ring(attempt.waiter)
+
+    def remove(self, request_id: int) -> Attempt | None:
+        """Return an attempt that has come to its end; None when it was given up before."""
+        attempt = self._attempts.pop(request_id, None)
+        if attempt:
+            delivery = attempt.delivery
+            self._partial_answers.remove(delivery.message_id, delivery.attempt)
+        return attempt
+
+    def worker_died(self, worker: str, reason: str, request_ids: Iterable[int]) -> None:
+        """Fail what a worker had begun, and give back the rest."""
+        for request_id in request_ids:
+            if attempt := self.remove(request_id):
+                begun = attempt.begun_at is not None
+                died = f"{worker} {reason}"
+                self._on_outcome(outcomes.worker_died(attempt.delivery, died, begun=begun))
+
+    def release_all(self) -> None:
+        """Give back everything, without a failed attempt."""
+        for request_id in list(self._attempts):
+            if attempt := self.remove(request_id):
+                self._on_outcome(outcomes.released(attempt.delivery))
+
+    # --- deadlines
+
+    def _check_deadlines(self) -> float:
+        """Announce what takes long, cancel what is overdue, and give up workers that keep it.
+
+        Returns when to do so again.
+        """
+        now = self._clock()
+        stuck = set()
+        for request_id, attempt in self._attempts.items():
+            if attempt.due > now:
+                continue
+            if attempt.cancelled_at is not None:
+                stuck.add(attempt.worker)
+            elif attempt.is_overdue(now):
+                log.warning(
+                    "question %d is past its deadline at %s", attempt.message_id, attempt.worker
+                )
+                self._cancel(request_id, attempt)
+            else:
+                attempt.announced = True
+                self._askers.ring(attempt.waiter)
+        for worker in stuck:
+            self._give_up(worker)
+        return min((attempt.due for attempt in self._attempts.values()), default=inf)
+
+    def _cancel(self, request_id: int, attempt: Attempt) -> None:
+        """Ask the worker to cancel; when it does not, the watchdog kills it, or we disconnect."""
+        attempt.cancelled_at = self._clock()
+        self._timer.fire_by(attempt.due)
+        self._workers.cancel(attempt.worker, request_id)
+
+    def _give_up(self, worker: str) -> None:
+        """Give up the link to a worker that keeps what it was asked to cancel.
+
+        Nothing else would free its slots: it lives, and for the watchdog it is healthy. What else
+        it has is asked again without a failed attempt, and a late reply finds no link.
+        """
+        log.error("%s kept a cancelled request: its link is given up", worker)
+        for request_id, attempt in list(self._attempts.items()):
+            if attempt.worker == worker:
+                self.remove(request_id)
+                cancelled = attempt.cancelled_at is not None
+                self._on_outcome(outcomes.given_up(attempt.delivery, cancelled=cancelled))
+        self._workers.disconnect(worker, "it kept a cancelled request")
+
+    # --- leases
+
+    def renew_leases(self, deliveries: DeliveryStore) -> list[Settled]:
+        """Renew the leases of what is within its time, and reap those that have expired.
+
+        Returns what became of these. Raises BridgeError.
+        """
+        now = self._clock()
+        held = {
+            attempt.message_id: request_id
+            for request_id, attempt in self._attempts.items()
+            if now < attempt.lease_end and not attempt.lease_lost
+        }
+        leases = [(number, self._attempts[held[number]].delivery.fence) for number in held]
+        kept = deliveries.renew(leases, self.lease_ms)
+        lost = {held[number] for number in held.keys() - kept}
+        reaped = deliveries.reap()
+        gone = {each.message_id for each in reaped}
+        for request_id, attempt in self._attempts.items():
+            if request_id in lost or (attempt.message_id in gone and not attempt.lease_lost):
+                self._lose(request_id, attempt)
+        return reaped
+
+    def _lose(self, request_id: int, attempt: Attempt) -> None:
+        """Cancel what is somebody else's now; it takes up a slot until the worker has done so."""
+        log.warning("the lease of question %d is lost", attempt.message_id)
+        attempt.lease_lost = True
+        if attempt.cancelled_at is None:
+            self._cancel(request_id, attempt)

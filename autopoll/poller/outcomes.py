@@ -1,4 +1,4 @@
-"""What becomes of a delivery: replies, failures and deaths made outcomes, here and only here."""
+"""What becomes of a delivery: each reply, failure or death of a worker leads to one outcome."""
 
 import msgspec
 
@@ -31,11 +31,11 @@ def worker_died(delivery: Delivery, reason: str, *, begun: bool) -> Outcome:
     return _failed(delivery, f"worker-died: {reason}") if begun else released(delivery)
 
 
-def kept(delivery: Delivery, *, given_up: bool) -> Outcome:
-    """Return the outcome of what a worker had that did not let go of what was `given_up`."""
-    if not given_up:
+def given_up(delivery: Delivery, *, cancelled: bool) -> Outcome:
+    """Return the outcome of what a worker had when its link was given up."""
+    if not cancelled:
         return released(delivery)
-    return _failed(delivery, "timeout: the worker neither answered nor let go of it")
+    return _failed(delivery, "timeout: the worker neither answered nor cancelled it")
 
 
 def of_reply(delivery: Delivery, payload: bytes) -> Outcome:
@@ -45,6 +45,14 @@ def of_reply(delivery: Delivery, payload: bytes) -> Outcome:
         return answered(delivery, reply.answer, reply.usage)
     except msgspec.MsgspecError as error:
         return _failed(delivery, f"unreadable reply: {error}")
+
+
+def read_failure(payload: bytes) -> Failure:
+    """Return the failure that a FAILURE's payload holds, readable or not."""
+    try:
+        return msgspec.msgpack.decode(payload, type=Failure)
+    except msgspec.MsgspecError as error:
+        return Failure(kind="unreadable failure", message=str(error))
 
 
 def of_failure(delivery: Delivery, failure: Failure) -> Outcome:

@@ -1,7 +1,7 @@
-"""What the poller keeps of answers that are still being written, for whoever follows them.
+"""Answers that are still being written, as far as they have come, for askers to read along.
 
-A file per attempt in var/run/partial, gone as soon as the attempt is over: then the answer counts,
-or the next attempt. Losing one costs nobody an answer.
+A file per attempt in var/run/partial, removed as soon as the attempt is over: then the answer
+counts, or the next attempt. Losing one costs nobody an answer.
 """
 
 import logging
@@ -15,66 +15,68 @@ from autopoll.home.home import Home
 from autopoll.redact.redact import redact, settled
 
 LARGEST = 1024 * 1024  # bytes kept of one answer
-HELD = 16 * 1024  # characters that are held back, lest they become a secret
-_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no link is followed, no pipe holds us
+HELD = 16 * 1024  # characters that are held back, as they may become a secret
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no link is followed, no pipe blocks us
 
 log = logging.getLogger(__name__)
 
 
-class _Growing(msgspec.Struct):
+class _Partial(msgspec.Struct):
     held: str = ""  # may be the beginning of a secret
     size: int = 0  # bytes written
     full: bool = False  # nothing more is kept
 
 
-class Partials:
-    """What the poller keeps of the answers that are being written."""
+class PartialAnswers:
+    """The files of the attempts in flight."""
 
     def __init__(self, home: Home, *, redacting: bool) -> None:
-        """Sweep what an earlier poller left."""
+        """Remove what an earlier poller left."""
         self._home = home
         self._redacting = redacting
-        self._growing: dict[tuple[int, int], _Growing] = {}
+        self._partials: dict[tuple[int, int], _Partial] = {}
         for path in home.partials.iterdir() if home.partials.is_dir() else ():
             _remove(path)
 
     def add(self, message_id: int, attempt: int, piece: str) -> bool:
-        """Keep the next piece of an attempt's answer; tell whether there is more to read now."""
-        growing = self._growing.setdefault((message_id, attempt), _Growing())
-        if growing.full:
+        """Keep the next piece of an attempt's answer; return whether there is more to read now."""
+        partial = self._partials.setdefault((message_id, attempt), _Partial())
+        if partial.full:
             return False
-        text = growing.held + piece
+        text = partial.held + piece
         cut = settled(text) if self._redacting else len(text)
-        growing.held = text[cut:]
+        partial.held = text[cut:]
         ready = redact(text[:cut]) if self._redacting else text
         data = ready.encode("utf-8", "replace")
-        if growing.size + len(data) > LARGEST or len(growing.held) > HELD:
-            growing.full, growing.held = True, ""
+        if partial.size + len(data) > LARGEST or len(partial.held) > HELD:
+            partial.full, partial.held = True, ""
             return False
         if not data:
             return False
         path = self._home.partial(message_id, attempt)
         try:
-            _append(path, data, first=growing.size == 0)
+            _append(path, data, first=partial.size == 0)
         except OSError as error:
-            log.warning("the pieces of answer %s are not shown: %s", path.name, error)
-            growing.full, growing.held = True, ""
+            log.warning("the pieces of answer %s cannot be shown: %s", path.name, error)
+            partial.full, partial.held = True, ""
             return False
-        growing.size += len(data)
+        partial.size += len(data)
         return True
 
-    def drop(self, message_id: int, attempt: int) -> None:
-        """Forget an attempt that is over."""
-        growing = self._growing.pop((message_id, attempt), None)
-        if growing and growing.size:
+    def remove(self, message_id: int, attempt: int) -> None:
+        """Remove what was kept of an attempt that is over."""
+        partial = self._partials.pop((message_id, attempt), None)
+        if partial and partial.size:
             _remove(self._home.partial(message_id, attempt))
 
 
 def _append(path: Path, data: bytes, *, first: bool) -> None:
-    """Write to a file of our own; a new attempt may bear the name of one that never was one."""
+    """Append to a file of our own; the `first` piece replaces whatever bears its name."""
     if first:
         path.unlink(missing_ok=True)
-    create = os.O_CREAT | os.O_EXCL if first else 0  # once somebody removed it, it stays away
+    create = (
+        os.O_CREAT | os.O_EXCL if first else 0
+    )  # once somebody removed it, it is not made again
     file = os.open(path, os.O_WRONLY | os.O_APPEND | _SAFE | create, 0o600)
     try:
         facts = os.fstat(file)

@@ -1,8 +1,8 @@
-"""Who watches the watchdog: the poller, with the same judgement and fewer means.
+"""The poller's watch over the watchdog: the same verdicts, and fewer remedies.
 
-A stopped watchdog is sent on its way once; when that does not help, or its loop stands still, it is
-killed, and supervisord starts another. Its death needs no guard, for supervisord sees that, until
-supervisord has given it up: then it is started again under the budget of all programs.
+A stopped watchdog is continued once; when that does not help, or its loop hangs, it is killed, and
+supervisord starts another. supervisord also restarts one that has died, until it gives it up: then
+it is started again here, under the budget of all programs.
 """
 
 import asyncio
@@ -24,17 +24,18 @@ from autopoll.process.verdict import DEFAULT_THRESHOLDS, Sample, Thresholds, Ver
 
 NAME = "watchdog"
 CONTINUE_ONCE_IN_S = 60.0
+GAP_S = 3.0  # between two checks: we were stopped or suspended, and ages mean nothing
 MISSED_AFTER_S = 5.0  # supervisord starts what has died within a second, if it will
 
 log = logging.getLogger(__name__)
 
 
-class Guard:
+class WatchdogGuard:
     """The watch over the watchdog of a home; used inside a running event loop."""
 
-    def __init__(self, home: Home, limits: Thresholds = DEFAULT_THRESHOLDS) -> None:
+    def __init__(self, home: Home, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> None:
         self._home = home
-        self._limits = limits
+        self._thresholds = thresholds
         self._incidents = IncidentLog(home.incidents)
         self._samples: deque[Sample] = deque(maxlen=15)
         self._continued_at = -CONTINUE_ONCE_IN_S
@@ -42,24 +43,26 @@ class Guard:
         self._missed_since: float | None = None
         self._restarter: Restarter | None = None
         self._task: asyncio.Task[None] | None = None
+        self._checked_at = 0.0
+        self._awake_since = 0.0  # since when we have checked without a gap
 
-    def look(self, awake_since: float) -> None:
-        """Take a sample and act on what it shows; to be called about once a second.
-
-        `awake_since` is when the caller itself began to look without a gap (CLOCK_MONOTONIC).
-        """
+    def check(self) -> None:
+        """Take a sample and act on what it shows; to be called about once a second."""
         now = time.monotonic()
+        if now - self._checked_at > GAP_S:
+            self._awake_since = now
+        self._checked_at = now
         beat = heartbeat.read(self._home.beats / NAME)
         reading = read_stat(beat.pid) if beat else None
         if beat is None or reading is None or reading.zombie or reading.started != beat.started:
             self._samples.clear()
-            self._miss(now, awake_since)
+            self._miss(now)
             return
         self._missed_since = None
         if self._samples and self._samples[-1].beat.pid != beat.pid:
             self._samples.clear()
         self._samples.append(Sample(now, beat, reading))
-        verdict = judge(self._samples, awake_since, self._limits)
+        verdict = judge(self._samples, self._awake_since, self._thresholds)
         if verdict.is_bad:
             self._samples.clear()
             self._act(beat, verdict, now)
@@ -79,11 +82,11 @@ class Guard:
         self._incidents.note(NAME, verdict, action, seen, pid=beat.pid, started=beat.started)
         signals.send_group(beat.pid, beat.started, number)
 
-    def _miss(self, now: float, awake_since: float) -> None:
-        """Look at what supervisord makes of a watchdog that is not there."""
+    def _miss(self, now: float) -> None:
+        """Start a watchdog that is missing, if supervisord has given it up."""
         if self._missed_since is None:
             self._missed_since = now
-        if now - max(self._missed_since, awake_since) < MISSED_AFTER_S:
+        if now - max(self._missed_since, self._awake_since) < MISSED_AFTER_S:
             return
         if self._restarter is None:
             try:

@@ -1,62 +1,120 @@
-"""The instances that a poller hands questions to, and how their set changes while it works.
+"""The workers that a poller sends requests to, and how their set changes while it runs.
 
-An instance that is no longer wanted is given nothing new. What it has in hand it finishes, and its
-end of the pipes is closed after that: nobody else's question is touched.
+A worker that was removed from the settings is sent nothing new. It finishes what it has, and its
+link is closed after that: nobody else's question is touched.
 """
 
+import logging
 from collections.abc import Callable, Container
+from functools import partial
 
 from autopoll.home.config import Config
 from autopoll.home.home import Home
+from autopoll.process.heart import Heart
 from fifo.client_end import ClientEnd
-from fifo.events import ClientEvent
+from fifo.events import (
+    ClientEvent,
+    Disconnected,
+    FailureReceived,
+    ProgressReceived,
+    ProtocolFault,
+    ReplyReceived,
+    Unreachable,
+)
 
 Listener = Callable[[str, ClientEvent], None]
 
+log = logging.getLogger(__name__)
 
-class Roster:
-    """The clients of a poller by the name of their worker, changed in place."""
 
-    def __init__(self, home: Home, config: Config, on_event: Listener) -> None:
-        self.shards: dict[str, str] = {}  # worker -> shard, of those that are wanted
-        self.clients: dict[str, ClientEnd] = {}  # the same
-        self._leaving: dict[str, ClientEnd] = {}
+class Workers:
+    """The links to the workers by name, and the credits on each."""
+
+    def __init__(self, home: Home, config: Config, heart: Heart, on_event: Listener) -> None:
+        self._shards: dict[str, str] = {}  # worker -> shard, of those in the settings
+        self._links: dict[str, ClientEnd] = {}  # the same workers
+        self._removed: dict[str, ClientEnd] = {}
         self._home = home
+        self._heart = heart
         self._on_event = on_event
         self.update(config)
 
     def update(self, config: Config) -> None:
-        """Take in who is wanted now, and give nothing more to who is not."""
+        """Add the workers that are new in the settings, and send nothing more to the others."""
         wanted = config.instances()
-        for name in self.clients.keys() - wanted.keys():
-            self._leaving[name] = self.clients.pop(name)
-        for name in wanted.keys() - self.clients.keys():
-            left = name in self._leaving
-            self.clients[name] = self._leaving.pop(name) if left else self._new(name)
-        self.shards.clear()
-        self.shards.update(wanted)
+        for name in self._links.keys() - wanted.keys():
+            self._removed[name] = self._links.pop(name)
+        for name in wanted.keys() - self._links.keys():
+            known = name in self._removed
+            self._links[name] = self._removed.pop(name) if known else self._new_link(name)
+        self._shards = wanted
 
-    def let_go(self, working: Container[str]) -> None:
-        """Close those who are not wanted and have nothing in hand."""
-        for name in [name for name in self._leaving if name not in working]:
-            self._leaving.pop(name).close()
+    def connect(self) -> None:
+        """Connect to the workers that have published their pipes since the last look."""
+        for each in self._links.values():
+            if not each.connected:
+                each.poke()
 
-    def cancel(self, name: str, request_id: int) -> None:
-        """Ask whoever has the request to give it up."""
-        if client := self.clients.get(name) or self._leaving.get(name):
-            client.cancel(request_id)
+    def check(self, busy: Container[str]) -> None:
+        """Connect where a worker was replaced, and close the links that nobody needs any more.
 
-    def hang_up(self, name: str, reason: str) -> None:
-        """Give up the link to a worker, and take up the next one that it offers."""
-        if client := self.clients.get(name) or self._leaving.get(name):
-            client.hang_up(reason)
+        `busy` are the workers that have not answered everything. To be called once a second.
+        """
+        for name in [name for name in self._removed if name not in busy]:
+            self._removed.pop(name).close()
+        for each in self._links.values():
+            each.poke()
+
+    def credits(self) -> dict[str, int]:
+        """Return how many requests the workers of each shard can take now."""
+        found = dict.fromkeys(self._shards.values(), 0)
+        for name, shard in self._shards.items():
+            found[shard] += self._links[name].free
+        return found
+
+    def with_most_credits(self, shard: str) -> str:
+        """Return the worker of a shard that can take most requests now."""
+        names = (name for name, each in self._shards.items() if each == shard)
+        return max(names, key=lambda name: self._links[name].free)
+
+    def send(self, worker: str, request_id: int, payload: bytes) -> None:
+        """Send a request; raises NoCredit, NotConnected or TooLarge."""
+        self._links[worker].request(request_id, payload)
+
+    def cancel(self, worker: str, request_id: int) -> None:
+        """Ask a worker to cancel a request, which still ends with one event."""
+        if found := self._link(worker):
+            found.cancel(request_id)
+
+    def disconnect(self, worker: str, reason: str) -> None:
+        """Give up the link to a worker, and connect again when it offers another one."""
+        if found := self._link(worker):
+            found.hang_up(reason)
 
     def close(self) -> None:
-        """Say goodbye to all."""
-        for client in (*self.clients.values(), *self._leaving.values()):
-            client.close()
+        """Close all links."""
+        for each in (*self._links.values(), *self._removed.values()):
+            each.close()
 
-    def _new(self, name: str) -> ClientEnd:
-        return ClientEnd(
-            self._home.workers / name, on_event=lambda event: self._on_event(name, event)
-        )
+    def _link(self, worker: str) -> ClientEnd | None:
+        return self._links.get(worker) or self._removed.get(worker)
+
+    def _new_link(self, worker: str) -> ClientEnd:
+        return ClientEnd(self._home.workers / worker, on_event=partial(self._on_link, worker))
+
+    def _on_link(self, worker: str, event: ClientEvent) -> None:
+        match event:
+            case ProgressReceived() | ReplyReceived() | FailureReceived():  # what comes most often
+                pass
+            case Disconnected(reason=reason, in_flight=in_flight):
+                log.warning(
+                    "the link to %s ended: %s; requests in flight: %d",
+                    worker, reason, len(in_flight),
+                )  # fmt: skip
+                if in_flight:
+                    self._heart.pipe_failed()
+            case _:
+                log.info("%s: %s", worker, event)
+                if isinstance(event, ProtocolFault | Unreachable):
+                    self._heart.pipe_failed()
+        self._on_event(worker, event)

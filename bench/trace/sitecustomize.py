@@ -30,10 +30,16 @@ def _mark(owner: Any, method: str, name: str) -> None:
 
 def _begin() -> None:
     if "poller" in sys.orig_argv:
+        from autopoll.poller.askers import Askers
+        from autopoll.poller.in_flight import InFlight
         from autopoll.poller.poller import Poller
+        from autopoll.poller.replies import Replies
 
-        for method in ("on_bell", "send", "on_progress", "on_reply", "turn", "ring"):
-            _mark(Poller, method, method)
+        _mark(Poller, "on_bell", "on_bell")
+        _mark(InFlight, "send", "send")
+        _mark(Replies, "_on_reply", "on_reply")
+        _mark(Poller, "run_once", "turn")
+        _mark(Askers, "ring", "ring")
     elif "worker" in sys.orig_argv:
         from autopoll.worker.request_server import RequestServer
         from fifo.server_end import ServerEnd

@@ -43,7 +43,7 @@ def test_a_progress_that_cannot_be_read_is_a_sign_of_life_and_no_more(new_place)
     assert place.pid("poller") == poller
 
 
-def test_a_worker_that_lets_go_of_nothing_loses_its_link_and_is_asked_anew(new_place) -> None:
+def test_a_worker_that_cancels_nothing_loses_its_link_and_is_asked_again(new_place) -> None:
     place: Place = new_place(f'{ECHO}request_timeout = "1s"\n')
     place.run("up")
     poller = place.pid("poller")
@@ -56,7 +56,7 @@ def test_a_worker_that_lets_go_of_nothing_loses_its_link_and_is_asked_anew(new_p
                 question = msgspec.msgpack.decode(payload, type=Request).question
                 if question != "waiting":
                     server.progress(request_id, msgspec.msgpack.encode(Progress()))
-                if left:  # until then it is deaf, and says nothing
+                if left:  # until then it cancels nothing, and says nothing
                     reply = Reply(answer=Answer(text=f"so: {question}"))
                     server.reply(request_id, msgspec.msgpack.encode(reply))
             case events.ClientLeft(reason=reason):
@@ -81,9 +81,9 @@ def test_a_worker_that_lets_go_of_nothing_loses_its_link_and_is_asked_anew(new_p
         asyncio.run(answer(bridge, ids))
         found = bridge.messages.query_states(ids)
     assert [one.answer and one.answer.text for one in found] == [f"so: {text}" for text in texts]
-    assert [one.attempts for one in found] == [2, 1, 1]  # who was not at fault has lost none
-    assert found[0].last_error == "timeout: the worker neither answered nor let go of it"
-    assert left[0] == "a cancelled request was not let go of"
+    assert [one.attempts for one in found] == [2, 1, 1]  # what was not at fault has lost none
+    assert found[0].last_error == "timeout: the worker neither answered nor cancelled it"
+    assert left[0] == "it kept a cancelled request"
     assert place.pid("poller") == poller
 
 

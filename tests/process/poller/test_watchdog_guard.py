@@ -13,7 +13,7 @@ from watched_home import WatchedHome, is_stopped, stop
 
 from autopoll.errors import SupervisorError
 from autopoll.poller import watchdog_guard
-from autopoll.poller.watchdog_guard import Guard
+from autopoll.poller.watchdog_guard import WatchdogGuard
 from autopoll.process import signals
 from autopoll.process.proc_stat import ProcStat, read_stat
 from autopoll.process.supervisor_rpc import Supervisor
@@ -40,11 +40,11 @@ def look(watched: WatchedHome, *done: Callable[[], object]) -> None:
     """Look after the watchdog until one thing after the other is so; never hold up the loop."""
 
     async def main() -> None:
-        watch = Guard(watched.home, HURRIED)
+        watch = WatchdogGuard(watched.home, HURRIED)
         async with asyncio.timeout(60):
             for condition in done:
                 while not condition():
-                    watch.look(0.0)
+                    watch.check()
                     before = time.monotonic()
                     await asyncio.sleep(0.05)
                     assert time.monotonic() - before < 3.0
@@ -56,7 +56,7 @@ def seen(watched: WatchedHome) -> list[tuple[str, str]]:
     return [(each.verdict, each.action) for each in watched.incidents("watchdog")]
 
 
-def test_a_stopped_watchdog_is_sent_on_its_way_once_and_then_killed(tmp_path: Path) -> None:
+def test_a_stopped_watchdog_is_continued_once_and_then_killed(tmp_path: Path) -> None:
     with WatchedHome(tmp_path) as watched:
         watchdog = watched.start_dummy("watchdog", "turn")
         stop(watchdog)

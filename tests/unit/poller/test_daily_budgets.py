@@ -12,7 +12,7 @@ from autopoll.home.config import ShardSection
 from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.poller import daily_budgets as module
-from autopoll.poller.daily_budgets import Budgets
+from autopoll.poller.daily_budgets import DailyBudgets
 from autopoll.poller.pauses import Pauses
 from autopoll.process import incident_log
 from autopoll.process import pause as pauses_module
@@ -39,11 +39,11 @@ class Scene:
         """Be a poller that starts with this budget."""
         shards = {"main": section(**budget), "other": section()}
         self.pauses = Pauses(self.home, shards)
-        self.budgets = Budgets(self.bridge, self.pauses, shards)
-        self.look()
+        self.budgets = DailyBudgets(self.bridge, self.pauses, shards)
+        self.check()
 
-    def look(self) -> None:
-        self.budgets.look(self.pauses.check())
+    def check(self) -> None:
+        self.budgets.check(self.pauses.check())
 
     def spend(self, shard: str = "main", **usage: float) -> None:
         """Have an answer come back, and settled."""
@@ -96,11 +96,11 @@ def test_a_shard_is_paused_at_its_budget_until_midnight_with_the_numbers_in_the_
     assert (incident.verdict, incident.action, incident.process) == (
         "budget", "paused", "shard main",
     )  # fmt: skip
-    scene.look()
+    scene.check()
     scene.spend(output_tokens=1)  # of what was in flight
     assert scene.paused == words
     scene.now += HOUR
-    scene.look()
+    scene.check()
     assert scene.paused is None and scene.room(answering=True) == 4  # no trial
     [incident] = incident_log.read(scene.home.incidents)
     assert incident.recovered_ms is not None
@@ -111,7 +111,7 @@ def test_dollars_are_a_budget_too_as_far_as_they_are_told(scene: Scene, caplog) 
     scene.spend(input_tokens=10**9)
     scene.spend(input_tokens=10**9)
     assert scene.paused is None
-    assert caplog.text.count("does not tell what an answer costs") == 1
+    assert caplog.text.count("does not say what an answer costs") == 1
     scene.spend(cost_usd=4.5)
     assert scene.paused is None
     scene.spend(cost_usd=0.625)
@@ -123,7 +123,7 @@ def test_other_shards_and_other_days_do_not_count(scene: Scene) -> None:
     scene.spend(input_tokens=99)
     scene.spend("other", input_tokens=99)
     scene.now += HOUR
-    scene.look()
+    scene.check()
     scene.spend(input_tokens=99)
     assert scene.paused is None
 
@@ -153,8 +153,8 @@ def test_a_budget_that_is_raised_or_taken_away_ends_the_pause(
     if restart:
         scene.start(**budget)
     else:
-        scene.budgets.take_up({"main": section(**budget)})
-        scene.look()
+        scene.budgets.update({"main": section(**budget)})
+        scene.check()
     assert scene.paused is None
     scene.spend(input_tokens=50)
     assert bool(scene.paused) == bool(budget)
@@ -164,16 +164,16 @@ def test_who_ends_the_pause_by_hand_waives_the_budget_for_that_day(scene: Scene)
     scene.start(daily_tokens=100)
     scene.spend(input_tokens=150)
     (scene.home.pauses / "main").unlink()
-    scene.look()
+    scene.check()
     assert scene.paused is None
     scene.spend(input_tokens=150)
-    scene.look()
+    scene.check()
     assert scene.paused is None
-    scene.budgets.take_up({"main": section(daily_tokens=100, max_requests=9)})
-    scene.look()
+    scene.budgets.update({"main": section(daily_tokens=100, max_requests=9)})
+    scene.check()
     assert scene.paused is None
     scene.now += HOUR
-    scene.look()
+    scene.check()
     scene.spend(input_tokens=150)
     assert scene.paused
 
@@ -184,7 +184,7 @@ def test_an_instance_that_is_started_anew_ends_a_pause_but_not_one_of_the_budget
     scene.start(daily_tokens=100)
     scene.spend(input_tokens=150)
     pauses_module.restarted(scene.home, "main")
-    scene.look()
+    scene.check()
     assert scene.paused
     scene.pauses.refused("other", Failure(kind="unavailable", message="no", cause="quota"))
     pauses_module.restarted(scene.home, "other")
@@ -198,7 +198,7 @@ def test_a_service_that_refuses_and_a_used_up_budget_follow_each_other(scene: Sc
     scene.spend(input_tokens=150)
     assert scene.paused and scene.paused.startswith("quota")
     scene.now += 60_000
-    scene.look()
+    scene.check()
     assert scene.paused and scene.paused.startswith("budget")
     scene.pauses.refused("main", refusal)
     scene.pauses.answered("main")

@@ -1,29 +1,27 @@
-"""One timer for many deadlines, and what a flight asks of it."""
+"""One timer for many deadlines."""
 
 import asyncio
 from math import inf
-from types import SimpleNamespace
 
 import pytest
 
-from autopoll.poller.deadline_timer import Alarm
-from autopoll.poller.in_flight import CANCEL_GRACE_S, TELL_S, Flight
+from autopoll.poller.deadline_timer import DeadlineTimer
 
 
 class Deadlines:
-    """What a poller does with its flights: look at those that are due, and say which is next."""
+    """What a poller does with its attempts: look at those that are due, and return the next."""
 
     def __init__(self) -> None:
         self.moments: dict[str, float] = {}
         self.reached: list[tuple[str, float]] = []
         self.looks = 0
         self.none_left = asyncio.Event()
-        self.alarm = Alarm(self.look)
+        self.timer = DeadlineTimer(self.look)
         self.loop = asyncio.get_running_loop()
 
     def add(self, name: str, seconds: float) -> None:
         self.moments[name] = self.loop.time() + seconds
-        self.alarm.by(self.moments[name])
+        self.timer.fire_by(self.moments[name])
 
     def look(self) -> float:
         self.looks += 1
@@ -92,7 +90,7 @@ def test_a_thousand_deadlines_that_pass_unneeded_cost_one_timer(
     assert deadlines.looks <= 3
 
 
-def test_an_alarm_that_was_set_for_what_is_over_can_be_set_again() -> None:
+def test_a_timer_that_was_set_for_what_is_over_can_be_set_again() -> None:
     async def run() -> Deadlines:
         deadlines = Deadlines()
         for name in ("first", "second"):
@@ -102,28 +100,3 @@ def test_an_alarm_that_was_set_for_what_is_over_can_be_set_again() -> None:
         return deadlines
 
     assert [name for name, _ in asyncio.run(run()).reached] == ["first", "second"]
-
-
-def flight(limit: float) -> Flight:
-    return Flight(SimpleNamespace(metadata=None), "main", 100.0, limit)  # type: ignore[arg-type]
-
-
-def test_a_flight_is_told_of_once_begun_and_given_up_at_its_limit() -> None:
-    one = flight(limit=60.0)
-    assert one.due == inf
-    assert not one.is_late(1e9)  # nobody has begun: the clock does not run
-    one.begun = 200.0
-    assert one.due == 200.0 + TELL_S
-    one.told = True
-    assert one.due == 260.0
-    assert one.is_late(260.0)
-    assert not one.is_late(259.9)
-    one.given_up = 261.0
-    assert one.due == one.lease_end == 261.0 + CANCEL_GRACE_S
-
-
-def test_a_flight_with_less_time_than_telling_takes_is_given_up_at_its_limit() -> None:
-    short = flight(limit=0.01)
-    short.begun = 200.0
-    assert short.due == 200.01
-    assert short.is_late(short.due)

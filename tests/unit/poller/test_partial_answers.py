@@ -8,7 +8,7 @@ import pytest
 
 from autopoll.client.partial_answer import AnswerPiece, PieceReader
 from autopoll.home.home import Home
-from autopoll.poller.partial_answers import HELD, LARGEST, Partials
+from autopoll.poller.partial_answers import HELD, LARGEST, PartialAnswers
 from autopoll.redact.redact import redact
 
 KEY = "sk-ant-api03-" + "aB3_-" * 12
@@ -52,7 +52,7 @@ def following(home: Home) -> Iterator[Following]:
 
 
 def test_who_follows_is_told_each_piece_once_in_its_order(home, following) -> None:
-    kept = Partials(home, redacting=False)
+    kept = PartialAnswers(home, redacting=False)
     assert following.told() == []
     assert kept.add(7, 1, "It is ")
     assert following.told() == [(1, "It is ", False)]
@@ -66,11 +66,11 @@ def test_who_follows_is_told_each_piece_once_in_its_order(home, following) -> No
 
 @pytest.mark.parametrize("attempt", [2, 1])  # 1: what was begun was given back without an attempt
 def test_another_attempt_begins_anew_and_says_so(home, following, attempt: int) -> None:
-    kept = Partials(home, redacting=False)
+    kept = PartialAnswers(home, redacting=False)
     kept.add(7, 1, "It is ")
     assert following.told() == [(1, "It is ", False)]
     kept.add(7, 1, "nev")  # nobody looked in time
-    kept.drop(7, 1)
+    kept.remove(7, 1)
     kept.add(7, attempt, "No, it ")
     assert following.told(attempt) == [(attempt, "No, it ", True)]
     kept.add(7, attempt, "is not.")
@@ -78,31 +78,31 @@ def test_another_attempt_begins_anew_and_says_so(home, following, attempt: int) 
 
 
 def test_nothing_is_left_of_an_attempt_that_is_over_or_of_a_poller_before(home) -> None:
-    kept = Partials(home, redacting=False)
+    kept = PartialAnswers(home, redacting=False)
     kept.add(7, 1, "It is ")
     kept.add(8, 3, "So ")
     assert [path.stat().st_mode & 0o777 for path in home.partials.iterdir()] == [0o600] * 2
-    kept.drop(7, 1)
-    kept.drop(7, 1)
+    kept.remove(7, 1)
+    kept.remove(7, 1)
     assert [path.name for path in home.partials.iterdir()] == ["8-3"]
-    Partials(home, redacting=False)
+    PartialAnswers(home, redacting=False)
     assert list(home.partials.iterdir()) == []
 
 
 def test_an_endless_answer_is_kept_up_to_its_bound(home, following) -> None:
-    kept = Partials(home, redacting=False)
+    kept = PartialAnswers(home, redacting=False)
     while kept.add(7, 1, "x" * 100_000):
         pass
     assert LARGEST - 100_000 < len(following.told()[0][1]) <= LARGEST
     assert not kept.add(7, 1, "x")
-    kept.drop(7, 1)
+    kept.remove(7, 1)
     assert kept.add(7, 2, "x")
 
 
 def test_nothing_is_written_through_what_somebody_put_in_its_place(home, following) -> None:
     victim = home.root / "victim"
     victim.write_text("mine")
-    kept = Partials(home, redacting=False)
+    kept = PartialAnswers(home, redacting=False)
     (home.partials / "7-1").symlink_to(victim)
     assert kept.add(7, 1, "It is ")  # in a file of its own
     (home.partials / "7-1").unlink()
@@ -119,12 +119,12 @@ def test_nothing_is_written_through_what_somebody_put_in_its_place(home, followi
 
 
 def test_a_folder_or_file_that_is_gone_costs_the_pieces_and_nothing_else(home, following) -> None:
-    kept = Partials(home, redacting=False)
+    kept = PartialAnswers(home, redacting=False)
     home.partials.rmdir()
     assert not kept.add(7, 1, "It is ")
     home.make_private()
     assert not kept.add(7, 1, "there.")  # its beginning is missing
-    kept.drop(7, 1)
+    kept.remove(7, 1)
     kept.add(8, 1, "So ")
     (home.partials / "8-1").unlink()
     assert not kept.add(8, 1, "it is.")
@@ -136,7 +136,7 @@ def test_a_folder_or_file_that_is_gone_costs_the_pieces_and_nothing_else(home, f
 @pytest.mark.parametrize("text", SECRETS)
 @pytest.mark.parametrize("size", [1, 2, 7, 16, 50])
 def test_a_secret_never_lies_there_however_it_is_cut(home, following, text, size) -> None:
-    kept = Partials(home, redacting=True)
+    kept = PartialAnswers(home, redacting=True)
     for start in range(0, len(text), size):
         kept.add(7, 1, text[start : start + size])
     seen = "".join(piece[1] for piece in following.told())
@@ -145,7 +145,7 @@ def test_a_secret_never_lies_there_however_it_is_cut(home, following, text, size
 
 
 def test_plain_words_are_not_held_back(home, following) -> None:
-    kept = Partials(home, redacting=True)
+    kept = PartialAnswers(home, redacting=True)
     kept.add(7, 1, "The bearer of the tok")
     assert following.told() == [(1, "The bearer of the ", False)]
     kept.add(7, 1, "en is here.\n日本")
@@ -153,7 +153,7 @@ def test_plain_words_are_not_held_back(home, following) -> None:
 
 
 def test_a_word_without_end_is_not_gathered_for_ever(home, following) -> None:
-    kept = Partials(home, redacting=True)
+    kept = PartialAnswers(home, redacting=True)
     for _ in range(HELD // 1000 + 1):
         kept.add(7, 1, "a1" * 500)
     assert not kept.add(7, 1, "a word at last ")

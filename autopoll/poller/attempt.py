@@ -1,0 +1,57 @@
+"""One attempt to have a question answered, and when something is to be done about it."""
+
+from dataclasses import dataclass
+from math import inf
+
+from autopoll.bridge.records import Delivery
+from autopoll.message import read_envelope
+
+ANNOUNCE_S = 0.05  # an answer within this needs no ring that says that work has begun
+# From CANCEL to the end of the link to a worker that does not heed it. The watchdog sees the same
+# deadline, takes a few seconds, and has killed a worker that hangs by then.
+CANCEL_GRACE_S = 10.0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One delivery that was sent to a worker; times are of the loop's clock, in seconds."""
+
+    delivery: Delivery
+    worker: str
+    sent_at: float
+    limit: float  # how long a worker may take once it has begun
+    canary: bool = False
+    begun_at: float | None = None  # when the first sign of work came
+    announced: bool = False  # the asker knows that it has begun
+    cancelled_at: float | None = None
+    lease_lost: bool = False  # then whatever comes of it is nobody's
+
+    @property
+    def message_id(self) -> int:
+        """The question."""
+        return self.delivery.message_id
+
+    @property
+    def waiter(self) -> str | None:
+        """The bell of the asker."""
+        return read_envelope(self.delivery.metadata).waiter
+
+    @property
+    def lease_end(self) -> float:
+        """The moment from which the lease is no longer renewed, whatever hangs."""
+        if self.cancelled_at is not None:
+            return self.cancelled_at + CANCEL_GRACE_S
+        return (self.begun_at or self.sent_at) + self.limit + CANCEL_GRACE_S
+
+    @property
+    def due(self) -> float:
+        """The moment to announce it, or to cancel it, or to give up its worker's link."""
+        if self.cancelled_at is not None:
+            return self.lease_end
+        if self.begun_at is None:
+            return inf
+        return self.begun_at + (self.limit if self.announced else min(ANNOUNCE_S, self.limit))
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether it has had all of its time."""
+        return self.begun_at is not None and now >= self.begun_at + self.limit
