@@ -101,9 +101,9 @@ def trace(folder: Path, count: int) -> dict[str, float]:
     path = os.pathsep.join(filter(None, [str(marks), os.environ.get("PYTHONPATH")]))
     os.environ.update(PYTHONPATH=path)  # for the home that is started
     with chain.home(folder, chain.CONFIG) as asker:
-        service, waiter = asker.service, asker.waiter
+        client, waiter = asker.client, asker.waiter
         asked: list[dict[str, int]] = []
-        send = service.bridge.messages.send
+        send = client.bridge.messages.send
 
         def marked(*args: Any, **more: Any) -> Any:
             asked[-1]["commit<"] = time.monotonic_ns()
@@ -111,14 +111,14 @@ def trace(folder: Path, count: int) -> dict[str, float]:
             asked[-1]["commit>"] = time.monotonic_ns()
             return result
 
-        service.bridge.messages.send = marked  # type: ignore[method-assign]
+        client.bridge.messages.send = marked  # type: ignore[method-assign]
         for _ in range(count):
             asked.append({"ask": time.monotonic_ns()})
-            ids = service.ask([chain.TEXT], "main", waiter=waiter).ids
+            ids = client.ask([chain.TEXT], "main", waiter=waiter).ids
             asked[-1]["asked"] = time.monotonic_ns()
             assert waiter.wait(10.0), "no answer"
             asked[-1]["woken"] = time.monotonic_ns()
-            [result] = service.wait(ids, waiter)
+            [result] = client.wait(ids, waiter)
             asked[-1]["read"] = time.monotonic_ns()
             assert result.answer == chain.TEXT
         asker.scratch.signal(signal.SIGTERM)  # they write their marks when they end
