@@ -73,7 +73,7 @@ class Door:
             except httpx.TransportError:
                 return False
 
-        until(healthy, 30, "the gateway to serve")
+        until(healthy, 90, "the gateway to serve")
 
     def denials(self) -> list[tuple[str | None, str]]:
         """Return who was refused, and why, as it was audited."""

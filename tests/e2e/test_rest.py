@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.records import BridgeLimits
+from autopoll.errors import RateLimited
 from autopoll.home import credentials
 from autopoll.message import answered_by
 
@@ -354,15 +355,17 @@ def test_the_operator_speaks_where_the_home_does_and_nowhere_else(door, operator
 def test_who_sends_too_fast_is_told_when_to_go_on(door, operator) -> None:
     tokens = conversation(operator)
     limits = BridgeLimits(rate_per_s=2.0, rate_burst=400)
-    with closing(open_bridge("sqlite:///var/bridge.db", door.place.root, limits)) as bridge:
-        bridge.messages.send(
-            tokens["conversation"], "a", ["x"] * 400, [None] * 400
-        )  # by another door
-    with door.client(tokens["a"]) as client:
-        answers = [ask(client, "too fast") for _ in range(3)]
-    slowed = [each for each in answers if each.status_code == 429]
-    assert slowed, [each.status_code for each in answers]
-    assert int(slowed[0].headers["retry-after"]) >= 1
+    other = open_bridge("sqlite:///var/bridge.db", door.place.root, limits)
+    with closing(other) as bridge, door.client(tokens["a"]) as client:
+
+        def slowed() -> httpx.Response | None:
+            with suppress(RateLimited):
+                for count in (400, *[1] * 100):  # until nothing more is taken
+                    bridge.messages.send(tokens["conversation"], "a", ["x"] * count, [None] * count)
+            answer = ask(client, "too fast")
+            return answer if answer.status_code == 429 else None
+
+        assert int(until(slowed).headers["retry-after"]) >= 1
 
 
 # --- operation
@@ -649,6 +652,7 @@ def test_a_token_that_is_revoked_opens_nothing_on_a_connection_that_is_open(door
 # --- the document
 
 
+@pytest.mark.timeout(300)
 def test_what_is_served_is_what_the_openapi_document_says(door, operator, tmp_path) -> None:
     """No error of ours, no undocumented answer, nothing let in without a token.
 
@@ -663,7 +667,7 @@ def test_what_is_served_is_what_the_openapi_document_says(door, operator, tmp_pa
             "--exclude-checks", "positive_data_acceptance", "--request-timeout", "30",
             "--generation-database", "none", "--no-color",
         ],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100,
+        cwd=tmp_path, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr
     assert "21 passed" in run.stdout

@@ -56,7 +56,7 @@ def test_a_port_in_use_holds_the_gateway_alone_until_it_is_free(
         held = place.pid("gateway")
         assert reason in place.run("restart", "gateway", code=1).stderr
         until(lambda: (beat := place.beat("gateway")) and beat.pid != held, what="another one")
-    until(lambda: serves(port), 30, "the gateway to serve")
+    until(lambda: serves(port), 90, "the gateway to serve")
     until(lambda: place.run("health", code=None).returncode == 0, 30, "the home to be well")
     assert gateway(place)["note"] == ""
 

@@ -268,7 +268,7 @@ def test_a_unix_socket_is_private_and_shows_the_metrics_to_its_owner(new_place) 
     place = new_place(config("unix:var/run/gateway.sock"))
     path = place.root / "var" / "run" / "gateway.sock"
     with gateway(place):
-        until(path.exists, what="the socket")
+        until(path.exists, 90, "the socket")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
             found = client.get("http://localhost/metrics")
