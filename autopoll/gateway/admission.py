@@ -10,7 +10,7 @@ who sends its request at once, is let in whatever others hold open, and `/health
     proven    those who have shown a token, or whose token is being looked up: three quarters at
               most, less those that are idle; so a quarter is always left for strangers
     idle      proven ones between two requests, who go before anybody is refused
-    the rest  strangers whose request is complete; it is our turn, so they are never sent away
+    the rest  strangers whose request is complete; it is our turn, so they are never evicted
 """
 
 from collections import Counter
@@ -37,13 +37,13 @@ class AdmittedConnection(Protocol):
         """Whether it is between two requests."""
         ...
 
-    def send_away(self) -> None:
-        """Close it in favour of another, telling why where that can be told."""
+    def evict(self) -> None:
+        """Close it in favour of another, with the reason where it can be sent."""
         ...
 
 
 class Admission:
-    """The connections of one gateway; `audit` is told when there is no room."""
+    """The connections of one gateway; `audit` is called when there is no room."""
 
     def __init__(self, most: int, audit: Callable[[str], None]) -> None:
         self._most = most
@@ -76,7 +76,7 @@ class Admission:
         self._no_longer_waits(connection)
 
     def changed(self, connection: AdmittedConnection) -> None:
-        """See anew whose turn it is on a connection."""
+        """See again whose turn it is on a connection."""
         if connection not in self._all:
             return
         if connection in self._proven:
@@ -109,10 +109,10 @@ class Admission:
 
     def _make_room(self) -> bool:
         if self._waiting:
-            self._send_away(self._longest_waiting())
+            self._evict(self._longest_waiting())
             return True
         if self._idle:
-            self._send_away(next(iter(self._idle)))
+            self._evict(next(iter(self._idle)))
             return True
         return False
 
@@ -120,10 +120,10 @@ class Admission:
         [(peer, _)] = self._peers.most_common(1)
         return next(connection for connection in self._waiting if connection.peer == peer)
 
-    def _send_away(self, connection: AdmittedConnection) -> None:
+    def _evict(self, connection: AdmittedConnection) -> None:
         self.leave(connection)
         self._audit("too-many-connections")
-        connection.send_away()
+        connection.evict()
 
     def _no_longer_waits(self, connection: AdmittedConnection) -> None:
         if connection in self._waiting:

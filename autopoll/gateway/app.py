@@ -1,4 +1,4 @@
-"""The gateway's application: who waits, who asks, what is served, put together."""
+"""The gateway's application: REST, MCP and the middleware before them, put together."""
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -52,7 +52,7 @@ def make_app(home: Home, config: Config, hub: Hub, audit: Audit) -> FastAPI:
         strict_content_type=False,  # a body of no type is JSON; see rest/bodies.py for the others
     )
     app.state.home, app.state.config, app.state.hub = home, config, hub
-    app.state.past = metrics.Past()
+    app.state.finished = metrics.FinishedQuestions()
     served = (question_routes, conversation_routes, operation_routes, health_routes, metrics)
     for each in served:
         app.include_router(each.router)

@@ -1,4 +1,4 @@
-"""Turns away whoever shows no good token, before path, query and body are looked at.
+"""Turns away requests without a good token, before path, query and body are looked at.
 
 Without a token, or with one that opens nothing, the answer is 401 on every path but the public
 ones, and no byte of the body is read. What is for the operator only is refused (403) just as early.
@@ -37,7 +37,7 @@ class AuthMiddleware:
         self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through that shows who it is from, or tell that it does not."""
+        """Pass on a request with a good token, or answer why not."""
         if scope["type"] != "http" or _is_public(scope):
             await self._app(scope, receive, send)
             return

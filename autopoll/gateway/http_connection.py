@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class ConnectionLimits:
-    """What connections may take, and whom to tell of those that took more."""
+    """What connections may take, and the audit of those that took more."""
 
     def __init__(self, most: int, seconds: float, audit: Callable[[str], None]) -> None:
         self.admission = Admission(most, audit)
@@ -46,7 +46,7 @@ class ConnectionLimits:
 class HttpConnection(H11Protocol):
     """A connection within bounds; made by uvicorn, one for each client.
 
-    Requests find it as `connection` in their scope's state, to tell whether a token was shown.
+    Requests find it as `connection` in their scope's state, to note whether a token was shown.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class HttpConnection(H11Protocol):
         self._since = self.loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let a client in, or tell it that there are too many."""
+        """Admit a client, or answer that there are too many."""
         super().connection_made(cast("asyncio.Transport", transport))
         self.peer = _peer(transport)
         if not self._limits.admission.enter(self):
-            self.send_away()
+            self.evict()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Make room for another."""
@@ -79,13 +79,13 @@ class HttpConnection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what a client sends, unless it has been told to go."""
+        """Take what a client sends, unless the connection is closing."""
         if not self.transport.is_closing():
             super().data_received(data)
             self._limits.admission.changed(self)
 
     def on_response_complete(self) -> None:
-        """Begin to count anew with each request."""
+        """Begin to count again with each request."""
         self._state, self._since = "", self.loop.time()
         super().on_response_complete()
         self._limits.admission.changed(self)
@@ -101,9 +101,9 @@ class HttpConnection(H11Protocol):
         self._limits.admission.changed(self)
 
     def send_400_response(self, msg: str) -> None:
-        """Tell that what was sent is not HTTP."""
+        """Answer what is not HTTP."""
         self._limits.audit("not-http")
-        self._tell(Refused("malformed", 400, msg, "Send HTTP/1.1."))
+        self._answer(Refused("malformed", 400, msg, "Send HTTP/1.1."))
 
     def prove(self) -> None:
         """Note that a token is shown on it; raise Refused when there are too many."""
@@ -117,7 +117,7 @@ class HttpConnection(H11Protocol):
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is our turn; a body is the guard's to time."""
+        """Whether it is our turn; a body is timed by RequestChecks."""
         return not (self.transport.is_closing() or self.is_idle or self._owes())
 
     @property
@@ -125,14 +125,14 @@ class HttpConnection(H11Protocol):
         """Whether it is between two requests; uvicorn's own limit of idleness holds then."""
         return self.timeout_keep_alive_task is not None
 
-    def send_away(self) -> None:
+    def evict(self) -> None:
         """Close in favour of another; silently between two requests."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()  # it would be kept until the client takes what it is sent
         elif self.is_idle:
             self.transport.close()
         else:
-            self._tell(too_many())
+            self._answer(too_many())
 
     def look(self, now: float) -> None:
         """Cut the connection when its client has kept us waiting for too long."""
@@ -146,13 +146,15 @@ class HttpConnection(H11Protocol):
             log.info("cut: %s", state)
             self._limits.audit(state)
             if state == "headers-too-slow":
-                self._tell(Refused(state, 408, "the request did not come in time"))
+                self._answer(Refused(state, 408, "the request did not come in time"))
             else:
                 self.transport.abort()
 
     def _owes(self) -> str:
-        """Return what the client owes us; empty when it is our turn, or its body, which the guard
-        times, and between two requests."""
+        """Return what the client owes us; empty when it is our turn, and between two requests.
+
+        A body that is still to come is timed by RequestChecks.
+        """
         if self.transport.is_closing() or self.flow.write_paused:
             return "answer-not-taken"
         if self.cycle is None or self.cycle.response_complete:
@@ -161,13 +163,13 @@ class HttpConnection(H11Protocol):
             return "" if self.is_idle else "headers-too-slow"
         return ""
 
-    def _tell(self, error: Refused) -> None:
+    def _answer(self, error: Refused) -> None:
         """Write an error past h11, whose state need not allow it, and close."""
-        told = response(error)
+        answer = response(error)
         lines = [f"HTTP/1.1 {error.kind.status} {error.kind.title}", "Connection: close"]
-        lines += [f"{name.decode()}: {value.decode()}" for name, value in told.raw_headers]
+        lines += [f"{name.decode()}: {value.decode()}" for name, value in answer.raw_headers]
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.write("\r\n".join([*lines, "", ""]).encode() + bytes(told.body))
+            self.transport.write("\r\n".join([*lines, "", ""]).encode() + bytes(answer.body))
         self.transport.close()
 
 
@@ -175,8 +177,8 @@ def _peer(transport: asyncio.BaseTransport) -> Hashable:
     """Return who is at the other end: a user over a unix socket, else an address."""
     end: socket.socket = transport.get_extra_info("socket")
     if end.family == socket.AF_UNIX:
-        told = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        _, user, _ = _UCRED.unpack(told)
+        credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        _, user, _ = _UCRED.unpack(credentials)
         return int(user)
     name: tuple[str, int] | None = transport.get_extra_info("peername")
     return name[0] if name else None

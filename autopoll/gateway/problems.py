@@ -1,4 +1,4 @@
-"""Errors as HTTP tells them: problem+json (RFC 9457), with what to do about it in `mend`."""
+"""Errors as HTTP shows them: problem+json (RFC 9457), with what to do about it in `mend`."""
 
 import math
 from typing import NamedTuple
@@ -96,7 +96,7 @@ def kind_of(error: BaseException) -> ProblemKind:
 
 
 def response(error: AutopollError, *, kept: int | None = None) -> Response:
-    """Return the answer that tells an error; `kept` is a question that stays though it failed."""
+    """Return the answer of an error; `kept` is a question that stays though it failed."""
     kind = kind_of(error)
     headers = _headers(error, kind)
     if kept is not None:

@@ -2,8 +2,8 @@
 its body, size and time of that.
 
 A page in somebody's browser can send requests to this machine, and by DNS rebinding even read the
-answers; but the browser names the host it was told, and the origin of the page. So both are checked
-on every path, /healthz included, whatever else the request shows.
+answers; but the browser names the host it was given, and the origin of the page. So both are
+checked on every path, /healthz included, whatever else the request shows.
 
 The size of a body is counted as it comes in: Content-Length is a promise, and may be missing.
 """
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestChecks:
-    """ASGI middleware around everything that is served; `audit` is told why one was refused."""
+    """ASGI middleware around everything that is served; `audit` gets the reason of a refusal."""
 
     def __init__(
         self, app: ASGIApp, settings: GatewaySection, audit: Callable[[str], None]
@@ -39,7 +39,7 @@ class RequestChecks:
         self._origins = frozenset(origin.lower() for origin in settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or tell why not."""
+        """Pass a request on, or answer why not."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -54,7 +54,9 @@ class RequestChecks:
             if not watched.started:
                 await response(error)(scope, receive, send)
         else:
-            if body.refused:  # something below has caught it, and told it as a fault of its own
+            if (
+                body.refused
+            ):  # something below has caught it, and answered it as an error of its own
                 self._refuse(body.refused)
         finally:
             self._held -= body.size

@@ -1,10 +1,10 @@
-"""The gateway process: serves over HTTP until it is told to stop, and beats meanwhile.
+"""The gateway process: serves over HTTP until TERM, and beats meanwhile.
 
 As long as it cannot listen it is held, and tries again every second.
 
-On TERM it lets nobody in, tells those who wait that it ends (503, with Retry-After; their questions
-stay), and goes when they are told. Nothing is lost with it: what was asked is in the bridge, and
-its successor has the same bell.
+On TERM it takes no more connections, answers those that wait that it ends (503, with Retry-After;
+their questions are kept), and ends when these answers are sent. Nothing is lost with it: what was
+asked is in the bridge, and its successor has the same bell.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ from autopoll.process.heartbeat import ProcessState
 NAME = "gateway"
 BEAT_S = 1.0
 MAX_HEADERS = 16 * 1024  # bytes of a request's line and headers
-OWN_FILES = 128  # descriptors beside those of connections, and for those about to be sent away
+OWN_FILES = 128  # descriptors beside those of connections, and for those about to be evicted
 WATCHED_SHARE = 0.8  # of the descriptors, above which the watchdog calls it a leak
-LEAVE_S = 5  # for what has been said to be sent, when everybody is told to go
+LEAVE_S = 5  # for answers to be sent at the end
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Gateway:
         self.stopping = asyncio.Event()
 
     async def run(self, heart: Heart) -> None:
-        """Serve until told to stop, or until supervisord is gone."""
+        """Serve until TERM, or until supervisord is gone."""
         role.end_by(self.stopping.set)
         settings = self.config.gateway
         listener = await self.listen(heart)
@@ -76,7 +76,7 @@ class Gateway:
             (self.home.root / settings.address.path).unlink(missing_ok=True)
 
     async def listen(self, heart: Heart) -> socket.socket | None:
-        """Return a socket that listens; None when it is told to stop before there is one.
+        """Return a socket that listens; None when TERM comes before there is one.
 
         An address that is taken, or not there yet, may be free at any time: until then it is held,
         with the reason, and all else in the home goes on.
@@ -127,7 +127,7 @@ class UvicornServer(uvicorn.Server):
         listener.listen(BACKLOG)  # which asyncio has set to what it takes in one turn
 
     async def look_after(self) -> None:
-        """Keep the Date header right and cut who takes too long; once a second."""
+        """Keep the Date header right and cut connections that take too long; once a second."""
         await self.on_tick(0)
         now = asyncio.get_running_loop().time()
         for connection in list(self.server_state.connections):
@@ -136,7 +136,7 @@ class UvicornServer(uvicorn.Server):
 
 
 def run(home: Home, config: Config) -> None:
-    """Be the gateway process until told to stop; raise what makes it impossible."""
+    """Be the gateway process until TERM; raise what makes it impossible."""
     if not config.gateway.address.is_local and not operator_token.exists(home):
         raise ConfigError(
             f"{home.config}: gateway.listen is {config.gateway.listen}, which other machines can "

@@ -6,7 +6,7 @@ the caller:
     await access.call(lambda use: use.messages(conversation, limit=50))
 
 Whatever belongs to another conversation is answered exactly as if it did not exist, and audited,
-also when it truly does not exist: neither the answer nor the time it takes tells the two apart.
+also when it truly does not exist: neither the answer nor its time differs.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ class UseCases:
         )
 
     def result(self, number: int) -> Result:
-        """Return how a question stands; NotFound is the same for whoever may not see it."""
+        """Return how a question stands; NotFound is the same when the caller may not see it."""
         try:
             state = self._bridge.messages.query_state(number)
         except NotFound:
@@ -184,7 +184,7 @@ class UseCases:
             if question.conversation not in (None, caller.conversation):
                 raise NotFound(
                     f"there is no conversation {question.conversation!r}",
-                    "Leave it out: the token tells it.",
+                    "Leave it out: the token names it.",
                 )
             partner = "b" if caller.session == "a" else "a"
             shard = self._bridge.conversations.shard_of(caller.conversation, partner)
@@ -224,7 +224,7 @@ class CallerAccess:
 
 
 def by_token(hub: Hub, token: str | None, conversation: str | None = None) -> CallerAccess:
-    """Return the access of a token, which is proven anew with each use-case; see `prove`."""
+    """Return the access of a token, which each use-case proves again; see `prove`."""
     return CallerAccess(hub, partial(prove, token=token, conversation=conversation))
 
 

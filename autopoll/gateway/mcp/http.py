@@ -1,4 +1,4 @@
-"""MCP over HTTP, at /mcp of the gateway: streamable HTTP, behind the gateway's guard and tokens."""
+"""MCP over HTTP, at /mcp of the gateway: streamable HTTP, with the checks and tokens of REST."""
 
 import json
 import logging
@@ -62,7 +62,7 @@ class McpEndpoint:
         await self._open.__aexit__(kind, error, trace)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let in whoever shows a token, and hand the request over."""
+        """Pass on a request that shows a token."""
         request = Request(scope, receive)
         access = by_token(self._hub, bearer(request))
         try:
@@ -148,5 +148,5 @@ def _access_of(request: Request) -> CallerAccess:
 
 
 def _number(value: Any) -> str:
-    """Return a request's id as what it is told apart by: 7 and "7" are not the same."""
+    """Return a request's id as a key: 7 and "7" are not the same."""
     return json.dumps(value) if isinstance(value, str | int) else ""

@@ -1,4 +1,4 @@
-"""How the programs of agents are told of a server: each by an entry in its own file of servers.
+"""Adds a server to the programs of agents: to each by an entry in its own file of servers.
 
 Looked up in the documentation of Claude Code, Claude Desktop, Cursor and VS Code in November 2026.
 A token never stands in what is written: it is named, and the program fetches it. Everything else in
@@ -125,13 +125,13 @@ def http_entry(program: AgentProgram, url: str, token_file: Path | None) -> Entr
     if token_file is None:
         entry["headers"] = {"Authorization": f"Bearer {program.bearer}"}
     elif program is PROGRAMS["claude-code"]:
-        # A command of the shell whose output are the headers; run anew with each connection.
+        # A command of the shell whose output are the headers; run again with each connection.
         quoted = shlex.quote(str(token_file))
         entry["headersHelper"] = f'printf \'{{"Authorization":"Bearer %s"}}\' "$(cat {quoted})"'
     else:
         raise UsageError(
             f"{program.title} reads no token from a file",
-            "Leave --token-file out; what stands for the token then is told.",
+            "Leave --token-file out; --print shows what stands for the token then.",
         )
     return entry
 

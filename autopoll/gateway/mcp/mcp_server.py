@@ -43,7 +43,7 @@ def make_server(hub: Hub, access_of: Callable[[Any], CallerAccess]) -> Server[An
     the arguments on as they came, to be checked against the very schemas that are listed.
     """
 
-    # It tells of every request at INFO.
+    # The SDK logs every request at INFO.
     logging.getLogger("mcp").setLevel(logging.WARNING)
 
     def begin(context: Context) -> Call:

@@ -191,7 +191,7 @@ async def recent_messages(call: Call, given: RecentMessages) -> ToolReply:
 
 
 async def update_my_status(call: Call, given: UpdateMyStatus) -> ToolReply:
-    """Let your partner see what you are doing, and that you are alive. Say it anew at least every
+    """Let your partner see what you are doing, and that you are alive. Say it again at least every
     two minutes: after that you count as gone.
     """
 

@@ -2,7 +2,7 @@
 
 The protocol's library drops what it cannot read without a word, and takes a request whose id is
 null for a notification; its client would wait for ever. So each message is looked at here first,
-and every id that can be made out is told an error.
+and every id that can be made out is answered by an error.
 
     -32700  no JSON; the id is null then
     -32600  JSON, but no message: a batch (the protocol has none any more), another version, an id

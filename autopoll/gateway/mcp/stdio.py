@@ -83,7 +83,7 @@ class CheckedLines:
 class StdinReader:
     """The lines of a descriptor, read in a thread of its own; TOO_LONG stands for one that is.
 
-    The last one needs no end: half a message is told apart by what it lacks.
+    The last one needs no end: half a message is known by what it lacks.
 
     A daemon and not one of asyncio's, because a thread that waits in read() for a client that says
     nothing would hold up the end of the process. Works with pipes, files and terminals alike.

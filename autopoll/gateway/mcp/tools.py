@@ -32,7 +32,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         return self.run.__name__
 
     def listed(self) -> Listed:
-        """Return what clients are told about it."""
+        """Return its description for clients."""
         return Listed(
             name=self.name,
             title=self.title,
@@ -125,14 +125,14 @@ async def call_tool(call: Call, name: str, arguments: Mapping[str, Any]) -> Call
         reply = await tool.run(call, _read(tool, arguments))
     except AutopollError as error:
         return CallToolResult(content=[_text(str(error))], is_error=True)
-    told = strict_json.encode(reply.value)
-    content = [_text(told.decode())]
+    encoded = strict_json.encode(reply.value)
+    content = [_text(encoded.decode())]
     if reply.note:
         # First where the call failed, as that is what the model reads first.
         content.insert(0 if reply.failed else 1, _text(reply.note))
     return CallToolResult(
         content=list(content),
-        structured_content=json.loads(told),
+        structured_content=json.loads(encoded),
         is_error=reply.failed,
     )
 

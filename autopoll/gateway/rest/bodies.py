@@ -1,4 +1,4 @@
-"""The bodies of requests: JSON and nothing else, told apart before any of it is looked at."""
+"""The bodies of requests: JSON, and nothing else is looked at."""
 
 import email.message
 from collections.abc import Callable, Coroutine

@@ -1,9 +1,9 @@
 """A question's way to its answer as server-sent events.
 
-`progress` tells a state, `piece` the next part of the answer while it is written (`anew`: a new
+`progress` is a state, `piece` the next part of the answer while it is written (`anew`: a new
 attempt begins it again), `answer` the outcome, after which the stream ends. Every stream begins
-with the whole state, so that whoever was cut off goes on by asking again, whatever Last-Event-ID
-says.
+with the whole state, so that a client that was cut off goes on by asking again, whatever
+Last-Event-ID says.
 """
 
 import asyncio
@@ -59,8 +59,8 @@ async def stream(hub: Hub, number: int, seconds: float) -> AsyncGenerator[bytes,
                     return
                 coming = asyncio.ensure_future(anext(following))
         except AutopollError as error:
-            told = bytes(response(error, kept=number).body).decode()
-            yield format_sse_event(event="problem", data_str=told)
+            problem = bytes(response(error, kept=number).body).decode()
+            yield format_sse_event(event="problem", data_str=problem)
         finally:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Whether the gateway lives, and whether a question would be answered; told to everybody."""
+"""Whether the gateway lives, and whether a question would be answered; without a token."""
 
 import msgspec
 from fastapi import APIRouter, Request, Response

@@ -40,7 +40,7 @@ _RESTARTS = (actions.DRAINED, actions.KILLED, actions.RESTARTED, actions.LEFT)
 router = APIRouter(tags=["operation"])
 
 
-class Past:
+class FinishedQuestions:
     """What has become of all questions so far, kept up to date with what the bridge adds."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Past:
         return len(found) == _AT_A_TIME
 
 
-class Present(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How things are at the moment of asking."""
 
     backlog: list[Backlog]
@@ -79,9 +79,9 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
 
 
-def look(client: Client, waiting: int) -> Present:
+def take_snapshot(client: Client, waiting: int) -> Snapshot:
     """Look once at the bridge and the files of the home."""
-    return Present(
+    return Snapshot(
         backlog=client.bridge.overview.backlog(),
         dead=client.bridge.overview.counts()["dead"],
         spent=client.bridge.overview.spent(),
@@ -91,13 +91,13 @@ def look(client: Client, waiting: int) -> Present:
     )
 
 
-class _Reading(Collector):
+class _HomeCollector(Collector):
     """One look, as the client library writes it."""
 
-    def __init__(self, shards: list[str], past: Past, present: Present) -> None:
+    def __init__(self, shards: list[str], finished: FinishedQuestions, snapshot: Snapshot) -> None:
         self.shards = shards
-        self.past = past
-        self.present = present
+        self.finished = finished
+        self.snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
         yield from self._queue()
@@ -105,7 +105,7 @@ class _Reading(Collector):
         yield from self._processes()
         yield from self._costs()
         yield GaugeMetricFamily(
-            "autopoll_gateway_waiting", "Clients that wait for an answer.", self.present.waiting
+            "autopoll_gateway_waiting", "Clients that wait for an answer.", self.snapshot.waiting
         )
 
     def _queue(self) -> Iterator[Metric]:
@@ -120,7 +120,7 @@ class _Reading(Collector):
             "How long the oldest question without an answer has waited.",
             labels=["shard"],
         )
-        found = {(each.shard, each.state): each for each in self.present.backlog}
+        found = {(each.shard, each.state): each for each in self.snapshot.backlog}
         for shard in sorted({*self.shards, *(shard for shard, _ in found)}):
             since = [found[key].oldest_at for key in found if key[0] == shard]
             for state in ("sent", "queued", "ready", "leased"):
@@ -132,11 +132,11 @@ class _Reading(Collector):
             oldest.add_metric([shard], age)
         yield from (depth, flight, oldest)
         yield GaugeMetricFamily(
-            "autopoll_dead_letters", "Dead letters nobody has looked after.", self.present.dead
+            "autopoll_dead_letters", "Dead letters nobody has looked after.", self.snapshot.dead
         )
 
     def _finished(self) -> Iterator[Metric]:
-        past = self.past
+        finished = self.finished
         latency = HistogramMetricFamily(
             "autopoll_answer_latency_seconds",
             "From the enrolment of a question to its answer.",
@@ -148,13 +148,15 @@ class _Reading(Collector):
         answers = CounterMetricFamily(
             "autopoll_answers", "Questions finished.", labels=["shard", "outcome"]
         )
-        for shard in sorted({*self.shards, *past.attempts}):
-            counts = list(accumulate(past.spans[shard]))
+        for shard in sorted({*self.shards, *finished.attempts}):
+            counts = list(accumulate(finished.spans[shard]))
             bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
-            latency.add_metric([shard], list(zip(bounds, counts, strict=True)), past.seconds[shard])
-            attempts.add_metric([shard], past.attempts[shard])
+            latency.add_metric(
+                [shard], list(zip(bounds, counts, strict=True)), finished.seconds[shard]
+            )
+            attempts.add_metric([shard], finished.attempts[shard])
             for state, outcome in (("done", "answered"), ("dead", "failed")):
-                answers.add_metric([shard, outcome], past.answers[shard, state])
+                answers.add_metric([shard, outcome], finished.answers[shard, state])
         yield from (latency, attempts, answers)
 
     def _processes(self) -> Iterator[Metric]:
@@ -165,7 +167,7 @@ class _Reading(Collector):
         )
         counted = Counter(
             (each.process, each.verdict)
-            for each in self.present.incidents
+            for each in self.snapshot.incidents
             if each.action in _RESTARTS
         )
         for (process, verdict), count in sorted(counted.items()):
@@ -177,7 +179,7 @@ class _Reading(Collector):
             "autopoll_pipe_errors",
             "Links to workers that failed, since the poller started.",
         )
-        for beat in self.present.beats:
+        for beat in self.snapshot.beats:
             alive.add_metric([beat.name, beat.role, beat.state.value], 1)
             if beat.role == "poller":
                 errors.add_metric([], beat.pipe_errors)
@@ -190,7 +192,7 @@ class _Reading(Collector):
         dollars = CounterMetricFamily(
             "autopoll_cost_dollars", "What models have cost, as far as told.", labels=["shard"]
         )
-        for shard, spent in sorted(self.present.spent.items()):
+        for shard, spent in sorted(self.snapshot.spent.items()):
             tokens.add_metric([shard, "input"], spent.input_tokens)
             tokens.add_metric([shard, "output"], spent.output_tokens)
             tokens.add_metric([shard, "cached"], spent.cached_tokens)
@@ -214,15 +216,17 @@ class _Reading(Collector):
 async def metrics(request: Request, access: BearerAccess) -> Response:
     """Return queue, latencies, attempts, restarts, pipe errors and costs."""
     hub: Hub = request.app.state.hub
-    past: Past = request.app.state.past
+    finished: FinishedQuestions = request.app.state.finished
     if not is_private(request.scope):
         await access.call(UseCases.require_operator)
-    await past.catch_up(hub)
-    text = await hub.call(lambda client: _written(client, past, hub.waiting))
+    await finished.catch_up(hub)
+    text = await hub.call(lambda client: _written(client, finished, hub.waiting))
     return Response(text, media_type=CONTENT_TYPE_PLAIN_1_0_0)
 
 
-def _written(client: Client, past: Past, waiting: int) -> bytes:
+def _written(client: Client, finished: FinishedQuestions, waiting: int) -> bytes:
     registry = CollectorRegistry()
-    registry.register(_Reading(list(client.config.shards), past, look(client, waiting)))
+    registry.register(
+        _HomeCollector(list(client.config.shards), finished, take_snapshot(client, waiting))
+    )
     return generate_latest(registry)

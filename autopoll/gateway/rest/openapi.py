@@ -16,8 +16,8 @@ Responses = dict[int | str, dict[str, Any]]
 _PLACE = "#/components/schemas/{name}"
 _SENT: set[Any] = {Problem}
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}}
-# What any request may be told: not HTTP, no token, the wrong one, too slow, too large, the wrong
-# type of content, the wrong host, not usable, a bug, and what passes.
+# What any request may be answered: not HTTP, no token, the wrong one, too slow, too large, the
+# wrong type of content, the wrong host, not usable, a bug, and what passes.
 _ANY = (400, 401, 403, 408, 413, 415, 421, 422, 500, 503)
 
 
@@ -25,26 +25,26 @@ def record(kind: Any, description: str, headers: dict[str, str] | None = None) -
     """Return the description of an answer that is one record of a kind."""
     _SENT.add(kind)
     content = {"application/json": {"schema": {"$ref": _PLACE.format(name=kind.__name__)}}}
-    told: dict[str, Any] = {"description": description, "content": content}
+    described: dict[str, Any] = {"description": description, "content": content}
     if headers:
-        told["headers"] = {
+        described["headers"] = {
             name: {"description": text, "schema": {"type": "string"}}
             for name, text in headers.items()
         }
-    return told
+    return described
 
 
 def problems(*more: int, less: tuple[int, ...] = ()) -> Responses:
-    """Return the descriptions of the errors that a request may be told."""
-    told: Responses = {}
+    """Return the descriptions of the errors that a request may be answered by."""
+    described: Responses = {}
     for status in sorted({*_ANY, *more} - {*less}):
-        told[status] = {
+        described[status] = {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": {"$ref": _PLACE.format(name="Problem")}}},
         }
         if status in (429, 503):
-            told[status]["headers"] = _RETRY
-    return told
+            described[status]["headers"] = _RETRY
+    return described
 
 
 def send(sent: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -153,7 +153,7 @@ async def _answer(
     headers: dict[str, str],
     pending: int,
 ) -> Response:
-    """Wait for a question that is stored, and tell how it stands then."""
+    """Wait for a question that is stored, and answer how it stands then."""
     try:
         if seconds is None:
             result = await hub.call(lambda client: client.result(number))

@@ -13,10 +13,10 @@ class Client:
         self.peer = peer
         self.is_ours = False
         self.is_idle = False
-        self.is_away = False
+        self.is_evicted = False
 
-    def send_away(self) -> None:
-        self.is_away = True
+    def evict(self) -> None:
+        self.is_evicted = True
 
 
 class Crowd:
@@ -48,32 +48,32 @@ def crowd() -> Crowd:
 
 def test_the_stranger_who_has_waited_for_longest_makes_room_for_the_next(crowd) -> None:
     first, *others = [crowd.stranger() for _ in range(16)]
-    assert not first.is_away
+    assert not first.is_evicted
     newest = crowd.stranger()
-    assert first.is_away
-    assert not any(each.is_away for each in (*others, newest))
+    assert first.is_evicted
+    assert not any(each.is_evicted for each in (*others, newest))
     assert crowd.audited == ["too-many-connections"]
 
 
 def test_strangers_whose_turn_is_ours_are_not_sent_away(crowd) -> None:
     served = [crowd.stranger(served=True) for _ in range(12)]
     waiting = [crowd.stranger() for _ in range(8)]
-    assert [each.is_away for each in waiting] == [True] * 4 + [False] * 4
-    assert not any(each.is_away for each in served)
+    assert [each.is_evicted for each in waiting] == [True] * 4 + [False] * 4
+    assert not any(each.is_evicted for each in served)
 
 
 def test_of_two_peers_the_one_with_more_strangers_makes_room(crowd) -> None:
     alone = crowd.stranger("there")
     many = [crowd.stranger("here") for _ in range(18)]
-    assert not alone.is_away
-    assert [each.is_away for each in many] == [True] * 3 + [False] * 15
+    assert not alone.is_evicted
+    assert [each.is_evicted for each in many] == [True] * 3 + [False] * 15
 
 
 def test_who_has_shown_a_token_is_never_sent_away_for_strangers(crowd) -> None:
     holders = [crowd.holder() for _ in range(12)]
     for _ in range(50):
         crowd.stranger()
-    assert not any(each.is_away for each in holders)
+    assert not any(each.is_evicted for each in holders)
 
 
 def test_holders_of_tokens_leave_room_for_strangers(crowd) -> None:
@@ -82,7 +82,7 @@ def test_holders_of_tokens_leave_room_for_strangers(crowd) -> None:
     late = crowd.stranger(served=True)
     with pytest.raises(Refused, match="too many connections"):
         crowd.admission.prove(late)
-    assert not crowd.stranger().is_away
+    assert not crowd.stranger().is_evicted
 
 
 def test_an_idle_holder_goes_before_anybody_is_refused(crowd) -> None:
@@ -92,7 +92,7 @@ def test_an_idle_holder_goes_before_anybody_is_refused(crowd) -> None:
     for _ in range(4):
         crowd.stranger(served=True)
     newest = crowd.stranger(served=True)
-    assert idle.is_away
+    assert idle.is_evicted
     crowd.admission.prove(newest)
     assert not crowd.admission.enter(Client())
 
@@ -103,7 +103,7 @@ def test_a_token_that_opens_nothing_makes_a_stranger_again(crowd) -> None:
     crowd.admission.disprove(liar)
     for _ in range(16):
         crowd.stranger()
-    assert liar.is_away
+    assert liar.is_evicted
 
 
 def test_who_has_left_takes_no_room(crowd) -> None:
@@ -113,7 +113,7 @@ def test_who_has_left_takes_no_room(crowd) -> None:
     for each in [crowd.stranger() for _ in range(4)]:
         crowd.admission.leave(each)
     clients = [crowd.holder() for _ in range(12)] + [crowd.stranger() for _ in range(4)]
-    assert not any(each.is_away for each in clients)
+    assert not any(each.is_evicted for each in clients)
     assert crowd.audited == []
 
 
@@ -122,7 +122,7 @@ def test_one_connection_is_enough_for_each_in_its_turn() -> None:
     waiting, holder = Client(), Client()
     assert admission.enter(waiting)
     assert admission.enter(holder)
-    assert waiting.is_away
+    assert waiting.is_evicted
     holder.is_ours = True
     admission.changed(holder)
     admission.prove(holder)
