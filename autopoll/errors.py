@@ -44,7 +44,7 @@ class ConfigError(AutopollError):
 
 
 class Untrusted(ConfigError):
-    """A home, or what it would run, in which somebody else has a hand."""
+    """A home, or what it would run, that somebody else can change."""
 
 
 class NotFound(AutopollError):

@@ -46,7 +46,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_envelope(metadata: str | None) -> Envelope:
-    """Return what the metadata says to autopoll; anything unreadable says nothing.
+    """Return what the metadata holds for autopoll; what cannot be read holds nothing.
 
     A waiter is the name of a file, so one that is more than a name is no waiter.
     """
@@ -66,7 +66,7 @@ def answered_by(metadata: str | None) -> int | None:
 
 
 def is_answerable(text: str, envelope: Envelope) -> bool:
-    """Tell whether a message wants an answer, so that two autopolls never talk in circles."""
+    """Tell whether a message wants an answer, so that two autopolls do not answer each other."""
     if envelope.type in NEVER_ANSWERED:
         return False
     fields = _object(text)
@@ -164,7 +164,7 @@ def to_json(fields: dict[str, Any]) -> str:
 
 
 def read_answer(text: str, metadata: str | None) -> Answer:
-    """Return the answer that an answering message holds, for whoever asked."""
+    """Return the answer that an answering message holds."""
     fields = _object(text) or {}
     facts = _object(metadata or "") or {}
     body = fields.get("answer") if fields.get("type") == "response" else None

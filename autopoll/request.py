@@ -1,4 +1,4 @@
-"""What poller and worker say to each other inside the pipe's frames, as MessagePack.
+"""What poller and worker send each other inside the pipe's frames, as MessagePack.
 
 Not JSON, because JSON's escapes make a message up to six times larger than the bridge let in.
 """
@@ -20,7 +20,7 @@ Dollars = Annotated[float, msgspec.Meta(ge=0, le=10**6)]
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a try has cost: tokens, and US dollars where the service tells them.
+    """What a try has cost: tokens, and US dollars where the service reports them.
 
     `cached_tokens` is input that was read from a cache; `input_tokens` is all the other input.
     """
@@ -39,7 +39,7 @@ class _Facts(msgspec.Struct, frozen=True):
 
 
 def read_usage(metadata: str | None) -> Usage | None:
-    """Return what an answer has cost, as its metadata tells; None when it does not."""
+    """Return what an answer has cost, as its metadata says; None when it does not."""
     try:
         return msgspec.json.decode(metadata or "{}", type=_Facts).usage
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -62,7 +62,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """A sign of life: the first one, with nothing in it, says that work has begun.
 
-    `text` tells in words how the work goes; `piece` is the next part of the answer's text.
+    `text` says in words how the work goes; `piece` is the next part of the answer's text.
     """
 
     text: str = ""
@@ -92,16 +92,16 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
 
 
-def write(said: Request | Progress | Reply | Failure) -> bytes:
+def write(message: Request | Progress | Reply | Failure) -> bytes:
     """Return what goes into a frame: the one border that text of a backend or an asker passes.
 
     Such text may be none, as half a surrogate pair, or a kind of str; then it is made valid. Raises
     TypeError, ValueError, OverflowError or RecursionError for what cannot be sent at all.
     """
     try:
-        return _encode(said)
+        return _encode(message)
     except (TypeError, UnicodeEncodeError):
-        return _encode(_valid(msgspec.to_builtins(said, enc_hook=_plain)))
+        return _encode(_valid(msgspec.to_builtins(message, enc_hook=_plain)))
 
 
 def _plain(value: Any) -> str:

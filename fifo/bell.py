@@ -1,4 +1,4 @@
-"""A one-byte wake-up: whoever has work for a process rings its bell, a pipe with a known path."""
+"""A one-byte wake-up: to give a process work is to ring its bell, a pipe with a known path."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""A bell on an asyncio loop. Nothing may depend on it: whoever has one also looks by itself."""
+"""A bell on an asyncio loop. Nothing may depend on it: its owner also looks by itself."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ class LoopBell:
         except (FifoError, OSError) as error:
             if self.trouble != (trouble := str(error).splitlines()[0]):
                 self.trouble = trouble
-                log.warning("nobody can ring: %s", error)
+                log.warning("the bell cannot be rung: %s", error)
             return
         self.trouble = ""
         self._loop.add_reader(made.fileno(), lambda: self._on_ring() if made.read() else None)

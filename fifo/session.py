@@ -1,7 +1,7 @@
 """The state of one link between one server and one client; touches no descriptor.
 
-Theory. A session is as long as its pair: one client, one epoch. The client speaks first. It says
-HELLO, the server says WELCOME, and from then on the server owes exactly one REPLY or FAILURE for
+Theory. A session is as long as its pair: one client, one epoch. The client begins. It sends
+HELLO, the server sends WELCOME, and from then on the server owes exactly one REPLY or FAILURE for
 every REQUEST, in any order. The server ends new work with DRAIN; either end closes with BYE.
 
 Both ends keep the same table. A move is a frame together with the side that sent it, so that one

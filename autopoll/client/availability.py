@@ -1,4 +1,4 @@
-"""What keeps a shard from answering while the home is up: for whoever waits for its answer.
+"""What keeps a shard from answering while the home is up, for those who wait for its answer.
 
 Heartbeats are read, which costs microseconds, and supervisord is asked only about what is missing.
 """
@@ -27,7 +27,7 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
     lasting: bool = False
 
     def blocked(self, kept: str, fetch: str) -> "Blocked":
-        """Return the error for who waits no longer, given what is kept and how to fetch it."""
+        """Return the error that ends a wait, given what is kept and how to fetch it."""
         return Blocked(
             self,
             f"{self.what}: {kept} is kept and will be answered once that is mended",
@@ -46,7 +46,7 @@ class Blocked(Down):
 def obstacle(home: Home, config: Config, shard: str | None) -> Obstacle | None:
     """Return what is in the way of a shard's answers; of the poller's alone when none is named.
 
-    A home that is down, as a whole, is not told from one that is just ending: None.
+    A home that is down as a whole cannot be distinguished from one that is just ending: None.
     """
     if found := _of(home, POLLER):
         return found
@@ -59,11 +59,11 @@ def obstacle(home: Home, config: Config, shard: str | None) -> Obstacle | None:
 
 
 def last_error(home: Home, name: str) -> str:
-    """Return the last error that a program told on its stderr."""
+    """Return the last error that a program wrote to its stderr."""
     path = home.log / f"{name}.stderr"
     lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
-    told = [line.removeprefix("autopoll: ") for line in lines if line.startswith("autopoll: ")]
-    return told[-1] if told else "it says nothing"
+    errors = [line.removeprefix("autopoll: ") for line in lines if line.startswith("autopoll: ")]
+    return errors[-1] if errors else "it says nothing"
 
 
 def _of(home: Home, name: str) -> Obstacle | None:
@@ -97,7 +97,7 @@ def _missing(home: Home, name: str) -> Obstacle | None:
         if not error.hung:
             return None
         what = f"{name} is gone and supervisord, which would start it, does not answer"
-        return Obstacle(what=what, mend="Start everything anew: autopoll restart", lasting=True)
+        return Obstacle(what=what, mend="Restart everything: autopoll restart", lasting=True)
     return _explained(home, name, program)
 
 

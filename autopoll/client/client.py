@@ -211,7 +211,7 @@ def _query_id() -> str:
 
 
 def _envelope(waiter: Ringable | None, *, canary: bool = False) -> str:
-    """Return the metadata of a question: a lane of its own, and whom to ring."""
+    """Return the metadata of a question: a lane of its own, and which bell to ring."""
     envelope = {"lane": "own", **({"waiter": waiter.name} if waiter else {})}
     return msgspec.json.encode(envelope | ({"canary": True} if canary else {})).decode()
 

@@ -21,7 +21,7 @@ class HomeSessions:
         self._kept = credentials.CredentialsCache(home)
 
     def authenticate(self, conversation: str, session: str | None, token: str | None) -> str:
-        """Prove who is speaking and return the session.
+        """Return the session that a token proves.
 
         The token given wins, then AUTOPOLL_TOKEN, then the one the home keeps for the session
         (a unless named). Raises AccessDenied, or NotFound when there is no token at all.

@@ -89,7 +89,7 @@ class CredentialsCache:
         try:
             facts = os.lstat(self._home.credentials)
         except OSError:
-            return read(self._home)  # which tells what is wrong
+            return read(self._home)  # it says what is wrong
         # The time of change is of the inode, so that a new owner or mode shows as well.
         stamp = (facts.st_dev, facts.st_ino, facts.st_ctime_ns, facts.st_size)
         if stamp != self._stamp:

@@ -1,4 +1,4 @@
-"""Room on a disk: whether what a question needs can be written there, found out leaving nothing."""
+"""Room on a disk: whether what a question needs can be written there; leaves nothing behind."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def free(folder: Path) -> str:
-    """Return how much there is, as people say it."""
+    """Return how much there is, for people."""
     facts = os.statvfs(folder)
     return f"{in_words(facts.f_bavail * facts.f_frsize)} free at {folder}"
 

@@ -1,8 +1,8 @@
 """Which settings a process runs with, as a short text in its heartbeat.
 
-A process notes it when it has read the settings. Whoever compares that with what they are now
-knows exactly which processes a change concerns, also after one of them was restarted meanwhile and
-has the new settings already.
+A process notes it when it has read the settings. Compared with what they are now, it shows exactly
+which processes a change concerns, also after one of them was restarted meanwhile and has the new
+settings already.
 """
 
 import hashlib
@@ -40,11 +40,11 @@ def of_gateway(config: Config) -> str:
 
 
 def is_same_ground(one: Config, other: Config) -> bool:
-    """Tell whether a poller can go from one to the other without opening its bridge anew."""
-    return _workspace(one) == _workspace(other)
+    """Tell whether a poller can go from one to the other without reopening its bridge."""
+    return _bridge_settings(one) == _bridge_settings(other)
 
 
-def _workspace(config: Config) -> tuple[object, ...]:
+def _bridge_settings(config: Config) -> tuple[object, ...]:
     delivery = config.delivery
     return (config.bridge, config.access, delivery.max_attempts, delivery.max_message)
 

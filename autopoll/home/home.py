@@ -109,7 +109,7 @@ class Home(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def remarks(self) -> Path:
-        """What each worker has to say about single context files, a file per worker that has."""
+        """What each worker reports of single context files, a file per worker that does."""
         return self.run / "remarks"
 
     @cached_property
@@ -160,7 +160,7 @@ def socket_path(home: Home) -> Path:
         ) from error
     except (Error, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{conf} names no socket: {error}", "Give [unix_http_server] a file, or make it anew."
+            f"{conf} names no socket: {error}", "Give [unix_http_server] a file, or make it again."
         ) from error
     path = os.path.normpath(conf.parent / text.replace("%(here)s", str(conf.parent)))
     length = len(os.fsencode(path))

@@ -32,7 +32,7 @@ _ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP, _ACL_WRITE = 0x02, 0x04, 0x08, 0x02
 
 
 class Finding(NamedTuple):
-    """Something on a path in which others have a hand; `foreign` when it is not even ours."""
+    """Something on a path that others can change; `foreign` when it is not even ours."""
 
     path: str
     uid: int
@@ -48,7 +48,7 @@ class Finding(NamedTuple):
 Seen = dict[tuple[str, bool], "Finding | None"]
 
 
-def findings(path: Path, who: frozenset[int], seen: Seen | None = None) -> list[Finding]:
+def findings(path: Path, users: frozenset[int], seen: Seen | None = None) -> list[Finding]:
     """Return what makes an absolute path unsafe for these users, from / on; a link counts with its
     own folders and with those of its target.
 
@@ -61,13 +61,13 @@ def findings(path: Path, who: frozenset[int], seen: Seen | None = None) -> list[
     for number, (place, facts) in enumerate(steps):
         is_end = facts is not None and number == len(steps) - 1
         if facts is not None and (place, is_end) not in seen:
-            seen[place, is_end] = _judge(place, facts, who, is_end=is_end)
+            seen[place, is_end] = _judge(place, facts, users, is_end=is_end)
         if facts is not None and (finding := seen[place, is_end]):
             found.append(finding)
     return found
 
 
-def others_may_write(path: str, facts: os.stat_result, who: frozenset[int]) -> bool:
+def others_may_write(path: str, facts: os.stat_result, users: frozenset[int]) -> bool:
     """Tell whether anybody but these users and members of their private groups may write to it."""
     if facts.st_mode & stat.S_IWOTH:
         return True
@@ -75,12 +75,12 @@ def others_may_write(path: str, facts: os.stat_result, who: frozenset[int]) -> b
         return False
     entries = _access_list(path)
     if not entries:
-        return not _is_private(facts.st_gid, who)
+        return not _is_private(facts.st_gid, users)
     writers = [(tag, number) for tag, rights, number in entries if rights & _ACL_WRITE]
     return any(
-        (tag == _ACL_USER and number not in who)
-        or (tag == _ACL_GROUP_OBJ and not _is_private(facts.st_gid, who))
-        or (tag == _ACL_GROUP and not _is_private(number, who))
+        (tag == _ACL_USER and number not in users)
+        or (tag == _ACL_GROUP_OBJ and not _is_private(facts.st_gid, users))
+        or (tag == _ACL_GROUP and not _is_private(number, users))
         for tag, number in writers
     )
 
@@ -168,13 +168,13 @@ def _steps(path: Path) -> Iterator[tuple[str, os.stat_result | None]]:
 
 
 def _judge(
-    place: str, facts: os.stat_result, who: frozenset[int], *, is_end: bool
+    place: str, facts: os.stat_result, users: frozenset[int], *, is_end: bool
 ) -> Finding | None:
-    if facts.st_uid not in who and (is_end or facts.st_uid not in outsiders()):
+    if facts.st_uid not in users and (is_end or facts.st_uid not in outsiders()):
         return Finding(place, facts.st_uid, stat.S_IMODE(facts.st_mode), foreign=True)
     if stat.S_ISLNK(facts.st_mode) or (facts.st_mode & stat.S_ISVTX and not is_end):
         return None
-    if others_may_write(place, facts, who):
+    if others_may_write(place, facts, users):
         return Finding(place, facts.st_uid, stat.S_IMODE(facts.st_mode), foreign=False)
     return None
 
@@ -192,7 +192,7 @@ def _access_list(path: str) -> list[tuple[int, int, int]]:
 
 
 @lru_cache(maxsize=64)
-def _is_private(gid: int, who: frozenset[int]) -> bool:
+def _is_private(gid: int, users: frozenset[int]) -> bool:
     """Tell whether no account but these is in a group."""
     import grp
     import pwd
@@ -200,7 +200,7 @@ def _is_private(gid: int, who: frozenset[int]) -> bool:
     try:
         group = grp.getgrgid(gid)
     except KeyError:  # as in containers; a group of our own has mostly our own number
-        if gid not in who and gid != os.getegid():
+        if gid not in users and gid != os.getegid():
             return False
         name, members = "", []
     else:
@@ -209,14 +209,14 @@ def _is_private(gid: int, who: frozenset[int]) -> bool:
         return False
     for member in members:
         try:
-            if pwd.getpwnam(member).pw_uid not in who:
+            if pwd.getpwnam(member).pw_uid not in users:
                 return False
         except KeyError:
             continue  # an account that is no more
     local = _local_accounts()
     if local is None:
         return False
-    for uid in who - {ROOT} - local.keys():
+    for uid in users - {ROOT} - local.keys():
         try:
             account = pwd.getpwuid(uid)
         except KeyError:
@@ -224,7 +224,7 @@ def _is_private(gid: int, who: frozenset[int]) -> bool:
         if account.pw_gid == gid and account.pw_name != name:
             return False  # others of the directory may have it as well, as `users`
     floor = _SYSTEM_UID if gid == ROOT else 0
-    return not any(of == gid and uid not in who and uid >= floor for uid, of in local.items())
+    return not any(of == gid and uid not in users and uid >= floor for uid, of in local.items())
 
 
 def _local_accounts() -> dict[int, int] | None:

@@ -26,17 +26,17 @@ def require_safe(root: Path, option: str, paths: Iterable[str]) -> None:
     """Refuse to run programs and scripts that others may write to, or to the folder around them.
 
     That folder counts even with the sticky bit: interpreters load what lies beside a script. What
-    lies in autopoll's own installation has the same hands on it as autopoll. Raises Untrusted
-    naming the `option`.
+    lies in autopoll's own installation can be changed by the same users as autopoll itself. Raises
+    Untrusted naming the `option`.
     """
-    who = frozenset((os.geteuid(), ROOT)) | outsiders()
+    users = frozenset((os.geteuid(), ROOT)) | outsiders()
     seen: Seen = {}
     own = sys.prefix if sys.prefix != sys.base_prefix else sys.executable
     for path in paths:
         real = Path(os.path.realpath(path))
         if Path(path).is_relative_to(own) or real.is_relative_to(own):
             continue
-        found = findings(Path(path), who, seen) + findings(real.parent, who, seen)
+        found = findings(Path(path), users, seen) + findings(real.parent, users, seen)
         if found and not trusted_homes.holds(root):
             mend = how_to_mend(found, os.geteuid(), root)
             raise Untrusted(
@@ -67,7 +67,7 @@ def scripts_among(words: Iterable[str], root: Path, program: str) -> list[str]:
 
 
 def require_safe_tree(home: Home, search: str) -> None:
-    """Refuse a process tree that runs programs, or includes files, in which others have a hand.
+    """Refuse a process tree that runs programs, or includes files, that others can change.
 
     `search` is the PATH that supervisord is given.
     """

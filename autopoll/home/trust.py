@@ -1,9 +1,9 @@
-"""Whose home it is: nothing of a home is read or started in which somebody else has a hand.
+"""Whose home it is: nothing of a home is read or started that somebody else can change.
 
-Settings name programs, so whoever can write a home, or put another in its place, runs what he likes
-as whoever types a command there. Every command and role gets its home from find_home.py, which goes
-through `enter`, as `init` does, before anything of the home is read. The home, what is read and
-started of it, and all folders above must belong to us or to root and be written by nobody else,
+Settings name programs, so whoever can write a home, or put another in its place, can run anything
+as the user who types a command there. Every command and role gets its home from find_home.py, which
+goes through `enter`, as `init` does, before anything of the home is read. The home, what is read
+and started of it, and all folders above must belong to us or to root and be written by nobody else,
 which also makes the look sound: where nobody else can write, nobody can exchange what was looked at
 (path_safety.py).
 
@@ -48,12 +48,12 @@ def enter(place: Path, *, named: bool, trusting: bool = False) -> Home:
             f"Run it as its owner: sudo -u {sudo_user(uid)} autopoll …; or name it, and root acts "
             f"as its owner: --home {shlex.quote(str(home.root))}; or trust it, once: --trust",
         )
-    who, seen = frozenset((uid, ROOT)), Seen()
+    users, seen = frozenset((uid, ROOT)), Seen()
     with explain_refusal():
-        found = _findings(place, home, who, seen)
+        found = _findings(place, home, users, seen)
         if found and (foreign or not (trusting or trusted_homes.holds(home.root))):
             raise _refused(home, found, uid, may_trust=not foreign)
-        _require_own_var(home, who, seen, found)
+        _require_own_var(home, users, seen, found)
     if trusting:
         trusted_homes.remember(home.root)
     if foreign:
@@ -87,9 +87,9 @@ def _owner_of(home: Home) -> tuple[int, int]:
     return ROOT, ROOT
 
 
-def _findings(place: Path, home: Home, who: frozenset[int], seen: Seen) -> list[Finding]:
-    """Return all in which somebody else has a hand, of what is read or started of a home."""
-    found = findings(place, who, seen)
+def _findings(place: Path, home: Home, users: frozenset[int], seen: Seen) -> list[Finding]:
+    """Return all that somebody else can change, of what is read or started of a home."""
+    found = findings(place, users, seen)
     parts = [home.config, home.supervisord_conf.parent, home.supervisord_conf]
     for folder, suffix in ((home.program_files, ".conf"), (home.shard_files, ".toml")):
         parts.append(folder)
@@ -101,14 +101,16 @@ def _findings(place: Path, home: Home, who: frozenset[int], seen: Seen) -> list[
             continue
         parts += [folder / name for name in names if name.endswith(suffix)]
     for part in parts:
-        found += findings(part, who, seen)
+        found += findings(part, users, seen)
     return list(dict.fromkeys(found))
 
 
-def _require_own_var(home: Home, who: frozenset[int], seen: Seen, known: Iterable[Finding]) -> None:
+def _require_own_var(
+    home: Home, users: frozenset[int], seen: Seen, known: Iterable[Finding]
+) -> None:
     """Refuse a var/ that is somebody else's, whatever was trusted: the tokens are in it."""
     end = os.path.realpath(home.var)
-    for finding in findings(home.var, who, seen):
+    for finding in findings(home.var, users, seen):
         # An open mode is left to `require_whole`, so that `health` can report it.
         if finding not in known and (finding.foreign or finding.path != end):
             raise Untrusted(

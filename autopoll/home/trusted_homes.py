@@ -55,7 +55,7 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _require_own(path: Path) -> None:
-    """Refuse a list in which others have a hand; root's is not in the folder of a user."""
+    """Refuse a list that others can change; root's is not in the folder of a user."""
     if found := findings(path, frozenset((os.geteuid(), ROOT))):
         raise Untrusted(
             f"the list of trusted homes is not safe: {found[0]}",

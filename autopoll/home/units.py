@@ -23,7 +23,7 @@ class ByteSize(int):
 
 
 def in_words(count: int) -> str:
-    """Return a number of bytes in the largest unit that fits, as people say it."""
+    """Return a number of bytes in the largest unit that fits, for people."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             number = count / size

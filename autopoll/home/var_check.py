@@ -70,7 +70,7 @@ def _not_ours(home: Home, me: int) -> Iterator[tuple[str, int]]:
         names.append(str(folder))
         try:
             entries = list(os.scandir(folder))[:_MOST]
-        except OSError:  # not there, or not ours, which is told of the folder itself
+        except OSError:  # not there, or not ours, which the folder itself shows
             continue
         names += [
             entry.path

@@ -107,7 +107,7 @@ def test_of_two_instances_the_one_that_comes_back_by_itself_counts(scene: Scene)
             "hung",
             Obstacle(
                 what="poller is gone and supervisord, which would start it, does not answer",
-                mend="Start everything anew: autopoll restart",
+                mend="Restart everything: autopoll restart",
                 lasting=True,
             ),
         ),
