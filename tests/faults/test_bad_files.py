@@ -199,15 +199,15 @@ def test_without_its_bell_the_poller_answers_within_its_second_and_names_what_li
     finally:
         assert untouched(place.home.bell)
         mend(place.home.bell)
-    until(place.home.bell.is_fifo, 5, "a new bell")
+    until(place.home.bell.is_fifo, 30, "a new bell")
     assert place.ask("and now?")["status"] == "answered"
-    until(lambda: place.beat("poller").note == "", 5, "the note to go")
+    until(lambda: place.beat("poller").note == "", 30, "the note to go")
     assert place.pid("poller") == poller
 
 
 def says_what_lies_there(place: Place, before: int) -> None:
     assert place.ask("can you hear me?", "--timeout", "10s")["status"] == "answered"
-    until(lambda: str(place.home.bell) in log_of(place, "poller")[before:], 5, "an error")
+    until(lambda: str(place.home.bell) in log_of(place, "poller")[before:], 30, "an error")
     note = {each["name"]: each for each in place.json("status")["processes"]}["poller"]["note"]
     assert str(place.home.bell) in note
 

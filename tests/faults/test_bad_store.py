@@ -175,7 +175,7 @@ def goes_through_a_shortage(place: Place, disk: FileLimit | SmallDisk) -> None:
     assert place.ask(LONG)["status"] == "answered"
     assert count(place) == before + 1
     assert {name: place.pid(name) for name in pids} == pids
-    until(lambda: place.beat("poller").note == "", 10, "the note to go")
+    until(lambda: place.beat("poller").note == "", 30, "the note to go")
     with closing(sqlite3.connect(place.home.var / "bridge.db")) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 

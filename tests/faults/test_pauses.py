@@ -24,11 +24,18 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def place(running: Place) -> Place:
     """A home in which nothing is paused and the program has been asked nothing yet."""
     set_mood(running, "")
+    end_pause(running)
     (running.root / "asked").unlink(missing_ok=True)
     (running.home.incidents).unlink(missing_ok=True)
     running.ready("poller", "worker")
-    assert not any(running.home.pauses.iterdir())
     return running
+
+
+def end_pause(place: Place) -> None:
+    """End a pause by hand, before its time."""
+    for path in place.home.pauses.iterdir():
+        path.unlink()
+    until(lambda: not shard(place)["paused"], what="the end of the pause")
 
 
 def paused(place: Place) -> str:
@@ -37,9 +44,9 @@ def paused(place: Place) -> str:
     return words
 
 
-def test_a_used_up_quota_pauses_the_shard_until_its_time_and_costs_nothing(place) -> None:
+def test_a_used_up_quota_pauses_the_shard_and_costs_nothing(place) -> None:
     worker = place.pid("worker")
-    set_mood(place, "quota 15000")
+    set_mood(place, "quota 600000")
     questions = kept(place, "first?")
     words = paused(place)
     assert words.startswith("quota until ")
@@ -55,6 +62,7 @@ def test_a_used_up_quota_pauses_the_shard_until_its_time_and_costs_nothing(place
     assert asked(place) == ["first?"]
 
     set_mood(place, "")
+    end_pause(place)
     answered(place, questions)
     assert asked(place) == ["first?", "first?", "second?", "third?"]
     assert place.pid("worker") == worker
@@ -62,21 +70,23 @@ def test_a_used_up_quota_pauses_the_shard_until_its_time_and_costs_nothing(place
     assert place.json("health")["verdict"] == "ok"
     [incident] = incidents(place)
     assert (incident["verdict"], incident["action"]) == ("quota", "paused")
-    assert "no quota left" in incident["evidence"] and incident["recovered_ms"] >= 15000
+    assert "no quota left" in incident["evidence"] and incident["recovered_ms"] > 0
 
 
 def test_who_asks_is_told_that_the_shard_is_paused_and_until_when(place) -> None:
-    set_mood(place, "overloaded 8000")
+    set_mood(place, "overloaded 600000")
     told = place.run("ask", "anybody?", "--timeout", "2500ms", code=5).stderr
     assert re.search(r"is kept: shard main is paused, overloaded until .*Z: no overloaded", told)
     set_mood(place, "")
-    until(lambda: not any(place.home.pauses.iterdir()), what="the end of the pause")
+    end_pause(place)
+    [number] = re.findall(r"question (\d+) is kept", told)
+    assert place.json("answer", number)["answer"]
 
 
 def test_after_the_time_one_question_is_tried_first_and_the_pause_goes_on_if_it_fails(
     place,
 ) -> None:
-    set_mood(place, "quota 100")
+    set_mood(place, "quota 1500")
     questions = kept(place, "a?")
     until(lambda: asked(place))
     questions += kept(place, "b?", "c?", "d?")
@@ -84,21 +94,23 @@ def test_after_the_time_one_question_is_tried_first_and_the_pause_goes_on_if_it_
     set_mood(place, "")
     answered(place, questions)
     assert asked(place)[:3] == ["a?", "a?", "a?"]
-    assert len(incidents(place)) == 1
+    [incident] = incidents(place)
+    assert incident["recovered_ms"] >= 1500
 
 
 def test_a_pause_outlives_the_poller(place) -> None:
-    set_mood(place, "quota 15000")
+    set_mood(place, "quota 600000")
     questions = kept(place, "patience?")
     words = paused(place)
     old = place.kill("poller")
     until(lambda: (beat := place.beat("poller")) and beat.pid != old and beat.state == "idle")
     assert shard(place)["paused"] == words
     set_mood(place, "")
+    end_pause(place)
     answered(place, questions)
     assert asked(place) == ["patience?", "patience?"]
     [incident] = incidents(place, verdict="quota")
-    assert incident["recovered_ms"] >= 15000
+    assert incident["recovered_ms"] > 0
 
 
 def test_bad_credentials_are_tried_again_at_a_restart_or_when_the_file_is_removed(place) -> None:
