@@ -31,10 +31,11 @@ test: setup ## run the tests, but for those of test-long
 test-long: setup ## run the tests that take long: soak, random faults, the real Claude Code CLI, …
 	@$(RUN) pytest $(SPREAD) -m long
 
-check: setup ## ruff, mypy, and the direction of imports
+check: setup ## ruff, mypy, code that nobody uses, and the direction of imports
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@$(RUN) vulture
 	@.venv/bin/lint-imports
 
 bench: setup ## measure what a question costs beside the floor, and record it in bench/results
