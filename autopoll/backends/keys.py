@@ -16,7 +16,7 @@ from autopoll.backends.options import option_path
 from autopoll.errors import ConfigError
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.home.shard_files import Stamp, stamp
+from autopoll.home.shard_files import SettingsStamp, settings_stamp
 from autopoll.redact.redact import redact
 
 _LARGEST = 65_536  # bytes; a file of several lines is refused anyway
@@ -56,13 +56,13 @@ class KeyFiles:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._seen: Stamp | None = None
+        self._seen: SettingsStamp | None = None
         self._paths: frozenset[Path] = frozenset()
 
     def paths(self) -> frozenset[Path]:
         """Return them, resolved; those of before while the settings cannot be read."""
         try:
-            seen = stamp(self._home)
+            seen = settings_stamp(self._home)
             if seen != self._seen:
                 options = [section.options for section in load(self._home).shards.values()]
                 names = [table["key_file"] for table in options if "key_file" in table]

@@ -14,8 +14,8 @@ import click
 from autopoll import __version__
 from autopoll.cli import output
 from autopoll.cli.base_command import CommandLine, Helped, home_option, json_option
+from autopoll.cli.error_text import error_text
 from autopoll.cli.output import is_terminal, say, write_json
-from autopoll.cli.words import words
 from autopoll.errors import Exit, Interrupted, UsageError
 
 # section -> command -> (module and object, help in one line)
@@ -163,7 +163,7 @@ def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
             raise
         if isinstance(error, Interrupted) and is_terminal(sys.stderr):
             say(err=True)
-        what, mend, code = words(error)
+        what, mend, code = error_text(error)
         _report(what, mend, args)
     return code
 

@@ -11,7 +11,7 @@ import click
 from autopoll.cli.awaiting import FIELDS, await_outcomes, interrupted, kept, print_ids
 from autopoll.cli.base_command import CommandLine, DurationType, command
 from autopoll.cli.output import OutputLost, say
-from autopoll.cli.reading import read_lines, read_question
+from autopoll.cli.question_input import read_lines, read_question
 from autopoll.cli.render import ProgressLine
 from autopoll.errors import Exit, NotFound, RateLimited, UsageError
 

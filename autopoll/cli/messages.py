@@ -10,7 +10,7 @@ import click
 from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.output import say
-from autopoll.cli.reading import read_question
+from autopoll.cli.question_input import read_question
 from autopoll.cli.render import print_json, print_table, shortened
 from autopoll.clock import zoned
 

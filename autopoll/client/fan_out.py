@@ -14,7 +14,7 @@ from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.client import Client
 from autopoll.client.listening import is_listening
-from autopoll.client.outcome_wait import DOWN_AFTER, NET_S
+from autopoll.client.outcome_wait import DOWN_AFTER, IS_DOWN, NET_S
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, Exit, UsageError
 from autopoll.process import pause
@@ -109,7 +109,7 @@ class FanOut:
         if paused and paused.left_s > left:
             return self._missing(state, shard, f"paused: {paused.words}", Exit.FAILED)
         if alone >= DOWN_AFTER:
-            return self._missing(state, shard, "autopoll is down", Exit.DOWN)
+            return self._missing(state, shard, IS_DOWN, Exit.DOWN)
         why = None if paused else self._hindrance(shard)
         if why and time.monotonic() - self._able_at[shard] > LOST_S:
             return self._missing(state, shard, why, Exit.DOWN)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NET_S = 1.0  # how often a waiter looks without having been rung
 PIECES_S = 0.1  # how often a partial answer is read on: the bell rings for the asker alone
+IS_DOWN = "autopoll is down"
 DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes less
 
 # How a question stands, and what is in the way of its answer.
@@ -108,11 +109,11 @@ class OutcomeWait:
         return availability.obstacle(self._home, self._config, shard)
 
 
-def down(ids: Sequence[int]) -> Down:
-    """Return the error that says what becomes of questions when nobody answers."""
+def down(ids: Sequence[int], mend: str = "") -> Down:
+    """Return the error of questions that no process is there to answer; they stay stored."""
     return Down(
-        f"autopoll is down: {_these(ids)} is kept and will be answered after `autopoll up`",
-        f"Then read it with: {_fetch(ids)}",
+        f"{IS_DOWN}: {_these(ids)} is kept and will be answered after `autopoll up`",
+        mend or f"Then read it with: {_fetch(ids)}",
     )
 
 

@@ -14,7 +14,7 @@ from autopoll.client.client import Client
 from autopoll.errors import BridgeError, ConfigError
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.home.shard_files import Stamp, stamp
+from autopoll.home.shard_files import SettingsStamp, settings_stamp
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class BridgeThread:
         self.config = config
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bridge")
         self._client: Client | None = None
-        self._seen: Stamp | None = None  # of the settings
+        self._seen: SettingsStamp | None = None  # of the settings
 
     async def call(self, use: Callable[[Client], T]) -> T:
         """Return what `use` returns, or raise what it raises.
@@ -62,7 +62,7 @@ class BridgeThread:
         What concerns the bridge and the gateway itself takes effect with their next start.
         """
         try:
-            seen = stamp(self.home)
+            seen = settings_stamp(self.home)
             if seen == self._seen:
                 return
             self._seen = seen

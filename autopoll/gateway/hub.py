@@ -16,11 +16,11 @@ from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.client import Client
 from autopoll.client.listening import is_listening
-from autopoll.client.outcome_wait import DOWN_AFTER, NET_S, PIECES_S
+from autopoll.client.outcome_wait import DOWN_AFTER, NET_S, PIECES_S, down
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError
 from autopoll.gateway.bridge_thread import BridgeThread
-from autopoll.gateway.subscription import News, Subscription, down
+from autopoll.gateway.subscription import News, Subscription
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.process import role
@@ -168,7 +168,7 @@ class Hub:
             alone = 0 if served else alone + 1
             if alone >= DOWN_AFTER:
                 for each in self._all():
-                    each.fail(down(each.message_id, "Read it again then, by its id."))
+                    each.fail(down([each.message_id], "Read it again then, by its id."))
 
     def _watching_ended(self, watching: asyncio.Task[None]) -> None:
         """End all waiting when a bug ends the watching: no answer would be noticed any more."""

@@ -8,7 +8,7 @@ from autopoll.client.availability import Obstacle
 from autopoll.client.outcome_wait import DOWN_AFTER
 from autopoll.client.partial_answer import AnswerPiece, PieceReader
 from autopoll.client.result import Result, to_result
-from autopoll.errors import AutopollError, Down
+from autopoll.errors import AutopollError
 from autopoll.home.home import Home
 
 News = QueryState | AnswerPiece | Result
@@ -82,11 +82,3 @@ class Subscription:
                 self._pieces.look(state.attempts)
                 while self._read:
                     yield self._read.pop(0)
-
-
-def down(message_id: int, mend: str) -> Down:
-    """Return the error of a question that nothing is there to answer."""
-    return Down(
-        f"autopoll is down: question {message_id} is kept and will be answered after `autopoll up`",
-        mend,
-    )

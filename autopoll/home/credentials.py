@@ -11,6 +11,7 @@ import msgspec
 
 from autopoll.errors import ConfigError, NotFound
 from autopoll.home import files
+from autopoll.home.file_stamp import FileStamp
 from autopoll.home.home import Home
 from autopoll.home.lock import hold_in_turn
 
@@ -81,7 +82,7 @@ class CredentialsCache:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._stamp: tuple[int, ...] | None = None
+        self._stamp: FileStamp | None = None
         self._last = Credentials()
 
     def read(self) -> Credentials:
@@ -90,8 +91,7 @@ class CredentialsCache:
             facts = os.lstat(self._home.credentials)
         except OSError:
             return read(self._home)  # it says what is wrong
-        # The time of change is of the inode, so that a new owner or mode shows as well.
-        stamp = (facts.st_dev, facts.st_ino, facts.st_ctime_ns, facts.st_size)
+        stamp = FileStamp.of(facts)  # another one also for a new owner or mode
         if stamp != self._stamp:
             self._last = read(self._home)
             self._stamp = stamp  # taken before: what changed meanwhile is read the next time

@@ -13,9 +13,10 @@ from typing import Any
 
 from autopoll.errors import ConfigError
 from autopoll.home import files, toml_file
+from autopoll.home.file_stamp import FileStamp, stamp_of
 from autopoll.home.home import Home
 
-Stamp = frozenset[tuple[str, int, int, int, int]]
+SettingsStamp = frozenset[tuple[str, FileStamp]]
 SUFFIX = ".toml"
 SHARD_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 
@@ -84,24 +85,15 @@ def text_of(table: Mapping[str, Any]) -> str:
         raise ConfigError(f"the settings cannot be written as TOML: {error}") from error
 
 
-def stamp(home: Home) -> Stamp:
-    """Return what changes when a file of the settings does: is written, replaced or made readable.
-
-    To be taken before the settings are read, so that no change between the two goes unnoticed.
-    """
-    found = set()
+def settings_stamp(home: Home) -> SettingsStamp:
+    """Return the stamps of all files of the settings."""
     try:
         names = _names(home)
     except ConfigError:  # whoever reads the settings is told
         names = []
-    for path in (home.config, *(home.shard_files / name for name in names)):
-        try:
-            facts = path.stat()
-        except OSError:  # it is not there any more, or a link to nothing
-            continue
-        seen = (facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size)
-        found.add((path.name, *seen))
-    return frozenset(found)
+    paths = (home.config, *(home.shard_files / name for name in names))
+    stamps = ((path.name, stamp_of(path)) for path in paths)
+    return frozenset((name, stamp) for name, stamp in stamps if stamp)
 
 
 def _names(home: Home) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from autopoll.home.file_stamp import stamp_of
 from autopoll.home.home import Home, shard_of
 from autopoll.process import incident_log
 from autopoll.process.incident_log import Incident
@@ -15,7 +16,7 @@ class HomeEvents:
         self._home = home
         self._ready = False
         self._known = {each.id: each for each in incident_log.read(home.incidents)}
-        self._stamp = self._stamp_of_log()
+        self._stamp = stamp_of(home.incidents)
 
     def poll(self, programs: Iterable[str]) -> Iterator[str]:
         """Yield what is new; `programs` are all that should run."""
@@ -23,7 +24,7 @@ class HomeEvents:
         if not self._ready and names and not missing(self._home, names):
             self._ready = True
             yield f"ready: {', '.join(sorted({shard_of(n) for n in names if _is_worker(n)}))}"
-        if (stamp := self._stamp_of_log()) == self._stamp:
+        if (stamp := stamp_of(self._home.incidents)) == self._stamp:
             return
         self._stamp = stamp
         found = {each.id: each for each in incident_log.read(self._home.incidents)}
@@ -33,13 +34,6 @@ class HomeEvents:
                 yield _begun(each)
             if each.is_over and not (each.id in before and before[each.id].is_over):
                 yield f"incident: {each.process}, {each.verdict}: {each.ending}"
-
-    def _stamp_of_log(self) -> tuple[int, int, int]:
-        try:
-            facts = self._home.incidents.stat()
-        except FileNotFoundError:
-            return (0, 0, 0)
-        return (facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
 def _begun(incident: Incident) -> str:

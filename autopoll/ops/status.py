@@ -91,7 +91,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         return Exit.OK if self.ready else Exit.FAILED
 
 
-class _Work(msgspec.Struct, kw_only=True):
+class _BridgeFigures(msgspec.Struct, kw_only=True):
     """What the bridge knows of the questions, as far as it could be read."""
 
     is_whole: bool = False
@@ -106,25 +106,25 @@ def status(home: Home, config: Config) -> Status:
     refuse_copy(home)
     problems: list[str] = []
     state, programs = _ask_supervisord(home, problems)
-    work = _read_bridge(home, config, problems)
+    figures = _read_bridge(home, config, problems)
     has_room, room = disk_room(written_folders(home, config))
     if not has_room:
         problems.append(room)
     processes = _processes(home, config, programs)
     by_name = {process.name: process for process in processes}
-    shards = [_shard(home, config, shard, by_name, work) for shard in config.shards]
+    shards = [_shard(home, config, shard, by_name, figures) for shard in config.shards]
     roles = ["poller", "gateway"] if config.gateway.enabled else ["poller"]
     return Status(
         ready=state is SupervisordState.RUNNING
-        and work.is_whole
+        and figures.is_whole
         and has_room
         and all(by_name[role].ready for role in roles)
         and all(shard.ready and not shard.paused for shard in shards),
         supervisord=state.value,
         processes=processes,
         shards=shards,
-        queue=work.queue,
-        latency_ms=work.latency,
+        queue=figures.queue,
+        latency_ms=figures.latency,
         problems=problems,
     )
 
@@ -155,17 +155,18 @@ def _ask_supervisord(
     return SupervisordState.RUNNING, {program.name: program for program in programs}
 
 
-def _read_bridge(home: Home, config: Config, problems: list[str]) -> _Work:
+def _read_bridge(home: Home, config: Config, problems: list[str]) -> _BridgeFigures:
     """Return what the bridge knows; add to `problems` why it cannot be read."""
-    work = _Work()
+    figures = _BridgeFigures()
     try:
         with closing(connect(home, config, read_only=True)) as bridge:
-            work.queue, work.in_flight = bridge.overview.counts(), bridge.overview.in_flight()
-            work.latency, work.usage = _latency(bridge), bridge.overview.spent(utc_day(wall_ms()))
-            work.is_whole = True
+            overview = bridge.overview
+            figures.queue, figures.in_flight = overview.counts(), overview.in_flight()
+            figures.latency, figures.usage = _latency(bridge), overview.spent(utc_day(wall_ms()))
+            figures.is_whole = True
     except AutopollError as error:
         problems.append(error.what)
-    return work
+    return figures
 
 
 def _processes(home: Home, config: Config, programs: dict[str, Program]) -> list[Process]:
@@ -226,7 +227,7 @@ def _count_fds(pid: int) -> int | None:
 
 
 def _shard(
-    home: Home, config: Config, name: str, processes: dict[str, Process], work: _Work
+    home: Home, config: Config, name: str, processes: dict[str, Process], figures: _BridgeFigures
 ) -> ShardStatus:
     mine = [processes[worker] for worker, shard in config.instances().items() if shard == name]
     ready = sum(process.ready for process in mine)
@@ -237,9 +238,9 @@ def _shard(
         backend=config.shards[name].backend,
         instances=len(mine),
         ready=ready,
-        in_flight=work.in_flight.get(name, 0),
+        in_flight=figures.in_flight.get(name, 0),
         paused=paused.words if paused else held[0] if held and not ready else None,
-        usage_today=work.usage.get(name, Spent()),
+        usage_today=figures.usage.get(name, Spent()),
         context_remarks=max(
             (kept(home.remarks / process.name) for process in mine), key=lambda each: each.total
         ),

@@ -11,7 +11,7 @@ import msgspec
 from autopoll.errors import ConfigError
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.home.shard_files import Stamp, stamp
+from autopoll.home.shard_files import SettingsStamp, settings_stamp
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Allowances:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._seen: Stamp | None = None
+        self._seen: SettingsStamp | None = None
         self._of: dict[str, Allowance] = {}
 
     def of(self, name: str) -> Allowance:
@@ -40,7 +40,7 @@ class Allowances:
 
     def refresh(self) -> None:
         """Read the settings again if they have changed; a mistake in them is logged once."""
-        seen = stamp(self._home)
+        seen = settings_stamp(self._home)
         if seen == self._seen:
             return
         self._seen = seen

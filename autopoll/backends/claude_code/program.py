@@ -12,6 +12,7 @@ from autopoll.backends.contract import Setting
 from autopoll.backends.options import option_path
 from autopoll.errors import ConfigError
 from autopoll.home import program_safety
+from autopoll.home.file_stamp import FileStamp
 
 LEAST = (2, 1, 248)  # older ones would expand an @path that stands in a question
 INSTALL = "Run: pip install 'autopoll[claude]'"
@@ -41,8 +42,7 @@ def find_program(setting: Setting, cli_path: str | None) -> Path:
             )
         program = Path(found)
     program_safety.require_safe(setting.root, option, [str(program)])
-    facts = program.stat()
-    said = _version(program, facts.st_mtime_ns, facts.st_size)
+    said = _version(program, FileStamp.of(program.stat()))
     number = _VERSION.match(said)
     wanted = ".".join(map(str, LEAST))
     if number is None:
@@ -63,7 +63,7 @@ def bundled() -> str | None:
 
 
 @lru_cache(maxsize=16)
-def _version(program: Path, _mtime_ns: int, _size: int) -> str:
+def _version(program: Path, _stamp: FileStamp) -> str:
     """Return what it says of its version; asked once for each state of the file."""
     try:
         done = subprocess.run(

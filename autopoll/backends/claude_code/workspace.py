@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 
 from autopoll.backends.context.context_files import Context, Unreadable
 from autopoll.backends.contract import Broken
-from autopoll.backends.stamp import Stamp
+from autopoll.home.file_stamp import FileStamp
 from autopoll.home.home import Home
 
 # Two context paths may have files of one name, and a name may be too long once it can be shown.
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Workspace:
     """One version; removed when it is out of date and nobody stands on it any more."""
 
-    def __init__(self, folder: Path, version: int, stamps: Mapping[Path, Stamp]) -> None:
+    def __init__(self, folder: Path, version: int, stamps: Mapping[Path, FileStamp]) -> None:
         self.folder, self.version, self.stamps = folder, version, stamps
         self.system_file = folder / "system.md"
         self.files = folder / "files"

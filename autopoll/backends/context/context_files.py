@@ -16,8 +16,8 @@ from autopoll.backends.context.listing import Listing, walk
 from autopoll.backends.context.remarks import Remark, original, printable
 from autopoll.backends.contract import Mistaken, Setting
 from autopoll.backends.keys import KeyFiles
-from autopoll.backends.stamp import Stamp
 from autopoll.errors import ConfigError
+from autopoll.home.file_stamp import FileStamp
 from autopoll.home.home import Home
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -30,7 +30,7 @@ class Source(NamedTuple):
     """
 
     path: Path
-    stamp: Stamp
+    stamp: FileStamp
     text: str
     how: str = ""
 
@@ -106,7 +106,7 @@ class Context:
             try:
                 path = Path(f"/proc/self/fd/{handle}").readlink()
                 if self._covers(path):
-                    return Source(path, Stamp.of(os.fstat(handle)), *_read_text(handle, name))
+                    return Source(path, FileStamp.of(os.fstat(handle)), *_read_text(handle, name))
             finally:
                 os.close(handle)
         # One text for "missing" and "outside", so that an asker cannot feel out the file system.

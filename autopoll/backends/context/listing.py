@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autopoll.backends.context.remarks import Remark
-from autopoll.backends.stamp import Stamp
+from autopoll.home.file_stamp import FileStamp
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -31,7 +31,7 @@ class Passed(NamedTuple):
 class Listing(NamedTuple):
     """The regular files with their stamps, in order of path, and what was passed over."""
 
-    files: dict[Path, Stamp]
+    files: dict[Path, FileStamp]
     passed: dict[Path, Passed]
 
     def remarks(self, name: Callable[[Path], str]) -> list[Remark]:
@@ -88,7 +88,7 @@ def _look(entry: os.DirEntry[str], path: Path, folders: list[Path], listing: Lis
 
 def _add(path: Path, facts: os.stat_result, listing: Listing) -> None:
     if stat.S_ISREG(facts.st_mode):
-        listing.files[path] = Stamp.of(facts)
+        listing.files[path] = FileStamp.of(facts)
     else:
         kind = _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
         listing.passed[path] = Passed(f"is {kind}, not a regular file", False)

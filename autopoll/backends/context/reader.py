@@ -12,7 +12,7 @@ from autopoll.backends.context.context_files import Context, Source
 from autopoll.backends.context.listing import Passed
 from autopoll.backends.context.remarks import NOTHING, Remark, Remarks
 from autopoll.backends.contract import Broken, Permanent
-from autopoll.backends.stamp import Stamp
+from autopoll.home.file_stamp import FileStamp
 
 LARGEST = 128 * 1024 * 1024  # of text in all; `extract` indexes it in 30 s, half its time to start
 LOOK_AGAIN_S = 1.0  # between two looks at the files at most; a look costs a stat per file,
@@ -42,7 +42,7 @@ class ContextReader:
         self.remarks = NOTHING  # on the files, at the last look; replaced and never changed
         self.closing = False  # set from outside to cut a long look short
         self._shard, self._reader = shard, reader
-        self._known: dict[Path, Stamp] = {}
+        self._known: dict[Path, FileStamp] = {}
         self._sizes: dict[Path, int] = {}  # of what the reader holds
         self._size = 0  # of all of it
         self._remarks: dict[Path, Remark] = {}  # on the files that were read, or were to be

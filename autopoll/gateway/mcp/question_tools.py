@@ -10,12 +10,13 @@ import msgspec
 from autopoll.bridge.records import QueryState
 from autopoll.client.availability import Blocked
 from autopoll.client.listening import is_listening
+from autopoll.client.outcome_wait import down
 from autopoll.client.partial_answer import AnswerPiece
 from autopoll.client.result import Result, words
 from autopoll.errors import Down
 from autopoll.gateway.hub import ShuttingDown
 from autopoll.gateway.mcp.call import Call, ToolReply
-from autopoll.gateway.subscription import News, down
+from autopoll.gateway.subscription import News
 from autopoll.gateway.usecases import Question, UseCases
 from autopoll.ops.status import ShardStatus, status
 
@@ -100,7 +101,7 @@ async def ask(call: Call, given: Ask) -> ToolReply:
     number, is_served = await call.use(store)
     await call.report(f"question {number} is stored; get_answer fetches its answer at any time")
     if not is_served and (await _result(call, number)).status == "pending":
-        raise down(number, _start_and_fetch(number))
+        raise down([number], _start_and_fetch(number))
     return await _await(call, number, given.timeout)
 
 
@@ -146,7 +147,7 @@ async def _await(call: Call, number: int, seconds: float) -> ToolReply:
         fetch = f"fetch the answer with get_answer, id {number}."
         raise error.obstacle.blocked(f"question {number}", fetch) from None
     except Down:
-        raise down(number, _start_and_fetch(number)) from None
+        raise down([number], _start_and_fetch(number)) from None
     except (TimeoutError, ShuttingDown):
         pass
     return _reply(await _result(call, number))

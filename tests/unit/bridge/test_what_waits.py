@@ -14,7 +14,7 @@ from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Answered, BridgeLimits
 from autopoll.cli import main
-from autopoll.cli.words import words
+from autopoll.cli.error_text import error_text
 from autopoll.clock import zoned
 from autopoll.errors import Exit
 from autopoll.message import Answer
@@ -193,7 +193,7 @@ def test_no_time_is_shown_without_its_zone(
     ],
 )
 def test_what_the_system_refuses_is_told_with_path_and_mend(number: int, code: Exit) -> None:
-    what, mend, found = words(OSError(number, os.strerror(number), "/etc/shadow.d/x"))
+    what, mend, found = error_text(OSError(number, os.strerror(number), "/etc/shadow.d/x"))
     assert found == code
     assert what.startswith(f"/etc/shadow.d/x: {os.strerror(number)}")
     assert mend

@@ -133,7 +133,7 @@ def test_what_cannot_be_a_shard_is_refused_by_its_file_with_the_mend(home: Home,
     assert repr(str(home.shard_files / name))[1:-1] in told
     assert words in told
     told.encode()  # it can be shown
-    shard_files.stamp(home)
+    shard_files.settings_stamp(home)
 
 
 def test_a_shard_in_both_places_is_refused_naming_both(home: Home) -> None:
@@ -194,12 +194,12 @@ def test_every_change_of_the_settings_is_seen_by_the_stamp(home: Home) -> None:
         lambda: home.config.write_text(MAIN + "instances = 2\n"),
         lambda: home.config.unlink(),
     ]
-    seen = shard_files.stamp(home)
+    seen = shard_files.settings_stamp(home)
     for number, change in enumerate(changes):
         change()
-        assert shard_files.stamp(home) != seen, number
-        seen = shard_files.stamp(home)
-        assert shard_files.stamp(home) == seen
+        assert shard_files.settings_stamp(home) != seen, number
+        seen = shard_files.settings_stamp(home)
+        assert shard_files.settings_stamp(home) == seen
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

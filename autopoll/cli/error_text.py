@@ -33,7 +33,7 @@ _REFUSED = {
 }
 
 
-def words(error: Exception) -> tuple[str, str, int]:
+def error_text(error: Exception) -> tuple[str, str, int]:
     """Return (what, mend, exit code) of any error."""
     if isinstance(error, AutopollError):
         return error.what, error.mend, error.exit_code
@@ -44,21 +44,21 @@ def words(error: Exception) -> tuple[str, str, int]:
             return f"{path} needs a command", error.format_message(), Exit.USAGE
         return error.format_message(), f"See: {path} --help", Exit.USAGE
     if isinstance(error, OSError):
-        return _of_the_system(error)
+        return _system_error_text(error)
     what = getattr(error, "what", None)
     if isinstance(what, str):  # fifo's errors, which know nothing of ours
         return what, getattr(error, "mend", ""), Exit.FAILED
     return f"this is a bug in autopoll: {type(error).__name__}: {error}", _AGAIN, Exit.FAILED
 
 
-def _of_the_system(error: OSError) -> tuple[str, str, int]:
+def _system_error_text(error: OSError) -> tuple[str, str, int]:
     """Return what is said of a call that the system refused."""
     mend, code = _REFUSED.get(error.errno or 0, (_AGAIN, Exit.FAILED))
     what = error.strerror or str(error) or type(error).__name__
     if error.filename is not None:
         path = os.fsdecode(error.filename) if not isinstance(error.filename, int) else "a file"
         return f"{path}: {what}{_owner(error, path)}", mend, code
-    if error.errno == errno.ENOENT and _is_adrift():
+    if error.errno == errno.ENOENT and _is_in_removed_folder():
         return "the current folder has been removed", "Go to one that is there, with cd.", code
     return what, mend, code
 
@@ -73,7 +73,7 @@ def _owner(error: OSError, path: str) -> str:
     return ""
 
 
-def _is_adrift() -> bool:
+def _is_in_removed_folder() -> bool:
     try:
         os.getcwd()  # noqa: PTH109 - only whether there is one
     except FileNotFoundError:
