@@ -66,7 +66,7 @@ class Instance:
             return wait, self._refusal.words
         return 0.0, ""
 
-    def held(self) -> None:
+    def record_hold(self) -> None:
         """Record that no instance is started for some time, if that is because of crashes."""
         if self._gate.wait:
             self._gate.held()
@@ -104,10 +104,6 @@ class Instance:
         self.keep_remarks()
         self.warm.set()
         log.info("ready: shard %s, backend %s", self._setting.shard, self._kind)
-
-    async def stop(self) -> None:
-        """Stop the backend, which cannot be started again."""
-        await self.backend.stop()
 
     async def probe(self) -> None:
         """Have the instance replaced if it cannot answer."""

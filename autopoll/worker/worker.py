@@ -71,7 +71,7 @@ class Worker:
         finally:
             # The pipes go first, so that the poller sends nothing to a backend that is gone.
             await self.requests.close()
-            await self.instance.stop()
+            await self.instance.backend.stop()
         if self.retired_for:
             self.heart.note = self.retired_for
             self.heart.close(ProcessState.RETIRED)
@@ -90,9 +90,9 @@ class Worker:
         """Wait for a second, or what is left of the time, with neither backend nor pipes."""
         if self.phase is not WorkerPhase.HELD:
             self.heart.state = ProcessState.DRAINING
-            await self.instance.stop()
+            await self.instance.backend.stop()
             await self.requests.withdraw()
-            self.instance.held()
+            self.instance.record_hold()
             log.warning("%s", why)
         self.heart.note = why  # before the state, so that a reader of it finds the reason
         self.enter(WorkerPhase.HELD)
