@@ -665,7 +665,7 @@ def test_what_is_served_is_what_the_openapi_document_says(door, operator, tmp_pa
             "--header", f"Authorization: Bearer {door.token}",
             "--phases", "fuzzing", "--max-examples", "6", "--seed", "7", "--workers", "2",
             "--exclude-checks", "positive_data_acceptance", "--request-timeout", "30",
-            "--generation-database", "none", "--no-color",
+            "--generation-database", "none", "--no-color", "--suppress-health-check", "too_slow",
         ],
         cwd=tmp_path, capture_output=True, text=True, timeout=280,
     )  # fmt: skip

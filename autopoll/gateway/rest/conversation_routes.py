@@ -37,7 +37,7 @@ class Stored(msgspec.Struct, frozen=True):
     id: int
 
 
-class SessionStatuses(msgspec.Struct, frozen=True):
+class SessionStatusList(msgspec.Struct, frozen=True):
     """What both sessions last said of themselves."""
 
     sessions: list[Presence]
@@ -167,12 +167,12 @@ async def take(access: BearerAccess, conversation: Name, limit: Limit = 100) -> 
     "/{conversation}/status",
     summary="See what both sessions are doing",
     response_class=Response,
-    responses={200: record(SessionStatuses, "As they last said."), **problems(404)},
+    responses={200: record(SessionStatusList, "As they last said."), **problems(404)},
 )
 async def statuses(access: BearerAccess, conversation: Name) -> Response:
     """Return what both sessions last said of themselves, and whether they are alive."""
     found = await access.call(lambda use: use.presences(conversation))
-    return send(SessionStatuses(found))
+    return send(SessionStatusList(found))
 
 
 @router.put(
