@@ -20,8 +20,6 @@ from autopoll.gateway.rest import (
 )
 from autopoll.gateway.rest.error_handlers import install
 from autopoll.gateway.rest.openapi import describe
-from autopoll.home.config import Config
-from autopoll.home.home import Home
 
 _ABOUT = """\
 Ask warm AI agents and get one answer to each question, whatever is killed meanwhile.
@@ -31,16 +29,16 @@ opens everything. Every error is problem+json (RFC 9457), with what to do about 
 """
 
 
-def build(home: Home, config: Config, hub: Hub, endpoint: McpEndpoint, audit: Audit) -> ASGIApp:
+def build(hub: Hub, endpoint: McpEndpoint, audit: Audit) -> ASGIApp:
     """Return what is served, with all middleware, over a hub and an endpoint that are entered."""
-    app = make_app(home, config, hub, audit)
+    app = make_app(hub, audit)
     route = Route(PATH, endpoint=endpoint, methods=["POST"])
     app.router.routes.append(route)
     app.state.routes.append(route)
-    return RequestChecks(app, config.gateway, audit)
+    return RequestChecks(app, hub.config.gateway, audit)
 
 
-def make_app(home: Home, config: Config, hub: Hub, audit: Audit) -> FastAPI:
+def make_app(hub: Hub, audit: Audit) -> FastAPI:
     """Return the application without what checks the requests."""
     app = FastAPI(
         title="autopoll",
@@ -51,7 +49,7 @@ def make_app(home: Home, config: Config, hub: Hub, audit: Audit) -> FastAPI:
         redirect_slashes=False,
         strict_content_type=False,  # a body of no type is JSON; see rest/bodies.py for the others
     )
-    app.state.home, app.state.config, app.state.hub = home, config, hub
+    app.state.hub = hub
     app.state.finished = metrics.FinishedQuestions()
     served = (question_routes, conversation_routes, operation_routes, health_routes, metrics)
     for each in served:
@@ -60,10 +58,10 @@ def make_app(home: Home, config: Config, hub: Hub, audit: Audit) -> FastAPI:
     install(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     app.add_middleware(AuthMiddleware, hub=hub, audit=audit)
-    if config.gateway.allowed_origins:  # outermost: a page may read why it was refused
+    if origins := hub.config.gateway.allowed_origins:  # outermost: a page may read a refusal
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=config.gateway.allowed_origins,
+            allow_origins=origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", *HEADERS],
             expose_headers=["Location", "Retry-After", "Preference-Applied"],

@@ -57,7 +57,7 @@ class Gateway:
         async with Hub(self.home, self.config, NAME) as hub, McpEndpoint(hub) as endpoint:
             audit = Audit(hub)
             limits = ConnectionLimits(settings.max_connections, settings.client_timeout, audit)
-            server = self.server(build(self.home, self.config, hub, endpoint, audit), limits)
+            server = self.server(build(hub, endpoint, audit), limits)
             await server.open(listener)
             heart.note = ""
             heart.state = ProcessState.IDLE

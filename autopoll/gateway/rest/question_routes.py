@@ -19,7 +19,6 @@ from autopoll.gateway.rest.bearer_access import BearerAccess
 from autopoll.gateway.rest.bodies import JsonRoute
 from autopoll.gateway.rest.openapi import problems, record, send
 from autopoll.gateway.usecases import Question
-from autopoll.home.config import GatewaySection
 
 T = TypeVar("T")
 
@@ -85,7 +84,7 @@ async def ask(
     headers = {"Location": f"/v1/questions/{sent.id}"}
     if not sent.fresh:
         headers["Idempotency-Replayed"] = "true"
-    return await _answer(request, access.hub, sent.id, _seconds(request, prefer), headers, 202)
+    return await _answer(request, access.hub, sent.id, _seconds(access.hub, prefer), headers, 202)
 
 
 @router.get(
@@ -99,7 +98,7 @@ async def read(
 ) -> Response:
     """Return a question's outcome so far; with `Prefer: wait=…`, as soon as there is one."""
     result = await access.call(lambda use: use.result(question))
-    seconds = _seconds(request, prefer)
+    seconds = _seconds(access.hub, prefer)
     if result.status != "pending" or seconds is None:
         return send(result)
     return await _answer(request, access.hub, question, seconds, {}, 200)
@@ -128,21 +127,19 @@ async def follow(
 ) -> StreamingResponse:
     """Send how a question stands, each change, its answer as it is written, and then the answer."""
     await access.call(lambda use: use.result(question))
-    settings: GatewaySection = request.app.state.config.gateway
     return StreamingResponse(
-        event_stream.stream(access.hub, question, settings.max_wait),
+        event_stream.stream(access.hub, question, access.hub.config.gateway.max_wait),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-def _seconds(request: Request, prefer: str | None) -> float | None:
+def _seconds(hub: Hub, prefer: str | None) -> float | None:
     """Return how long the client prefers to wait, at most as long as is allowed; else None."""
     match = _WAIT.search(prefer or "")
     if match is None:
         return None
-    settings: GatewaySection = request.app.state.config.gateway
-    return min(float(match[1]), settings.max_wait)
+    return min(float(match[1]), hub.config.gateway.max_wait)
 
 
 async def _answer(
