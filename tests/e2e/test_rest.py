@@ -500,7 +500,7 @@ def test_the_number_of_an_answer_names_its_question(door, operator) -> None:
         each["id"] for each in after.json()["messages"] if answered_by(each["metadata"]) == number
     ]
     for path in (f"/v1/questions/{answer}", f"/v1/questions/{answer}/events"):
-        refused = operator.get(path, headers=WAIT)
+        refused = operator.get(path)
         assert refused.status_code == 404
         assert refused.json()["detail"] == (
             f"message {answer} is no question; it is the answer to question {number}"

@@ -1,0 +1,119 @@
+"""What a session of one conversation may do, and what only the operator may."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autopoll.bridge.connect import connect
+from autopoll.client.client import Client
+from autopoll.errors import AccessDenied, NotFound
+from autopoll.gateway import operation
+from autopoll.gateway.authentication import Caller, Forbidden
+from autopoll.gateway.hub import Hub
+from autopoll.gateway.usecases import CallerAccess, Question, UseCases
+from autopoll.home.config import load
+from autopoll.home.home import Home
+from autopoll.ops.init import prepare
+
+OPERATOR = Caller()
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    home = Home(tmp_path)
+    home.config.write_text('[shards.main]\nbackend = "echo"\n[shards.other]\nbackend = "echo"\n')
+    home.supervisord_conf.parent.mkdir()
+    home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../s.sock\n")
+    config = load(home, {})
+    prepare(home, config)
+    with closing(connect(home, config)) as bridge:
+        yield Client(home, config, bridge)
+
+
+@pytest.fixture
+def of(client: Client) -> Callable[[Caller], UseCases]:
+    hub = Hub(client.home, client.config)
+    return lambda caller: UseCases(client, caller, hub)
+
+
+def session(client: Client, shard: str | None = None) -> Caller:
+    """Return session a of a new conversation."""
+    return Caller(conversation=client.converse("x", "y", shard).conversation, session="a")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        UseCases.conversations,
+        partial(UseCases.create_conversation, role_a="x", role_b="y", shard=None),
+        operation.dead_letters,
+        partial(operation.dead_letter, number=1),
+        partial(operation.retry, number=1),
+        partial(operation.drop, number=1),
+    ],
+)
+def test_what_is_the_operators_is_refused_to_a_session(client, of, use) -> None:
+    with pytest.raises(Forbidden, match="operator's token"):
+        use(of(session(client)))
+
+
+@pytest.mark.parametrize("use", [operation.status, partial(operation.incidents, last=5)])
+def test_status_and_incidents_are_refused_to_a_session_and_audited(client, use) -> None:
+    denied: list[tuple[str | None, str]] = []
+
+    class InlineHub(Hub):
+        async def call(self, use: Callable[[Client], Any]) -> Any:
+            return use(client)
+
+    caller = session(client)
+    access = CallerAccess(InlineHub(client.home, client.config), lambda _client: caller)
+    audit = client.bridge.conversations
+    audit.audit_denial = lambda *what: denied.append(what)  # type: ignore[method-assign]
+    with pytest.raises(Forbidden):
+        asyncio.run(use(access))
+    assert denied == [(caller.conversation, "needs the operator's token")]
+
+
+def test_a_session_sees_nothing_of_another_conversation(client, of) -> None:
+    mine, other = session(client, "main"), session(client, "other")
+    number = of(other).ask(Question(question="secret?")).id
+    use = of(mine)
+    for look in (
+        lambda: use.conversation(other.conversation),
+        lambda: use.messages(other.conversation, limit=10),
+        lambda: use.presences(other.conversation),
+        lambda: use.speaker(other.conversation),
+        lambda: use.result(number),
+        lambda: use.ask(Question(question="x", conversation=other.conversation)),
+    ):
+        with pytest.raises(NotFound, match="there is no"):
+            look()
+    assert use.messages(None, limit=10) == []
+    assert list(use.shards()) == ["main"]
+    assert of(other).result(number).id == of(OPERATOR).result(number).id == number
+    assert [each.id for each in of(OPERATOR).messages(None, limit=10)] == [number]
+    assert list(of(OPERATOR).shards()) == ["main", "other"]
+
+
+def test_a_session_speaks_as_itself_and_as_nobody_else(client, of) -> None:
+    tokens = client.converse("x", "y", None)
+    use = of(Caller(conversation=tokens.conversation, session="a"))
+    assert use.speaker(tokens.conversation, "a", tokens.a) == (tokens.conversation, "a")
+    for given in (("b",), (None, tokens.b), ("b", tokens.b)):
+        with pytest.raises(AccessDenied, match="you are session a"):
+            use.speaker(tokens.conversation, *given)
+
+
+def test_the_operator_speaks_by_a_token_or_as_the_home_does(client, of) -> None:
+    tokens = client.converse("x", "y", None)
+    own, _ = client.own_session("main")
+    use = of(OPERATOR)
+    assert use.speaker(own) == (own, "a")
+    assert use.speaker(tokens.conversation, None, tokens.b) == (tokens.conversation, "b")
+    with pytest.raises(NotFound, match="keeps no token"):
+        use.speaker(tokens.conversation)
