@@ -49,7 +49,10 @@ def test_what_is_missing_is_told_and_nobody_is_woken_for_it(place: Place) -> Non
     health = place.json("health")
     assert health["verdict"] == "ok"
     said = {check["name"]: check["detail"] for check in health["checks"]}
-    assert "Too many open files: foreign messages take up to a second" in said["poller"]
+    assert (
+        "all of fs.inotify.max_user_instances are in use: foreign messages take up to a second"
+        in said["poller"]
+    )
     assert "no pidfds here: a death is noticed within a second" in said["watchdog"]
     logs = place.home.log
     assert (logs / "poller.log").read_text().count("foreign messages take up to a second") == 1

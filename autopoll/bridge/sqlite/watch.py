@@ -30,8 +30,9 @@ class FolderWatch:
         except (ImportError, AttributeError, OSError) as error:
             self.close()
             number = error.errno if isinstance(error, OSError) else None
-            reason = (isinstance(error, OSError) and error.strerror) or str(error)
             knob = _KNOBS.get(number or 0)
+            # The system's own words are those of a full disk, or of too many open files.
+            reason = f"all of fs.inotify.{knob} are in use" if knob else str(error)
             raise BridgeError(
                 f"cannot watch {database.parent}: {reason}",
                 f"Raise /proc/sys/fs/inotify/{knob}." if knob else "This system has no inotify.",
