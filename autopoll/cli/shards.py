@@ -15,7 +15,7 @@ from autopoll.cli.render import ProgressLine, print_json
 from autopoll.errors import Exit, NotFound, UsageError
 
 if TYPE_CHECKING:
-    from autopoll.ops.shards.results import Step, Trial
+    from autopoll.ops.shards.results import CheckResult, Step
 
 REMARKS = 20  # context files that are named
 OPTION_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -200,7 +200,7 @@ def test(cli: CommandLine, names: tuple[str, ...]) -> int:
     again. Exits 0 when all is well, 1 when a step failed.
     """
     from autopoll.ops.process_tree import Tree
-    from autopoll.ops.shards.check import Trying
+    from autopoll.ops.shards.check import ShardCheck
 
     home = cli.home
     tree = Tree.of(home)
@@ -213,7 +213,7 @@ def test(cli: CommandLine, names: tuple[str, ...]) -> int:
     code = Exit.OK
     for name in dict.fromkeys(names) or config.shards:
         with ProgressLine(cli.json) as progress:
-            trial = Trying(home, config, name, tree, progress.say).run()
+            trial = ShardCheck(home, config, name, tree, progress.say).run()
         code = code if trial.ok else Exit.FAILED
         cli.code = code
         if cli.json:
@@ -236,7 +236,7 @@ def _print_step(step: "Step") -> None:
         say(f"        {step.mend}")
 
 
-def _print_cost(trial: "Trial") -> None:
+def _print_cost(trial: "CheckResult") -> None:
     if trial.canary and (usage := trial.canary.usage):
         told = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
         told += f", {usage.cached_tokens:,} from a cache" if usage.cached_tokens else ""

@@ -23,9 +23,9 @@ from autopoll.ops.init import prepare
 from autopoll.ops.process_tree import Tree, environ_of, under
 from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied
-from autopoll.ops.shards.check import Trying
+from autopoll.ops.shards.check import ShardCheck
 from autopoll.ops.shards.remove import give_up, refused, unserve
-from autopoll.ops.shards.results import Failure, Trial
+from autopoll.ops.shards.results import CheckResult, StepFailed
 from autopoll.ops.supervisord_state import wait_until_steady
 
 Report = Callable[[str], None]
@@ -37,13 +37,13 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     shard: str
     new: bool  # false when it was there already, with the same settings
     running: bool
-    trial: Trial
+    trial: CheckResult
 
 
 class NotAdded(AutopollError):
-    """A step failed; the text says what became of the shard."""
+    """A step failed; the text says what is left of the shard."""
 
-    def __init__(self, shard: str, failure: Failure, left: str, mend: str) -> None:
+    def __init__(self, shard: str, failure: StepFailed, left: str, mend: str) -> None:
         super().__init__(
             f"shard {shard}: step {failure.step} failed ({failure.kind}): {failure.what}; {left}",
             mend,
@@ -52,7 +52,7 @@ class NotAdded(AutopollError):
 
 
 def add(home: Home, name: str, section: Mapping[str, Any], report: Report, *, keep: bool) -> Added:
-    """Add a shard with these settings, as shards.d/NAME.toml, and return what came of trying it.
+    """Add a shard with these settings, as shards.d/NAME.toml, and return the result of its check.
 
     Raises ConfigError with nothing written for what cannot be, and NotAdded for a step that failed,
     with the shard taken out again unless `keep`.
@@ -63,7 +63,7 @@ def add(home: Home, name: str, section: Mapping[str, Any], report: Report, *, ke
 
 
 class _Adding:
-    """One shard on its way into a home; it has the turn."""
+    """Adds one shard; used while the change lock is held."""
 
     def __init__(
         self, home: Home, name: str, section: Mapping[str, Any], report: Report, keep: bool
@@ -85,24 +85,24 @@ class _Adding:
                 refuse_unapplied(self.tree, self.before)
         else:
             self.refuse_other_settings(table, self.path if name in tables else home.config)
-        self.trying = Trying(home, self.config, name, self.tree, report)
+        self.check = ShardCheck(home, self.config, name, self.tree, report)
 
     def run(self) -> Added:
-        """Look at everything that can be seen without a change, then change."""
+        """Check everything that can be checked without a change, then change."""
         try:
-            backend = self.trying.settings()
-            self.trying.context()
-            with under(self.trying.environ()):
-                asyncio.run(self.trying.alone(backend, ask=False))
-        except Failure as failure:
+            backend = self.check.settings()
+            self.check.context()
+            with under(self.check.environ()):
+                asyncio.run(self.check.instance(backend, ask=False))
+        except StepFailed as failure:
             raise self.failed(failure, "nothing was written") from failure
         try:
             if self.is_new:
                 shard_files.write(self.home, self.name, self.text)
-            self.trying.step("start", self.start)
+            self.check.step("start", self.start)
             if self.tree:
-                self.trying.through_the_chain()
-        except (Failure, KeyboardInterrupt) as error:
+                self.check.question()
+        except (StepFailed, KeyboardInterrupt) as error:
             left = self.undo()
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -111,7 +111,7 @@ class _Adding:
             shard=self.name,
             new=self.is_new,
             running=self.tree is not None,
-            trial=self.trying.trial(),
+            trial=self.check.result(),
         )
 
     def read(self, text: str, tables: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -129,17 +129,17 @@ class _Adding:
             )
 
     def start(self) -> tuple[None, str]:
-        """Make conversation and tokens, and have the running home take the shard up."""
+        """Make conversation and tokens, and start the shard where the home runs."""
         if self.tree is None:
             prepare(self.home, self.config)
             write_programs(self.home, self.config)
             return None, "the home is down; it is started by: autopoll up"
         apply(self.tree, self.config, self.report)
-        self.trying.refuse_held()
+        self.check.refuse_held()
         return None, "its workers are ready"
 
     def undo(self) -> str:
-        """Have the home be what it was, and say how that went."""
+        """Put the home back to what it was; return how that went."""
         if not self.is_new:
             return "it stands in the settings as before"
         if self.keep:
@@ -160,7 +160,7 @@ class _Adding:
         return "it was taken out again"
 
     def clear_bridge(self) -> None:
-        """Leave no question to the shard that nobody will answer."""
+        """Settle every question to the shard, as nothing will answer it."""
         bridge = connect(self.home, self.before)
         try:
             unserve(bridge, self.name)
@@ -169,8 +169,8 @@ class _Adding:
         finally:
             bridge.close()
 
-    def failed(self, failure: Failure, left: str) -> NotAdded:
-        """Return the error that tells the step, why, what became of it, and the mend."""
+    def failed(self, failure: StepFailed, left: str) -> NotAdded:
+        """Return the error with the step, the reason, what is left of the shard, and the mend."""
         mend = failure.mend
         if self.tree and failure.kind in ("credentials", "configuration"):
             options = [each.options for each in self.config.shards.values()]
@@ -179,7 +179,7 @@ class _Adding:
             if unknown := sorted(set(keys) - set(self.tree.environ)):
                 mend += (
                     f" This shell has {', '.join(unknown)}, and the running home was started "
-                    "without: give the key by --key-file, or start it anew from here: "
+                    "without: give the key by --key-file, or restart it from here: "
                     "autopoll restart"
                 )
         return NotAdded(self.name, failure, left, mend.strip())

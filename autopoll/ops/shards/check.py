@@ -1,7 +1,7 @@
-"""Tries a shard, step by step, and says of each step what came of it, and how long it took.
+"""Checks a shard step by step; each step has a result and a time.
 
-Settings and context are looked at, an instance is started in this process where that tells more,
-and a real question is asked: through the whole chain of a home that runs, else of that instance.
+Settings and context are read, an instance is started in this process where that shows more, and a
+real question is asked: through a home that runs, else of that instance.
 """
 
 import asyncio
@@ -15,26 +15,28 @@ from autopoll.backends import open_backend
 from autopoll.backends.context.context_files import Context, Source
 from autopoll.backends.context.excerpts import Page
 from autopoll.backends.context.remarks import NOTHING, Remarks
-from autopoll.backends.contract import Backend, Broken, Permanent, Setting, Unheard
+from autopoll.backends.contract import Backend, Broken, Setting
 from autopoll.backends.environment import worker_environment
-from autopoll.bridge.connect import connect
-from autopoll.bridge.protocols import Bridge
-from autopoll.client import outcome_wait
-from autopoll.client.client import Client
 from autopoll.errors import AutopollError, ConfigError, TimedOut
 from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home, instance_name
 from autopoll.ops.process_tree import Tree, under
-from autopoll.ops.shards.results import Canary, Failure, Paused, Size, Step, Trial
+from autopoll.ops.shards import canary
+from autopoll.ops.shards.results import (
+    Canary,
+    CheckResult,
+    ContextSize,
+    Paused,
+    Step,
+    StepFailed,
+    elapsed_ms,
+)
 from autopoll.process import pause
 from autopoll.process.heartbeat import ProcessState
-from autopoll.process.waiter import Waiter
 from autopoll.redact.redact import redact
-from autopoll.request import Refusal, Request
+from autopoll.request import Refusal
 
 START_LIMIT_S = 60.0
-CANARY = "In one short sentence: what can you answer questions about?"
-CANARY_LIMIT_S = 120.0
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,8 @@ Say = Callable[[str], None]
 _T = TypeVar("_T")
 
 
-class Trying:
-    """The steps of one shard's trial, in order; each raises Failure."""
+class ShardCheck:
+    """The steps of the check of one shard, in order; each raises StepFailed."""
 
     def __init__(self, home: Home, config: Config, shard: str, tree: Tree | None, say: Say) -> None:
         self.home = home
@@ -52,27 +54,27 @@ class Trying:
         self.section = config.shards[shard]
         self.tree = tree
         self.steps: list[Step] = []
-        self.size: Size | None = None
+        self.size: ContextSize | None = None
         self.remarks = NOTHING
         self.canary: Canary | None = None
         self._say = say
 
-    def run(self) -> Trial:
+    def run(self) -> CheckResult:
         """Go through all steps until one fails."""
         try:
             backend = self.settings()
             self.context()
             with under(self.environ()):
-                asyncio.run(self.alone(backend, ask=self.tree is None))
+                asyncio.run(self.instance(backend, ask=self.tree is None))
             if self.tree:
-                self.through_the_chain()
-        except Failure:
-            log.debug("shard %s failed its trial", self.shard)  # and its step says how
-        return self.trial()
+                self.question()
+        except StepFailed:
+            log.debug("shard %s failed its check", self.shard)  # its last step says why
+        return self.result()
 
-    def trial(self) -> Trial:
-        """Return what has come of it so far."""
-        return Trial(
+    def result(self) -> CheckResult:
+        """Return the steps taken so far and what they found."""
+        return CheckResult(
             shard=self.shard,
             backend=self.section.backend,
             ok=all(step.ok for step in self.steps),
@@ -83,7 +85,7 @@ class Trying:
         )
 
     def environ(self) -> Mapping[str, str]:
-        """Return what a worker would see: of the running home, or of one started from here."""
+        """Return the environment of a worker: of the running home, or of one started from here."""
         if self.tree:
             return self.tree.environ
         options = [each.options for each in self.config.shards.values()]
@@ -99,7 +101,7 @@ class Trying:
         )
 
     def settings(self) -> Backend:
-        """Build the backend, which checks its options, and what it needs as far as can be seen."""
+        """Build the backend, which checks its options and, as far as it can, what it needs."""
 
         def check() -> tuple[Backend, str]:
             with under(self.environ()):
@@ -108,9 +110,9 @@ class Trying:
         return self.step("settings", check)
 
     def context(self) -> None:
-        """Look at the files."""
+        """Read the context files."""
 
-        def look() -> tuple[Size, str]:
+        def read() -> tuple[ContextSize, str]:
             context = Context(self.setting())
             listing = context.listing()
             remarks = listing.remarks(context.name)
@@ -122,7 +124,7 @@ class Trying:
                 if remark := context.remark(path, found):
                     remarks.append(remark)
             self.remarks = Remarks.of(remarks)
-            size = Size(files=len(pages), tokens=sum(page.tokens for page in pages))
+            size = ContextSize(files=len(pages), tokens=sum(page.tokens for page in pages))
             if self.section.context and not pages:
                 why = "; ".join(self.remarks.lines(3))
                 raise ConfigError(
@@ -131,36 +133,38 @@ class Trying:
                 )
             return size, f"{size.files} files, about {size.tokens:,} tokens"
 
-        self.size = self.step("context", look)
+        self.size = self.step("context", read)
 
-    async def alone(self, backend: Backend, *, ask: bool) -> None:
+    async def instance(self, backend: Backend, *, ask: bool) -> None:
         """Start an instance here where nothing runs or where it can measure, and stop it again."""
         measure = getattr(backend, "measure", None)
         if self.tree and measure is None:
             return
         try:
-            await self._try("instance", self._start(backend))
+            await self._step("instance", self._start(backend))
             if measure:
-                self.size = await self._try("context", self._measured(measure))
+                self.size = await self._step("context", self._measured(measure))
             if ask:
-                self.canary = await self._try("canary", self._asked(backend))
+                self.canary = await self._step("canary", self._ask_instance(backend))
         finally:
             async with asyncio.timeout(START_LIMIT_S):
                 await backend.stop()
 
-    def through_the_chain(self) -> None:
+    def question(self) -> None:
         """Ask the shard a real question through bridge, poller, pipes and worker."""
 
         def ask() -> tuple[Canary, str]:
             self.refuse_held()  # before anything is asked, for it would stay in the queue
-            canary = self._ask_home()
-            return canary, _told(canary)
+            asked = canary.ask_home(
+                self.home, self.config, self.shard, self.limit_s, self._raise_if_paused
+            )
+            return asked, asked.summary
 
         self.canary = self.step("canary", ask)
 
     def refuse_held(self) -> None:
-        """Raise what keeps the shard's workers from working: a pause is no failure of a reload, but
-        one of a trial."""
+        """Raise what keeps the shard's workers from working: a pause does not fail a reload, but it
+        fails a check."""
         assert self.tree
         self._raise_if_paused()
         for number in range(1, self.section.instances + 1):
@@ -174,21 +178,21 @@ class Trying:
     # --- how a step is taken
 
     def step(self, name: str, work: Callable[[], tuple[_T, str]]) -> _T:
-        """Take a step that returns its result and what to tell of it; raise Failure."""
+        """Take a step that returns its result and a line about it; raise StepFailed."""
         self._say(f"{self.shard}: {name}")
         began = time.monotonic()
         try:
             result, detail = work()
         except AutopollError as error:
             raise self._failed(name, began, error) from error
-        self.steps.append(Step(name=name, ok=True, ms=_ms(began), detail=detail))
+        self.steps.append(Step(name=name, ok=True, ms=elapsed_ms(began), detail=detail))
         return result
 
-    async def _try(self, name: str, work: Any) -> Any:
+    async def _step(self, name: str, work: Any) -> Any:
         self._say(f"{self.shard}: {name}")
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self.limit if name == "canary" else START_LIMIT_S):
+            async with asyncio.timeout(self.limit_s if name == "canary" else START_LIMIT_S):
                 result, detail = await work
         except AutopollError as error:
             raise self._failed(name, began, error) from error
@@ -198,32 +202,32 @@ class Trying:
         except (Exception, SystemExit) as error:  # a backend is foreign code
             broken = Broken(f"{type(error).__name__}: {error}")
             raise self._failed(name, began, broken) from error
-        self.steps.append(Step(name=name, ok=True, ms=_ms(began), detail=detail))
+        self.steps.append(Step(name=name, ok=True, ms=elapsed_ms(began), detail=detail))
         return result
 
-    def _failed(self, name: str, began: float, error: AutopollError) -> Failure:
-        failure = Failure(name, error)
+    def _failed(self, name: str, began: float, error: AutopollError) -> StepFailed:
+        failure = StepFailed(name, error)
         said, kind, mend = redact(failure.what), failure.kind, failure.mend
         self.steps.append(
-            Step(name=name, ok=False, ms=_ms(began), detail=said, failure=kind, mend=mend)
+            Step(name=name, ok=False, ms=elapsed_ms(began), detail=said, failure=kind, mend=mend)
         )
         return failure
 
     # --- what the steps do
 
     @property
-    def limit(self) -> float:
+    def limit_s(self) -> float:
         """Seconds that the canary may take."""
-        return min(self.section.request_timeout, CANARY_LIMIT_S)
+        return min(self.section.request_timeout, canary.LIMIT_S)
 
     async def _start(self, backend: Backend) -> tuple[None, str]:
         await backend.start()
         await backend.probe()
         return None, "started in this process"
 
-    async def _measured(self, measure: Callable[[], Any]) -> tuple[Size, str]:
+    async def _measured(self, measure: Callable[[], Any]) -> tuple[ContextSize, str]:
         found = await measure()
-        size = Size(
+        size = ContextSize(
             files=found.files,
             tokens=found.tokens,
             window=found.window,
@@ -236,26 +240,9 @@ class Trying:
         words = f"{about}{size.tokens:,} tokens, {found.share:.1%} of a window of {size.window:,}"
         return size, f"{size.files} files, {words}{how}"
 
-    async def _asked(self, backend: Backend) -> tuple[Canary, str]:
-        began = time.monotonic()
-        request = Request(
-            delivery=0,
-            fence=0,
-            attempt=1,
-            timeout_ms=round(self.limit * 1000),
-            conversation="canary",
-            question=CANARY,
-        )
-        reply = await backend.answer(request, Unheard())
-        if reply.answer.error:
-            raise Permanent(reply.answer.text)
-        canary = Canary(
-            answer=reply.answer.text,
-            sources=list(reply.answer.sources),
-            ms=_ms(began),
-            usage=reply.usage,
-        )
-        return canary, _told(canary)
+    async def _ask_instance(self, backend: Backend) -> tuple[Canary, str]:
+        asked = await canary.ask_instance(backend, self.limit_s)
+        return asked, asked.summary
 
     def _raise_if_paused(self) -> None:
         if paused := pause.read(self.home, self.shard):
@@ -264,50 +251,3 @@ class Trying:
                 f"the shard is paused, {paused.words}",
                 "It is tried again by itself; to try at once: autopoll restart",
             )
-
-    def _ask_home(self) -> Canary:
-        bridge = connect(self.home, self.config)
-        try:
-            client = Client(self.home, self.config, bridge)
-
-            with Waiter(self.home) as waiter:
-                began = time.monotonic()
-                asked = client.ask([CANARY], self.shard, waiter=waiter)
-                if not asked.listening:
-                    raise outcome_wait.down(asked.ids)
-                [result] = client.wait(
-                    asked.ids,
-                    waiter,
-                    timeout=self.limit + 5,
-                    on_news=lambda *_: self._raise_if_paused(),
-                )
-            if result.status == "error":
-                _forget(bridge, result.id)
-        finally:
-            bridge.close()
-        if result.status == "error":
-            raise Permanent(
-                f"the question was answered with an error: {result.answer}",
-                f"See: autopoll logs {self.shard}",
-            )
-        return Canary(
-            answer=result.answer or "",
-            sources=list(result.sources),
-            ms=_ms(began),
-            usage=result.usage,
-        )
-
-
-def _forget(bridge: Bridge, message_id: int) -> None:
-    """Keep no dead letter of a question that nobody needs an answer to."""
-    if any(letter.message_id == message_id for letter in bridge.overview.dead_letters()):
-        bridge.overview.drop_dead(message_id)
-
-
-def _told(canary: Canary) -> str:
-    sources = f" [{', '.join(canary.sources)}]" if canary.sources else ""
-    return " ".join(canary.answer.split()) + sources
-
-
-def _ms(began: float) -> int:
-    return round((time.monotonic() - began) * 1000)

@@ -1,4 +1,4 @@
-"""Takes a shard out of a home: drained, and with nobody left waiting for an answer in vain."""
+"""Removes a shard from a home: its workers are drained and every question to it is settled."""
 
 import secrets
 import time
@@ -31,12 +31,12 @@ STEP_S = 0.2
 Report = Callable[[str], None]
 
 
-class Waits(AutopollError):
-    """Questions wait for the shard that is to go."""
+class QuestionsWaiting(AutopollError):
+    """Questions wait for the shard that is to be removed."""
 
 
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done; the conversation's history stays."""
+    """The result of a removal; the history of the conversation stays."""
 
     shard: str
     running: bool  # false on a home that is down
@@ -47,8 +47,8 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
     """Drain a shard, stop its processes, and take it out of the settings.
 
-    What an earlier call left undone that was killed is completed. Raises UsageError for main,
-    NotFound, and Waits while questions wait for it, unless `force`.
+    What an earlier call that was killed left undone is completed. Raises UsageError for main,
+    NotFound, and QuestionsWaiting while questions wait for it, unless `force`.
     """
     if name == "main":
         raise UsageError(
@@ -103,7 +103,7 @@ def _remove(
         raise NotFound(f"there is no shard {name!r}", f"There are: {', '.join(config.shards)}.")
     try:
         if waiting and not force:
-            raise Waits(
+            raise QuestionsWaiting(
                 f"{waiting} questions wait for shard {name}",
                 "Wait until they are answered; or remove it with --force, which gives each an "
                 "error answer and keeps it as a dead letter.",
@@ -142,13 +142,13 @@ def give_up(
     outcome: Callable[[Delivery], Outcome],
     report: Report,
 ) -> int:
-    """Settle every question that waits for a shard with nobody behind it; return how many."""
+    """Settle every question that waits for a shard without workers; return how many."""
     owner = secrets.token_hex(8)
     count = 0
     end = time.monotonic() + LATEST_S
     while True:
         taken = bridge.deliveries.claim(owner, {shard: AT_ONCE}, LEASE_MS)
-        # Whoever waits looks once a second; nobody needs to be rung.
+        # Clients that wait poll once a second, so no bell is rung.
         count += len(bridge.deliveries.settle([outcome(delivery) for delivery in taken]))
         if taken:
             continue

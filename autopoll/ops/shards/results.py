@@ -1,4 +1,6 @@
-"""What came of trying a shard, as it is told to people and programs."""
+"""The result of checking a shard, as people and programs see it."""
+
+import time
 
 import msgspec
 
@@ -17,7 +19,7 @@ from autopoll.request import Usage
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that was tried; `failure` is its class when it failed, and `mend` what to do."""
+    """One step of a check; `failure` is its class when it failed, and `mend` what to do."""
 
     name: str  # settings | context | instance | canary
     ok: bool
@@ -27,8 +29,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mend: str = ""
 
 
-class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a context is; `exact` when the service has counted and not we estimated."""
+class ContextSize(msgspec.Struct, frozen=True, kw_only=True):
+    """How large a context is; `exact` when the service has counted it, else estimated."""
 
     files: int
     tokens: int
@@ -46,15 +48,21 @@ class Canary(msgspec.Struct, frozen=True, kw_only=True):
     ms: int
     usage: Usage | None = None
 
+    @property
+    def summary(self) -> str:
+        """The answer in one line, with its sources."""
+        sources = f" [{', '.join(self.sources)}]" if self.sources else ""
+        return " ".join(self.answer.split()) + sources
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of trying one shard."""
+
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of checking one shard."""
 
     shard: str
     backend: str
     ok: bool
     steps: list[Step]
-    context: Size | None = None
+    context: ContextSize | None = None
     context_remarks: Remarks = NOTHING
     canary: Canary | None = None
 
@@ -67,7 +75,7 @@ class Paused(AutopollError):
         self.cause = cause
 
 
-class Failure(AutopollError):
+class StepFailed(AutopollError):
     """A step that failed; the error that made it fail is its cause."""
 
     def __init__(self, step: str, error: AutopollError) -> None:
@@ -98,3 +106,8 @@ def failure_of(error: AutopollError) -> str:
             return "down"
         case _:
             return "failed"
+
+
+def elapsed_ms(began: float) -> int:
+    """Return the milliseconds since a reading of the monotonic clock."""
+    return round((time.monotonic() - began) * 1000)

@@ -1,0 +1,81 @@
+"""Asks a shard a real question: an instance in this process, or through a home that runs."""
+
+import time
+from collections.abc import Callable
+
+from autopoll.backends.contract import Backend, Permanent, Unheard
+from autopoll.bridge.connect import connect
+from autopoll.bridge.protocols import Bridge
+from autopoll.client import outcome_wait
+from autopoll.client.client import Client
+from autopoll.home.config import Config
+from autopoll.home.home import Home
+from autopoll.ops.shards.results import Canary, elapsed_ms
+from autopoll.process.waiter import Waiter
+from autopoll.request import Request
+
+QUESTION = "In one short sentence: what can you answer questions about?"
+LIMIT_S = 120.0
+
+
+async def ask_instance(backend: Backend, limit_s: float) -> Canary:
+    """Return what a started backend answers; raise its failure."""
+    began = time.monotonic()
+    request = Request(
+        delivery=0,
+        fence=0,
+        attempt=1,
+        timeout_ms=round(limit_s * 1000),
+        conversation="canary",
+        question=QUESTION,
+    )
+    reply = await backend.answer(request, Unheard())
+    if reply.answer.error:
+        raise Permanent(reply.answer.text)
+    return Canary(
+        answer=reply.answer.text,
+        sources=list(reply.answer.sources),
+        ms=elapsed_ms(began),
+        usage=reply.usage,
+    )
+
+
+def ask_home(
+    home: Home, config: Config, shard: str, limit_s: float, on_news: Callable[[], None]
+) -> Canary:
+    """Return what a shard answers through bridge, poller, pipes and worker; raise why it does not.
+
+    `on_news` is called while the answer is awaited, and may raise to end that.
+    """
+    bridge = connect(home, config)
+    try:
+        client = Client(home, config, bridge)
+        with Waiter(home) as waiter:
+            began = time.monotonic()
+            asked = client.ask([QUESTION], shard, waiter=waiter)
+            if not asked.listening:
+                raise outcome_wait.down(asked.ids)
+            [result] = client.wait(
+                asked.ids, waiter, timeout=limit_s + 5, on_news=lambda *_: on_news()
+            )
+        if result.status == "error":
+            _drop_dead_letter(bridge, result.id)
+    finally:
+        bridge.close()
+    if result.status == "error":
+        raise Permanent(
+            f"the question was answered with an error: {result.answer}",
+            f"See: autopoll logs {shard}",
+        )
+    return Canary(
+        answer=result.answer or "",
+        sources=list(result.sources),
+        ms=elapsed_ms(began),
+        usage=result.usage,
+    )
+
+
+def _drop_dead_letter(bridge: Bridge, message_id: int) -> None:
+    """Keep no dead letter of a question that nobody needs an answer to."""
+    if any(letter.message_id == message_id for letter in bridge.overview.dead_letters()):
+        bridge.overview.drop_dead(message_id)
