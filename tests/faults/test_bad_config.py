@@ -1,6 +1,7 @@
 """Settings that cannot work: each is refused with the file, the key, and what is allowed."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +123,44 @@ def test_a_backend_that_cannot_be_had_is_refused_before_anything_starts(
         for reason in reasons:
             assert reason in refused.stderr
     assert resting.processes() == []
+
+
+UGLY_SHARDS: dict[str, tuple[str, bytes | None, str]] = {
+    "the head of a table": ("x.toml", b"[shards.x]\nbackend = 'echo'\n", "without the line"),
+    "an unknown key": ("x.toml", b"backend = 'echo'\ndealy = 1\n", "Allowed: backend"),
+    "not UTF-8": ("x.toml", b"\xff", "encoding UTF-8"),
+    "a foreign suffix": ("x.tml", b"backend = 'echo'\n", "Name it NAME.toml"),
+    "a name that is not UTF-8": (os.fsdecode(b"\xff.toml"), b"", "Name it NAME.toml"),
+    "an escape sequence in its name": ("\x1b[2J.toml", b"", "Name it NAME.toml"),
+    "a folder": ("x.toml", None, "not a regular file"),
+    "a shard that is in autopoll.toml": ("main.toml", b"backend = 'echo'\n", "one of the two"),
+    "a context that is the home's own": (
+        "x.toml",
+        b"backend = 'extract'\ncontext = ['shards.d']\n",
+        "is the home's own",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UGLY_SHARDS)
+def test_a_shard_file_that_cannot_work_changes_nothing_that_runs(running, what) -> None:
+    name, content, reason = UGLY_SHARDS[what]
+    before = {each: running.pid(each) for each in ("poller", "worker", "watchdog")}
+    path = running.home.shard_files / name
+    if content is None:
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    try:
+        refused = running.run("reload", code=4)
+        assert reason in refused.stderr and "\x1b" not in refused.stderr
+        assert running.json("health", code=None)["verdict"] != "ok"
+        assert {each: running.pid(each) for each in before} == before
+    finally:
+        shutil.rmtree(running.home.shard_files)
+    running.run("reload")
+    assert {each: running.pid(each) for each in before} == before
 
 
 def test_settings_that_cannot_be_read_are_named(resting) -> None:

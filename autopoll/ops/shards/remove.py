@@ -179,7 +179,6 @@ def _dead(delivery: Delivery, why: str) -> Outcome:
 
 
 def _waiting(bridge: Bridge, shard: str) -> int:
-    bridge.deliveries.claim(
-        secrets.token_hex(8), {}, LEASE_MS
-    )  # enrols what was sent, and claims nothing
+    # Claims nothing, but enrols what was sent.
+    bridge.deliveries.claim(secrets.token_hex(8), {}, LEASE_MS)
     return bridge.overview.waiting().get(shard, 0)
