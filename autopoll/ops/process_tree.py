@@ -26,7 +26,7 @@ _LARGEST_ENVIRON = 4 * 1024 * 1024
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Which workers are to be added, started anew and removed, and whether the poller changes.
+    """Which workers are to be added, restarted and removed, and whether the poller changes.
 
     The gateway is among them when it changes.
     """
@@ -38,7 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything runs as the file says."""
+        """Whether everything runs as the settings say."""
         return not (self.added or self.changed or self.removed or self.poller)
 
     @property
@@ -92,8 +92,8 @@ class Tree:
         return beat if beat and heartbeat.is_alive(beat) else None
 
     def await_beats(self) -> None:
-        """Wait for the first beat of what has just been started: only then it can be told which
-        settings it has read, and whether it hears a signal."""
+        """Wait for the first beat of each process that was just started: before it, nothing tells
+        which settings the process has read, and it may not handle signals yet."""
         end = time.monotonic() + SETTLE_S
         while time.monotonic() < end:
             if all(self.beat(each.name) for each in self.programs().values() if each.pid):
@@ -101,7 +101,7 @@ class Tree:
             time.sleep(STEP_S)
 
     def renew(self, name: str, number: signal.Signals) -> None:
-        """Have a process take up the settings, unless an operator stopped it."""
+        """Have a process apply the settings, unless an operator stopped it."""
         if number is signal.SIGTERM:
             self._let_start(name)
         if beat := self.beat(name):
@@ -110,14 +110,14 @@ class Tree:
             self.supervisor.start(name)
 
     def _let_start(self, name: str) -> None:
-        """Wait until supervisord counts a program as running: one that ends earlier has failed to
-        start for it, and after four such ends it gives the program up."""
+        """Wait until supervisord counts a program as running: a program that ends earlier counts as
+        a failed start, and after four of those supervisord gives it up."""
         end = time.monotonic() + SETTLE_S
         while self.supervisor.process(name).state == "STARTING" and time.monotonic() < end:
             time.sleep(STEP_S)
 
     def remove(self, names: list[str]) -> None:
-        """Drain workers, all at once, and have supervisord forget them."""
+        """Drain workers, all at once, and remove them from supervisord."""
         for name in names:
             self.supervisor.stop_group(name)
         end = time.monotonic() + STOP_WAIT_S + 5
@@ -133,7 +133,7 @@ class Tree:
 
 @contextmanager
 def under(environ: Mapping[str, str]) -> Iterator[None]:
-    """Let the block see the environment that the workers have."""
+    """Run the block in the environment that the workers have."""
     ours = dict(os.environ)
     os.environ.clear()
     os.environ.update(environ)

@@ -13,7 +13,7 @@ GATEWAY = "gateway"
 _FIRST = "program:worker"
 _HERE = "%(here)s"  # supervisord puts the folder of each file in its place
 
-Program = dict[str, str]  # the options of a section as they stand in a file, `%%` and all
+ProgramOptions = dict[str, str]  # the options of a section as they stand in a file, `%%` and all
 
 
 def names_of(config: Config) -> list[str]:
@@ -37,7 +37,7 @@ def write_programs(home: Home, config: Config) -> None:
             files.put(path, _text(sections))
 
 
-def worker_program(home: Home) -> Program:
+def worker_program(home: Home) -> ProgramOptions:
     """Return the section of the first worker, after which all others are made."""
     sections = _sections(home.supervisord_conf.read_bytes())
     if _FIRST not in sections:
@@ -48,10 +48,10 @@ def worker_program(home: Home) -> Program:
     return sections[_FIRST]
 
 
-def _wanted(home: Home, config: Config) -> dict[str, dict[str, Program]]:
+def _wanted(home: Home, config: Config) -> dict[str, dict[str, ProgramOptions]]:
     """Return the sections of each program file by its name."""
     first = worker_program(home)
-    wanted: dict[str, dict[str, Program]] = {}
+    wanted: dict[str, dict[str, ProgramOptions]] = {}
     for name, shard in config.instances().items():
         if name != "worker":
             made = _named(first, name)
@@ -84,7 +84,7 @@ def _place(home: Home, words: list[str], word: str) -> int:
     return words.index(word)
 
 
-def _named(first: Program, name: str) -> Program:
+def _named(first: ProgramOptions, name: str) -> ProgramOptions:
     """Return the options of the first worker for another program, in a file one folder deeper."""
     made = {key: value.replace(_HERE, f"{_HERE}/..") for key, value in first.items()}
     for key in ("stdout_logfile", "stderr_logfile"):
@@ -94,7 +94,7 @@ def _named(first: Program, name: str) -> Program:
     return made
 
 
-def _sections(data: bytes) -> dict[str, Program]:
+def _sections(data: bytes) -> dict[str, ProgramOptions]:
     """Return the sections of a file as supervisord reads them; none of what it cannot read."""
     parser = RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
     try:
@@ -104,7 +104,7 @@ def _sections(data: bytes) -> dict[str, Program]:
     return {name: dict(parser[name]) for name in parser.sections()}
 
 
-def _text(sections: dict[str, Program]) -> bytes:
+def _text(sections: dict[str, ProgramOptions]) -> bytes:
     parser = RawConfigParser()
     parser.read_dict(sections)
     text = io.StringIO()

@@ -1,9 +1,9 @@
-"""Has a home that runs take up changed settings, touching nothing that they do not concern.
+"""Applies changed settings to a home that runs, and touches nothing that they do not concern.
 
-Each process says in its heartbeat which settings it runs with; what differs from the files is to be
-done. So a reload that was broken off, or that finds half of a change done already, is completed by
-the next one. A worker that is to change is asked to end and not stopped by supervisord, which
-starts it again: were we killed between a stop and a start, it would stay stopped for ever.
+Each heartbeat says which settings its process runs with; only what differs from the files is
+changed. So a reload that was interrupted, or that finds half of a change done already, is completed
+by the next one. A worker with new settings is signalled to end and started again by supervisord,
+not stopped through supervisord: a reload killed between a stop and a start would leave it stopped.
 """
 
 import os
@@ -47,10 +47,10 @@ Report = Callable[[str], None]
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done: names of shards, and what the poller did."""
+    """The result of a reload: names of shards, and what the poller did."""
 
     added: list[str] = []
-    changed: list[str] = []  # those of which a worker was started anew, added or removed
+    changed: list[str] = []  # those of which a worker was restarted, added or removed
     removed: list[str] = []
     unchanged: list[str] = []
     poller: str = "unchanged"  # unchanged | in place | restarted
@@ -59,7 +59,7 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reload(home: Home, report: Report) -> Reloaded:
-    """Apply the settings as they stand and return what that changed.
+    """Apply the settings as they are and return what that changed.
 
     Raises ConfigError and SupervisorError with nothing touched, and Down with the reason when the
     home is down, or when a worker does not start with its new settings, which it keeps trying.
@@ -72,13 +72,13 @@ def reload(home: Home, report: Report) -> Reloaded:
             check_start(home, config)
             raise Down(
                 f"{home.root} is down; the settings are good",
-                "They are taken up by: autopoll up",
+                "They take effect with: autopoll up",
             )
         return apply(tree, config, report)
 
 
 def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
-    """Make what runs what the settings say; called with the turn."""
+    """Make what runs what the settings say; called while the change lock is held."""
     home = tree.home
     with under(tree.environ):
         check_start(home, config)
@@ -102,19 +102,19 @@ def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
         tree.renew(name, signal.SIGTERM)
     _wait(tree, config, [*plan.added, *rewritten, *changed], plan.poller, report)
     clear(tree, config)
-    return _told(tree, config, plan, rewritten, set(before), poller)
+    return _reloaded(tree, config, plan, rewritten, set(before), poller)
 
 
 def refuse_unapplied(tree: Tree, config: Config) -> None:
-    """Raise ConfigError when the settings, as they stand, are not what runs: a change of one shard
-    must not be the moment at which changes of others take effect."""
+    """Raise ConfigError when the settings on disk are not what runs: a change of one shard must not
+    apply changes of others along with it."""
     plan = tree.plan(config)
     if plan.is_empty:
         return
     what = ", ".join(plan.shards) or "the poller or the gateway"
     raise ConfigError(
         f"the settings of {tree.home.root} were changed and do not run yet, for: {what}",
-        "Apply it first: autopoll reload",
+        "Apply them first: autopoll reload",
     )
 
 
@@ -162,7 +162,7 @@ def _is_there(tree: Tree, name: str, settings: str) -> bool:
         program = tree.supervisor.process(name)
         if program.is_given_up:
             raise does_not_start(name, last_error(tree.home, name))
-        return program.state == "STOPPED"  # by an operator, who will start it again
+        return program.state == "STOPPED"  # by an operator
     if beat.settings != settings:
         return False
     if is_held(tree.home, beat):
@@ -171,24 +171,24 @@ def _is_there(tree: Tree, name: str, settings: str) -> bool:
 
 
 def _has_watchdog_seen(tree: Tree) -> bool:
-    """Wait until the watchdog has taken note of a death; tell whether it has.
+    """Wait until the watchdog has noticed that a process ended; tell whether it has.
 
-    It would take an end that was meant for a crash if the heartbeat were gone by then.
+    With the heartbeat gone by then, it would record an intended end as a crash.
     """
     rounds: set[float] = set()
     end = time.monotonic() + WATCHDOG_S
     while time.monotonic() < end:
         beat = tree.beat(WATCHDOG)
         if beat is None:
-            return True  # its successor will not know that there was anybody
+            return True  # the next watchdog does not know the process
         rounds.add(beat.loop_beat)
-        if len(rounds) > 2:  # a whole round lies between
+        if len(rounds) > 2:  # one of them was a whole round
             return True
         time.sleep(STEP_S)
     return False
 
 
-def _told(
+def _reloaded(
     tree: Tree,
     config: Config,
     plan: Plan,
@@ -196,7 +196,7 @@ def _told(
     before: set[str],
     poller: Beat | None,
 ) -> Reloaded:
-    """Say what was done in terms of shards."""
+    """Return what was changed, by shard."""
     moved = {*plan.added, *plan.changed, *plan.removed, *rewritten}
     touched = {shard_of(name) for name in moved - {GATEWAY}}
     old = {shard_of(name) for name in before if name == "worker" or name.startswith("worker-")}
