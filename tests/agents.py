@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from commands import through_a_fork
+from commands import for_mcp
 from jsonschema import Draft202012Validator
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -70,7 +70,8 @@ async def at_stdio(
     place: Place, mode: str = "auto", command: list[str] | None = None, cwd: Path | None = None
 ) -> AsyncIterator[Agent]:
     """Start `autopoll mcp` as an agent's program does, and be its client."""
-    program, *arguments = command or through_a_fork(["--home", str(place.root), "mcp"])
+    mcp = [*place.command, "--home", str(place.root), "mcp"]
+    program, *arguments = command or for_mcp(mcp, place.environ)
     server = StdioServerParameters(
         command=program, args=arguments, env=place.environ, cwd=cwd or place.root
     )
@@ -120,7 +121,7 @@ class Company:
                     raise
 
             staying = asyncio.run_coroutine_threadsafe(stay(), self._loop)
-            self._agents[name] = come.result(60), leave, staying
+            self._agents[name] = come.result(120), leave, staying
         agent = self._agents[name][0]
         agent.told.clear()
         return agent

@@ -177,11 +177,12 @@ def _at_start(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith(_AT_START)}
 
 
-def through_a_fork(args: Sequence[str]) -> list[str]:
-    """Return a command line that does what `autopoll mcp …` does, in a fork; for what others start.
-
-    It is a small program that lends its standard streams to the fork, and waits for its end.
-    """
+def for_mcp(command: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """Return a command line of `autopoll mcp` for an agent's program to start: through a fork, if
+    that does the same, by a small program that lends its streams to it and waits for its end."""
+    before, args = list(command[: len(AUTOPOLL)]), list(command[len(AUTOPOLL) :])
+    if before != AUTOPOLL or _at_start(env) != _at_start(os.environ):
+        return list(command)
     return [sys.executable, "-S", "-E", str(_FORKER), _forker(heavy=True).path, *args]
 
 

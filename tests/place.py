@@ -31,7 +31,7 @@ _LIMITED = "-dac_override,-dac_read_search"
 ORDINARY = ["setpriv", f"--bounding-set={_LIMITED}", f"--inh-caps={_LIMITED}"]
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
     """Return the condition's first true value; fail when none comes in time."""
     end = time.monotonic() + seconds
     while not (value := condition()):
