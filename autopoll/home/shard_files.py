@@ -89,7 +89,7 @@ def settings_stamp(home: Home) -> SettingsStamp:
     """Return the stamps of all files of the settings."""
     try:
         names = _names(home)
-    except ConfigError:  # whoever reads the settings is told
+    except ConfigError:  # reading the settings says so
         names = []
     paths = (home.config, *(home.shard_files / name for name in names))
     stamps = ((path.name, stamp_of(path)) for path in paths)

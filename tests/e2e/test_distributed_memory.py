@@ -14,6 +14,7 @@ MARK = "=== next block"
 
 
 @pytest.mark.long
+@pytest.mark.timeout(450)
 def test_every_command_of_the_page_does_what_it_says(new_place, tmp_path) -> None:
     place = new_place()  # for its environment; the page makes a home of its own
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
@@ -27,7 +28,7 @@ def test_every_command_of_the_page_does_what_it_says(new_place, tmp_path) -> Non
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=400,
         )
     finally:
         made = Place.__new__(Place)
