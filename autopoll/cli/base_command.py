@@ -28,7 +28,7 @@ class CommandLine:
 
     @functools.cached_property
     def home(self) -> "Home":
-        """The home to work on; raises NotFound, and Untrusted when somebody else has a hand in it
+        """The home to work on; raises NotFound, and Untrusted when another user can change it
         or something in its var/ is not ours."""
         from autopoll.home.var_check import require_whole
 

@@ -57,7 +57,7 @@ def write_json(data: bytes, *, err: bool = False) -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether a person looks at it; nobody does when it is closed."""
+    """Tell whether a person looks at it; False when it is closed."""
     return stream is not None and stream.isatty()
 
 

@@ -98,7 +98,7 @@ def _check_parts(home: Home, config: Config, now: Status, examine_s: float) -> l
 
 
 def _can_answer(now: Status) -> bool:
-    """Tell whether a shard answers, or will without anybody's help."""
+    """Tell whether a shard answers, or will by itself."""
     poller = next(process for process in now.processes if process.name == "poller")
     able = poller.pid is not None and poller.state != ProcessState.HELD
     return able and any(shard.ready or shard.paused for shard in now.shards)

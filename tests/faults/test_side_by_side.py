@@ -9,6 +9,7 @@ import commands
 import pytest
 from place import Place, until
 
+from autopoll.home.config import load
 from autopoll.home.lock import holder_of
 from autopoll.ops.change_lock import changing
 
@@ -62,7 +63,7 @@ def start(place: Place, name: str) -> "commands.Forked | subprocess.Popen[str]":
 
 def state_of(place: Place) -> State:
     up = holder_of(place.home.supervisord_lock) is not None
-    return up, "more" in (place.root / "autopoll.toml").read_text()
+    return up, "more" in load(place.home, {}).shards
 
 
 def run_pair(place: Place, first: str, second: str, delay: float) -> None:

@@ -32,7 +32,7 @@ class Scratch:
         (root / "autopoll.toml").write_text(config, encoding="utf-8")
         _register(root / _PLUGINS, backends)
         self.home, _ = found(root)
-        # Settings that the environment overrides are meant for the home of whoever called us.
+        # Settings that the environment overrides are meant for the home of our caller.
         self.config = load(self.home, {})
         self._supervisord: subprocess.Popen[bytes] | None = None
 

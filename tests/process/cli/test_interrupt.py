@@ -112,7 +112,7 @@ def test_ctrl_c_in_ask_names_the_question(place: Place) -> None:
             "shards remove extra --force",
             "extra",
             "draining",
-            "shard extra is not in autopoll.toml",
+            "shard extra is not in the settings",
             "shards remove extra --force",
         ),
     ],

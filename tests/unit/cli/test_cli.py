@@ -122,7 +122,7 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
     heavy = {"rich", "asyncio", "psutil", "msgspec", "apsw", "supervisor", "tomllib", "xmlrpc"}
     assert not loaded & heavy
     mine = {name for name in loaded if name.startswith("autopoll.cli.")}
-    assert mine == {f"autopoll.cli.{name}" for name in ("base_command", "output", "words")}
+    assert mine == {f"autopoll.cli.{name}" for name in ("base_command", "output", "error_text")}
     for section in COMMANDS.values():
         assert all(name in done.stdout for name in section)
 
