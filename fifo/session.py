@@ -120,11 +120,6 @@ class PairSession(Generic[_Event]):
         self._decoder = Decoder(max_payload)
         self._limit = max_payload  # what may be sent; the peer's own limit may lower it
 
-    @property
-    def state(self) -> SessionState:
-        """How far it has come."""
-        return self._state
-
     def _enter(self, state: SessionState) -> None:
         self._state = state
         self.live = state in _LIVE  # whether requests and answers may move

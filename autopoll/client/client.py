@@ -12,7 +12,6 @@ from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import (
     IdempotencyKey,
     Message,
-    Presence,
     QueryState,
     SentMessage,
     Tokens,
@@ -178,10 +177,6 @@ class Client:
         if not status.strip():
             raise UsageError("the status is empty", "Say in a word what you are doing.")
         self.bridge.conversations.set_status(conversation, session, status)
-
-    def partner(self, conversation: str, session: str) -> Presence:
-        """Return the status that the partner of a proven session has set last."""
-        return self.bridge.conversations.presence(conversation, "b" if session == "a" else "a")
 
     def _require(self, shard: str) -> None:
         """Raise NotFound for a shard that the settings do not name."""

@@ -265,7 +265,7 @@ def test_every_move_that_is_not_in_the_table_raises_and_changes_nothing(state, k
         else:
             with pytest.raises(RemoteFault, match=kind.name):
                 list(session.receive(frame(kind)))
-        assert session.state is state
+        assert session._state is state
         assert joined.to_client == joined.to_server == b""
 
 
