@@ -46,7 +46,7 @@ def without_shard(path: Path, text: str, name: str) -> str:
 def write(path: Path, text: str) -> None:
     """Put the text in the file's place, whole or not at all; a link stays one, the mode as it is.
 
-    Called with the turn of the home. Raises ConfigError with the old text in place.
+    Called while the change lock is held. Raises ConfigError with the old text in place.
     """
     target = path.resolve()
     fresh = target.with_name(f".{target.name}.{os.getpid()}")

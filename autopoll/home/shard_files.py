@@ -34,13 +34,13 @@ def read(home: Home) -> dict[str, dict[str, Any]]:
         shard = name.removesuffix(SUFFIX)
         if shard == name or not SHARD_NAME.fullmatch(shard):
             raise ConfigError(
-                f"{str(path)!r} is not named as a shard's file is",
-                "Name it NAME.toml, NAME made of a-z, 0-9, - and _, 32 at most; or take it away.",
+                f"{str(path)!r} is not the name of a shard's file",
+                "Name it NAME.toml, NAME made of a-z, 0-9, - and _, 32 at most; or remove it.",
             )
         table = toml_file.parse(path, toml_file.read_text(path, follow=False))
         if "shards" in table:
             raise ConfigError(
-                f"{path} holds a table of shards, and is one shard",
+                f"{path} holds a table of shards, but a file is one shard",
                 f"Write its keys alone, without the line [shards.{shard}].",
             )
         tables[shard] = table
@@ -48,7 +48,7 @@ def read(home: Home) -> dict[str, dict[str, Any]]:
 
 
 def write(home: Home, name: str, text: str) -> None:
-    """Write the file of a new shard, private and durable; called with the turn of the home.
+    """Write the file of a new shard, private and durable; called while the change lock is held.
 
     Raises ConfigError with nothing written.
     """
@@ -76,7 +76,7 @@ def remove(home: Home, name: str) -> None:
 
 def text_of(table: Mapping[str, Any]) -> str:
     """Return a table as the text of a file; raise ConfigError for what has no place in TOML."""
-    import tomlkit  # only who adds a shard needs it
+    import tomlkit  # only adding a shard needs it
     from tomlkit.exceptions import TOMLKitError
 
     try:

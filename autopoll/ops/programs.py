@@ -38,7 +38,7 @@ def write_programs(home: Home, config: Config) -> None:
 
 
 def worker_program(home: Home) -> ProgramOptions:
-    """Return the section of the first worker, after which all others are made."""
+    """Return the section of the first worker, the model of all others."""
     sections = _sections(home.supervisord_conf.read_bytes())
     if _FIRST not in sections:
         raise ConfigError(
