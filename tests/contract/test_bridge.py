@@ -108,12 +108,14 @@ def ask(bridge: Bridge, conversation: str, *texts: str, metadata: str | None = N
     return bridge.messages.send(conversation, "a", texts, [metadata] * len(texts))
 
 
-def take(bridge: Bridge, count: int = 10, shard: str = "main", owner: str = "me") -> list[Delivery]:
+def claim(
+    bridge: Bridge, count: int = 10, shard: str = "main", owner: str = "me"
+) -> list[Delivery]:
     return bridge.deliveries.claim(owner, {shard: count}, LEASE)
 
 
-def take_one(bridge: Bridge) -> Delivery:
-    (delivery,) = take(bridge)
+def claim_one(bridge: Bridge) -> Delivery:
+    (delivery,) = claim(bridge)
     return delivery
 
 
@@ -147,9 +149,9 @@ def test_a_question_is_taken_once_and_answered_once(bridge: Bridge) -> None:
     conversation = talk(bridge)
     (asked,) = ask(bridge, conversation, "why?")
     assert bridge.messages.query_state(asked).state == "sent"
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     assert (delivery.text, delivery.attempt, delivery.session) == ("why?", 1, "b")
-    assert take(bridge) == []
+    assert claim(bridge) == []
     settled = settle(bridge, answered(delivery, "because"))
     assert settled.state == "done"
     state = bridge.messages.query_state(asked)
@@ -165,7 +167,7 @@ def test_a_question_is_taken_once_and_answered_once(bridge: Bridge) -> None:
 def test_a_json_question_gets_a_json_answer_with_its_query_id(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, '{"type":"query","query_id":"q7","question":"why?"}')
-    settle(bridge, answered(take_one(bridge)))
+    settle(bridge, answered(claim_one(bridge)))
     (message,) = bridge.messages.receive(conversation, "a")
     assert json.loads(message.text)["query_id"] == "q7"
 
@@ -173,23 +175,23 @@ def test_a_json_question_gets_a_json_answer_with_its_query_id(bridge: Bridge) ->
 def test_only_the_head_of_a_conversation_is_handed_out(bridge: Bridge) -> None:
     conversation = talk(bridge)
     first, second, third = ask(bridge, conversation, "1", "2", "3")
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     assert delivery.message_id == first
     assert [bridge.messages.query_state(asked).state for asked in (second, third)] == [
         "queued",
         "queued",
     ]
     settle(bridge, failed(delivery))
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     assert (delivery.message_id, delivery.attempt) == (first, 2)
     settle(bridge, answered(delivery))
-    assert take_one(bridge).message_id == second
+    assert claim_one(bridge).message_id == second
 
 
 def test_independent_questions_do_not_wait_for_each_other(bridge: Bridge) -> None:
     conversation = talk(bridge)
     asked = ask(bridge, conversation, "1", "2", "3", metadata=OWN)
-    assert [delivery.message_id for delivery in take(bridge)] == asked
+    assert [delivery.message_id for delivery in claim(bridge)] == asked
 
 
 def test_no_more_is_claimed_than_wanted_and_only_for_the_shard(bridge: Bridge) -> None:
@@ -204,10 +206,10 @@ def test_no_more_is_claimed_than_wanted_and_only_for_the_shard(bridge: Bridge) -
 def test_what_is_new_takes_the_room_that_older_questions_leave(bridge: Bridge) -> None:
     conversation = talk(bridge)
     older = ask(bridge, conversation, *"ab", metadata=OWN)
-    assert take(bridge, 0) == []
+    assert claim(bridge, 0) == []
     newer = ask(bridge, conversation, *"cde", metadata=OWN)
-    assert [one.message_id for one in take(bridge, 3)] == [*older, newer[0]]
-    assert [one.message_id for one in take(bridge, 3)] == newer[1:]
+    assert [one.message_id for one in claim(bridge, 3)] == [*older, newer[0]]
+    assert [one.message_id for one in claim(bridge, 3)] == newer[1:]
 
 
 def test_messages_are_enrolled_in_order_even_when_nothing_is_wanted(bridge: Bridge) -> None:
@@ -220,12 +222,12 @@ def test_messages_are_enrolled_in_order_even_when_nothing_is_wanted(bridge: Brid
 def test_a_message_sent_before_its_session_was_served_is_answered(bridge: Bridge) -> None:
     conversation = talk(bridge, None)
     ask(bridge, conversation, "early")
-    assert take(bridge) == []
+    assert claim(bridge) == []
     other = talk(bridge)
     ask(bridge, other, "late")
-    settle(bridge, answered(take_one(bridge)))
+    settle(bridge, answered(claim_one(bridge)))
     bridge.conversations.serve(conversation, "b", "main")
-    assert take_one(bridge).text == "early"
+    assert claim_one(bridge).text == "early"
 
 
 def test_a_session_that_is_no_longer_served_still_gets_what_was_enrolled(bridge: Bridge) -> None:
@@ -234,19 +236,19 @@ def test_a_session_that_is_no_longer_served_still_gets_what_was_enrolled(bridge:
     bridge.deliveries.claim("me", {}, LEASE)
     bridge.conversations.unserve(conversation, "b")
     ask(bridge, conversation, "too late")
-    settle(bridge, answered(take_one(bridge)))
-    assert take(bridge) == []
+    settle(bridge, answered(claim_one(bridge)))
+    assert claim(bridge) == []
     assert bridge.conversations.routes() == {}
 
 
 def test_a_route_to_another_shard_takes_along_what_is_not_begun(bridge: Bridge) -> None:
     conversation = talk(bridge, "old")
     ask(bridge, conversation, "1", "2")
-    (begun,) = take(bridge, shard="old")
+    (begun,) = claim(bridge, shard="old")
     bridge.conversations.serve(conversation, "b", "new")
     settle(bridge, answered(begun))
-    assert take(bridge, shard="old") == []
-    (moved,) = take(bridge, shard="new")
+    assert claim(bridge, shard="old") == []
+    (moved,) = claim(bridge, shard="new")
     assert (moved.text, moved.shard) == ("2", "new")
     assert bridge.conversations.routes() == {(conversation, "b"): "new"}
 
@@ -271,18 +273,18 @@ def test_what_wants_no_answer_stays_unread_for_its_reader(bridge: Bridge, kind: 
     conversation = talk(bridge)
     ask(bridge, conversation, json.dumps({"type": kind}))
     ask(bridge, conversation, "text", metadata=json.dumps({"type": kind}))
-    assert take(bridge) == []
+    assert claim(bridge) == []
     assert len(bridge.messages.find(conversation=conversation, unread=True)) == 2
     ask(bridge, conversation, "a question")
-    assert take_one(bridge).text == "a question"
+    assert claim_one(bridge).text == "a question"
 
 
 def test_the_answer_of_one_served_session_is_no_question_for_the_other(bridge: Bridge) -> None:
     conversation = talk(bridge)
     bridge.conversations.serve(conversation, "a", "main")
     ask(bridge, conversation, "ping")
-    settle(bridge, answered(take_one(bridge), "pong"))
-    assert take(bridge) == []
+    settle(bridge, answered(claim_one(bridge), "pong"))
+    assert claim(bridge) == []
 
 
 def test_a_message_set_back_to_unread_is_not_answered_twice(
@@ -290,10 +292,10 @@ def test_a_message_set_back_to_unread_is_not_answered_twice(
 ) -> None:
     conversation = talk(bridge)
     (asked,) = ask(bridge, conversation, "once")
-    settle(bridge, answered(take_one(bridge)))
+    settle(bridge, answered(claim_one(bridge)))
     store.foreign("UPDATE messages SET read=0 WHERE id=?", asked)
     store.clock.now += 61_000
-    assert take(bridge) == []
+    assert claim(bridge) == []
 
 
 def test_the_sweep_finds_a_message_whose_number_is_not_new(
@@ -302,10 +304,10 @@ def test_the_sweep_finds_a_message_whose_number_is_not_new(
     conversation = talk(bridge)
     (first, second) = ask(bridge, conversation, "1", "2")
     bridge.messages.receive(conversation, "b")
-    assert take(bridge) == []
+    assert claim(bridge) == []
     store.foreign("UPDATE messages SET read=0 WHERE id=?", first)
     store.clock.now += 61_000
-    assert take_one(bridge).message_id == first
+    assert claim_one(bridge).message_id == first
     assert bridge.messages.query_state(second).state == "sent"
 
 
@@ -315,14 +317,14 @@ def test_more_than_one_batch_is_enrolled_in_order(bridge: Bridge) -> None:
     for expected in (1000, 2000, 2500):
         bridge.deliveries.claim("me", {}, LEASE)
         assert sum(bridge.overview.counts().values()) == expected
-    assert take_one(bridge).text == "0"
+    assert claim_one(bridge).text == "0"
 
 
 def test_duplicates_are_two_messages(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "same", "same")
-    settle(bridge, answered(take_one(bridge)))
-    settle(bridge, answered(take_one(bridge)))
+    settle(bridge, answered(claim_one(bridge)))
+    settle(bridge, answered(claim_one(bridge)))
     assert len(bridge.messages.receive(conversation, "a")) == 2
 
 
@@ -332,9 +334,9 @@ def test_duplicates_are_two_messages(bridge: Bridge) -> None:
 def test_an_old_fence_is_refused_and_the_rest_of_the_batch_is_not(bridge: Bridge) -> None:
     conversation = talk(bridge)
     old, other = (ask(bridge, conversation, text, metadata=OWN)[0] for text in ("1", "2"))
-    stale, fresh = take(bridge)
+    stale, fresh = claim(bridge)
     settle(bridge, failed(stale))
-    again = take_one(bridge)
+    again = claim_one(bridge)
     states = bridge.deliveries.settle(
         [answered(stale, "stale"), answered(fresh), answered(again, "again")]
     )
@@ -352,9 +354,9 @@ def test_every_outcome_under_an_old_fence_changes_nothing(
 ) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1")
-    stale = take_one(bridge)
+    stale = claim_one(bridge)
     settle(bridge, failed(stale))
-    current = take_one(bridge)
+    current = claim_one(bridge)
     assert settle(bridge, make(stale)).state == "lost"
     assert bridge.deliveries.renew([(stale.message_id, stale.fence)], LEASE) == set()
     assert settle(bridge, answered(current)).state == "done"
@@ -364,7 +366,7 @@ def test_every_outcome_under_an_old_fence_changes_nothing(
 def test_a_turn_settles_and_hands_out_what_that_made_ready(bridge: Bridge) -> None:
     conversation = talk(bridge)
     first, second = ask(bridge, conversation, "first", "second")
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     (own,) = ask(bridge, conversation, "of its own", metadata=OWN)
     outcomes = [answered(delivery), answered(delivery, "again")]
     settled, taken = bridge.deliveries.settle_and_claim(outcomes, "me", {"main": 10}, LEASE)
@@ -377,21 +379,21 @@ def test_a_turn_settles_and_hands_out_what_that_made_ready(bridge: Bridge) -> No
 def test_a_turn_without_room_settles_all_the_same(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "first", "second")
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     settled, taken = bridge.deliveries.settle_and_claim(
         [answered(delivery)], "me", {"main": 0}, LEASE
     )
     assert ([one.state for one in settled], taken) == (["done"], [])
-    assert [one.text for one in take(bridge)] == ["second"]
+    assert [one.text for one in claim(bridge)] == ["second"]
 
 
 def test_a_failure_waits_before_it_is_tried_again(bridge: Bridge, store: SqliteStore) -> None:
     ask(bridge, talk(bridge), "1")
-    assert settle(bridge, failed(take_one(bridge), 5000)).state == "ready"
+    assert settle(bridge, failed(claim_one(bridge), 5000)).state == "ready"
     store.clock.now += 4999
-    assert take(bridge) == []
+    assert claim(bridge) == []
     store.clock.now += 1
-    assert take_one(bridge).attempt == 2
+    assert claim_one(bridge).attempt == 2
 
 
 def test_the_last_failure_is_answered_with_the_error_and_frees_the_lane(
@@ -400,27 +402,27 @@ def test_the_last_failure_is_answered_with_the_error_and_frees_the_lane(
     bridge = store.open(max_attempts=2)
     conversation = talk(bridge)
     asked, waiting = ask(bridge, conversation, "1", "2")
-    assert settle(bridge, failed(take_one(bridge))).state == "ready"
-    settled = settle(bridge, failed(take_one(bridge)))
+    assert settle(bridge, failed(claim_one(bridge))).state == "ready"
+    settled = settle(bridge, failed(claim_one(bridge)))
     assert (settled.state, settled.answer_id is not None) == ("dead", True)
     (message,) = bridge.messages.receive(conversation, "a")
     assert message.text == "No answer after 2 attempts: it broke"
     assert json.loads(message.metadata or "")["status"] == "error"
     assert bridge.messages.query_state(asked).last_error == "it broke"
-    assert take_one(bridge).message_id == waiting
+    assert claim_one(bridge).message_id == waiting
 
 
 def test_a_permanent_failure_is_answered_at_once_with_the_error_itself(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1")
-    assert settle(bridge, failed(take_one(bridge), permanent=True)).state == "dead"
+    assert settle(bridge, failed(claim_one(bridge), permanent=True)).state == "dead"
     assert [message.text for message in bridge.messages.receive(conversation, "a")] == ["it broke"]
 
 
 def test_a_release_gives_the_attempt_back(bridge: Bridge) -> None:
     ask(bridge, talk(bridge), "1")
     for _ in range(9):
-        delivery = take_one(bridge)
+        delivery = claim_one(bridge)
         assert delivery.attempt == 1
         assert settle(bridge, released(delivery)).state == "ready"
 
@@ -429,7 +431,7 @@ def test_the_bell_of_the_asker_comes_back_with_the_settlement(bridge: Bridge) ->
     conversation = talk(bridge)
     for name, known in (("w-1", "w-1"), ("../x", None), ("w" * 65, None), (None, None)):
         ask(bridge, conversation, "1", metadata=json.dumps({"waiter": name}))
-        assert settle(bridge, answered(take_one(bridge))).waiter == known
+        assert settle(bridge, answered(claim_one(bridge))).waiter == known
 
 
 def test_an_answer_is_stored_without_secrets_and_without_what_others_cannot_read(
@@ -438,7 +440,7 @@ def test_an_answer_is_stored_without_secrets_and_without_what_others_cannot_read
     conversation = talk(bridge)
     ask(bridge, conversation, "plain", '{"question": "json"}')
     for _ in range(2):
-        settle(bridge, answered(take_one(bridge), "key AKIA" + "Q" * 16 + " \ud800 \0 \U0001f600"))
+        settle(bridge, answered(claim_one(bridge), "key AKIA" + "Q" * 16 + " \ud800 \0 \U0001f600"))
     plain, wrapped = (message.text for message in bridge.messages.receive(conversation, "a"))
     assert (
         plain == json.loads(wrapped)["answer"] == "key [redacted:aws-key] \ufffd \ufffd \U0001f600"
@@ -451,20 +453,20 @@ _REFUSE = """CREATE TRIGGER refuse BEFORE INSERT ON messages WHEN {}
   BEGIN SELECT RAISE(ABORT, 'not in here'); END"""
 
 
-@pytest.mark.parametrize("in_a_turn", [True, False])
+@pytest.mark.parametrize("and_claim", [True, False])
 def test_an_answer_that_the_store_refuses_becomes_an_error_and_holds_up_no_other(
-    bridge: Bridge, store: SqliteStore, in_a_turn: bool
+    bridge: Bridge, store: SqliteStore, and_claim: bool
 ) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", "3", metadata=OWN)
     (later,) = ask(bridge, conversation, "4")
-    one, two, three, _ = taken = take(bridge)
+    one, two, three, _ = taken = claim(bridge)
     store.foreign(_REFUSE.format("new.message LIKE '%poison%'"))
     outcomes = [answered(one), answered(two, "poison"), answered(three), answered(taken[3])]
     outcomes[1] = msgspec.structs.replace(outcomes[1], usage=Usage(output_tokens=7))
     settled = (
         bridge.deliveries.settle_and_claim(outcomes, "me", {}, LEASE)[0]
-        if in_a_turn
+        if and_claim
         else bridge.deliveries.settle(outcomes)
     )
     assert [each.state for each in settled] == ["done", "dead", "done", "done"]
@@ -481,10 +483,10 @@ def test_what_cannot_be_settled_at_all_stays_leased_and_holds_up_no_other(
     ask(bridge, cursed, "1")
     ask(bridge, blessed, "2", "3")
     store.foreign(_REFUSE.format(f"new.conversation_id='{cursed}'"))
-    one, two = take(bridge)
+    one, two = claim(bridge)
     settled = bridge.deliveries.settle([answered(one), answered(two)])
     assert [each.state for each in settled] == ["lost", "done"]
-    three = take_one(bridge)
+    three = claim_one(bridge)
     store.clock.now += LEASE + 1
     assert [each.message_id for each in bridge.deliveries.reap()] == [three.message_id]
     store.foreign("DROP TRIGGER refuse")
@@ -514,7 +516,7 @@ def test_whatever_stands_in_a_foreign_row_it_is_enrolled_and_settled_beside_a_go
         )
     (good,) = ask(bridge, conversation, "good")
     settled = 0
-    while taken := take(bridge):
+    while taken := claim(bridge):
         settled += len(bridge.deliveries.settle([answered(each, "so \ud83d") for each in taken]))
     assert settled == 4 * len(ODD) + 1
     answer = bridge.messages.query_state(good).answer
@@ -529,14 +531,14 @@ def test_an_expired_lease_frees_its_question_and_a_renewed_one_does_not(
 ) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", metadata=OWN)
-    kept, lost = take(bridge)
+    kept, lost = claim(bridge)
     store.clock.now += LEASE
     assert bridge.deliveries.renew([(kept.message_id, kept.fence)], LEASE) == {kept.message_id}
     store.clock.now += 1
     (settled,) = bridge.deliveries.reap()
     assert (settled.message_id, settled.state) == (lost.message_id, "ready")
     assert bridge.messages.query_state(lost.message_id).last_error == "the lease expired"
-    again = take_one(bridge)
+    again = claim_one(bridge)
     assert (again.message_id, again.attempt) == (lost.message_id, 2)
     assert settle(bridge, answered(lost)).state == "lost"
     assert settle(bridge, answered(kept)).state == "done"
@@ -548,12 +550,12 @@ def test_a_lease_that_expires_on_the_last_attempt_ends_in_an_error_answer(
     bridge = store.open(max_attempts=1)
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2")
-    take_one(bridge)
+    claim_one(bridge)
     store.clock.now += LEASE + 1
     assert [settled.state for settled in bridge.deliveries.reap()] == ["dead"]
     (message,) = bridge.messages.receive(conversation, "a")
     assert message.text == "No answer after 1 attempt: the lease expired"
-    assert take_one(bridge).text == "2"
+    assert claim_one(bridge).text == "2"
 
 
 def test_a_new_owner_frees_what_the_old_one_held_and_gives_the_attempt_back(
@@ -561,12 +563,12 @@ def test_a_new_owner_frees_what_the_old_one_held_and_gives_the_attempt_back(
 ) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", metadata=OWN)
-    taken = take(bridge, owner="old")
+    taken = claim(bridge, owner="old")
     assert bridge.deliveries.take_over("new") == 2
     assert bridge.deliveries.settle([answered(delivery) for delivery in taken]) == [
         Settled(message_id=delivery.message_id, state="lost") for delivery in taken
     ]
-    again = take(bridge, owner="new")
+    again = claim(bridge, owner="new")
     assert [delivery.attempt for delivery in again] == [1, 1]
     assert bridge.deliveries.take_over("new") == 0
 
@@ -576,7 +578,7 @@ def test_a_question_that_kills_every_owner_dies_in_the_end(store: SqliteStore) -
     conversation = talk(bridge)
     ask(bridge, conversation, "poison")
     claims = 0
-    while take(bridge, owner=f"owner {claims}"):
+    while claim(bridge, owner=f"owner {claims}"):
         claims += 1
         bridge.deliveries.take_over(f"owner {claims}")
     assert claims == 20 + 3
@@ -589,11 +591,11 @@ def test_after_the_clock_was_set_back_nothing_waits_for_the_old_time(
 ) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", metadata=OWN)
-    failing, held = take(bridge)
+    failing, held = claim(bridge)
     settle(bridge, failed(failing, 30_000))
     store.clock.now -= 3_600_000
     assert bridge.deliveries.reap() == []
-    again = take_one(bridge)
+    again = claim_one(bridge)
     assert again.message_id == failing.message_id
     settle(bridge, answered(again))
     assert bridge.messages.query_state(again.message_id).state == "done"
@@ -607,9 +609,9 @@ def test_a_lane_without_a_head_is_promoted(bridge: Bridge, store: SqliteStore) -
     ask(bridge, conversation, "1", "2")
     bridge.deliveries.claim("me", {}, LEASE)
     store.foreign("DELETE FROM deliveries WHERE state='ready'")
-    assert take(bridge) == []
+    assert claim(bridge) == []
     bridge.deliveries.reap()
-    assert take_one(bridge).text == "2"
+    assert claim_one(bridge).text == "2"
 
 
 # --- what foreign programs leave
@@ -635,7 +637,7 @@ def test_whatever_a_foreign_program_wrote_is_delivered_and_answered(
         f" VALUES(?,'a','b',CAST(? AS {kind}),CAST(? AS {kind}),CAST(? AS {kind}))",
         *(conversation, value, value, value),
     )
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     assert delivery.text == text
     assert bridge.messages.find()[-1].text == text
     settle(bridge, answered(delivery))
@@ -652,7 +654,7 @@ def test_foreign_rows_of_any_shape_hurt_nobody(bridge: Bridge, store: SqliteStor
     store.foreign(odd, "conv_gone", "a", "b", "in no conversation")
     store.foreign("INSERT INTO conversations(id) VALUES(NULL)")
     store.foreign("INSERT INTO conversations VALUES(?,?,?,?,?,?,?)", *[b"\xff"] * 7)
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     assert delivery.text == "from nobody"
     settle(bridge, answered(delivery))
     answer = bridge.messages.query_state(delivery.message_id).answer
@@ -668,10 +670,10 @@ def test_a_message_deleted_before_its_answer_leaves_no_lane_stuck(
     first, second = ask(bridge, conversation, "1", "2")
     bridge.deliveries.claim("me", {}, LEASE)
     store.foreign("DELETE FROM messages WHERE id=?", first)
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     assert (delivery.message_id, delivery.text) == (first, "")
     assert settle(bridge, failed(delivery, permanent=True)).state == "dead"
-    assert take_one(bridge).message_id == second
+    assert claim_one(bridge).message_id == second
     with pytest.raises(NotFound):
         bridge.messages.query_state(first)
     with pytest.raises(NotFound):
@@ -695,10 +697,10 @@ def test_a_message_of_20_mb_is_not_loaded_but_answered_in_its_form(
     store.foreign(insert, conversation, '{"broken": ' + huge)
     store.foreign(insert, conversation, '{"type": "response", "answer": "' + huge + '"}')
     for _ in range(3):
-        delivery = take_one(bridge)
+        delivery = claim_one(bridge)
         assert delivery.text is None
         settle(bridge, failed(delivery, permanent=True))
-    assert take(bridge) == []
+    assert claim(bridge) == []
     wrapped, plain, broken = (
         message.text for message in bridge.messages.receive(conversation, "a")
     )
@@ -715,7 +717,7 @@ def test_metadata_that_is_no_envelope_says_nothing(bridge: Bridge, store: Sqlite
             " VALUES(?,'a','b','q',?)",
             *(conversation, metadata),
         )
-        delivery = take_one(bridge)
+        delivery = claim_one(bridge)
         assert delivery.lane == f"{conversation}/b"
         settle(bridge, answered(delivery))
 
@@ -817,7 +819,7 @@ def test_a_dead_letter_is_listed_retried_as_a_new_question_or_dropped(bridge: Br
     conversation = talk(bridge)
     retried, dropped = ask(bridge, conversation, "1", "2", metadata='{"waiter": "w"}')
     for _ in range(2):
-        settle(bridge, failed(take_one(bridge), permanent=True))
+        settle(bridge, failed(claim_one(bridge), permanent=True))
     letters = bridge.overview.dead_letters()
     assert [letter.message_id for letter in letters] == [retried, dropped]
     assert [letter.text for letter in letters] == ["1", "2"]
@@ -831,7 +833,7 @@ def test_a_dead_letter_is_listed_retried_as_a_new_question_or_dropped(bridge: Br
             bridge.overview.retry_dead(gone)
         with pytest.raises(NotFound):
             bridge.overview.drop_dead(gone)
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     assert (delivery.message_id, delivery.text, delivery.lane) == (new, "1", f"m{new}")
     settle(bridge, answered(delivery))
     assert bridge.messages.query_state(new).state == "done"
@@ -842,7 +844,7 @@ def test_a_dead_letter_is_listed_retried_as_a_new_question_or_dropped(bridge: Br
 def test_the_numbers_tell_what_became_of_the_questions(bridge: Bridge, store: SqliteStore) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", "3", "4", metadata=OWN)
-    one, two, three, _ = take(bridge)
+    one, two, three, _ = claim(bridge)
     store.clock.now += 70
     bridge.deliveries.settle([answered(one), failed(two, permanent=True), failed(three, 1)])
     assert bridge.overview.counts() == {"queued": 0, "ready": 1, "leased": 1, "done": 1, "dead": 1}
@@ -858,7 +860,7 @@ def test_an_unknown_query_is_not_found(bridge: Bridge) -> None:
 def test_many_queries_are_looked_at_at_once_as_each_is_by_itself(bridge: Bridge) -> None:
     conversation = talk(bridge)
     first, second, third = ask(bridge, conversation, "one", "two", "three", metadata=OWN)
-    one, two, _ = take(bridge)
+    one, two, _ = claim(bridge)
     bridge.deliveries.settle([answered(one), failed(two, 1)])
     looked = {
         state.message_id: state
@@ -986,7 +988,7 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
     name = tokens.conversation
     bridge.conversations.serve(name, "b", "main")
     ids = ask(bridge, name, "held?", "failing?", "waiting?", metadata=OWN)
-    held, failing = take(bridge, count=2)
+    held, failing = claim(bridge, count=2)
     settle(bridge, failed(failing, 30_000))
     key = IdempotencyKey(scope="s", name="once", digest=b"d")
     keyed = bridge.messages.send_once(name, "a", "keyed?", OWN, key).id
@@ -1000,7 +1002,7 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
     assert bridge.deliveries.reap() == []
     settle(bridge, answered(held))
     # Nothing that waits waits for the old time, and the budget is never shut for as long as a step.
-    assert {each.message_id for each in take(bridge)} == {failing.message_id, ids[2], keyed}
+    assert {each.message_id for each in claim(bridge)} == {failing.message_id, ids[2], keyed}
     for _ in range(2):
         try:
             ask(bridge, name, "more?", metadata=OWN)
@@ -1034,7 +1036,7 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
     bridge.conversations.audit_denial(name, "wrong token")
     # The next owner frees whatever is held, and nothing else becomes of it.
     assert bridge.deliveries.take_over("the next") == 3
-    for each in take(bridge, owner="the next"):
+    for each in claim(bridge, owner="the next"):
         assert each.attempt == (2 if each.message_id == failing.message_id else 1)
         settle(bridge, answered(each))
     counts = bridge.overview.counts()
@@ -1164,7 +1166,17 @@ class Model:
     def step(self, chance: random.Random) -> None:
         bridge = chance.choice(self.bridges)
         match chance.choice(
-            ["ask", "take", "take", "turn", "settle", "settle", "stale", "late", "over"]
+            [
+                "ask",
+                "claim",
+                "claim",
+                "settle and claim",
+                "settle",
+                "settle",
+                "stale",
+                "late",
+                "over",
+            ]
         ):
             case "ask":
                 conversation, own = chance.choice(self.talks), chance.random() < 0.3
@@ -1173,9 +1185,9 @@ class Model:
                 ):
                     lane = f"m{asked}" if own else f"{conversation}/b"
                     self.waiting.setdefault(lane, []).append(asked)
-            case "take":
-                self.hold(take(bridge, chance.randint(0, 4)))
-            case "turn":
+            case "claim":
+                self.hold(claim(bridge, chance.randint(0, 4)))
+            case "settle and claim":
                 held = chance.sample(list(self.held.values()), len(self.held) // 2)
                 outcomes = [answered(each) for each in held]
                 room = {"main": chance.randint(0, 4)}
@@ -1218,7 +1230,7 @@ class Model:
             self.store.clock.now += LEASE + 1
             for settled in bridge.deliveries.reap():
                 self.note(self.held[settled.message_id], settled)
-            for delivery in take(bridge, 99):
+            for delivery in claim(bridge, 99):
                 assert delivery.message_id == self.waiting[delivery.lane][0]
                 self.held[delivery.message_id] = delivery
                 self.note(delivery, settle(bridge, answered(delivery)))
@@ -1314,7 +1326,7 @@ def costing(outcome: Outcome, usage: Usage) -> Outcome:
 def test_what_an_answer_has_cost_stands_in_its_metadata(bridge: Bridge) -> None:
     conversation = talk(bridge)
     (asked, other) = ask(bridge, conversation, "why?", "how?")
-    settle(bridge, costing(answered(take_one(bridge)), USED))
+    settle(bridge, costing(answered(claim_one(bridge)), USED))
     answer = bridge.messages.query_state(asked).answer
     assert answer and json.loads(answer.metadata or "")["usage"] == {
         "input_tokens": 100,
@@ -1322,7 +1334,7 @@ def test_what_an_answer_has_cost_stands_in_its_metadata(bridge: Bridge) -> None:
         "cached_tokens": 3000,
         "cost_usd": 0.5,
     }
-    settle(bridge, answered(take_one(bridge)))
+    settle(bridge, answered(claim_one(bridge)))
     answer = bridge.messages.query_state(other).answer
     assert answer and "usage" not in json.loads(answer.metadata or "")
 
@@ -1333,13 +1345,13 @@ def test_what_shards_cost_is_added_up_by_utc_day(store: SqliteStore) -> None:
     conversation, other = talk(bridge), talk(bridge, "other")
     ask(bridge, conversation, *"abcd")
     ask(bridge, other, "x")
-    settle(bridge, costing(answered(take_one(bridge)), UNPRICED))
+    settle(bridge, costing(answered(claim_one(bridge)), UNPRICED))
     assert bridge.overview.spent("2027-01-15") == {
         "main": Spent(input_tokens=1, output_tokens=2, answers=1)
     }
-    settle(bridge, costing(answered(take_one(bridge)), USED))
-    settle(bridge, answered(take_one(bridge)))
-    others = costing(answered(take(bridge, shard="other")[0]), USED)
+    settle(bridge, costing(answered(claim_one(bridge)), USED))
+    settle(bridge, answered(claim_one(bridge)))
+    others = costing(answered(claim(bridge, shard="other")[0]), USED)
     bridge.deliveries.settle_and_claim([others], "me", {}, LEASE)
     assert bridge.overview.spent("2027-01-15") == {
         "main": Spent(
@@ -1350,7 +1362,7 @@ def test_what_shards_cost_is_added_up_by_utc_day(store: SqliteStore) -> None:
         ),
     }
     store.clock.now += 16 * 3600_000  # 08:00 became midnight
-    settle(bridge, costing(answered(take_one(bridge)), UNPRICED))
+    settle(bridge, costing(answered(claim_one(bridge)), UNPRICED))
     assert bridge.overview.spent("2027-01-16") == {
         "main": Spent(input_tokens=1, output_tokens=2, answers=1)
     }
@@ -1359,12 +1371,12 @@ def test_what_shards_cost_is_added_up_by_utc_day(store: SqliteStore) -> None:
 def test_what_failed_has_cost_all_the_same(store: SqliteStore) -> None:
     bridge = store.open()
     (asked,) = ask(bridge, talk(bridge), "why?")
-    settle(bridge, costing(failed(take_one(bridge)), USED))
-    settle(bridge, costing(released(take_one(bridge)), USED))
-    late = take_one(bridge)
+    settle(bridge, costing(failed(claim_one(bridge)), USED))
+    settle(bridge, costing(released(claim_one(bridge)), USED))
+    late = claim_one(bridge)
     store.clock.now += LEASE + 1
     bridge.deliveries.reap()
-    settle(bridge, costing(failed(take_one(bridge), permanent=True), USED))
+    settle(bridge, costing(failed(claim_one(bridge), permanent=True), USED))
     assert settle(bridge, costing(answered(late), USED)).state == "lost"
     assert bridge.overview.spent("2027-01-15")["main"] == Spent(
         input_tokens=400, output_tokens=80, cached_tokens=12000, cost_usd=2.0, answers=0
@@ -1376,7 +1388,7 @@ def test_what_failed_has_cost_all_the_same(store: SqliteStore) -> None:
 def test_a_batch_that_is_not_kept_costs_nothing(store: SqliteStore) -> None:
     bridge = store.open()
     ask(bridge, talk(bridge), "why?")
-    delivery = take_one(bridge)
+    delivery = claim_one(bridge)
     store.foreign("CREATE TRIGGER no BEFORE INSERT ON answers BEGIN SELECT raise(ABORT, 'no'); END")
     assert settle(bridge, costing(answered(delivery), USED)).state == "lost"
     assert bridge.overview.spent("2027-01-15") == {}
@@ -1391,7 +1403,7 @@ def test_a_batch_that_is_not_kept_costs_nothing(store: SqliteStore) -> None:
 def test_dead_letters_are_shown_in_short_and_one_by_one(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "first" * 10, "second" * 10, metadata=OWN)
-    first, second = take(bridge)
+    first, second = claim(bridge)
     bridge.deliveries.settle([failed(first, permanent=True), failed(second, permanent=True)])
     assert [each.text for each in bridge.overview.dead_letters(text_bytes=7)] == [
         "firstfi",
@@ -1427,7 +1439,7 @@ def test_what_is_sent_twice_under_a_key_is_there_once(bridge: Bridge) -> None:
     first = bridge.messages.send_once(conversation, "a", "one", OWN, key())
     again = bridge.messages.send_once(conversation, "a", "one", OWN, key())
     assert (again.id, again.fresh, first.fresh) == (first.id, False, True)
-    assert [each.text for each in take(bridge)] == ["one"]
+    assert [each.text for each in claim(bridge)] == ["one"]
 
 
 def test_a_key_that_stands_for_another_message_is_refused(bridge: Bridge) -> None:
@@ -1515,7 +1527,7 @@ def test_the_backlog_tells_what_waits_for_whom_and_since_when(
     ask(bridge, main, "1", "2", "3", metadata=OWN)
     ask(bridge, other, "4", "5")
     start = store.clock.now
-    take(bridge, 1)
+    claim(bridge, 1)
     store.clock.now += 100
     ask(bridge, main, "6")
     found = {(each.shard, each.state): each for each in bridge.overview.backlog()}
@@ -1531,7 +1543,7 @@ def test_the_backlog_tells_what_waits_for_whom_and_since_when(
 def test_what_is_finished_is_told_once_in_order(bridge: Bridge, store: SqliteStore) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", "3", metadata=OWN)
-    one, two, _ = take(bridge)
+    one, two, _ = claim(bridge)
     store.clock.now += 70
     bridge.deliveries.settle([answered(one), failed(two, permanent=True)])
     done, dead = bridge.overview.finished(0, 10)

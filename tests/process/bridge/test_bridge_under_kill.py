@@ -19,7 +19,7 @@ from autopoll.message import Answer
 LIMITS = BridgeLimits(max_attempts=10_000)
 LEASE_MS = 150
 CONVERSATIONS, EACH = 12, 60
-STORM_S, CALM_S = 4.0, 20.0
+STORM_S, CALM_S = 4.0, 120.0
 FORK = multiprocessing.get_context("fork")
 
 
