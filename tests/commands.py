@@ -56,7 +56,7 @@ class Forked:
         for descriptor in theirs:
             os.close(descriptor)
         self.stdout, self.stderr = os.fdopen(out), os.fdopen(err)
-        self.pid = int.from_bytes(os.read(self._status, 4), "little")
+        self.pid = self._read()
 
     def communicate(self, text: str | None = None, timeout: float = 120) -> tuple[str, str]:
         """Give it its input, read all it says, and wait for its end."""
@@ -98,9 +98,14 @@ class Forked:
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(self.args, timeout)
-            self.returncode = int.from_bytes(os.read(self._status, 4), "little", signed=True)
+            self.returncode = self._read()
             os.close(self._status)
         return self.returncode
+
+    def _read(self) -> int:
+        data = os.read(self._status, 4)
+        assert data, "what forks has ended"
+        return int.from_bytes(data, "little", signed=True)
 
     def poll(self) -> int | None:
         """Return its exit code, None while it runs."""

@@ -42,7 +42,7 @@ def _serve(server: socket.socket, listener: socket.socket) -> None:
             request, descriptors, _, _ = socket.recv_fds(source, REQUEST, 4)
             if source is not server:
                 source.close()
-            if not request:
+            elif not request:
                 sys.exit()
             if (pid := os.fork()) == 0:
                 selector.close()
