@@ -6,8 +6,6 @@ The timer wakes the loop and nothing more, so that whatever a step raises is rai
 import asyncio
 from collections.abc import Callable
 
-EARLY_S = 0.001  # a timer may fire a little before its time, and its steps are due all the same
-
 Step = Callable[[], None]
 
 
@@ -36,10 +34,11 @@ class Schedule:
         if not self._is_due:
             return
         self._is_due = False
-        now = self._loop.time() + EARLY_S
+        now = self._loop.time()
         for step in [step for step, moment in self._due.items() if moment <= now]:
             step()
             self._due[step] = now + self._every[step]
+        # Also where none was due: a timer may fire a little before its time.
         self.close()
         self._timer = self._loop.call_at(min(self._due.values()), self._on_time)
 

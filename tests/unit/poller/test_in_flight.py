@@ -31,6 +31,7 @@ class Scene:
         self.calls: list[tuple[Any, ...]] = []
         self.refusal: Exception | None = None
         self.held: set[int] = set()
+        self.renewed: list[int] = []
         section = ShardSection(backend="echo", request_timeout=Duration(limit_s))
         self.in_flight = InFlight(
             Config(shards={"main": section}),
@@ -59,7 +60,8 @@ class Scene:
     # what it asks of deliveries
 
     def renew(self, leases: list[tuple[int, int]], lease_ms: int) -> set[int]:
-        return {number for number, _ in leases} & self.held
+        self.renewed = [number for number, _ in leases]
+        return self.held.intersection(self.renewed)
 
     def reap(self) -> list[Settled]:
         return []
@@ -157,6 +159,7 @@ def test_a_lost_lease_cancels_its_question_once_and_keeps_its_slot(on) -> None:
         scene.held = {8}
         scene.renew_leases()
         scene.renew_leases()
+        assert scene.renewed == [8]
         assert scene.calls[2:] == [("cancel", 1)]
         assert (len(scene.in_flight), scene.outcomes) == (2, [])
 
