@@ -21,8 +21,6 @@ def test_a_section_is_measured_and_leaves_no_process(name: str) -> None:
     found = sections.run([name], 0.01, said.append)
     assert found.failures == []
     assert found.figures
-    names = {figure.name for figure in found.figures}
-    assert all(figure.floor in names for figure in found.figures if figure.ratio), "no such floor"
     assert psutil.Process().children(recursive=True) == before
 
 
