@@ -193,7 +193,7 @@ def worker(payload: bytes, count: int) -> None:
     from autopoll.home.config import load
     from autopoll.home.home import Home
     from autopoll.message import Answer
-    from autopoll.process.heart import Heart
+    from autopoll.process.heartbeat_writer import Heart
     from autopoll.request import Reply, Request
     from autopoll.worker.instance import Instance
     from autopoll.worker.worker import Worker

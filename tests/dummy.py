@@ -14,8 +14,8 @@ from pathlib import Path
 
 from autopoll.home import log_files
 from autopoll.home.home import Home
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import ProcessState
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.process.lifeline import Lifeline
 from autopoll.worker import reaper
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from autopoll.errors import Exit, NotFound, SupervisorError
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import ProcessState
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.process.supervisor_rpc import Program
 
 CONFIG = '[shards.main]\nbackend = "echo"\ninstances = 2\n'

@@ -15,7 +15,7 @@ import apsw
 import msgspec
 
 from autopoll.backends.context.context_files import Context, Source
-from autopoll.backends.context.passages import cut
+from autopoll.backends.context.paragraphs import cut
 from autopoll.backends.context.reader import ContextReader
 from autopoll.backends.context.remarks import NOTHING, Remarks
 from autopoll.backends.context.search import Hit, Index

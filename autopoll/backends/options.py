@@ -8,7 +8,7 @@ import msgspec
 from autopoll.backends.contract import Setting
 from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
-from autopoll.home.units import ByteSize
+from autopoll.home.byte_size import ByteSize
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -43,9 +43,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "mcp": ("mcp:mcp", "Serve an agent over stdin and stdout, by MCP."),
     },
     "Operation": {
-        "status": ("home_state:status", "Show processes, shards and queue."),
+        "status": ("status_health:status", "Show processes, shards and queue."),
         "health": (
-            "home_state:health",
+            "status_health:health",
             "Check that questions would be answered, for monitors.",
         ),
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),

@@ -48,7 +48,7 @@ def shards() -> None:
 )
 def shards_list(cli: CommandLine) -> None:
     """Show every shard with its instances, and what its answers have cost today (UTC)."""
-    from autopoll.cli.home_state import print_shards
+    from autopoll.cli.status_health import print_shards
     from autopoll.ops.status import status as look
 
     now = look(cli.home, cli.config)

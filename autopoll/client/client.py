@@ -141,9 +141,9 @@ class Client:
         """Return why a shard answers nothing for now, and until when; None when it does."""
         if not (self.home.pauses / shard).exists():
             return None
-        from autopoll.process import pause  # loads more than an asker mostly needs
+        from autopoll.process import shard_pause  # loads more than an asker mostly needs
 
-        paused = pause.read(self.home, shard)
+        paused = shard_pause.read(self.home, shard)
         return paused.words if paused else None
 
     def send(self, conversation: str, session: str, text: str, metadata: str | None = None) -> int:

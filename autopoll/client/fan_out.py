@@ -17,7 +17,7 @@ from autopoll.client.listening import is_listening
 from autopoll.client.outcome_wait import DOWN_AFTER, IS_DOWN, NET_S
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, Exit, UsageError
-from autopoll.process import pause
+from autopoll.process import shard_pause
 from autopoll.process.waiter import Waiter
 
 LOST_S = 5.0  # with something in its way a shard is given up; a restart takes less
@@ -105,7 +105,7 @@ class FanOut:
         self, state: QueryState, shard: str, left: float, alone: int
     ) -> ShardOutcome | None:
         """Return the outcome of a shard that is not worth waiting for any longer."""
-        paused = pause.read(self._client.home, shard)
+        paused = shard_pause.read(self._client.home, shard)
         if paused and paused.left_s > left:
             return self._missing(state, shard, f"paused: {paused.words}", Exit.FAILED)
         if alone >= DOWN_AFTER:

@@ -70,10 +70,10 @@ class HomeSessions:
                 raise self._lost() or error from None
             return self._bridge.conversations.authenticate(conversation, token)
         except AccessDenied:
-            from autopoll.bridge import renewal  # which an asker mostly does not need
+            from autopoll.bridge import token_renewal  # which an asker mostly does not need
 
             with credentials.edit(self._home) as kept:
-                if session not in renewal.replace_refused(self._bridge, conversation, kept):
+                if session not in token_renewal.replace_refused(self._bridge, conversation, kept):
                     raise
         return session
 

@@ -26,8 +26,8 @@ from autopoll.home import fingerprint, operator_token
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.process import role
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import ProcessState
+from autopoll.process.heartbeat_writer import Heart
 
 NAME = "gateway"
 BEAT_S = 1.0

@@ -13,9 +13,9 @@ from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
 from autopoll.home import shard_files, toml_file
 from autopoll.home.address import Address
+from autopoll.home.byte_size import ByteSize
 from autopoll.home.home import Home, instance_name
 from autopoll.home.shard_files import SHARD_NAME
-from autopoll.home.units import ByteSize
 
 OVERRIDE_PREFIX = "AUTOPOLL_"
 STOP_WAIT_S = 30  # stopwaitsecs of every program in conf/supervisord.conf

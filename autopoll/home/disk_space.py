@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from autopoll.home.units import in_words
+from autopoll.home.byte_size import in_words
 
 LEAST = 64_000_000  # bytes: the log of the bridge, a large question with its answer, and some logs
 _PROBE = bytes(64 * 1024)

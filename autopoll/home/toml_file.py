@@ -11,7 +11,7 @@ import msgspec
 
 from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
-from autopoll.home.units import ByteSize
+from autopoll.home.byte_size import ByteSize
 
 _LARGEST = 1024 * 1024
 _T = TypeVar("_T", bound=msgspec.Struct)

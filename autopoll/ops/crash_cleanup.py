@@ -10,8 +10,8 @@ from autopoll.clock import wall_ms
 from autopoll.home.home import Home, socket_path
 from autopoll.ops import copied_home
 from autopoll.process import heartbeat, incident_log, orphans
-from autopoll.process.actions import LEFT_TO_UP
 from autopoll.process.heartbeat import Beat
+from autopoll.process.incident_actions import LEFT_TO_UP
 from autopoll.process.incident_log import DEAD, Incident
 from autopoll.process.proc_stat import boot_id
 from autopoll.watchdog import evidence

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-from autopoll.bridge import renewal
+from autopoll.bridge import token_renewal
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Tokens
@@ -83,7 +83,7 @@ def prepare(home: Home, config: Config) -> dict[str, Tokens]:
                 if known is None or not _is_there(bridge, known):
                     made[shard] = _converse(bridge, shard, kept)
                 else:
-                    renewal.replace_refused(bridge, known, kept)
+                    token_renewal.replace_refused(bridge, known, kept)
                 bridge.conversations.serve(kept.shards[shard], "b", shard)
     finally:
         bridge.close()

@@ -23,7 +23,7 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home, socket_path
 from autopoll.ops.copied_home import refuse_copy
 from autopoll.ops.supervisord_state import SupervisordState, state_from
-from autopoll.process import pause
+from autopoll.process import shard_pause
 from autopoll.process.heartbeat import Beat, ProcessState, is_alive, read_all
 from autopoll.process.proc_stat import read_stat
 from autopoll.process.ready import READY
@@ -232,7 +232,7 @@ def _shard(
     mine = [processes[worker] for worker, shard in config.instances().items() if shard == name]
     ready = sum(process.ready for process in mine)
     held = [process.note or "held" for process in mine if process.state == ProcessState.HELD]
-    paused = pause.read(home, name)
+    paused = shard_pause.read(home, name)
     return ShardStatus(
         name=name,
         backend=config.shards[name].backend,

@@ -17,10 +17,10 @@ from autopoll.errors import BadQuery
 from autopoll.home.config import Config
 from autopoll.message import Answer, Query, read_query
 from autopoll.poller import outcomes
-from autopoll.poller.askers import Askers
+from autopoll.poller.asker_bells import Askers
 from autopoll.poller.attempt import Attempt
-from autopoll.poller.deadline_timer import DeadlineTimer
 from autopoll.poller.partial_answers import PartialAnswers
+from autopoll.poller.shared_timer import DeadlineTimer
 from autopoll.poller.workers import Workers
 from autopoll.request import Progress, Request, write
 from fifo.exceptions import NoCredit, NotConnected, TooLarge

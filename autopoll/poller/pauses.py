@@ -10,8 +10,8 @@ import msgspec
 
 from autopoll.home import files
 from autopoll.home.home import Home
-from autopoll.process import pause
-from autopoll.process.pause import Pause
+from autopoll.process import shard_pause
+from autopoll.process.shard_pause import Pause
 from autopoll.request import Failure
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Pauses:
             del self._pauses[shard]
             self._written.discard(shard)
         for shard in wanted - self._pauses.keys():
-            if found := pause.read_file(self._home.pauses / shard):
+            if found := shard_pause.read_file(self._home.pauses / shard):
                 self._pauses[shard] = found
                 self._written.add(shard)
 
@@ -59,14 +59,14 @@ class Pauses:
         """Pause the shard; what was in flight when its pause began changes nothing."""
         before = self._pauses.get(shard)
         if not (before and before.left_s):
-            self._write(shard, pause.begin(self._home, f"shard {shard}", failure, before))
+            self._write(shard, shard_pause.begin(self._home, f"shard {shard}", failure, before))
 
     def overspent(self, shard: str, text: str, until: int) -> None:
         """Pause the shard for its budget, unless it is paused anyway."""
         before = self._pauses.get(shard)
         if not (before and before.left_s):
             process = f"shard {shard}"
-            began = pause.begin_until(self._home, process, "budget", text, until, before)
+            began = shard_pause.begin_until(self._home, process, "budget", text, until, before)
             self._write(shard, began)
 
     def is_overspent(self, shard: str) -> bool:
@@ -84,9 +84,9 @@ class Pauses:
         """End the pause of a shard that is paused or on trial."""
         ended = self._pauses.pop(shard)
         self._written.discard(shard)
-        pause.remove(self._home, shard)
+        shard_pause.remove(self._home, shard)
         log.info("shard %s works again", shard)
-        pause.end(self._home, ended)
+        shard_pause.end(self._home, ended)
 
     def _write(self, shard: str, began: Pause) -> None:
         self._pauses[shard] = began

@@ -15,12 +15,12 @@ from typing import Any
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Failed, Outcome
-from autopoll.bridge.renewal import Renewal
+from autopoll.bridge.token_renewal import Renewal
 from autopoll.errors import ConfigError
 from autopoll.home import fingerprint
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.poller.askers import SWEEP_S, Askers
+from autopoll.poller.asker_bells import SWEEP_S, Askers
 from autopoll.poller.daily_budgets import DailyBudgets
 from autopoll.poller.in_flight import InFlight
 from autopoll.poller.outages import Outages
@@ -32,8 +32,8 @@ from autopoll.poller.wakers import Wakers
 from autopoll.poller.watchdog_guard import WatchdogGuard
 from autopoll.poller.workers import Workers
 from autopoll.process import role
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import ProcessState
+from autopoll.process.heartbeat_writer import Heart
 from fifo.events import ClientEvent
 
 CHECK_S = 1.0  # how long a question can go unnoticed when bell and inotify are missing

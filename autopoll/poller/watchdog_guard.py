@@ -14,8 +14,8 @@ from collections import deque
 from autopoll.errors import ConfigError
 from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat, signals
-from autopoll.process.actions import CONTINUED, KILLED
 from autopoll.process.heartbeat import Beat
+from autopoll.process.incident_actions import CONTINUED, KILLED
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.proc_stat import read_stat
 from autopoll.process.restarter import Restarter

@@ -10,7 +10,7 @@ from functools import partial
 
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.process.heart import Heart
+from autopoll.process.heartbeat_writer import Heart
 from fifo.client_end import ClientEnd
 from fifo.events import (
     ClientEvent,

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from autopoll.clock import utc_now
-from autopoll.process.actions import CONTINUED, KILLED, has_ended
 from autopoll.process.heartbeat import Beat
+from autopoll.process.incident_actions import CONTINUED, KILLED, has_ended
 from autopoll.process.proc_stat import boot_id
 from autopoll.redact.redact import redact
 

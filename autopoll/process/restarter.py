@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 
 from autopoll.errors import AutopollError, SupervisorError
-from autopoll.process.actions import REPORTED, RESTARTED
+from autopoll.process.incident_actions import REPORTED, RESTARTED
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.restart_budget import RestartBudget
 from autopoll.process.supervisor_rpc import Program, Supervisor

@@ -13,9 +13,9 @@ from autopoll.home.home import Home
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.verdict import Verdict
 from autopoll.watchdog import evidence
-from autopoll.watchdog.allowance import Allowances
 from autopoll.watchdog.footprint import INIT, FootprintReader, Zombie
 from autopoll.watchdog.leak import LeakThresholds, find_leak, lasting_zombies
+from autopoll.watchdog.leak_thresholds import Allowances
 from autopoll.watchdog.remedy import Remedy
 from autopoll.watchdog.watched import WatchedProcess
 

@@ -12,7 +12,7 @@ import time
 
 from autopoll.home.home import Home
 from autopoll.process import orphans, signals
-from autopoll.process.actions import ASKED_TO_REAP, CONTINUED, DRAINED, KILLED, REPORTED
+from autopoll.process.incident_actions import ASKED_TO_REAP, CONTINUED, DRAINED, KILLED, REPORTED
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.orphans import Marked
 from autopoll.process.proc_stat import catches, read_stat

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 from autopoll.process import signals
-from autopoll.process.actions import CONTINUED, LEFT_TO_UP
+from autopoll.process.incident_actions import CONTINUED, LEFT_TO_UP
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.proc_stat import read_stat
 from autopoll.process.restarter import SUPERVISORD

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 from autopoll.home.home import Home
 from autopoll.process import heartbeat, signals
-from autopoll.process.actions import DRAINED, LEFT
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import Beat, ProcessState
+from autopoll.process.heartbeat_writer import Heart
+from autopoll.process.incident_actions import DRAINED, LEFT
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.verdict import Verdict
 from autopoll.watchdog.background import BackgroundTasks

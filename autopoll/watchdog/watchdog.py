@@ -17,8 +17,8 @@ import msgspec
 
 from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat, incident_log, role
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import Beat, ProcessState
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.process.incident_log import IncidentLog
 from autopoll.process.proc_stat import boot_id, read_stat
 from autopoll.process.ready import is_up
@@ -26,8 +26,8 @@ from autopoll.process.restarter import Restarter
 from autopoll.process.supervisor_rpc import Supervisor
 from autopoll.process.verdict import Sample, Thresholds, Verdict, judge
 from autopoll.watchdog import evidence
-from autopoll.watchdog.allowance import Allowances
 from autopoll.watchdog.background import BackgroundTasks
+from autopoll.watchdog.leak_thresholds import Allowances
 from autopoll.watchdog.memory_watch import MemoryWatch
 from autopoll.watchdog.remedy import Remedy
 from autopoll.watchdog.supervisord_watch import SupervisordWatch

@@ -14,10 +14,10 @@ from autopoll.backends.context.remarks import NOTHING, Remarks, keep
 from autopoll.backends.contract import Backend, Broken, Setting, Unavailable
 from autopoll.home.config import Config, context_paths
 from autopoll.home.home import Home
-from autopoll.process import pause
+from autopoll.process import shard_pause
 from autopoll.process.heartbeat import Beat, ProcessState
-from autopoll.process.pause import Pause
 from autopoll.process.restart_gate import Gate
+from autopoll.process.shard_pause import Pause
 from autopoll.redact.redact import redact
 from autopoll.worker.backend_errors import failure_of, named
 
@@ -56,7 +56,9 @@ class Instance:
             said = f": {before.note}" if before.note else ""
             self._gate.crashed(f"process {before.pid} ended while {before.state}{said}")
         elif before.state is ProcessState.STOPPED:
-            pause.restarted(self.home, self._setting.shard)  # an operator wants it to try again
+            shard_pause.restarted(
+                self.home, self._setting.shard
+            )  # an operator wants it to try again
 
     def obstacle(self) -> tuple[float, str]:
         """Return for how many seconds no instance may be started, and why; 0 when one may."""
@@ -84,7 +86,9 @@ class Instance:
                 await self.backend.start()
                 await self.backend.probe()
         except Unavailable as error:
-            self._refusal = pause.begin(self.home, self.name, failure_of(error), self._refusal)
+            self._refusal = shard_pause.begin(
+                self.home, self.name, failure_of(error), self._refusal
+            )
         except TimeoutError:
             self.crashed(Broken(f"backend not ready within {START_LIMIT_S:.0f} s"))
         except (Exception, SystemExit) as error:  # a backend is foreign code
@@ -98,7 +102,7 @@ class Instance:
         """Let requests in: the instance has started, and there are pipes."""
         self._gate.passed()
         if self._refusal:
-            pause.end(self.home, self._refusal)
+            shard_pause.end(self.home, self._refusal)
             self._refusal = None
         self.note = ""
         self.keep_remarks()

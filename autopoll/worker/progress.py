@@ -2,7 +2,7 @@
 
 import asyncio
 
-from autopoll.process.heart import Heart
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.request import Progress, write
 from autopoll.text import is_half
 from fifo.server_end import ServerEnd

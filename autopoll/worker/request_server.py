@@ -9,7 +9,7 @@ import msgspec
 from autopoll.backends.contract import Broken, Mistaken, Permanent, Retriable, Unavailable
 from autopoll.home.home import Home
 from autopoll.message import Answer
-from autopoll.process.heart import Heart
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.process.waiter import nudge
 from autopoll.request import Failure, Reply, Request, write
 from autopoll.worker.backend_errors import failure_of, text_of

@@ -14,8 +14,8 @@ from autopoll.home import fingerprint
 from autopoll.home.config import Config
 from autopoll.home.home import Home, instance_name
 from autopoll.process import heartbeat, role
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import ProcessState
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.process.orphans import sweep
 from autopoll.worker import reaper
 from autopoll.worker.instance import Instance

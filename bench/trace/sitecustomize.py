@@ -30,7 +30,7 @@ def _mark(owner: Any, method: str, name: str) -> None:
 
 def _begin() -> None:
     if "poller" in sys.orig_argv:
-        from autopoll.poller.askers import Askers
+        from autopoll.poller.asker_bells import Askers
         from autopoll.poller.in_flight import InFlight
         from autopoll.poller.poller import Poller
         from autopoll.poller.replies import Replies

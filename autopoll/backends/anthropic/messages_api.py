@@ -9,8 +9,8 @@ from anthropic.types import TextBlockParam
 from autopoll.backends.anthropic.anthropic_options import AnthropicOptions
 from autopoll.backends.context.prompt import Turn
 from autopoll.backends.http.finish_reasons import ended
-from autopoll.backends.http.library import HttpService, http_client
 from autopoll.backends.http.stream import Ended, Event, Piece, Thought
+from autopoll.backends.http.vendor_library import HttpService, http_client
 from autopoll.backends.keys import Login
 from autopoll.backends.usage import count, spent
 from autopoll.request import Usage

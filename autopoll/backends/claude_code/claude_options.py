@@ -6,7 +6,7 @@ import msgspec
 
 from autopoll.backends.options import Options
 from autopoll.clock import Duration
-from autopoll.home.units import ByteSize
+from autopoll.home.byte_size import ByteSize
 
 TURNS_WITH_TOOLS = 20
 KEY_ENV = "ANTHROPIC_API_KEY"

@@ -24,7 +24,7 @@ import msgspec
 from autopoll.backends.context.citations import Cited, cited
 from autopoll.backends.context.context_files import Context, Source
 from autopoll.backends.context.excerpts import Page, excerpts, heading, tokens
-from autopoll.backends.context.passages import cut
+from autopoll.backends.context.paragraphs import cut
 from autopoll.backends.context.reader import ContextReader
 from autopoll.backends.context.remarks import Remarks, printable
 from autopoll.backends.context.search import Index

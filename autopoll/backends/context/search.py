@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import apsw
 
-from autopoll.backends.context.passages import Paragraph
+from autopoll.backends.context.paragraphs import Paragraph
 from autopoll.backends.context.terms import PREFIX_FROM, indexable, prefix, terms
 
 WINDOW = 5  # paragraphs

@@ -13,8 +13,8 @@ from autopoll.backends.context.prompt import Turn
 from autopoll.backends.contract import Permanent
 from autopoll.backends.http.error_bodies import Complaint, complaint
 from autopoll.backends.http.finish_reasons import ended
-from autopoll.backends.http.library import DONE, HttpService, http_client
 from autopoll.backends.http.stream import Ended, Event, Piece, Thought
+from autopoll.backends.http.vendor_library import DONE, HttpService, http_client
 from autopoll.backends.keys import Login
 from autopoll.backends.openai.openai_options import OpenAiOptions
 from autopoll.backends.usage import spent

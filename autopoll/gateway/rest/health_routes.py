@@ -4,7 +4,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from autopoll.gateway.hub import Hub
-from autopoll.gateway.operation import require_ready
+from autopoll.gateway.operator_usecases import require_ready
 from autopoll.gateway.rest.openapi import problems, record, send
 
 router = APIRouter(tags=["health"])

@@ -28,14 +28,19 @@ from autopoll.gateway.hub import Hub
 from autopoll.gateway.rest.bearer_access import BearerAccess
 from autopoll.gateway.rest.openapi import problems
 from autopoll.gateway.usecases import UseCases
-from autopoll.process import actions, incident_log
+from autopoll.process import incident_actions, incident_log
 from autopoll.process.heartbeat import Beat, is_alive, read_all
 from autopoll.process.incident_log import Incident
 
 # Seconds; from a backend that only searches to a model that thinks for minutes.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _AT_A_TIME = 10_000  # questions read in one turn of the bridge's thread, 30 ms
-_RESTARTS = (actions.DRAINED, actions.KILLED, actions.RESTARTED, actions.LEFT)
+_RESTARTS = (
+    incident_actions.DRAINED,
+    incident_actions.KILLED,
+    incident_actions.RESTARTED,
+    incident_actions.LEFT,
+)
 
 router = APIRouter(tags=["operation"])
 

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Response
 
 from autopoll.bridge.records import DeadLetter
-from autopoll.gateway import operation
+from autopoll.gateway import operator_usecases
 from autopoll.gateway.rest.bearer_access import BearerAccess
 from autopoll.gateway.rest.conversation_routes import Stored
 from autopoll.gateway.rest.openapi import problems, record, send
@@ -55,7 +55,7 @@ class DeadLetterList(msgspec.Struct, frozen=True):
 )
 async def shards(access: BearerAccess) -> Response:
     """Return every shard, how many of its instances are ready, and whether it is paused."""
-    return send(ShardList((await operation.status(access)).shards))
+    return send(ShardList((await operator_usecases.status(access)).shards))
 
 
 @router.get(
@@ -66,7 +66,7 @@ async def shards(access: BearerAccess) -> Response:
 )
 async def status(access: BearerAccess) -> Response:
     """Return how the home is."""
-    return send(await operation.status(access))
+    return send(await operator_usecases.status(access))
 
 
 @router.get(
@@ -82,7 +82,7 @@ async def list_incidents(
     """Return when, what, why, on what evidence, and how long it took to recover."""
     shown = [
         IncidentReport(*(getattr(each, name) for name in IncidentReport.__struct_fields__))
-        for each in await operation.incidents(access, last)
+        for each in await operator_usecases.incidents(access, last)
     ]
     return send(IncidentList(shown))
 
@@ -95,7 +95,7 @@ async def list_incidents(
 )
 async def dead_letters(access: BearerAccess) -> Response:
     """Return the dead letters that are neither retried nor dropped."""
-    return send(DeadLetterList(await access.call(operation.dead_letters)))
+    return send(DeadLetterList(await access.call(operator_usecases.dead_letters)))
 
 
 @router.get(
@@ -106,7 +106,7 @@ async def dead_letters(access: BearerAccess) -> Response:
 )
 async def dead_letter(access: BearerAccess, number: Number) -> Response:
     """Return one dead letter."""
-    return send(await access.call(lambda use: operation.dead_letter(use, number)))
+    return send(await access.call(lambda use: operator_usecases.dead_letter(use, number)))
 
 
 @router.post(
@@ -121,7 +121,7 @@ async def dead_letter(access: BearerAccess, number: Number) -> Response:
 )
 async def retry(access: BearerAccess, number: Number) -> Response:
     """Ask it again as a new question; the error answer of the old one stands."""
-    new = await access.call(lambda use: operation.retry(use, number))
+    new = await access.call(lambda use: operator_usecases.retry(use, number))
     return send(Stored(new), 201, {"Location": f"/v1/questions/{new}"})
 
 
@@ -134,5 +134,5 @@ async def retry(access: BearerAccess, number: Number) -> Response:
 )
 async def drop(access: BearerAccess, number: Number) -> Response:
     """Forget a dead letter; its message and its error answer stay."""
-    await access.call(lambda use: operation.drop(use, number))
+    await access.call(lambda use: operator_usecases.drop(use, number))
     return Response(status_code=204)

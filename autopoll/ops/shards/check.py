@@ -31,7 +31,7 @@ from autopoll.ops.shards.results import (
     StepFailed,
     elapsed_ms,
 )
-from autopoll.process import pause
+from autopoll.process import shard_pause
 from autopoll.process.heartbeat import ProcessState
 from autopoll.redact.redact import redact
 from autopoll.request import Refusal
@@ -245,7 +245,7 @@ class ShardCheck:
         return asked, asked.summary
 
     def _raise_if_paused(self) -> None:
-        if paused := pause.read(self.home, self.shard):
+        if paused := shard_pause.read(self.home, self.shard):
             raise Paused(
                 paused.cause,
                 f"the shard is paused, {paused.words}",

@@ -12,8 +12,8 @@ import pytest
 from autopoll.backends.child.child import Child
 from autopoll.home.home import Home
 from autopoll.process import incident_log, signals
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import Beat
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.process.proc_stat import boot_id, read_stat
 from autopoll.process.verdict import Thresholds
 from autopoll.watchdog.watchdog import Watchdog

@@ -16,7 +16,7 @@ from place import until
 from watched_home import WatchedHome
 
 from autopoll.process import signals
-from autopoll.process.heart import Heart
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.process.proc_stat import ProcStat, read_stat
 from autopoll.process.verdict import Thresholds
 from autopoll.watchdog import remedy, watchdog

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from autopoll.process import heartbeat
-from autopoll.process.heart import Heart
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.request import Progress
 from autopoll.worker.progress import LARGEST, Reporter
 from fifo.client_end import ClientEnd

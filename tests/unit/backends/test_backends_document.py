@@ -16,9 +16,9 @@ from autopoll.backends.contract import Setting
 from autopoll.backends.echo import EchoOptions
 from autopoll.backends.extract import ExtractOptions
 from autopoll.backends.openai.openai_options import OpenAiOptions
+from autopoll.home.byte_size import ByteSize
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.home.units import ByteSize
 from autopoll.request import Request
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -6,7 +6,7 @@ import pytest
 
 from autopoll.backends import open_backend
 from autopoll.backends.contract import Setting
-from autopoll.backends.http import library
+from autopoll.backends.http import vendor_library
 from autopoll.backends.http.network import check_address, check_network
 from autopoll.errors import ConfigError
 
@@ -70,9 +70,9 @@ def test_a_file_that_holds_no_certificate_is_named(
 ) -> None:
     (tmp_path / "notes.pem").write_text("no certificate")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "notes.pem"))
-    library._certificates.cache_clear()
+    vendor_library._certificates.cache_clear()
     with pytest.raises(ConfigError, match=r"SSL_CERT_FILE: .*/notes\.pem cannot be used"):
-        library._certificates()
+        vendor_library._certificates()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopoll.backends.context.passages import Paragraph, cut
+from autopoll.backends.context.paragraphs import Paragraph, cut
 from autopoll.backends.context.search import Index
 from autopoll.backends.context.terms import terms
 

@@ -7,8 +7,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from autopoll.gateway import request_checks
 from autopoll.gateway.request_checks import RequestChecks
+from autopoll.home.byte_size import ByteSize
 from autopoll.home.config import GatewaySection
-from autopoll.home.units import ByteSize
 
 
 class Requests:

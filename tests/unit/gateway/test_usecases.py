@@ -12,7 +12,7 @@ import pytest
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
 from autopoll.errors import AccessDenied, NotFound
-from autopoll.gateway import operation
+from autopoll.gateway import operator_usecases
 from autopoll.gateway.authentication import Caller, Forbidden
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.usecases import CallerAccess, Question, UseCases
@@ -51,10 +51,10 @@ def session(client: Client, shard: str | None = None) -> Caller:
     [
         UseCases.conversations,
         partial(UseCases.create_conversation, role_a="x", role_b="y", shard=None),
-        operation.dead_letters,
-        partial(operation.dead_letter, number=1),
-        partial(operation.retry, number=1),
-        partial(operation.drop, number=1),
+        operator_usecases.dead_letters,
+        partial(operator_usecases.dead_letter, number=1),
+        partial(operator_usecases.retry, number=1),
+        partial(operator_usecases.drop, number=1),
     ],
 )
 def test_what_is_the_operators_is_refused_to_a_session(client, of, use) -> None:
@@ -62,7 +62,9 @@ def test_what_is_the_operators_is_refused_to_a_session(client, of, use) -> None:
         use(of(session(client)))
 
 
-@pytest.mark.parametrize("use", [operation.status, partial(operation.incidents, last=5)])
+@pytest.mark.parametrize(
+    "use", [operator_usecases.status, partial(operator_usecases.incidents, last=5)]
+)
 def test_status_and_incidents_are_refused_to_a_session_and_audited(client, use) -> None:
     denied: list[tuple[str | None, str]] = []
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from autopoll.clock import Duration
+from autopoll.home.byte_size import ByteSize
 from autopoll.home.config import (
     OVERRIDE_PREFIX,
     AccessSection,
@@ -16,7 +17,6 @@ from autopoll.home.config import (
     GatewaySection,
     ShardSection,
 )
-from autopoll.home.units import ByteSize
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 SECTIONS = {

@@ -11,8 +11,8 @@ from autopoll.clock import wall_ms
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.ops.leaked_slots import leaked_slots
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import ProcessState
+from autopoll.process.heartbeat_writer import Heart
 
 CONFIG = (
     '[shards.main]\nbackend = "echo"\nrequest_timeout = "10s"\n[shards.spare]\nbackend = "echo"\n'

@@ -9,8 +9,8 @@ from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.readiness import wait_ready
 from autopoll.process import heartbeat
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import ProcessState
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.process.ready import missing
 
 NAMES = ["watchdog", "worker", "poller"]

@@ -15,7 +15,7 @@ from autopoll.poller import daily_budgets as module
 from autopoll.poller.daily_budgets import DailyBudgets
 from autopoll.poller.pauses import Pauses
 from autopoll.process import incident_log
-from autopoll.process import pause as pauses_module
+from autopoll.process import shard_pause as pauses_module
 from autopoll.request import Failure, Usage
 
 EVENING = 1_800_054_000_000  # 2027-01-15T23:00:00Z

@@ -6,7 +6,7 @@ import pytest
 
 from autopoll.home.home import Home
 from autopoll.poller.pauses import Pauses
-from autopoll.process import incident_log, pause
+from autopoll.process import incident_log, shard_pause
 from autopoll.request import Failure
 
 MINUTE = 60_000
@@ -26,7 +26,7 @@ def clock(monkeypatch: pytest.MonkeyPatch):
     class Clock:
         now = 1_800_000_000_000
 
-    monkeypatch.setattr(pause, "wall_ms", lambda: Clock.now)
+    monkeypatch.setattr(shard_pause, "wall_ms", lambda: Clock.now)
     return Clock
 
 
@@ -87,12 +87,12 @@ def test_a_failed_trial_doubles_the_pause_and_is_the_same_incident(home, clock) 
 
 def test_a_pause_is_taken_up_by_the_next_poller_and_by_whoever_looks(home, clock) -> None:
     Pauses(home, ["main"]).refused("main", no("quota", 10_000, "no more\n  tokens"))
-    seen = pause.read(home, "main")
+    seen = shard_pause.read(home, "main")
     assert seen and seen.words == "quota until 2027-01-15T08:00:10Z: no more tokens"
     after = Pauses(home, ["main", "other"])
     assert (room(after, "main", 2, 0), room(after, "other", 2, 0)) == (0, 2)
     clock.now += 10_000
-    assert pause.read(home, "main") is None
+    assert shard_pause.read(home, "main") is None
     assert room(after, "main", 2, 0) == 1
     after.refused("main", no("quota"))
     clock.now += 2 * MINUTE - 1
@@ -104,14 +104,14 @@ def test_a_removed_file_and_a_clock_set_back_end_the_pause(home, clock) -> None:
     kept.refused("main", no("credentials"))
     kept.check()
     assert room(kept, "main", 2, 0) == 0
-    pause.remove(home, "main")
-    pause.remove(home, "main")
+    shard_pause.remove(home, "main")
+    shard_pause.remove(home, "main")
     kept.check()
     assert room(kept, "main", 2, 0) == 1
     kept.refused("main", no("credentials"))
     clock.now -= 3_600_000
     assert room(kept, "main", 2, 0) == 1
-    assert pause.read(home, "main") is None
+    assert shard_pause.read(home, "main") is None
     clock.now = 0  # far before the incident
     kept.answered("main")
     assert [each.recovered_ms for each in incident_log.read(home.incidents)] == [0]

@@ -14,8 +14,8 @@ from place import until
 from autopoll.errors import AutopollError
 from autopoll.process import atomic_record, heartbeat
 from autopoll.process.atomic_record import LIMIT, Slots
-from autopoll.process.heart import Heart
 from autopoll.process.heartbeat import ProcessState, is_alive
+from autopoll.process.heartbeat_writer import Heart
 
 
 def test_a_beat_shows_what_the_process_says_of_itself(tmp_path: Path) -> None:

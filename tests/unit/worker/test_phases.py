@@ -7,7 +7,7 @@ import pytest
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.process import heartbeat
-from autopoll.process.heart import Heart
+from autopoll.process.heartbeat_writer import Heart
 from autopoll.worker.instance import Instance
 from autopoll.worker.phases import MOVES, PUBLISHED, SHOWN, WARM, WorkerPhase, moved
 from autopoll.worker.worker import Worker

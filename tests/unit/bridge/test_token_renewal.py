@@ -9,7 +9,7 @@ import pytest
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
-from autopoll.bridge.renewal import Renewal
+from autopoll.bridge.token_renewal import Renewal
 from autopoll.home import credentials
 from autopoll.home.config import load
 from autopoll.home.home import Home
@@ -32,7 +32,9 @@ class Clocks:
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     made = Clocks()
     monkeypatch.setattr("time.time_ns", lambda: TRUE_NS() + round(made.wall * 1e9))
-    monkeypatch.setattr("autopoll.bridge.renewal.time.monotonic", lambda: TRUE() + made.steady)
+    monkeypatch.setattr(
+        "autopoll.bridge.token_renewal.time.monotonic", lambda: TRUE() + made.steady
+    )
     return made
 
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from autopoll.home.home import Home
-from autopoll.process import pause
-from autopoll.process.pause import span_ms
+from autopoll.process import shard_pause
+from autopoll.process.shard_pause import span_ms
 from autopoll.request import Failure
 
 MINUTE = 60_000
@@ -48,20 +48,22 @@ def test_a_pause_lasts_as_long_as_given_or_else_ever_longer(cause, given_ms, spa
 )
 def test_a_pause_that_cannot_be_read_is_none(home, garbage) -> None:
     (home.pauses / "main").write_bytes(garbage)
-    assert pause.read(home, "main") is None
+    assert shard_pause.read(home, "main") is None
 
 
 def test_no_file_can_pause_for_more_than_a_month(home) -> None:
-    kept = msgspec.to_builtins(pause.begin(home, "shard main", no("quota"), None))
-    for since, until in ((pause.wall_ms(), 2**62), (2**62, 2**63 - 1), (-(2**62), 2**62)):
+    kept = msgspec.to_builtins(shard_pause.begin(home, "shard main", no("quota"), None))
+    for since, until in ((shard_pause.wall_ms(), 2**62), (2**62, 2**63 - 1), (-(2**62), 2**62)):
         (home.pauses / "main").write_bytes(
             msgspec.json.encode({**kept, "since": since, "until": until})
         )
-        seen = pause.read(home, "main")
+        seen = shard_pause.read(home, "main")
         assert seen is None or seen.left_s <= 31 * 86400
 
 
 def test_secrets_in_what_the_service_says_are_not_shown(home) -> None:
     key = "sk-ant-api03-" + "abcdefghij" * 4
-    began = pause.begin(home, "shard main", no("credentials", f"the key {key} is refused"), None)
+    began = shard_pause.begin(
+        home, "shard main", no("credentials", f"the key {key} is refused"), None
+    )
     assert key not in began.text + began.words + home.incidents.read_text()

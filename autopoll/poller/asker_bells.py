@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from autopoll.bridge.records import Settled
 from autopoll.home.home import Home
-from autopoll.process.heart import Heart
+from autopoll.process.heartbeat_writer import Heart
 from fifo import bell
 from fifo.exceptions import FifoError
 

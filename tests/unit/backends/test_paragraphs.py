@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopoll.backends.context.passages import MAX_CHARS, cut
+from autopoll.backends.context.paragraphs import MAX_CHARS, cut
 
 TEXT = """\
 # Top

@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from autopoll.poller.deadline_timer import DeadlineTimer
+from autopoll.poller.shared_timer import DeadlineTimer
 
 
 class Deadlines:
