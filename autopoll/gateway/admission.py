@@ -1,16 +1,16 @@
-"""Who may be connected at a time, so that nobody without a token keeps others out.
+"""Limits the connections of the gateway, so that no client without a token keeps others out.
 
-A connection is a stranger's until a request on it has proven a token, and a stranger may owe us
-something only as long as there is room: whoever comes when there is none takes the place of the
-stranger who has kept us waiting for longest, of the peer who has most of them. So an honest client,
-who sends its request at once, is let in whatever others hold open, and `/healthz` is answered.
+A connection is unproven until a request on it has proven a token. An unproven one may keep us
+waiting only as long as there is room: when there is none, a new connection takes the place of the
+one that has kept us waiting for longest, of the peer that has most of them. So an honest client,
+which sends its request at once, is let in whatever others hold open, and `/healthz` is answered.
 
-    waiting   strangers from whom a request, or the end of one, is still to come: as many as fit,
-              for a burst of honest clients looks the same at first
-    proven    those who have shown a token, or whose token is being looked up: three quarters at
-              most, less those that are idle; so a quarter is always left for strangers
-    idle      proven ones between two requests, who go before anybody is refused
-    the rest  strangers whose request is complete; it is our turn, so they are never evicted
+    waiting   unproven, and a request, or the end of one, is still to come: as many as fit, for a
+              burst of honest clients looks the same at first
+    proven    a token was shown, or is being looked up: three quarters at most, less those that
+              are idle; so a quarter is always left for unproven ones
+    idle      proven, between two requests; evicted before any connection is refused
+    the rest  unproven, with a complete request; it is our turn, so they are never evicted
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from typing import Protocol
 
 from autopoll.gateway.problems import Refused
 
-SHARE = 4  # one part in so many is kept for strangers
+SHARE = 4  # one part in so many is kept for unproven connections
 
 
 class AdmittedConnection(Protocol):
@@ -49,7 +49,7 @@ class Admission:
         self._most = most
         self._holders = max(1, most - most // SHARE)
         # How many may be taken in one turn of the loop: two turns pass until the first of them has
-        # been read, and until then they are strangers who owe us something.
+        # been read, and until then they are unproven and keep us waiting.
         self.at_once = min(64, max(1, most // 32))
         self._audit = audit
         self._all: set[AdmittedConnection] = set()
@@ -59,7 +59,7 @@ class Admission:
         self._idle: dict[AdmittedConnection, None] = {}
 
     def enter(self, connection: AdmittedConnection) -> bool:
-        """Take in a stranger; tell whether there is room, which is made where it can be."""
+        """Add an unproven connection; return whether there is room, which is made if possible."""
         room = len(self._all) < self._most or self._make_room()
         if not room:
             self._audit("too-many-connections")
@@ -76,7 +76,7 @@ class Admission:
         self._no_longer_waits(connection)
 
     def changed(self, connection: AdmittedConnection) -> None:
-        """See again whose turn it is on a connection."""
+        """Update what is known of a connection: idle, waiting, or our turn."""
         if connection not in self._all:
             return
         if connection in self._proven:
@@ -102,7 +102,7 @@ class Admission:
         self.changed(connection)
 
     def disprove(self, connection: AdmittedConnection) -> None:
-        """Count a connection as a stranger's again: its token opens nothing."""
+        """Count a connection as unproven again: its token opens nothing."""
         self._proven.discard(connection)
         self._idle.pop(connection, None)
         self.changed(connection)
@@ -134,5 +134,5 @@ class Admission:
 
 
 def too_many() -> Refused:
-    """Return the error of a client for whom there is no room."""
+    """Return the error for a client when there is no room."""
     return Refused("too-many-connections", 503, "too many connections; try again later")

@@ -43,7 +43,7 @@ def find(marks: Mapping[str, str], spare: Iterable[int] = ()) -> list[Marked]:
             if not wanted <= environment(int(entry)):
                 continue
             reading = read_stat(int(entry))
-            # Again, for the number may have gone to a stranger before its start time was read.
+            # Again, because the pid may have been reused before its start time was read.
             if reading is None or not wanted <= environment(int(entry)):
                 continue
             command = Path(f"/proc/{entry}/cmdline").read_bytes()

@@ -1,8 +1,8 @@
-"""Signals that reach the process that was meant, or nobody.
+"""Signals that reach the intended process, or none.
 
-A pid is only a number: between judging a process and signalling it the number may have gone to a
-stranger. A pidfd holds on to one process, so it is opened first, and only then is the start time
-compared; after that no reuse can redirect the signal.
+A pid is only a number: between judging a process and signalling it, the pid may be reused. A
+pidfd holds on to one process, so it is opened first, and only then is the start time compared;
+after that no reuse can redirect the signal.
 
 Where the kernel, or a filter around us, gives no pidfd, a descriptor of the folder /proc/<pid>
 takes its place. It holds on to the process too, but it cannot be waited for, only looked at; and a
@@ -80,12 +80,12 @@ def _hold(pid: int) -> int:
 
 
 def is_pidfd(descriptor: int) -> bool:
-    """Tell whether it can be waited for."""
+    """Return whether it can be waited for."""
     return not stat.S_ISDIR(os.fstat(descriptor).st_mode)
 
 
 def is_ready(descriptor: int, timeout: float = 0.0) -> bool:
-    """Tell whether the pidfd's process has ended, all its threads included; wait for that."""
+    """Return whether the pidfd's process has ended, all its threads included; wait for that."""
     if not is_pidfd(descriptor):
         deadline = time.monotonic() + timeout
         while not (gone := _has_ended(descriptor)) and time.monotonic() < deadline:
@@ -97,7 +97,7 @@ def is_ready(descriptor: int, timeout: float = 0.0) -> bool:
 
 
 def _has_ended(folder: int) -> bool:
-    """Tell from the folder of a process; a leader whose other threads live has not ended."""
+    """Return whether the process has ended; not so a leader whose other threads live."""
     try:
         file = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     except (FileNotFoundError, ProcessLookupError):
@@ -115,7 +115,7 @@ def _has_ended(folder: int) -> bool:
 def exit_status(descriptor: int) -> int | None:
     """Return the exit code of the pidfd's process, minus the number of the signal that killed it.
 
-    None before its parent has reaped it, and on kernels before Linux 6.15, which do not tell.
+    None before its parent has reaped it, and on kernels before Linux 6.15, which do not report it.
     """
     info = bytearray(_INFO.pack(_INFO_EXIT, *[0] * 13))
     try:

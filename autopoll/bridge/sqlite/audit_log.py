@@ -7,8 +7,8 @@ from autopoll.bridge.sqlite.rows import insert_audit_line
 from autopoll.redact.redact import redact_message
 from autopoll.text import storable
 
-# Beyond this many a minute and conversation refusals write nothing, so that a stranger can neither
-# fill the disk nor keep the write lock busy.
+# Beyond this many a minute and conversation refusals write nothing, so that a client without a
+# token can neither fill the disk nor keep the write lock busy.
 _DENIALS = 10
 _DENIAL_SPAN_MS = 60_000
 
