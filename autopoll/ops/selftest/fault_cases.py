@@ -42,13 +42,13 @@ def verdict(name: str) -> Callable[[FaultRun], float | None]:
 
 def swept(run: FaultRun) -> float | None:
     """Seen when the death is an incident and no child is left of those that outlived it."""
-    if verdict("dead")(run) is None or run.scratch.processes(**{faulty_backend.MARK: "brood"}):
+    if verdict("dead")(run) is None or run.scratch.processes(**{faulty_backend.MARK: "children"}):
         return None
     return time.monotonic()
 
 
 def down(run: FaultRun) -> float | None:
-    """Seen when `status` says that supervisord is gone."""
+    """Seen when `status` reports that supervisord is gone."""
     now = status(run.scratch.home, run.scratch.config)
     return time.monotonic() if now.supervisord == "down" else None
 
@@ -70,7 +70,7 @@ WAVES: tuple[tuple[FaultCase, ...], ...] = (
         FaultCase("worker stopped, busy", verdict("stopped"), "held", questions=NAP, signal=STOP),
         FaultCase("worker stopped, idle", verdict("stopped"), "idle", signal=STOP),
         FaultCase("backend deadlocked", verdict("hung-request"), "stuck", questions=("deadlock",)),
-        FaultCase("children outlive the worker", swept, "bereft", questions=("brood",)),
+        FaultCase("children outlive the worker", swept, "bereft", questions=("children",)),
         FaultCase("zombie child", verdict("zombie-children"), "zombie", questions=("zombie",)),
         FaultCase("descriptors leak", verdict("leak"), "leaking", questions=("leak",)),
     ),

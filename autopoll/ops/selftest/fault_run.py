@@ -120,7 +120,7 @@ class FaultRun:
         return beat if beat and heartbeat.is_alive(beat) else None
 
     def is_taken(self) -> bool:
-        """Tell whether the first question is leased, or answered."""
+        """Return whether the first question is leased, or answered."""
         state = self._bridge.messages.query_state(min(self._asked)).state
         return state not in ("sent", "queued", "ready")
 
@@ -153,7 +153,7 @@ class FaultRun:
         return self._noticed is not None
 
     def _works_again(self) -> bool:
-        """Tell whether the process beats, whichever incarnation it is."""
+        """Return whether the process beats, whichever incarnation it is."""
         if self.fault.process == SUPERVISORD:
             return status(self.scratch.home, self.scratch.config).ready
         beat = self.beat()

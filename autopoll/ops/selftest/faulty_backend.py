@@ -76,8 +76,8 @@ def wait_for_itself() -> None:
     lock.acquire()
 
 
-def bear_a_zombie() -> None:
-    """Start a child that ends at once, and never ask how."""
+def leave_zombie() -> None:
+    """Start a child that ends at once, and never reap it."""
     # Not by subprocess, which reaps what it has forgotten when it starts the next child.
     os.posix_spawn(shutil.which("true") or "/bin/true", ["true"], {})
 
@@ -93,14 +93,14 @@ def leak_descriptors() -> None:
 def leave_children() -> None:
     """Die and leave children that ignore TERM, one of them in a session of its own."""
     for apart in (False, True):
-        environment = {**os.environ, MARK: "brood"}
+        environment = {**os.environ, MARK: "children"}
         subprocess.Popen(["sh", "-c", _ENDLESS], env=environment, start_new_session=apart)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 FAULTS: dict[str, Callable[[], None]] = {
     "deadlock": wait_for_itself,
-    "zombie": bear_a_zombie,
+    "zombie": leave_zombie,
     "leak": leak_descriptors,
-    "brood": leave_children,
+    "children": leave_children,
 }

@@ -87,7 +87,7 @@ def scratch_home(
         try:
             yield scratch
         finally:
-            # Who presses Ctrl-C twice means it, and still wants nothing left running.
+            # A second Ctrl-C must not interrupt this, or processes would be left running.
             signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
             scratch.end()
     finally:
