@@ -2,7 +2,7 @@
 
 A backend is a warm instance that lives in a worker. It is started once, answers many requests,
 and is stopped once. It runs on the worker's event loop: what takes long and is not a wait belongs
-in a child process, because a loop that stands still cannot be told to cancel.
+in a child process, because a blocked loop cannot cancel anything.
 """
 
 from pathlib import Path
@@ -15,28 +15,28 @@ from autopoll.request import Refusal, Reply, Request, Usage
 
 
 class Report(Protocol):
-    """Tells how the work on one request goes; each call is a sign of progress.
+    """Reports the work on one request; each call is a sign of progress.
 
-    No call waits or fails, and none is too often: what comes fast is told together.
+    No call waits or fails, and none is too often: frequent calls are sent together.
     """
 
     def __call__(self, note: str) -> None:
-        """Tell in a few words what is being done; an empty note only shows that it goes on."""
+        """Report in a few words what is being done; an empty note is only a sign of progress."""
         ...
 
     def piece(self, text: str) -> None:
-        """Tell the next piece of the answer's text; what counts in the end is the Reply."""
+        """Report the next piece of the answer's text; what counts in the end is the Reply."""
         ...
 
 
-class Unheard:
-    """The `Report` of who asks a backend outside of a worker and wants no word on the way."""
+class NullReport:
+    """A `Report` that drops everything; for questions asked outside of a worker."""
 
     def __call__(self, note: str) -> None:
-        """Take the note and forget it."""
+        """Drop the note."""
 
     def piece(self, text: str) -> None:
-        """Take the piece and forget it."""
+        """Drop the piece."""
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

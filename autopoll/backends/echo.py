@@ -13,7 +13,7 @@ from autopoll.request import Reply, Request
 
 
 class EchoOptions(Options, frozen=True, kw_only=True):
-    """What `echo` can be told in autopoll.toml."""
+    """Options of the backend `echo` in autopoll.toml."""
 
     delay: Duration | None = None
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1

@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class ExtractOptions(Options, frozen=True, kw_only=True):
-    """What `extract` can be told in autopoll.toml."""
+    """Options of the backend `extract` in autopoll.toml."""
 
     passages: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
 
@@ -54,13 +54,13 @@ class Extract:
             await self._run(_IndexedFiles.look)
 
     async def answer(self, request: Request, report: Report) -> Reply:
-        """Return the passages that answer best, with citations, or say that there are none."""
+        """Return the passages that answer best, with citations, or that there are none."""
         question, name, limit = request.question, request.context_file, self._options.passages
         return await self._run(lambda library: library.answer(question, name, limit))
 
     @property
     def remarks(self) -> Remarks:
-        """What is to be said about single files of the context."""
+        """Remarks on single files of the context."""
         return self._library.remarks if self._library is not None else NOTHING
 
     async def probe(self) -> None:

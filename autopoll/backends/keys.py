@@ -1,7 +1,7 @@
 """The key of a service: from a private file or the environment, and never anywhere else.
 
-It is neither an option itself, nor an argument, nor part of any text: what a service says about it
-goes through `ApiKey.hidden` before anybody sees it.
+It is neither an option itself, nor an argument, nor part of any text: the text of a service's error
+goes through `ApiKey.hidden` before it is shown.
 """
 
 import errno
@@ -51,7 +51,7 @@ class KeyFiles:
     """The files that the settings name as keys, whichever shard's, as the settings are now.
 
     Looked up and not handed in: a key that is named for one shard must not be shown by another that
-    was started before, and is not to be started anew for it.
+    was started before, and is not restarted for it.
     """
 
     def __init__(self, home: Home) -> None:
@@ -77,7 +77,7 @@ class KeyFiles:
 def _resolved(home: Home, name: str) -> Path | None:
     try:
         return (home.root / Path(name).expanduser()).resolve()
-    except (OSError, ValueError, RuntimeError):  # no path, as the shard that names it is told
+    except (OSError, ValueError, RuntimeError):  # no path; its own shard fails with it
         return None
 
 

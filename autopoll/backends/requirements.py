@@ -8,8 +8,8 @@ from autopoll.errors import ConfigError
 def need(shard: str, package: str, least: tuple[int, ...], extra: str = "") -> None:
     """Make sure that a package is installed in a version we know, without importing it.
 
-    Raises ConfigError with the pip command otherwise; the `extra` is named like the package if
-    not said otherwise.
+    Raises ConfigError with the pip command otherwise; without `extra`, the extra has the name
+    of the package.
     """
     mend = f"Run: pip install 'autopoll[{extra or package}]'"
     try:

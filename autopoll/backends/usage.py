@@ -1,4 +1,4 @@
-"""What a try has cost, told by a service in numbers that may be missing or absurd; pure."""
+"""The cost of a try, from a service's numbers, which may be missing or absurd; pure."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ def spent(
 ) -> Usage:
     """Return a usage; `prompt` is all input, with what was read from a cache among it."""
     read = count(cached)
-    told = _number(dollars)
-    cost = told if told is not None and 0 <= told <= 10**6 else None
+    amount = _number(dollars)
+    cost = amount if amount is not None and 0 <= amount <= 10**6 else None
     return Usage(
         input_tokens=max(0, count(prompt) - read),
         cached_tokens=read,
@@ -23,13 +23,13 @@ def spent(
 
 
 def count(value: Any) -> int:
-    """Return a number of tokens, though it may be told in words, or be absurd."""
-    told = _number(value)
-    return int(min(max(told, 0), _MOST)) if told is not None and told == told else 0
+    """Return a number of tokens, also of a string or an absurd value."""
+    number = _number(value)
+    return int(min(max(number, 0), _MOST)) if number is not None and number == number else 0
 
 
 def _number(value: Any) -> float | None:
-    """Return a number, though it may be told in words; nan is one."""
+    """Return a number, also of a string; nan is one."""
     if isinstance(value, str):
         try:
             return float(value)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from autopoll.backends.contract import Setting, Unheard
+from autopoll.backends.contract import NullReport, Setting
 from autopoll.backends.extract import Extract
 from autopoll.process.proc_stat import read_stat
 from autopoll.request import Request
@@ -45,7 +45,7 @@ async def read(folder: Path) -> None:
                 question=question,
             )
             start = time.perf_counter()
-            await extract.answer(request, Unheard())
+            await extract.answer(request, NullReport())
             seconds.append(time.perf_counter() - start)
         _write(seconds)
     await extract.stop()

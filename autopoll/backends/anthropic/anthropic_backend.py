@@ -1,6 +1,6 @@
-"""The backend `anthropic`: a model of Anthropic, or of who speaks its Messages API.
+"""The backend `anthropic`: a model behind Anthropic's Messages API.
 
-What speaks to the library stands in client.py, which is imported when the backend starts.
+The code that uses the library is in messages_api.py. It is imported when the backend starts.
 """
 
 from autopoll.backends.anthropic.anthropic_options import AnthropicOptions
@@ -11,7 +11,7 @@ from autopoll.backends.keys import Login
 from autopoll.backends.options import read_options
 from autopoll.backends.requirements import need
 
-WINDOW = 200_000  # tokens, as long as the service does not tell another
+WINDOW = 200_000  # tokens, unless the service reports another
 
 
 class Anthropic(Remote):

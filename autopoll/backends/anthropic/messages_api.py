@@ -41,7 +41,7 @@ class MessagesService(HttpService):
         except anthropic.PermissionDeniedError:
             return None  # a key that may not look around may ask all the same
         except anthropic.NotFoundError:
-            if self._own:  # who speaks the API otherwise often has no list of models
+            if self._own:  # other services with this API often have no list of models
                 return None
             raise
         return found.max_input_tokens
@@ -58,9 +58,9 @@ class MessagesService(HttpService):
         )
         events = _MessageEvents()
         async with asking as response:
-            async for event in self.said(response.http_response):
-                for told in [*events.take(event or {})] or [Piece("")]:  # a ping, or the like
-                    yield told
+            async for found in self.objects(response.http_response):
+                for event in [*events.take(found or {})] or [Piece("")]:  # a ping, or the like
+                    yield event
 
     async def count(self, turn: Turn) -> int | None:
         """Return how many tokens the turn has; counting costs nothing."""
@@ -77,15 +77,15 @@ def _system(turn: Turn) -> list[TextBlockParam]:
 
 
 class _MessageEvents:
-    """What the events of one answer have told so far."""
+    """Collects the events of one answer."""
 
     def __init__(self) -> None:
-        self._cost: dict[str, Any] = {}  # later events tell only what has changed
+        self._cost: dict[str, Any] = {}  # later events hold only what has changed
         self._tool = False  # a block that calls one, though we offer none
         self._ended = False
 
     def take(self, event: dict[str, Any]) -> Iterator[Event]:
-        """Yield what an event tells; it may lack anything, or have it in another form."""
+        """Yield what an event holds; any field may be missing or have another form."""
         match event:
             case {"type": "message", "content": list(blocks)}:  # whole, in place of a stream
                 yield self._usage(event.get("usage"))
@@ -120,28 +120,28 @@ class _MessageEvents:
             case {"type": "tool_use"}:
                 self._tool = True
 
-    def _end(self, told: dict[str, Any]) -> Iterator[Event]:
+    def _end(self, fields: dict[str, Any]) -> Iterator[Event]:
         why = ""
-        match told.get("stop_details"):
+        match fields.get("stop_details"):
             case {"explanation": str(words)} | {"category": str(words)}:
                 why = words
-        if end := ended(told.get("stop_reason"), why):
+        if end := ended(fields.get("stop_reason"), why):
             self._ended = True
             yield Ended("tools") if self._tool and end.how == "done" else end
 
     def _usage(self, usage: Any) -> Usage:
         """Return the cost so far; what is written to the cache is input like any other."""
-        told, new = self._cost, usage if isinstance(usage, dict) else {}
+        cost, new = self._cost, usage if isinstance(usage, dict) else {}
         for name in (
             "input_tokens",
             "cache_creation_input_tokens",
             "cache_read_input_tokens",
             "output_tokens",
         ):
-            told[name] = count(new[name]) if new.get(name) is not None else told.get(name, 0)
-        cached = told["cache_read_input_tokens"]
+            cost[name] = count(new[name]) if new.get(name) is not None else cost.get(name, 0)
+        cached = cost["cache_read_input_tokens"]
         return spent(
-            prompt=told["input_tokens"] + told["cache_creation_input_tokens"] + cached,
+            prompt=cost["input_tokens"] + cost["cache_creation_input_tokens"] + cached,
             cached=cached,
-            output=told["output_tokens"],
+            output=cost["output_tokens"],
         )

@@ -1,1 +1,1 @@
-"""What backends share that run a program of their own, and the backend `command`."""
+"""Shared code of backends that run a program, and the backend `command`."""

@@ -1,8 +1,8 @@
-"""A program kept running and spoken to in lines through raw pipes, never holding up the loop.
+"""A program kept running; lines go in and out through raw pipes that never block the loop.
 
-Its end has one description, given once: however many signs of it there are (exit, end of output, a
-broken pipe), whoever waits is told the same thing. The exit is learned from a pidfd and not from
-the end of output, because a grandchild may hold that open for ever.
+Its end is reported once, whatever shows it first: the exit, the end of output, or a broken pipe.
+The exit is read from a pidfd and not from the end of output, because a grandchild may hold that
+open for ever.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from autopoll.backends.child.descendants import MARK, kill_brood
+from autopoll.backends.child.descendants import MARK, kill_descendants
 from autopoll.backends.contract import Broken
 from autopoll.redact.redact import redact
 
@@ -22,16 +22,16 @@ MAX_LINE = 16 * 1024 * 1024
 KEPT = 8192  # bytes of its standard error that are kept for the error text
 SEARCHED = 2 * KEPT  # and what is searched for secrets, because half a secret is not known for one
 CHUNK = 65536  # one read per turn of the loop, so that a flood cannot starve the rest
-LAST_BREATH = 16  # reads after its exit, in case a grandchild keeps on writing
-LOOK_S = 0.1  # between two looks at a program whose exit nothing tells
+READS_AFTER_EXIT = 16  # at most, in case a grandchild keeps on writing
+LOOK_S = 0.1  # between two polls of a program without a pidfd
 GRACE_S = 0.2  # between the end of output and the exit that mostly follows it
-CLOSE_S, TERM_S, KILL_S, BROOD_S = 1.0, 2.0, 1.0, 0.5  # the steps of stopping, five at most
+CLOSE_S, TERM_S, KILL_S, DESCENDANTS_S = 1.0, 2.0, 1.0, 0.5  # the steps of stopping, five at most
 
 _log = logging.getLogger(__name__)
 
 
 class Child:
-    """One running program. `on_line` is given every line; `on_end` once, how it ended."""
+    """One running program. `on_line` is given every line; `on_end` once, with how it ended."""
 
     def __init__(
         self,
@@ -71,10 +71,10 @@ class Child:
         self._unsent = bytearray()
         self._line: list[bytes] = []  # pieces of a line whose end has not come
         self._line_size = 0
-        self._said = b""  # the end of its standard error
+        self._stderr_tail = b""
         self._ended: str | None = None
-        self._loop.add_reader(self._stdout, self._hear)
-        self._loop.add_reader(self._stderr, self._overhear)
+        self._loop.add_reader(self._stdout, self._read_output)
+        self._loop.add_reader(self._stderr, self._read_errors)
         if self._pidfd is None:
             self._look()
         else:
@@ -87,7 +87,7 @@ class Child:
 
     @property
     def ended(self) -> str | None:
-        """How it ended, or None while it can be spoken to."""
+        """How it ended, or None while it runs."""
         return self._ended
 
     def send(self, line: bytes) -> None:
@@ -99,7 +99,7 @@ class Child:
                 self._write()
 
     def end(self, why: str) -> None:
-        """Stop listening to it, kill it, and tell `on_end` why; the first reason stands."""
+        """Kill it, and call `on_end` with the reason; only the first reason counts."""
         if self._ended is None:
             self._ended = f"{self._name} (pid {self.pid}) {why}{self._last_words()}"
             self._unplug()
@@ -122,7 +122,7 @@ class Child:
             if not self._exited.is_set():
                 self._process.kill()
         await self._exits_within(KILL_S)
-        await asyncio.to_thread(kill_brood, self._mark, patience=BROOD_S)
+        await asyncio.to_thread(kill_descendants, self._mark, patience=DESCENDANTS_S)
 
     async def _exits_within(self, seconds: float) -> bool:
         try:
@@ -148,7 +148,7 @@ class Child:
         else:
             self._loop.remove_writer(self._stdin)
 
-    def _hear(self) -> None:
+    def _read_output(self) -> None:
         data = _read(self._stdout.fileno())
         if data == b"":
             self._loop.remove_reader(self._stdout)
@@ -169,15 +169,15 @@ class Child:
         if self._line_size > self._max_line:
             self.end(f"sent a line of more than {self._max_line:,} bytes")
 
-    def _overhear(self) -> None:
+    def _read_errors(self) -> None:
         data = _read(self._stderr.fileno())
         if data == b"":
             self._loop.remove_reader(self._stderr)
         elif data is not None:
-            self._said = (self._said + data)[-SEARCHED:]
+            self._stderr_tail = (self._stderr_tail + data)[-SEARCHED:]
 
     def _look(self) -> None:
-        """See by ourselves whether it has ended, where no pidfd tells."""
+        """Poll whether it has ended; used where there is no pidfd."""
         if self._process.poll() is None:
             self._loop.call_later(LOOK_S, self._look)
         else:
@@ -189,13 +189,13 @@ class Child:
             os.close(self._pidfd)
         code = self._process.wait()
         self._exited.set()
-        for _ in range(LAST_BREATH):  # an answer it gave before it went is an answer
+        for _ in range(READS_AFTER_EXIT):  # an answer it gave before it went is an answer
             data = None if self._ended is not None else _read(self._stdout.fileno())
             if not data:
                 break
             self._take(data)
         if self._ended is None:
-            self._overhear()
+            self._read_errors()
             self.end(_describe(code))
 
     def _unplug(self) -> None:
@@ -207,7 +207,7 @@ class Child:
         self._line.clear()
 
     def _last_words(self) -> str:
-        words = redact(self._said.decode("utf-8", "replace"))[-KEPT:].strip()
+        words = redact(self._stderr_tail.decode("utf-8", "replace"))[-KEPT:].strip()
         return f"; its last words: {words}" if words else ""
 
 

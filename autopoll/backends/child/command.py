@@ -9,8 +9,8 @@ From it:  {"id":7,"answer":…,"sources":[…],"usage":{…}}
           {"id":7,"piece":…}
           {"ready":true}
 
-An id is never used twice, so an answer that comes late answers nothing. docs/backends.md tells the
-authors of such programs more.
+An id is never used twice, so an answer that comes late answers nothing. docs/backends.md is the
+guide for authors of such programs.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from autopoll.message import Answer, to_json
 from autopoll.redact.redact import redact
 from autopoll.request import Refusal, Reply, Request, Usage
 
-CANCEL_S = 1.0  # to let go of a cancelled question
+CANCEL_S = 1.0  # to drop a cancelled question
 FIRST_LOOK_S = 0.1  # in which a program that cannot run at all has mostly died
 PROGRESS_S = 0.1  # between two reports of one question
 PROGRESS_CHARS = 2000
@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 
 class CommandOptions(Options, frozen=True, kw_only=True):
-    """What `command` can be told in autopoll.toml."""
+    """Options of the backend `command` in autopoll.toml."""
 
     command: Annotated[list[str], msgspec.Meta(min_length=1)]
     env: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class CommandOptions(Options, frozen=True, kw_only=True):
 
 
 class ProgramLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What the program may say; keys beyond these are ignored."""
+    """One line from the program; unknown keys are ignored."""
 
     id: int | None = None
     answer: str | None = None
@@ -101,12 +101,12 @@ class Command:
         self.concurrency = options.concurrency
         self.strays = 0  # lines about questions that are settled or were never asked
         self._child: Child | None = None
-        self._news = asyncio.Event()  # it said that it is ready, or ended
+        self._news = asyncio.Event()  # it is ready, or it ended
         self._ids = count(1)
         self._asked: dict[int, _PendingQuestion] = {}
 
     async def start(self) -> None:
-        """Start the program; with the option `ready`, wait until it says so."""
+        """Start the program; with the option `ready`, wait until it reports ready."""
         if self._child is not None:
             return
         self._news.clear()
@@ -145,7 +145,7 @@ class Command:
         asked = self._asked[number] = _PendingQuestion(report)
         try:
             child.send(to_json(question).encode())  # a path may hold what is not UTF-8
-            # Shielded, because a cancelled question is settled too, by the program letting go.
+            # Shielded, because a cancelled question is settled too, when the program drops it.
             return _reply(await asyncio.shield(asked.outcome))
         except asyncio.CancelledError:
             await self._cancel(child, number, asked)
@@ -159,7 +159,7 @@ class Command:
         self._running()
 
     async def stop(self) -> None:
-        """End the program and whatever it has started."""
+        """End the program and all processes that it has started."""
         child, self._child = self._child, None
         if child is not None:
             await child.stop()
@@ -172,7 +172,7 @@ class Command:
         return self._child
 
     async def _cancel(self, child: Child, number: int, asked: "_PendingQuestion") -> None:
-        """Tell the program to let go; one that does not is ended, lest it block the next."""
+        """Cancel the question; end a program that does not drop it, as it would block the next."""
         if asked.outcome.done():
             return
         child.send(msgspec.json.encode({"cancel": number}))
@@ -189,22 +189,22 @@ class Command:
         if not line.strip(_BLANK):
             return
         try:
-            said = _read(line)
+            message = _read(line)
         except msgspec.ValidationError as error:
             self._refuse(f"sent JSON of the wrong form ({error})", line)
         except (ValueError, RecursionError):
             self._refuse("sent a line that is not JSON", line)
         else:
-            if said.ready:
+            if message.ready:
                 self._news.set()
-            elif said.id is None:
+            elif message.id is None:
                 self._refuse("sent a line without an id", line)
-            elif (asked := self._asked.get(said.id)) is None or asked.outcome.done():
-                self._stray(said.id)
-            elif said.answer is said.error is said.progress is said.piece is None:
+            elif (asked := self._asked.get(message.id)) is None or asked.outcome.done():
+                self._stray(message.id)
+            elif message.answer is message.error is message.progress is message.piece is None:
                 self._refuse("sent neither answer, error, progress nor piece", line)
             else:
-                asked.take(said)
+                asked.take(message)
 
     def _refuse(self, what: str, line: bytes) -> None:
         if self._child is not None:
@@ -227,7 +227,7 @@ class Command:
 
 
 class _PendingQuestion:
-    """A question that the program is at."""
+    """A question that the program works on."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -236,37 +236,36 @@ class _PendingQuestion:
         self._latest: str | None = None
         self.outcome: asyncio.Future[ProgramLine | Broken] = self._loop.create_future()
 
-    def take(self, said: ProgramLine) -> None:
-        """Pass on how it goes, and settle the question with an answer or an error."""
-        if said.piece is not None:
-            self._report.piece(said.piece)
-        if said.progress is not None:
-            self.progress(said.progress)
-        if said.answer is not None or said.error is not None:
-            self.outcome.set_result(said)
+    def take(self, message: ProgramLine) -> None:
+        """Pass on progress, and settle the question with an answer or an error."""
+        if message.piece is not None:
+            self._report.piece(message.piece)
+        if message.progress is not None:
+            self.progress(message.progress)
+        if message.answer is not None or message.error is not None:
+            self.outcome.set_result(message)
 
     def progress(self, text: str) -> None:
         """Report at once, but at most ten times a second, and then only the latest."""
         self._latest = text[:PROGRESS_CHARS]
         if self._timer is None:
-            self._tell()
+            self._flush()
 
     def close(self) -> None:
         """Report nothing more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _tell(self) -> None:
+    def _flush(self) -> None:
         self._timer = None
         if self._latest is not None:
             self._report(self._latest)
             self._latest = None
-            self._timer = self._loop.call_later(PROGRESS_S, self._tell)
+            self._timer = self._loop.call_later(PROGRESS_S, self._flush)
 
 
 def _read(line: bytes) -> ProgramLine:
-    """Return what the line says; raise ValidationError, ValueError when it is not JSON, or
-    RecursionError."""
+    """Decode a line; raise ValidationError, ValueError when it is not JSON, or RecursionError."""
     try:
         return msgspec.json.decode(line, type=ProgramLine)
     except msgspec.ValidationError:
@@ -278,7 +277,7 @@ def _read(line: bytes) -> ProgramLine:
 
 
 def _reply(outcome: ProgramLine | Broken) -> Reply:
-    """Return the answer in what the program said, or raise the failure."""
+    """Return the program's answer, or raise its failure."""
     if isinstance(outcome, Broken):
         raise outcome
     if outcome.error is not None:

@@ -1,4 +1,4 @@
-"""Ends what a child has started itself, whether or not the child still lives.
+"""Ends the processes that a child has started, whether or not the child still lives.
 
 A grandchild is no child of ours: when its parent dies, no parent link leads to it any more. The
 environment it was started with stays readable, so each child is given a mark to hand down.
@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 MARK = "AUTOPOLL_CHILD"
-_STEP_S = 0.02  # between two looks where nothing tells of an end
-_ROUNDS = 3  # who forks faster than it is killed is left to the watchdog
+_STEP_S = 0.02  # between two polls where there are no pidfds
+_ROUNDS = 3  # what forks faster than it is killed is left to the watchdog
 
 
-def kill_brood(mark: str, *, patience: float = 1.0) -> None:
+def kill_descendants(mark: str, *, patience: float = 1.0) -> None:
     """Kill every process that carries the mark and wait until they are gone, `patience` seconds."""
     wanted = f"{MARK}={mark}".encode()
     if not _has_pidfds():
@@ -48,7 +48,7 @@ def _has_pidfds() -> bool:
 
 
 def _kill_by_number(wanted: bytes, patience: float) -> None:
-    """Kill whoever carries the mark now; a number that is read and killed at once is hardly new."""
+    """Kill every process that carries the mark; a pid that was just read is hardly reused."""
     until = time.monotonic() + patience
     while found := [pid for pid in _pids() if _is_marked(pid, wanted)]:
         for pid in found:

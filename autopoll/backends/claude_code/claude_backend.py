@@ -72,7 +72,7 @@ class ClaudeCode:
         await asyncio.to_thread(importlib.import_module, "autopoll.backends.claude_code.pool")
         from autopoll.backends.claude_code.pool import Pool
 
-        # It tells each end of a process as an error, though we tell it better.
+        # It logs each end of a process as an error; our own error texts hold more.
         logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
         self._prompt = Prompt(
             self._context,
@@ -101,7 +101,7 @@ class ClaudeCode:
         session = await pool.take(await workspaces.on(turn.system, turn.version))
         answered = False
         try:
-            heard = await session.ask(turn.user, report, self._options.stall_timeout)
+            answer = await session.ask(turn.user, report, self._options.stall_timeout)
             answered = True
         except Retriable as error:
             if pool.closed:
@@ -112,11 +112,11 @@ class ClaudeCode:
                 pool.give_back(session)
             else:
                 pool.throw_away(session)
-        cited = turn.cite(heard.text)
+        cited = turn.cite(answer.text)
         if cited.dropped:
             self.dropped += cited.dropped
             _log.info("dropped %d citations of what is not in the context", cited.dropped)
-        return Reply(answer=Answer(text=heard.text, sources=cited.sources), usage=heard.usage)
+        return Reply(answer=Answer(text=answer.text, sources=cited.sources), usage=answer.usage)
 
     async def probe(self) -> None:
         """Raise Broken when no process can be had; renew in the background what is out of date."""
@@ -140,7 +140,7 @@ class ClaudeCode:
 
     @property
     def remarks(self) -> Remarks:
-        """What is to be said about single files of the context."""
+        """Remarks on single files of the context."""
         return self._prompt.remarks if self._prompt is not None else NOTHING
 
     async def measure(self) -> Measure:
@@ -155,7 +155,7 @@ class ClaudeCode:
             await prompt.look()
             pool.use(await workspaces.on(prompt.system, prompt.version))
         except Broken as error:
-            _log.warning("the next question will be told: %s", error)
+            _log.warning("cannot prepare for the next question: %s", error)
 
     def _started(self) -> tuple["Pool", Prompt, Workspaces]:
         if self._pool is None or self._prompt is None or self._workspaces is None:
@@ -169,7 +169,7 @@ class ClaudeCode:
 
         options = self._options
         try:
-            # Anew for each process, so that a key can be renewed without a restart.
+            # Read again for each process, so that a key can be renewed without a restart.
             key = read_key(self._setting, options.key_file, options.key_env)
         except ConfigError as error:
             raise Broken(error.what, error.mend) from error

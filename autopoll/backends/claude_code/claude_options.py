@@ -1,4 +1,4 @@
-"""What the backend can be told in autopoll.toml."""
+"""The options of the backend `claude-code`."""
 
 from typing import Annotated, Literal
 
@@ -17,7 +17,7 @@ Word = Annotated[str, msgspec.Meta(pattern=r"^[\w.:/\[\]@-]+$", max_length=200)]
 
 
 class ClaudeOptions(Options, frozen=True, kw_only=True):
-    """Options of `claude-code`; docs/backends/claude-code.md tells what each means."""
+    """Options of `claude-code`; docs/backends/claude-code.md explains each."""
 
     model: Word | None = None
     max_tokens: Tokens | None = None

@@ -48,13 +48,13 @@ class ClaudeSession:
             environment=environment,
             on_end=lambda: on_end(self),
         )
-        # What else the SDK could be told goes to its own transport, in whose place ours stands.
+        # All other options of the SDK are for its own transport, which ours replaces.
         self._client = ClaudeSDKClient(ClaudeAgentOptions(verbatim_prompts=True), self._transport)
         self._watch: asyncio.TimerHandle | None = None
         self._limit = 0.0
-        self._heard, self._heard_at, self._stopped = 0, 0.0, 0
+        self._lines_seen, self._seen_at, self._stopped = 0, 0.0, 0
         workspace.enter()
-        self._standing = True
+        self._entered = True
 
     @property
     def alive(self) -> bool:
@@ -88,27 +88,27 @@ class ClaudeSession:
             self._rest()
 
     async def ask(self, text: str, report: Report, stall_s: float) -> ClaudeAnswer:
-        """Put a question and return what was heard; raise a failure of the contract.
+        """Ask a question and return its answer; raise a failure of the contract.
 
         Whatever is raised, the session must not be asked again.
         """
         self.asked += 1
-        hearing = AnswerCollector(report)
+        collector = AnswerCollector(report)
         self._expect(stall_s)
         try:
             await self._client.query(text)
             async for message in self._client.receive_messages():
-                if (heard := hearing.take(message)) is not None:
-                    return heard
+                if (answer := collector.take(message)) is not None:
+                    return answer
         except Gone as error:
-            raise Retriable(f"no answer: {error}", usage=hearing.spent) from error
+            raise Retriable(f"no answer: {error}", usage=collector.spent) from error
         except ClaudeSDKError as error:  # a message of a wrong form, a pipe that is closed
-            said = redact(str(error))
-            raise Retriable(f"no answer: {said}", usage=hearing.spent) from error
+            reason = redact(str(error))
+            raise Retriable(f"no answer: {reason}", usage=collector.spent) from error
         finally:
             self._rest()
-        said = "no answer: the CLI stopped speaking without a result"
-        raise Retriable(said, usage=hearing.spent)
+        what = "no answer: the CLI stopped speaking without a result"
+        raise Retriable(what, usage=collector.spent)
 
     async def close(self) -> None:
         """End the process and all that it has started; tolerated twice, within five seconds."""
@@ -121,15 +121,15 @@ class ClaudeSession:
         except TimeoutError:
             _log.warning("the SDK does not let go of process %s, which is gone", self.pid)
         finally:
-            if self._standing:
-                self._standing = False
+            if self._entered:
+                self._entered = False
                 self.workspace.leave()
 
     # --- the watch
 
     def _expect(self, limit_s: float) -> None:
-        """Watch it from now on: something has to be heard within so long, again and again."""
-        self._limit, self._heard_at, self._stopped = limit_s, self._loop.time(), 0
+        """Start to watch it: from now on it must send a line every `limit_s` seconds."""
+        self._limit, self._seen_at, self._stopped = limit_s, self._loop.time(), 0
         self._watch = self._loop.call_later(WATCH_S, self._look)
 
     def _rest(self) -> None:
@@ -139,13 +139,13 @@ class ClaudeSession:
 
     def _look(self) -> None:
         self._watch = self._loop.call_later(WATCH_S, self._look)
-        now, heard = self._loop.time(), self._transport.heard
-        if heard != self._heard:
-            self._heard, self._heard_at = heard, now
+        now, lines = self._loop.time(), self._transport.lines_received
+        if lines != self._lines_seen:
+            self._lines_seen, self._seen_at = lines, now
         self._stopped = self._stopped + 1 if self._state() == "T" else 0
         if self._stopped >= STOPPED_LOOKS:
             self._transport.abandon("was stopped by a signal and did not go on")
-        elif now - self._heard_at > self._limit:
+        elif now - self._seen_at > self._limit:
             self._transport.abandon(f"said nothing for {self._limit:g} s")
 
     def _state(self) -> str:

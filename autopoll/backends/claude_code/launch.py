@@ -6,7 +6,7 @@ from pathlib import Path
 from autopoll.backends.claude_code.claude_options import ClaudeOptions
 from autopoll.backends.claude_code.workspace import Workspace
 
-# Longer than our own limits, so that ours come first and a stalled stream is told as what it is.
+# Longer than our own limits, so that ours come first and a stalled stream is reported as such.
 _BEYOND = 2
 _LEAST_IDLE_MS = 10_000  # the CLI takes no less
 
@@ -18,8 +18,8 @@ _QUIET = {
     "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
     "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
     "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",  # it would change the cached beginning each time
-    # One, not none: what it says before it tries again carries the reason and the time to wait.
-    # The session is ended on that word, so there never is a second try.
+    # One, not none: the message before a retry carries the reason and the time to wait.
+    # The session is ended on that message, so there never is a second try.
     "CLAUDE_CODE_MAX_RETRIES": "1",
     # A stream that broke off would be asked for once more as a whole, unseen by us.
     "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
@@ -43,7 +43,7 @@ def command_line(program: Path, options: ClaudeOptions, workspace: Workspace) ->
     if options.model:
         line.append(f"--model={options.model}")
     if options.tools:
-        # A bare `Read` may read all of /etc; this one covers the folder it stands in.
+        # A bare `Read` may read all of /etc; this one covers the folder it runs in.
         # It holds for all that reads.
         line += ["--allowed-tools", "Read(./**)"]
     if options.user_settings:

@@ -1,8 +1,8 @@
-"""What the CLI says, made an answer or a failure of the contract.
+"""Turns the messages of the CLI into an answer or a failure of the contract.
 
 An error of the service does not raise: it comes as a result whose subtype is "success" and whose
-`is_error` is true, so only the latter is looked at. Before it tries again by itself, the CLI says
-why and for how long it will wait; that word ends the question here.
+`is_error` is true, so only the latter is looked at. Before it tries again by itself, the CLI sends
+the reason and the time it will wait; that message ends the question here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -100,8 +100,8 @@ class AnswerCollector:
         status, error, wait = (data.get(key) for key in ("error_status", "error", "retry_delay_ms"))
         words = f"status {status}" if status else "the connection to the service broke"
         wait_ms = round(wait) if isinstance(wait, int | float) and wait >= 0 else None
-        said = f"{words} ({error or 'unknown'})"
-        failure = self._failure({error, status}, said, wait_ms, self.spent)
+        reason = f"{words} ({error or 'unknown'})"
+        failure = self._failure({error, status}, reason, wait_ms, self.spent)
         if not isinstance(failure, Unavailable) or failure.kind != "credentials":
             raise failure
         self._report("")
@@ -109,19 +109,19 @@ class AnswerCollector:
     def _result(self, result: ResultMessage) -> ClaudeAnswer:
         usage = _usage([result.usage or {}], result.total_cost_usd)
         if result.is_error:
-            said = result.result or "; ".join(result.errors or []) or result.subtype
+            reason = result.result or "; ".join(result.errors or []) or result.subtype
             kinds = {self._error, result.api_error_status, result.terminal_reason, result.subtype}
-            raise self._failure(kinds, said, None, usage)
+            raise self._failure(kinds, reason, None, usage)
         text = (result.result or "").strip()
         if not text:
             raise Retriable("the model gave an empty answer", usage=usage)
         return ClaudeAnswer(text, usage)
 
     def _failure(
-        self, kinds: set[Any], said: str, wait_ms: int | None, usage: Usage | None = None
+        self, kinds: set[Any], reason: str, wait_ms: int | None, usage: Usage | None = None
     ) -> Unanswered:
         """Return the failure that the service's answer is; here and only here."""
-        words = f"Claude Code: {redact(said)}"
+        words = f"Claude Code: {redact(reason)}"
         if kinds & _CREDENTIALS:
             return Unavailable(words, _MENDS["credentials"], kind="credentials", usage=usage)
         if kinds & _QUOTA:
@@ -144,12 +144,12 @@ class AnswerCollector:
 
 def _usage(calls: Iterable[Mapping[str, Any]], dollars: float | None = None) -> Usage:
     read = new = output = 0
-    for told in calls:
-        read += _tokens(told.get("cache_read_input_tokens"))
-        new += _tokens(told.get("input_tokens"))
+    for usage in calls:
+        read += _tokens(usage.get("cache_read_input_tokens"))
+        new += _tokens(usage.get("input_tokens"))
         # Writing to the cache costs, as reading from it does not.
-        new += _tokens(told.get("cache_creation_input_tokens"))
-        output += _tokens(told.get("output_tokens"))
+        new += _tokens(usage.get("cache_creation_input_tokens"))
+        output += _tokens(usage.get("output_tokens"))
     return spent(prompt=new + read, cached=read, output=output, dollars=dollars)
 
 

@@ -131,7 +131,7 @@ class Pool:
         task.add_done_callback(self._making.discard)
 
     async def _made(self, workspace: Workspace) -> None:
-        """Make one and have it wait; what goes wrong is kept for who needs one."""
+        """Make a process and let it wait; an error is kept for calls that need a process."""
         session = None
         try:
             session = self._open(workspace, self._lost)
@@ -147,7 +147,7 @@ class Pool:
             raise
         else:
             if task := asyncio.current_task():
-                self._making.discard(task)  # now, lest it be counted twice
+                self._making.discard(task)  # now, so that it is not counted twice
             self._failure = None
             if self.closed:
                 self._end(session)
@@ -155,7 +155,7 @@ class Pool:
                 self._spares.append(session)
 
     def _lost(self, session: ClaudeSession) -> None:
-        """Notice the end of a process; those at work and in the making tell it themselves."""
+        """Handle the end of a process that waits; otherwise its caller gets the error."""
         if session in self._spares:
             self._spares.remove(session)
             self._end(session)
@@ -174,7 +174,7 @@ class Pool:
         self.tend()
 
     def _end(self, session: ClaudeSession) -> None:
-        """Have it end: asked before it is killed, lest it leave its files in the user's folder."""
+        """Close it: asked to end before it is killed, so that it removes its files."""
         task = self._loop.create_task(session.close())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

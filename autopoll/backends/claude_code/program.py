@@ -16,14 +16,14 @@ from autopoll.home.file_stamp import FileStamp
 
 LEAST = (2, 1, 248)  # older ones would expand an @path that stands in a question
 INSTALL = "Run: pip install 'autopoll[claude]'"
-_PATIENCE_S = 10.0  # it says its version in 30 ms
+_PATIENCE_S = 10.0  # it prints its version in 30 ms
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 
 
 def find_program(setting: Setting, cli_path: str | None) -> Path:
     """Return the named binary, else the one that came with the SDK, else `claude` on PATH.
 
-    Raises ConfigError when there is none, or when it is too old or does not say how old it is.
+    Raises ConfigError when there is none, when it is too old, or when its version is unknown.
     """
     option = f"shards.{setting.shard}.options.cli_path"
     if cli_path is not None:
@@ -42,11 +42,11 @@ def find_program(setting: Setting, cli_path: str | None) -> Path:
             )
         program = Path(found)
     program_safety.require_safe(setting.root, option, [str(program)])
-    said = _version(program, FileStamp.of(program.stat()))
-    number = _VERSION.match(said)
+    output = _version(program, FileStamp.of(program.stat()))
+    number = _VERSION.match(output)
     wanted = ".".join(map(str, LEAST))
     if number is None:
-        raise ConfigError(f"{option}: {program} does not say its version: {said}", INSTALL)
+        raise ConfigError(f"{option}: {program} does not say its version: {output}", INSTALL)
     if tuple(map(int, number.groups())) < LEAST:
         raise ConfigError(
             f"{option}: {program} is version {number[0]}, and {wanted} or newer is needed",
@@ -64,7 +64,7 @@ def bundled() -> str | None:
 
 @lru_cache(maxsize=16)
 def _version(program: Path, _stamp: FileStamp) -> str:
-    """Return what it says of its version; asked once for each state of the file."""
+    """Return what it prints for --version; run once for each state of the file."""
     try:
         done = subprocess.run(
             [program, "--version"],

@@ -22,11 +22,11 @@ _log = logging.getLogger(__name__)
 
 
 class Gone(Exception):
-    """The process ended, or was ended by us; says how."""
+    """The process ended, or was ended by us; the text is how."""
 
 
 class ChildTransport(Transport):
-    """One CLI process. `on_end` is told once, how it ended; `heard` counts its lines."""
+    """One CLI process. `on_end` is called once, at its end; `lines_received` counts its lines."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ChildTransport(Transport):
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.child: Child | None = None
         self._abandoned = ""
-        self.heard = 0
+        self.lines_received = 0
 
     async def connect(self) -> None:
         """Start the process; raise Broken when it cannot be started."""
@@ -49,7 +49,7 @@ class ChildTransport(Transport):
             self._command,
             folder=self._folder,
             environment=self._environment,
-            on_line=self._hear,
+            on_line=self._receive,
             on_end=self._end,
             max_line=MAX_LINE,
         )
@@ -61,21 +61,21 @@ class ChildTransport(Transport):
         self.child.send(data.rstrip("\n").encode("utf-8", "replace"))
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield what it says; raise Gone at its end, whatever its exit code."""
+        """Yield its messages; raise Gone at its end, whatever its exit code."""
         while (line := await self._lines.get()) is not None:
             if (message := self._read(line)) is not None:
                 yield message
         raise Gone(self.ended)
 
     async def close(self) -> None:
-        """Listen no more. The SDK may be cancelled in here, so Child.stop ends the process."""
+        """Stop reading. The SDK may be cancelled in here, so Child.stop ends the process."""
         self.abandon("was closed")
 
     async def end_input(self) -> None:
         """Do nothing: the input is closed when the process is stopped."""
 
     def is_ready(self) -> bool:
-        """Tell whether it can be spoken to."""
+        """Return whether it runs and is not abandoned."""
         return self.child is not None and self.child.ended is None and not self._abandoned
 
     @property
@@ -86,13 +86,13 @@ class ChildTransport(Transport):
         return self._abandoned or self.child.ended or "the CLI runs"
 
     def abandon(self, why: str) -> None:
-        """Have whoever listens learn that it is given up; it lives until it is stopped."""
+        """End `read_messages` with this reason; the process lives until it is stopped."""
         if self.is_ready() and self.child is not None:
             self._abandoned = f"the CLI (pid {self.child.pid}) {why}"
             self._lines.put_nowait(None)
 
-    def _hear(self, line: bytes) -> None:
-        self.heard += 1
+    def _receive(self, line: bytes) -> None:
+        self.lines_received += 1
         self._lines.put_nowait(line)
 
     def _end(self, _: str) -> None:
@@ -104,7 +104,7 @@ class ChildTransport(Transport):
         line = line.strip()
         if not line.startswith(b"{"):  # some builds print words there as well
             if line:
-                _log.debug("the CLI said on its output: %r", line[:80])
+                _log.debug("ignored a line of the CLI's output: %r", line[:80])
             return None
         try:
             message = json.loads(line)

@@ -1,4 +1,4 @@
-"""The private folder a CLI stands in; one for each version of the context.
+"""The private folder a CLI runs in; one for each version of the context.
 
 system.md   the system prompt, read by the CLI at its start
 files/      its working folder, empty unless it has tools: then it holds copies of the context files
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Workspace:
-    """One version; removed when it is out of date and nobody stands on it any more."""
+    """One version; removed when it is out of date and no process uses it any more."""
 
     def __init__(self, folder: Path, version: int, stamps: Mapping[Path, FileStamp]) -> None:
         self.folder, self.version, self.stamps = folder, version, stamps
@@ -39,16 +39,16 @@ class Workspace:
         self._users = 0
 
     def enter(self) -> None:
-        """Stand on it."""
+        """Count one more process that uses it."""
         self._users += 1
 
     def leave(self) -> None:
-        """Stand on it no more."""
+        """Count one process less."""
         self._users -= 1
         self._clear()
 
     def retire(self) -> None:
-        """Be out of date."""
+        """Mark it as out of date."""
         self.current = False
         self._clear()
 
@@ -90,7 +90,7 @@ class Workspaces:
             return workspace
 
     def close(self) -> None:
-        """Remove everything; nobody stands on it any more."""
+        """Remove everything; no process uses it any more."""
         folder, self._folder, self._workspace = self._folder, None, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""What backends share of the context files: reading, cutting, searching, citing."""
+"""Shared code for the context files: reading, cutting, searching, citing."""

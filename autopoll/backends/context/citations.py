@@ -65,5 +65,5 @@ def _resolved(given: str, lines: Mapping[str, int]) -> str | None:
 
 
 def _is_like_a_file(name: str) -> bool:
-    """Tell a false citation from what only looks like one: a time of day, a slice, an address."""
+    """Return whether it may name a file; a time of day, a slice or an address does not."""
     return ("." in name or "/" in name) and "://" not in name

@@ -26,7 +26,7 @@ MAX_BYTES = 16 * 1024 * 1024
 class Source(NamedTuple):
     """A context file that was read: its resolved path, its stamp before reading, its text.
 
-    `how` it was read is told where that is not plain UTF-8.
+    `how` is how it was read, where that is not plain UTF-8.
     """
 
     path: Path
@@ -124,7 +124,7 @@ class Context:
             return error
 
     def remark(self, path: Path, found: Source | Unreadable) -> Remark | None:
-        """Return what is to be said about a file that was read, or was not; mostly nothing."""
+        """Return the remark on a file that was read, or was not; mostly None."""
         name = self.name(path)
         if isinstance(found, Unreadable):
             return Remark(file=name, reason=found.reason, failed=found.failed)
@@ -182,7 +182,7 @@ class Context:
 
 
 def _exists(path: Path) -> bool:
-    """Tell whether a path is there; one where we may not look is, and is named when it is read."""
+    """Return whether a path exists; True where we may not look, and reading it then fails."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -218,7 +218,7 @@ def _read_text(handle: int, name: str) -> Decoded:
             "Name a smaller file, or split it.",
         )
     try:
-        # Without waiting: who holds a lease on a file may take his time to give it up.
+        # Without waiting: a program with a lease on the file may give it up late.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(f"/proc/self/fd/{handle}", flags), "rb") as file:
             data = file.read(MAX_BYTES + 1)

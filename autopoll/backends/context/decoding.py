@@ -1,4 +1,4 @@
-"""Makes text of a file's bytes: UTF-8, what a byte order mark tells, and old Western text; pure."""
+"""Decodes a file's bytes: UTF-8, the encoding of a byte order mark, or old Western text; pure."""
 
 import codecs
 from typing import NamedTuple
@@ -11,7 +11,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _MOST_HIGH = 0.3  # share of bytes beyond ASCII; Western languages have less, other scripts more
-_FEW = 4  # bytes that say nothing of a short text
+_FEW = 4  # bytes that prove nothing in a short text
 _MOST_CONTROL = 0.01
 
 _HIGH = bytes(range(0x80, 0x100))

@@ -1,4 +1,4 @@
-"""Lists the files under a context path, and says of what it passes over why.
+"""Lists the files under a context path, with a reason for each that it passes over.
 
 A walk of our own: the library's calls itself for each level, and ends in a deep tree.
 """
@@ -35,7 +35,7 @@ class Listing(NamedTuple):
     passed: dict[Path, Passed]
 
     def remarks(self, name: Callable[[Path], str]) -> list[Remark]:
-        """Return what is to be said about what was passed over, by the names that `name` gives."""
+        """Return a remark on each that was passed over, under the name that `name` gives."""
         return [
             Remark(file=name(path), reason=each.reason, failed=each.failed)
             for path, each in self.passed.items()
@@ -46,7 +46,7 @@ def walk(root: Path, private: AbstractSet[Path], listing: Listing) -> None:
     """Add what is at or under a root to the listing; hidden and `private` names are left out.
 
     Symlinks are passed over: what they lead to inside a root is found as itself, and the rest is
-    no context. Only one that leads nowhere is told of.
+    no context. Only one that leads nowhere is reported.
     """
     folders = [root]
     try:

@@ -30,7 +30,7 @@ class Paragraph(NamedTuple):
 
 
 def cut(text: str, suffix: str) -> list[Paragraph]:
-    """Return the paragraphs of a text in order; the file's suffix tells prose from code.
+    """Return the paragraphs of a text in order; the file's suffix separates prose from code.
 
     A heading belongs to the paragraph that follows it; a list item is a paragraph of its own, and
     so is a row of a table; a fenced block is never cut at its empty lines.
@@ -80,7 +80,7 @@ def _prose(lines: list[str]) -> Iterator[_Block]:
 
 
 def _begins_item(lines: list[str], index: int) -> bool:
-    """Tell whether a list item begins on that line, or a row below a table's head."""
+    """Return whether a list item begins on that line, or a row below a table's head."""
     if _ROW.match(lines[index]):
         return index >= 3 and all(_ROW.match(line) for line in lines[index - 3 : index])
     return _ITEM.match(lines[index]) is not None

@@ -1,4 +1,4 @@
-"""What a model is told: the shard's files as one stable text, and the question.
+"""The prompt of a model: the shard's files as one stable text, and the question.
 
 The system text holds every file of the context, each under its name, each line with its number, so
 that the answer can cite `[file:first-last]`. It is the same for every question until a file
@@ -35,7 +35,7 @@ PASSAGES = 16_000  # tokens of passages with one question; they are in no cache,
 HITS = 30
 NAMES = 0.25  # of the budget that names may take when the files themselves are not in the prompt
 
-_WHO = """\
+_FROM_FILES = """\
 You answer questions of people and of programs. Answer from the files {where} and from nothing \
 else. Where they do not hold the answer, say so in one sentence and do not guess. Come to the \
 point at once, and answer in the language of the question.
@@ -135,7 +135,7 @@ class Prompt:
 
     @property
     def remarks(self) -> Remarks:
-        """What is to be said about single files, at the last look."""
+        """Remarks on single files, at the last look."""
         return self._files.remarks
 
     def size(self) -> Measure:
@@ -146,7 +146,7 @@ class Prompt:
         """Cut a look short that is under way; nothing is asked any more."""
         self._files.closing = True
 
-    # --- called by the library, in a thread, under the lock
+    # --- called by the reader, in a thread, under the lock
 
     def put(self, source: Source) -> None:
         """Take a file that is new or has changed."""
@@ -210,7 +210,7 @@ class Prompt:
         return f"{about}\n\n{found}".lstrip()
 
     def _write(self) -> None:
-        """Make the system text anew from the pages."""
+        """Rebuild the system text from the pages."""
         pages = [self._pages[path] for path in sorted(self._pages)]
         system = "\n".join([self._instruction("below"), *(page.text for page in pages)])
         size = tokens(system)
@@ -247,7 +247,7 @@ class Prompt:
             yield line
 
     def _instruction(self, where: str) -> str:
-        text = _WHO.format(where=where) if self._pages else _BARE
+        text = _FROM_FILES.format(where=where) if self._pages else _BARE
         return f"{text}\n\n{self._instructions}\n" if self._instructions else f"{text}\n"
 
     def _enter(self, path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What is to be said about single context files: passed over, or read in an unusual way."""
+"""Remarks on single context files: passed over, or read in an unusual way."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import msgspec
 
 from autopoll.home import files
 
-MOST = 50  # files that are named; of the rest their number is told
+MOST = 50  # files that are named; the rest are only counted
 
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
@@ -56,7 +56,7 @@ _read = msgspec.json.Decoder(Remarks).decode
 
 
 def keep(path: Path, remarks: Remarks) -> None:
-    """Keep remarks in a private file for who looks at the home; none are no file.
+    """Keep remarks in a private file for commands that show them; without remarks there is none.
 
     Raises OSError.
     """

@@ -223,7 +223,7 @@ class Index:
 
 
 def _answers(weights: dict[str, float], matched: set[str]) -> bool:
-    """Tell whether the matched words are enough of the question, by weight or by number."""
+    """Return whether the matched words are enough of the question, by weight or by number."""
     # The heaviest words only: nobody answers all of a page of text.
     total = sum(sorted(weights.values())[-HEAVIEST:])
     weight = sum(weights[word] for word in matched)

@@ -1,1 +1,1 @@
-"""What backends share that speak HTTP to a model."""
+"""Shared code of backends that reach a model over HTTP."""

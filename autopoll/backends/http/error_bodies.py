@@ -1,4 +1,4 @@
-"""What a service says about an error, found in the many places where it may stand; pure."""
+"""Finds the error in the body of a service's response, wherever it may stand; pure."""
 
 import re
 from typing import Any, NamedTuple
@@ -7,17 +7,17 @@ _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
 _READ = 20_000  # characters of a page that are looked at
 
 
-class Complaint(NamedTuple):
-    """Type and code, as far as there are any, and the words."""
+class ErrorBody(NamedTuple):
+    """The error in a body: type and code, as far as there are any, and the words."""
 
     kind: str
     words: str
 
 
-def complaint(body: Any) -> Complaint | None:
-    """Return what a body of JSON complains of; None when it complains of nothing."""
+def read_error(body: Any) -> ErrorBody | None:
+    """Return the error in a body of JSON; None when there is none."""
     if isinstance(body, list):
-        return complaint(body[0]) if body and isinstance(body[0], dict) else None
+        return read_error(body[0]) if body and isinstance(body[0], dict) else None
     if not isinstance(body, dict):
         return None
     inner = body.get("error") or body.get("errors")
@@ -30,7 +30,7 @@ def complaint(body: Any) -> Complaint | None:
     if not inner:
         return None
     kinds = [*_kinds(inner), *_kinds({"type": body.get("error_type")})]
-    return Complaint(" ".join(kinds), words_of(body) or str(inner))
+    return ErrorBody(" ".join(kinds), words_of(body) or str(inner))
 
 
 def words_of(body: Any) -> str:

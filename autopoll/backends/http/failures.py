@@ -1,7 +1,7 @@
-"""Why a service gives no answer: what it says over HTTP made one of the failures of the contract.
+"""Turns what a service sends in place of an answer into a failure of the contract.
 
-Services agree on little but the status. What they mean by it is told by a type or a code, and where
-there is none, by words that have been the same for years.
+Services agree on little but the status. What they mean by it is in a type or a code, and where
+there is none, in words that have been the same for years.
 """
 
 import re
@@ -13,9 +13,9 @@ from autopoll.backends.contract import Permanent, Retriable, Unanswered, Unavail
 from autopoll.backends.http.retry_after import regained_ms, wait_ms
 from autopoll.clock import utc_now
 
-RECONNECT_MS = 5_000  # until a service that cannot be reached is tried again, if not told otherwise
+RECONNECT_MS = 5_000  # until a service that cannot be reached is tried again
 
-# What is said in mid-stream comes without a status, and with 200 in the library's error.
+# An error in mid-stream comes without a status, and with 200 in the library's error.
 _STATUS_OF = {
     "authentication_error": 401,
     "invalid_api_key": 401,
@@ -56,7 +56,7 @@ _FILTERED = re.compile(r"content[ _](?:filter|policy|management)|safety (?:syste
 
 
 class Refusal(NamedTuple):
-    """What a service said in place of an answer; `words` hold no key."""
+    """What a service sent in place of an answer; `words` hold no key."""
 
     status: int | None
     kind: str  # type and code, as far as there are any
@@ -68,9 +68,9 @@ def failure(refusal: Refusal, now: datetime | None = None) -> Unanswered:
     """Return the failure that a refusal is."""
     now = now or utc_now()
     status, words = _status(refusal), refusal.words
-    said = f"{refusal.kind} {words}"
+    text = f"{refusal.kind} {words}"
     wait = wait_ms(refusal.headers, now)
-    if status == 402 or (status in (None, 400, 403, 429) and _USED_UP.search(said)):
+    if status == 402 or (status in (None, 400, 403, 429) and _USED_UP.search(text)):
         return Unavailable(
             f"the service's quota is used up: {words}",
             "Add credit or raise the limit; its console shows both.",
@@ -83,12 +83,12 @@ def failure(refusal: Refusal, now: datetime | None = None) -> Unanswered:
             "Give another key, then: autopoll restart",
             kind="credentials",
         )
-    if status == 413 or (status in (None, 400, 422, 500) and _TOO_LONG.search(said)):
+    if status == 413 or (status in (None, 400, 422, 500) and _TOO_LONG.search(text)):
         return Permanent(
             f"the prompt is too long for the model: {words}",
             "Lower `context_tokens` or `max_tokens`, name fewer files, or ask shorter.",
         )
-    if status in (None, 400, 403, 422) and _FILTERED.search(said):
+    if status in (None, 400, 403, 422) and _FILTERED.search(text):
         return Permanent(f"the service refuses to answer this: {words}")
     match status:
         case 429:

@@ -1,8 +1,8 @@
-"""How services say that an answer has ended, and what it means; pure.
+"""The reasons that services give for the end of an answer, and what they mean; pure.
 
-Both APIs have a list of reasons, and those who imitate them have more: vLLM and SGLang abort, TGI
-and Together reach an `eos`, DeepSeek runs out of resources, OpenRouter ends with an error, Mistral
-and Gemini have names of their own. What is not listed here is told with the answer.
+Both APIs have a list of reasons, and services that imitate them have more: vLLM and SGLang abort,
+TGI and Together reach an `eos`, DeepSeek runs out of resources, OpenRouter ends with an error,
+Mistral and Gemini have names of their own. What is not listed here is shown with the answer.
 """
 
 from typing import Any
@@ -20,15 +20,15 @@ _REASONS: dict[End, str] = {
     "tools": "tool_calls tool_call tool_use function_call",
 }
 _MEANT: dict[str, End] = {word: end for end, words in _REASONS.items() for word in words.split()}
-_TOLD = ("broken", "odd")  # where the service's own word tells more than ours
+_SHOWN = ("broken", "odd")  # where the service's own word says more than ours
 
 
 def ended(reason: Any, why: str = "") -> Ended | None:
-    """Return the end that a reason tells; None when it tells none yet."""
+    """Return the end that a reason means; None when there is none yet."""
     if isinstance(reason, dict):  # as older versions of SGLang have it
         reason = reason.get("type")
     if not isinstance(reason, str) or not reason.strip():
         return None
     word = reason.strip().lower().replace("-", "_")
     how = _MEANT.get(word, "odd")
-    return Ended(how, why or (reason if how in _TOLD else ""))
+    return Ended(how, why or (reason if how in _SHOWN else ""))

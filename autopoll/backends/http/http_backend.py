@@ -1,8 +1,8 @@
 """A model behind an HTTP API: one kept client, deadlines of our own, pieces as they come.
 
-What differs from library to library, its events and its errors, is a `Service` (see line.py); what
-the model says is taken in by a `Speech`. A service that saw an error is used no more: the next
-question gets a new one.
+What differs from library to library, its events and its errors, is a `Service` (see service.py);
+what the model sends is collected in a `StreamedAnswer`. A service that saw an error is used no
+more: the next question gets a new one.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from autopoll.backends.http.failures import unreachable
 from autopoll.backends.http.network import check_address, check_network
 from autopoll.backends.http.reasoning import may_omit_the_first_tag
 from autopoll.backends.http.service import Service, SharedService
-from autopoll.backends.http.stream import Speech
+from autopoll.backends.http.stream import StreamedAnswer
 from autopoll.backends.keys import NO_KEY, Login, read_key
 from autopoll.backends.options import Options
 from autopoll.clock import Duration
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class RemoteOptions(Options, frozen=True, kw_only=True):
-    """What every backend with a model behind an API can be told in autopoll.toml."""
+    """Options in autopoll.toml of every backend with a model behind an API."""
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -67,8 +67,8 @@ class Remote(ABC):
     ) -> None:
         """Check the options; raise ConfigError.
 
-        `window` is the model's, in tokens, as long as the service does not tell another; `address`
-        is the variable that the library looks at when there is no `base_url`.
+        `window` is the model's, in tokens, unless the service reports another; `address` is
+        the variable that the library looks at when there is no `base_url`.
         """
         self.concurrency = options.concurrency
         self.dropped = 0  # citations of what is not there
@@ -102,9 +102,9 @@ class Remote(ABC):
         """Read the context, and make sure by a call without cost that the service lets us in."""
         if self._prompt is not None:
             return
-        line = SharedService(await asyncio.to_thread(self._connected))
+        shared = SharedService(await asyncio.to_thread(self._connected))
         try:
-            window = await self._check(line.service)
+            window = await self._check(shared.service)
             prompt = Prompt(
                 self._context,
                 self._shard,
@@ -114,36 +114,36 @@ class Remote(ABC):
             )
             await prompt.look()
         except BaseException:
-            await line.close()
+            await shared.close()
             raise
-        self._prompt, self._shared = prompt, line
+        self._prompt, self._shared = prompt, shared
 
     async def answer(self, request: Request, report: Report) -> Reply:
         """Ask the model and pass its words on as they come."""
         turn = await self._started().ask(request.question, request.context_file)
-        said = Speech(report, hold=self._hold)
-        line = self._open_shared()
+        answer = StreamedAnswer(report, hold=self._hold)
+        shared = self._open_shared()
         try:
-            await self._listen(line, turn, said)
+            await self._receive(shared, turn, answer)
         except Unanswered as error:
-            error.usage = said.usage
+            error.usage = answer.usage
             raise
         finally:
-            await line.let_go()
+            await shared.let_go()
         try:
-            reply = said.reply(turn, self._options.max_tokens)
+            reply = answer.reply(turn, self._options.max_tokens)
         finally:
-            self._learn(said)
-        self._count_dropped(said.dropped)
+            self._learn(answer)
+        self._count_dropped(answer.dropped)
         return reply
 
     async def probe(self) -> None:
-        """Raise Broken unless started; it asks nobody, for that might cost or take long."""
+        """Raise Broken unless started; no request is sent, for that might cost or take long."""
         self._started()
 
     @property
     def remarks(self) -> Remarks:
-        """What is to be said about single files of the context."""
+        """Remarks on single files of the context."""
         return self._prompt.remarks if self._prompt is not None else NOTHING
 
     async def measure(self) -> Measure:
@@ -153,32 +153,32 @@ class Remote(ABC):
         size = prompt.size()
         if not size.whole:
             return size
-        line = self._open_shared()
+        shared = self._open_shared()
         try:
             turn = await prompt.ask("?")
             async with asyncio.timeout(CHECK_S):
-                tokens = await line.service.count(turn)
+                tokens = await shared.service.count(turn)
         except TimeoutError:
             tokens = None
-        except line.service.errors as error:
-            self._retire(line)
-            _log.info("shard %s: %s", self._shard, line.service.failure(error))
+        except shared.service.errors as error:
+            self._retire(shared)
+            _log.info("shard %s: %s", self._shard, shared.service.failure(error))
             tokens = None
         finally:
-            await line.let_go()
+            await shared.let_go()
         return size if tokens is None else msgspec.structs.replace(size, tokens=tokens, exact=True)
 
     async def stop(self) -> None:
         """End what is under way and close the connections."""
         prompt, self._prompt = self._prompt, None
-        line, self._shared = self._shared, None
+        shared, self._shared = self._shared, None
         now = asyncio.get_running_loop().time()
         for limit in self._limits:
             limit.reschedule(now)
         if prompt is not None:
             prompt.close()
-        if line is not None:
-            await line.close()
+        if shared is not None:
+            await shared.close()
 
     # --- the service
 
@@ -188,7 +188,7 @@ class Remote(ABC):
         return self._prompt
 
     async def _check(self, service: Service) -> int | None:
-        """Return the model's window, if the service tells it; raise what would hit everybody."""
+        """Return the model's window, if it is reported; raise what would fail every question."""
         try:
             async with asyncio.timeout(CHECK_S):
                 return await service.check()
@@ -245,34 +245,34 @@ class Remote(ABC):
         self._shared.users += 1
         return self._shared
 
-    def _retire(self, line: SharedService) -> None:
-        line.spoilt = True
-        if self._shared is line:
+    def _retire(self, shared: SharedService) -> None:
+        shared.spoilt = True
+        if self._shared is shared:
             self._shared = None
 
-    async def _listen(self, line: SharedService, turn: Turn, said: Speech) -> None:
-        """Take in the stream; nothing for `stall_timeout`, from the very first moment, ends it."""
+    async def _receive(self, shared: SharedService, turn: Turn, answer: StreamedAnswer) -> None:
+        """Read the stream; a pause of `stall_timeout`, also before the first event, ends it."""
         loop, patience = asyncio.get_running_loop(), self._options.stall_timeout
         limit = asyncio.timeout(patience)
         try:
-            async with limit, aclosing(line.service.stream(turn)) as events:
+            async with limit, aclosing(shared.service.stream(turn)) as events:
                 self._limits.add(limit)
                 async for event in events:
-                    said.take(event)
+                    answer.take(event)
                     if self._prompt is not None:
                         limit.reschedule(loop.time() + patience)
-            if said.end.how == "":
-                raise Retriable(f"the stream ended in the middle, {said.so_far}")
+            if answer.end.how == "":
+                raise Retriable(f"the stream ended in the middle, {answer.so_far}")
         except TimeoutError as error:
-            self._retire(line)
-            silence = f"the service fell silent for {patience:g} s, {said.so_far}"
+            self._retire(shared)
+            silence = f"the service fell silent for {patience:g} s, {answer.so_far}"
             raise self._unless_stopped(Retriable(silence)) from error
         except Unanswered:
-            self._retire(line)
+            self._retire(shared)
             raise
-        except line.service.errors as error:
-            self._retire(line)
-            raise self._unless_stopped(line.service.failure(error)) from error
+        except shared.service.errors as error:
+            self._retire(shared)
+            raise self._unless_stopped(shared.service.failure(error)) from error
         finally:
             self._limits.discard(limit)
 
@@ -280,9 +280,9 @@ class Remote(ABC):
         stopped = self._prompt is None
         return Broken(f"the backend of shard {self._shard} was stopped") if stopped else failure
 
-    def _learn(self, said: Speech) -> None:
+    def _learn(self, answer: StreamedAnswer) -> None:
         """Know for the next question whether thoughts may come without their first tag."""
-        self._bare = self._bare or said.bare
+        self._bare = self._bare or answer.bare
         self._hold = self._bare
 
     def _count_dropped(self, number: int) -> None:

@@ -1,6 +1,6 @@
 """What the network needs of the environment and the settings, checked before it is used.
 
-The libraries would tell of a certificate file or a proxy that cannot be used without its name.
+The libraries would report a bad certificate file or proxy without its name.
 """
 
 import ipaddress

@@ -1,8 +1,8 @@
 """Leaves out what a model thinks before it answers, where a service does not part the two; pure.
 
 Thoughts stand between tags at the very beginning of the text. Some templates of prompts hold the
-first tag already, so that only the last one comes; who knows a model to do so holds its text back
-until then.
+first tag already, so that only the last one comes; for a model known to do so, the text is held
+back until then.
 """
 
 import re
@@ -29,7 +29,7 @@ _THINKERS = re.compile(
 
 
 def may_omit_the_first_tag(model: str) -> bool:
-    """Tell by its name whether a model is of a family that may send only the last tag."""
+    """Return whether a model, by its name, is of a family that may send only the last tag."""
     return _THINKERS.search(model) is not None
 
 
@@ -44,22 +44,22 @@ class Thoughts:
         self._waiting = ""  # what cannot be given yet
         self._closing: re.Pattern[str] | None = None  # of the thoughts in which we are
         self._searched = 0  # characters of what waits, in which there is no last tag
-        self._told = False  # something has been given, so that no thoughts begin any more
+        self._given = False  # something has been given, so that no thoughts begin any more
 
     def release(self) -> None:
-        """Hold nothing back: the service tells thoughts in a field of their own."""
+        """Hold nothing back: the service sends thoughts in a field of their own."""
         self._hold = False
 
     def feed(self, text: str) -> str:
         """Take the next piece; return what can be given now."""
-        if self._told:
+        if self._given:
             return text
         self._waiting += text
         return self._give(at_end=False)
 
     def end(self) -> str:
         """Return what is left at the end; thoughts that are not ended are none of it."""
-        return "" if self._told else self._give(at_end=True)
+        return "" if self._given else self._give(at_end=True)
 
     def _give(self, *, at_end: bool) -> str:
         while True:
@@ -78,13 +78,13 @@ class Thoughts:
                 continue
             if not at_end and (self._is_held() or _may_begin(text)):
                 return ""
-            self._told, self._waiting = True, ""
+            self._given, self._waiting = True, ""
             if self._hold:
                 text, self.bare = without_thoughts(text)
             return text
 
     def _is_held(self) -> bool:
-        """Tell whether no last tag has come yet, though one may."""
+        """Return whether no last tag has come yet, though one may."""
         if not self._hold:
             return False
         found = _BARE.search(self._waiting, max(0, self._searched - _LONGEST))
@@ -106,6 +106,6 @@ def _begun(text: str) -> tuple[str, str] | None:
 
 
 def _may_begin(text: str) -> bool:
-    """Tell whether more of the text might make it begin with a tag."""
+    """Return whether more of the text might make it begin with a tag."""
     low = text[:_LONGEST].lower()
     return any(first.startswith(low) for first in _FIRSTS)

@@ -1,4 +1,4 @@
-"""When a service says that it will work again, read from the headers of a refusal; pure."""
+"""How long to wait for a service, read from the headers of a refusal; pure."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ _EPOCH_MS = 1e11  # … and a still larger one is in milliseconds
 
 
 def wait_ms(headers: Mapping[str, str], now: datetime) -> int | None:
-    """Return how long to wait from now on, None when the headers do not tell.
+    """Return how long to wait from now on, None when the headers do not say.
 
     `retry-after` (seconds or a date) comes before what the vendors have of their own: of the
     limits that are used up, the last one to be reset; `headers` have names in lower case.

@@ -70,7 +70,7 @@ class Events:
                     yield event
 
     def _begin(self) -> bool:
-        """Tell a stream from what is none by its first sign; False until there is one."""
+        """Decide by the first character whether it is a stream; False until there is one."""
         text = self._rest.removeprefix(_BOM).lstrip()
         if not text or _BOM.startswith(self._rest):
             return False

@@ -18,7 +18,7 @@ class Service(Protocol):
     errors: tuple[type[Exception], ...]  # what its calls may raise
 
     async def check(self) -> int | None:
-        """Make a call that costs nothing; return the model's window in tokens, if it is told."""
+        """Make a call that costs nothing; return the model's window in tokens, if it is known."""
         ...
 
     def stream(self, turn: Turn) -> AsyncGenerator[Event, None]:
@@ -26,7 +26,7 @@ class Service(Protocol):
         ...
 
     async def count(self, turn: Turn) -> int | None:
-        """Return how many tokens the turn has, None when the service cannot tell for nothing."""
+        """Return how many tokens the turn has, None when the service cannot count for free."""
         ...
 
     def failure(self, error: Exception) -> Unanswered:
@@ -53,7 +53,7 @@ class SharedService:
             await self.close()
 
     async def close(self) -> None:
-        """Close it, however long the other end would take over it."""
+        """Close it, but do not wait long for the other end."""
         with suppress(TimeoutError, *self.service.errors):
             async with asyncio.timeout(CLOSE_S):
                 await self.service.close()

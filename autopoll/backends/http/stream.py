@@ -1,4 +1,4 @@
-"""What a model says to one question: taken in event by event, and judged at its end."""
+"""The answer of a model to one question: collected event by event, and judged at its end."""
 
 from typing import Literal, NamedTuple
 
@@ -22,7 +22,7 @@ class Piece(NamedTuple):
 
 
 class Thought(NamedTuple):
-    """A sign of life that is a thought, told apart from the answer."""
+    """A sign of life that is a thought, and no part of the answer."""
 
 
 class Ended(NamedTuple):
@@ -35,11 +35,11 @@ class Ended(NamedTuple):
 Event = Piece | Thought | Ended | Usage  # a Usage takes the place of the one before
 
 
-class Speech:
-    """What the model has said to one question so far."""
+class StreamedAnswer:
+    """The answer to one question, as far as it has come."""
 
     def __init__(self, report: Report, *, hold: bool = False) -> None:
-        """Begin; with `hold`, pieces are told only once it is clear that they are no thoughts."""
+        """Begin; with `hold`, pieces are reported once it is clear that they are no thoughts."""
         self._report = report
         self._pieces: list[str] = []
         self._thoughts = Thoughts(hold=hold)
@@ -64,7 +64,7 @@ class Speech:
                 self.size += len(text)
                 if self.size > LONGEST:
                     raise Permanent(f"the answer has more than {LONGEST:,} characters")
-                self._say(self._thoughts.feed(self._whole(text)))
+                self._add(self._thoughts.feed(self._whole(text)))
             case Thought():
                 self._thoughts.release()
                 self._report("")
@@ -111,7 +111,7 @@ class Speech:
 
     def _text(self) -> str:
         """Return the whole answer: without thoughts, and text that can be written down."""
-        self._say(self._thoughts.feed(_valid(self._half)) + self._thoughts.end())
+        self._add(self._thoughts.feed(_valid(self._half)) + self._thoughts.end())
         self._half = ""
         text = "".join(self._pieces)
         self.bare = self._thoughts.bare
@@ -119,7 +119,7 @@ class Speech:
             text, self.bare = without_thoughts(text)
         return text.strip()
 
-    def _say(self, text: str) -> None:
+    def _add(self, text: str) -> None:
         if text:
             self._pieces.append(text)
             self._report.piece(text)

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 
 from autopoll.backends.contract import Retriable, Unanswered
-from autopoll.backends.http.error_bodies import Complaint, complaint, kind_of, words_of
+from autopoll.backends.http.error_bodies import ErrorBody, kind_of, read_error, words_of
 from autopoll.backends.http.failures import Refusal, failure, unreachable
 from autopoll.backends.http.server_sent_events import Event, Events
 from autopoll.backends.keys import Login
@@ -26,10 +26,10 @@ from autopoll.errors import ConfigError
 IDLE_S = 240.0  # for which an idle connection is kept; the services themselves close it later
 CONNECT_S = 10.0
 GRACE_S = 5.0  # by which the library's time-outs are longer than ours
-SHOWN = 300  # characters of what a service says
-DRAIN_S = 0.25  # for what is left of a stream that has said its last word
+SHOWN = 300  # characters of a service's text
+DRAIN_S = 0.25  # for what is left of a stream after its last event
 
-DONE: dict[str, Any] = {"type": "message_stop"}  # the last word of a stream
+DONE: dict[str, Any] = {"type": "message_stop"}  # the last object of a stream
 
 # A line for each request, with its address, is nothing to keep for every question.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -56,10 +56,10 @@ class HttpService:
         """Close all connections."""
         await self._client.close()
 
-    async def said(self, response: httpx2.Response) -> AsyncIterator[dict[str, Any] | None]:
-        """Yield the objects of a stream, or the one that came in its place; None for mere life.
+    async def objects(self, response: httpx2.Response) -> AsyncIterator[dict[str, Any] | None]:
+        """Yield the objects of a stream, or the one sent in its place; None is a sign of life.
 
-        The last is DONE where the service has said its last word. Raises the failure that an error
+        The last is DONE where the service has ended the stream. Raises the failure that an error
         in it means, and Retriable for what is neither.
         """
         events, nothing, done = Events(), True, False
@@ -91,9 +91,9 @@ class HttpService:
             yield DONE
             await _drain(chunks)
 
-    def refused(self, said: Complaint) -> Unanswered:
+    def refused(self, error: ErrorBody) -> Unanswered:
         """Return what an error means that came within an answer."""
-        return failure(Refusal(None, said.kind, self._shown(said.words)))
+        return failure(Refusal(None, error.kind, self._shown(error.words)))
 
     def _object(self, event: Event) -> dict[str, Any] | None:
         """Return the object that an event holds, None when it holds nothing."""
@@ -103,9 +103,9 @@ class HttpService:
             found = json.loads(event.data)
         except (ValueError, RecursionError) as error:
             if event.name == "error":
-                raise self.refused(Complaint("", event.data)) from error
+                raise self.refused(ErrorBody("", event.data)) from error
             raise self._unreadable(event.data) from error
-        self._raise_complaint(found, event.name)
+        self._raise_error(found, event.name)
         if found is None:
             return None
         if not isinstance(found, dict):
@@ -125,7 +125,7 @@ class HttpService:
             found = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise self._unreadable(text) from error
-        self._raise_complaint(found, "")
+        self._raise_error(found, "")
         if not isinstance(found, dict) or not found.keys() & {"choices", "content"}:
             raise Retriable(
                 f"the service sent no answer but: {self._shown(text)}", "Check `base_url`."
@@ -138,12 +138,12 @@ class HttpService:
             f"the service sent {sent} (status {response.status_code})", "Check `base_url`."
         )
 
-    def _raise_complaint(self, found: Any, name: str) -> None:
-        said = complaint(found)
-        if said is None and name == "error":
-            said = Complaint("", words_of(found) or json.dumps(found))
-        if said is not None:
-            raise self.refused(said)
+    def _raise_error(self, found: Any, name: str) -> None:
+        error = read_error(found)
+        if error is None and name == "error":
+            error = ErrorBody("", words_of(found) or json.dumps(found))
+        if error is not None:
+            raise self.refused(error)
 
     def _unreadable(self, text: str) -> Retriable:
         return Retriable(f"the service sent what cannot be read: {self._shown(repr(text[:200]))}")

@@ -1,7 +1,7 @@
 """The chat completions API through OpenAI's library, whose retries are off: trying again is ours.
 
-Those who imitate the API differ in what they leave out: usage, the window, a model to look up, or
-even the list of models. Whatever is missing is missing, and no error.
+Services that imitate the API differ in what they leave out: usage, the window, a model to look up,
+or even the list of models. Whatever is missing is missing, and no error.
 """
 
 from collections.abc import AsyncGenerator, Iterator
@@ -11,7 +11,7 @@ import openai
 
 from autopoll.backends.context.prompt import Turn
 from autopoll.backends.contract import Permanent
-from autopoll.backends.http.error_bodies import Complaint, complaint
+from autopoll.backends.http.error_bodies import ErrorBody, read_error
 from autopoll.backends.http.finish_reasons import ended
 from autopoll.backends.http.stream import Ended, Event, Piece, Thought
 from autopoll.backends.http.vendor_library import DONE, HttpService, http_client
@@ -20,8 +20,8 @@ from autopoll.backends.openai.openai_options import OpenAiOptions
 from autopoll.backends.usage import spent
 from autopoll.request import Usage
 
-# Where the services tell the model's window: vLLM, OpenRouter, LM Studio and others; llama.cpp has
-# it under `meta`. OpenAI and Ollama do not tell.
+# Where services report the model's window: vLLM, OpenRouter, LM Studio and others; llama.cpp has
+# it under `meta`. OpenAI and Ollama do not report it.
 _WINDOWS = ("max_model_len", "context_length", "max_context_length", "context_window")
 _WINDOWS_BELOW = ("n_ctx", "n_ctx_train")
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
@@ -75,7 +75,7 @@ class Chat(HttpService):
         )
         events = _ChatEvents()
         async with asking as response:
-            async for chunk in self.said(response.http_response):
+            async for chunk in self.objects(response.http_response):
                 if chunk is DONE:
                     yield events.over()
                     continue
@@ -100,20 +100,20 @@ class Chat(HttpService):
 
 
 class _ChatEvents:
-    """What the chunks of one answer have told so far."""
+    """Collects the chunks of one answer."""
 
     def __init__(self) -> None:
-        self.error: Complaint | None = None  # within the answer
+        self.error: ErrorBody | None = None  # within the answer
         self._refusal = ""
-        self._said = False  # some text
+        self._has_text = False
         self._tools = False  # a call of one, though we offer none
         self._end: Ended | None = None
 
     def take(self, chunk: dict[str, Any]) -> Iterator[Event]:
-        """Yield what a chunk tells; it may lack anything, or have it in another form."""
-        told = chunk.get("usage") or _table(chunk.get("x_groq")).get("usage")  # Groq's own place
-        if isinstance(told, dict):
-            yield _usage(told)
+        """Yield what a chunk holds; any field may be missing or have another form."""
+        usage = chunk.get("usage") or _table(chunk.get("x_groq")).get("usage")  # Groq's own place
+        if isinstance(usage, dict):
+            yield _usage(usage)
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             # There is only one answer; of several that `body` asks for, the first.
@@ -121,22 +121,22 @@ class _ChatEvents:
                 yield from self._choice(choice)
 
     def over(self) -> Ended:
-        """Return how it ended once the service has said its last word."""
+        """Return how the answer ended; called at the end of the stream."""
         return self._end or self._judged(Ended("done"))
 
     def _choice(self, choice: dict[str, Any]) -> Iterator[Event]:
-        said = _table(choice.get("delta"))
-        if not said and not self._said:  # some repeat the whole message beside the pieces
-            said = _table(choice.get("message"))
-        text = _text(said.get("content"))
-        if any(said.get(name) for name in _THOUGHTS):
+        message = _table(choice.get("delta"))
+        if not message and not self._has_text:  # some repeat the whole message beside the pieces
+            message = _table(choice.get("message"))
+        text = _text(message.get("content"))
+        if any(message.get(name) for name in _THOUGHTS):
             yield Thought()
         if text:
-            self._said = True
+            self._has_text = True
             yield Piece(text)
-        self._tools = self._tools or bool(said.get("tool_calls") or said.get("function_call"))
-        self._refusal += _text(said.get("refusal"))
-        self.error = complaint({"error": choice.get("error")})
+        self._tools = self._tools or bool(message.get("tool_calls") or message.get("function_call"))
+        self._refusal += _text(message.get("refusal"))
+        self.error = read_error({"error": choice.get("error")})
         if end := ended(choice.get("finish_reason")):
             self._end = self._judged(end)
             yield self._end
@@ -145,7 +145,7 @@ class _ChatEvents:
         if self._refusal or end.how == "refused":
             return Ended("refused", self._refusal or "its content filter stopped it")
         if end.how in ("done", "tools"):
-            called = self._tools or (end.how == "tools" and not self._said)
+            called = self._tools or (end.how == "tools" and not self._has_text)
             return Ended("tools" if called else "done")
         return end
 
@@ -176,8 +176,8 @@ def _usage(usage: dict[str, Any]) -> Usage:
 
 
 def _window(model: dict[str, Any]) -> int | None:
-    """Return the window that a service tells with a model, in tokens."""
+    """Return the window that a service reports with a model, in tokens."""
     meta = model.get("meta")
     below = meta if isinstance(meta, dict) else {}
-    told = [model.get(name) for name in _WINDOWS] + [below.get(name) for name in _WINDOWS_BELOW]
-    return next((each for each in told if isinstance(each, int) and each >= 1000), None)
+    windows = [model.get(name) for name in _WINDOWS] + [below.get(name) for name in _WINDOWS_BELOW]
+    return next((each for each in windows if isinstance(each, int) and each >= 1000), None)

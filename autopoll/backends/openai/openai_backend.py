@@ -1,7 +1,7 @@
 """The backend `openai`: any service that speaks OpenAI's chat completions.
 
-That is OpenAI, Ollama, vLLM, llama.cpp, LM Studio and many more, by `base_url`. What speaks to the
-library stands in client.py, which is imported when the backend starts.
+That is OpenAI, Ollama, vLLM, llama.cpp, LM Studio and many more, by `base_url`. The code that
+uses the library is in chat_completions.py. It is imported when the backend starts.
 """
 
 from autopoll.backends.contract import Setting
@@ -12,7 +12,7 @@ from autopoll.backends.openai.openai_options import OpenAiOptions
 from autopoll.backends.options import read_options
 from autopoll.backends.requirements import need
 
-WINDOW = 128_000  # tokens, as long as the service does not tell another
+WINDOW = 128_000  # tokens, unless the service reports another
 
 
 class OpenAi(Remote):

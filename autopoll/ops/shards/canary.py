@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from autopoll.backends.contract import Backend, Permanent, Unheard
+from autopoll.backends.contract import Backend, NullReport, Permanent
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.client import outcome_wait
@@ -29,7 +29,7 @@ async def ask_instance(backend: Backend, limit_s: float) -> Canary:
         conversation="canary",
         question=QUESTION,
     )
-    reply = await backend.answer(request, Unheard())
+    reply = await backend.answer(request, NullReport())
     if reply.answer.error:
         raise Permanent(reply.answer.text)
     return Canary(

@@ -18,7 +18,7 @@ from autopoll.backends.claude_code.workspace import Workspaces
 from autopoll.backends.context import reader
 from autopoll.backends.context.context_files import Context
 from autopoll.backends.context.prompt import Prompt
-from autopoll.backends.contract import Mistaken, Permanent, Setting, Unheard
+from autopoll.backends.contract import Mistaken, NullReport, Permanent, Setting
 from autopoll.backends.extract import Extract
 from autopoll.home.home import Home
 from autopoll.message import Answer
@@ -62,7 +62,7 @@ def run(docs: Path, scene: Callable[[Extract, Ask], Awaitable[None]]) -> None:
                 delivery=1, fence=1, attempt=1, timeout_ms=5000, conversation="c",
                 question=question, context_file=context_file,
             )  # fmt: skip
-            return (await backend.answer(request, Unheard())).answer
+            return (await backend.answer(request, NullReport())).answer
 
         await backend.start()
         await scene(backend, ask)
