@@ -25,3 +25,9 @@ def test_every_file_name_occurs_once() -> None:
             places[path.name].append(str(path.relative_to(ROOT)))
     assert len(places) > 100
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_every_file_of_tests_has_a_name_of_its_own_as_pytest_needs_it() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) > 100
+    assert {name for name in names if names.count(name) > 1} == set()

@@ -361,7 +361,7 @@ def test_a_client_that_saw_an_error_is_not_used_again(world: World, mood: str) -
     async def scene(backend: Remote) -> None:
         clients = []
         for question in ("One?", f"Is this the second one? !{mood}", "Three?", "Four?"):
-            clients.append(backend._open_line())
+            clients.append(backend._open_shared())
             clients[-1].users -= 1
             try:
                 await ask(backend, question)
