@@ -32,6 +32,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = Place(tmp_path_factory.mktemp("files") / "home", CONFIG).be_ordinary()
     try:
         place.run("up")
+        # `up` waits for the processes, and not for the links between them, which are broken here.
+        assert place.ask("linked?")["status"] == "answered"
         yield place
         said = [path.read_text("utf-8", "replace") for path in place.home.log.glob("*.*")]
         assert not [text for text in said if "Traceback" in text]
