@@ -20,6 +20,7 @@ Bytes go in through `receive`, which yields events, and out through the `send` t
 was given. A frame is built and judged before anything changes: a call that raises has done nothing.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import ClassVar, Generic, TypeVar
@@ -105,7 +106,7 @@ class Bye(msgspec.Struct, frozen=True):
     fault: bool = False  # the receiver broke the protocol
 
 
-class PairSession(Generic[_Event]):
+class PairSession(ABC, Generic[_Event]):
     """What both sides share: the table, the framing and the BYE."""
 
     side: ClassVar[Side]
@@ -156,8 +157,9 @@ class PairSession(Generic[_Event]):
         """Close without a BYE, because the pipe is gone."""
         self._enter(_CLOSED)
 
+    @abstractmethod
     def _take(self, frame: Frame) -> _Event | None:
-        raise NotImplementedError
+        """Return what a frame means to this side; None when nothing is to be passed on."""
 
     def _send(
         self, kind: Type, request_id: int = LINK, payload: bytes = b"", last: bool = False

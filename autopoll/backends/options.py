@@ -1,14 +1,13 @@
 """Reads a backend's options into a typed record."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from autopoll.backends.contract import Setting
-from autopoll.clock import Duration
-from autopoll.errors import ConfigError, UsageError
-from autopoll.home.byte_size import ByteSize
+from autopoll.errors import ConfigError
+from autopoll.home.toml_file import decode_unit, explained
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,14 +20,13 @@ _O = TypeVar("_O", bound=Options)
 def read_options(setting: Setting, kind: type[_O]) -> _O:
     """Return the options as a `kind`; raise ConfigError naming shard, key and allowed keys."""
     try:
-        return msgspec.convert(setting.options, kind, dec_hook=_decode)
+        return msgspec.convert(setting.options, kind, dec_hook=decode_unit)
     except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        key = "".join((f"shards.{setting.shard}.options", path.rstrip("`")))
-        text = text.removeprefix("Object ").replace("missing required field", "lacks the key")
-        text = text.replace("contains unknown field", "holds the unknown key")
+        path, text = explained(error)
         allowed = ", ".join(field.name for field in msgspec.structs.fields(kind)) or "none"
-        raise ConfigError(f"{key}: {text}", f"Allowed keys: {allowed}.") from error
+        raise ConfigError(
+            f"shards.{setting.shard}.options{path}: {text}", f"Allowed keys: {allowed}."
+        ) from error
 
 
 def option_path(setting: Setting, key: str, name: str) -> Path:
@@ -42,12 +40,3 @@ def option_path(setting: Setting, key: str, name: str) -> Path:
             f"shards.{setting.shard}.options.{key}: {name[:200]!r} is no path: {error}",
             "Give a path meant from the home.",
         ) from error
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is Duration or kind is ByteSize:
-        try:
-            return kind.parse(value)
-        except UsageError as error:
-            raise ValueError(f"{error.what}; {error.mend}") from error
-    raise NotImplementedError(kind)

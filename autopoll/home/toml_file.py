@@ -62,29 +62,35 @@ def parse(path: Path, text: str) -> dict[str, Any]:
 def convert(raw: Any, kind: type[_T], origin: str, key: str = "") -> _T:
     """Return raw as a checked section; raise ConfigError in the words of the file."""
     try:
-        return msgspec.convert(raw, kind, dec_hook=_decode)
+        return msgspec.convert(raw, kind, dec_hook=decode_unit)
     except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        where = f"{key}{path.rstrip('`')}".lstrip(".") or "top level"
-        text = text.removeprefix("Object ").replace("missing required field", "lacks the key")
-        text = text.replace("contains unknown field", "holds the unknown key")
+        path, text = explained(error)
+        where = f"{key}{path}".lstrip(".") or "top level"
         mend = _allowed(kind, path) if "unknown key" in text else ""
         raise ConfigError(f"{origin}: {where}: {text}", mend) from error
 
 
-def _allowed(kind: type[msgspec.Struct], path: str) -> str:
-    """Name the keys of the table in which an unknown key stands."""
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    inner = path.strip(".`")
-    if inner in fields:
-        fields = {field.name: field for field in msgspec.structs.fields(fields[inner].type)}
-    return f"Allowed: {', '.join(fields)}."
+def explained(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Return the key that an error is about, as `.inner.key`, and what is wrong in words."""
+    text, _, path = str(error).partition(" - at `$")
+    text = text.removeprefix("Object ").replace("missing required field", "lacks the key")
+    return path.rstrip("`"), text.replace("contains unknown field", "holds the unknown key")
 
 
-def _decode(kind: type, value: Any) -> Any:
+def decode_unit(kind: type, value: Any) -> Any:
+    """Read a duration or a size for msgspec; raise ValueError with the mend."""
     if kind is Duration or kind is ByteSize:
         try:
             return kind.parse(value)
         except UsageError as error:
             raise ValueError(f"{error.what}; {error.mend}") from error
-    raise NotImplementedError(kind)
+    raise NotImplementedError(kind)  # as msgspec wants it of a type that no hook knows
+
+
+def _allowed(kind: type[msgspec.Struct], path: str) -> str:
+    """Name the keys of the table in which an unknown key stands."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    inner = path.strip(".")
+    if inner in fields:
+        fields = {field.name: field for field in msgspec.structs.fields(fields[inner].type)}
+    return f"Allowed: {', '.join(fields)}."
