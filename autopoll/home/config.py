@@ -4,6 +4,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -156,7 +157,7 @@ def _join(home: Home, raw: dict[str, Any], tables: Mapping[str, Mapping[str, Any
                 f"shard {name} stands in {home.config} and in {shard_files.path_of(home, name)}",
                 "Take it out of one of the two.",
             )
-        shards[name] = dict(table)
+        shards[name] = deepcopy(table)  # overrides must not reach the caller's
 
 
 def context_paths(home: Home, section: ShardSection) -> list[Path]:
@@ -169,7 +170,8 @@ def _context_path(home: Home, entry: str) -> Path:
         return (home.root / Path(entry).expanduser()).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # no such user, a NUL, a loop of links
         raise ConfigError(
-            f"the context path {entry[:200]!r} cannot be used: {error}",
+            f"{home.config}, or a file in {home.shard_files}: the context path {entry[:200]!r} "
+            f"cannot be used: {error}",
             "Name a file or a folder.",
         ) from error
 

@@ -5,6 +5,7 @@ that one shard and in nothing else.
 """
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -22,17 +23,19 @@ from autopoll.home import files, toml_file
 def without_shard(path: Path, text: str, name: str) -> str:
     """Return the text of the file without this shard, if it is in it; raise ConfigError.
 
-    Comments above its sections stay, and so do those that end one after an empty line: they are
-    about something else.
+    The comments right above its sections go with it. Those that end one after an empty line stay:
+    they are about something else.
     """
     wanted = toml_file.parse(path, text)
     if wanted.get("shards", {}).pop(name, None) is None:
         return text
     try:
-        document = tomlkit.parse(text)
+        bare = _without_headings(text, name)
+        document = tomlkit.parse(bare)
         del document["shards"][name]
-        made = "".join(_with_comments(text, tomlkit.dumps(document)))
-        if tomllib.loads(made) == wanted:
+        made = "".join(_with_comments(bare, tomlkit.dumps(document))).rstrip()
+        made += "\r\n" if "\r\n" in text else "\n"
+        if {"shards": {}, **tomllib.loads(made)} == wanted:  # of none there need be no table
             return made
         why = "without touching the rest"
     except (TOMLKitError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
@@ -71,6 +74,19 @@ def write(path: Path, text: str) -> None:
         ) from error
 
 
+def _without_headings(text: str, name: str) -> str:
+    """Return the text without the comments right above the heads of a shard's sections."""
+    head = re.compile(rf"""\s*\[\s*["']?shards["']?\s*\.\s*["']?{re.escape(name)}["']?\s*[\].]""")
+    kept: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if head.match(line):
+            while kept and kept[-1].lstrip().startswith("#"):
+                kept.pop()
+        kept.append(line)
+    made = "".join(kept)
+    return made if tomllib.loads(made) == tomllib.loads(text) else text  # it was in a string
+
+
 def _with_comments(old: str, new: str) -> Iterator[str]:
     """Yield the lines of the new text, and of what is gone the comments that stand apart.
 
@@ -82,7 +98,8 @@ def _with_comments(old: str, new: str) -> Iterator[str]:
         yield from after[first:last]
         if tag == "delete":
             comments = [*takewhile(_is_comment, reversed(before[start:end]))]
-            yield from dropwhile(str.strip, reversed(comments))
+            apart = [*dropwhile(str.strip, reversed(comments))]
+            yield from apart if first == 0 or after[first - 1].strip() else apart[1:]
 
 
 def _is_comment(line: str) -> bool:

@@ -8,6 +8,7 @@ whatever else lies in the folder must be a shard.
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,22 @@ def write(home: Home, name: str, text: str) -> None:
     path = path_of(home, name)
     try:
         home.shard_files.mkdir(mode=0o700, exist_ok=True)
+        files.sync_folder(home.root)
         files.sweep(path)
         files.put(path, text.encode(), durable=True)
     except OSError as error:
+        with suppress(OSError):  # it may be in place, but not be durable
+            path.unlink(missing_ok=True)
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}", "Nothing was changed."
         ) from error
 
 
 def remove(home: Home, name: str) -> None:
-    """Take the file of a shard away, if there is one; raise ConfigError with it in place."""
+    """Take the file of a shard away, if there is one, and the folder when it was the last.
+
+    Raises ConfigError with the file in place.
+    """
     path = path_of(home, name)
     try:
         path.unlink(missing_ok=True)
@@ -72,6 +79,10 @@ def remove(home: Home, name: str) -> None:
         raise ConfigError(
             f"{path} cannot be removed: {error.strerror}", "It is as it was."
         ) from error
+    with suppress(OSError):  # there are others, or the folder is a link
+        home.shard_files.rmdir()
+    with suppress(OSError):  # else a power cut may bring it back, and nothing worse
+        files.sync_folder(home.shard_files if home.shard_files.is_dir() else home.root)
 
 
 def text_of(table: Mapping[str, Any]) -> str:

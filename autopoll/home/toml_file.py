@@ -32,7 +32,8 @@ def read_text(path: Path, *, follow: bool = True) -> str:
                     f"{path} cannot be read: it is not a regular file",
                     "Put the settings there, as a file.",
                 )
-            data = os.read(descriptor, _LARGEST + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(_LARGEST + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -54,7 +55,7 @@ def read_text(path: Path, *, follow: bool = True) -> str:
 def parse(path: Path, text: str) -> dict[str, Any]:
     """Return the tables in the text of a file at this path; raise ConfigError."""
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.replace("\r\n", "\n").replace("\r", "\n"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
 

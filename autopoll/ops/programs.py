@@ -1,7 +1,7 @@
 """The programs of a home as files for supervisord, made from its settings."""
 
 import io
-import posixpath
+import re
 from configparser import Error, RawConfigParser
 
 from autopoll.errors import ConfigError
@@ -12,6 +12,12 @@ from autopoll.home.home import Home
 GATEWAY = "gateway"
 _FIRST = "program:worker"
 _HERE = "%(here)s"  # supervisord puts the folder of each file in its place
+# The arguments of the first worker, which may stand in any order and within quotes.
+_ARGUMENTS = {
+    "--shard": re.compile(r"\s+--shard[\s=]+main\b"),
+    "--instance": re.compile(r"\s+--instance[\s=]+1\b"),
+    "worker": re.compile(r"(?<=\s)worker(?=\s+--(?:home|shard|instance)\b)"),
+}
 
 ProgramOptions = dict[str, str]  # the options of a section as they stand in a file, `%%` and all
 
@@ -38,12 +44,18 @@ def write_programs(home: Home, config: Config) -> None:
 
 
 def worker_program(home: Home) -> ProgramOptions:
-    """Return the section of the first worker, the model of all others."""
-    sections = _sections(home.supervisord_conf.read_bytes())
+    """Return the section of the first worker, the model of all others; raise ConfigError."""
+    try:
+        sections = _parsed(home.supervisord_conf.read_bytes())
+    except (Error, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{home.supervisord_conf} cannot be read: {reason}", "Mend that line of the file."
+        ) from error
     if _FIRST not in sections:
         raise ConfigError(
             f"{home.supervisord_conf} has no section [{_FIRST}]",
-            f"Remove the file and make it anew with: autopoll init '{home.root}'",
+            f"Remove the file and make it again with: autopoll init '{home.root}'",
         )
     return sections[_FIRST]
 
@@ -55,52 +67,57 @@ def _wanted(home: Home, config: Config) -> dict[str, dict[str, ProgramOptions]]:
     for name, shard in config.instances().items():
         if name != "worker":
             made = _named(first, name)
-            words = made.get("command", "").split()
-            for option, value in ("--shard", shard), ("--instance", name.rpartition("-")[2]):
-                place = _place(home, words, option) + 1
-                words[place : place + 1] = [value]
-            made["command"] = " ".join(words)
+            command = _replaced(home, made.get("command", ""), "--shard", f" --shard {shard}")
+            number = name.rpartition("-")[2]
+            made["command"] = _replaced(home, command, "--instance", f" --instance {number}")
             wanted.setdefault(f"{shard}.conf", {})[f"program:{name}"] = made
     if config.gateway.enabled:
         made = _named(first, GATEWAY)
-        words = made.get("command", "").split()
-        for option in ("--shard", "--instance"):
-            place = _place(home, words, option)
-            del words[place : place + 2]
-        words[_place(home, words, "worker")] = GATEWAY
-        made["command"] = " ".join(words)
-        made["priority"] = "40"  # up last, down first: it only asks
+        command = made.get("command", "")
+        for argument, value in ("worker", GATEWAY), ("--shard", ""), ("--instance", ""):
+            command = _replaced(home, command, argument, value)
+        made["command"] = command
+        if made.get("priority") == "20":
+            made["priority"] = "40"  # up last, down first: it only asks
         wanted[f"@{GATEWAY}.conf"] = {f"program:{GATEWAY}": made}  # no shard can have that name
     return wanted
 
 
-def _place(home: Home, words: list[str], word: str) -> int:
-    """Return where a word stands in the command of the first worker; raise ConfigError."""
-    if word not in words:
+def _replaced(home: Home, command: str, argument: str, value: str) -> str:
+    """Return the command of the first worker with another argument, and the rest as it is written.
+
+    Raises ConfigError when the argument is not there.
+    """
+    made, count = _ARGUMENTS[argument].subn(lambda _: value, command, count=1)
+    if not count:
         raise ConfigError(
-            f"{home.supervisord_conf}: the command in [{_FIRST}] lacks {word}",
+            f"{home.supervisord_conf}: the command in [{_FIRST}] lacks {argument}",
             "Write it as: autopoll worker --home . --shard main --instance 1",
         )
-    return words.index(word)
+    return made
 
 
 def _named(first: ProgramOptions, name: str) -> ProgramOptions:
     """Return the options of the first worker for another program, in a file one folder deeper."""
-    made = {key: value.replace(_HERE, f"{_HERE}/..") for key, value in first.items()}
-    for key in ("stdout_logfile", "stderr_logfile"):
-        folder, file = posixpath.split(made.get(key, ""))
-        if file.startswith("worker."):
-            made[key] = posixpath.join(folder, f"{name}.{file.removeprefix('worker.')}")
-    return made
+    logs = f"{_HERE}/../var/log/"
+    return {
+        key: value.replace(f"{logs}worker.", f"{logs}{name}.").replace(_HERE, f"{_HERE}/..")
+        for key, value in first.items()
+    }
 
 
 def _sections(data: bytes) -> dict[str, ProgramOptions]:
-    """Return the sections of a file as supervisord reads them; none of what it cannot read."""
-    parser = RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
+    """Return the sections of a program file; none of what cannot be read, for it is ours."""
     try:
-        parser.read_string(data.decode())
+        return _parsed(data)
     except (Error, UnicodeDecodeError):
         return {}
+
+
+def _parsed(data: bytes) -> dict[str, ProgramOptions]:
+    """Return the sections of a file as supervisord reads them."""
+    parser = RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
+    parser.read_string(data.decode())
     return {name: dict(parser[name]) for name in parser.sections()}
 
 

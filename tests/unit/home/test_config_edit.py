@@ -50,9 +50,6 @@ context = [
   "[shards.history]",
 ]
 
-# What we decided, and why.
-# Ask Ada before changing it.
-
 # [delivery]
 # max_attempts = 5
 
@@ -71,11 +68,22 @@ def without(text: str, name: str) -> str:
 
 def test_a_shard_goes_with_what_is_in_its_lines_and_nothing_else_changes() -> None:
     assert without(HOME, "history") == REST
-    assert without(HOME, "code") == HOME[: HOME.index("[shards.code]")]
+    assert without(HOME, "code") == HOME[: HOME.index("\n# the code")]
 
 
 def test_line_ends_stay_what_they_are() -> None:
     assert without(HOME.replace("\n", "\r\n"), "history") == REST.replace("\n", "\r\n")
+
+
+def test_the_last_shard_of_the_file_goes_though_no_table_of_shards_is_left() -> None:
+    assert without('[bridge]\nurl = "x"\n\n[shards.x]\nbackend = "echo"\n', "x") == (
+        '[bridge]\nurl = "x"\n'
+    )
+
+
+def test_a_comment_that_is_none_stays_in_its_string() -> None:
+    rest = '[shards.main]\nbackend = """\n# no comment\n[shards.x]\n"""\n'
+    assert without(f'{rest}[shards.x]\nbackend = "echo"\n', "x") == rest
 
 
 def test_a_shard_that_is_not_in_the_file_changes_nothing() -> None:

@@ -1,5 +1,6 @@
 """Shards in files of their own: what is one is read, and what cannot be one is named."""
 
+import errno
 import os
 import stat
 import tomllib
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autopoll.errors import ConfigError
-from autopoll.home import fingerprint, shard_files
+from autopoll.home import files, fingerprint, shard_files
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 
@@ -173,7 +174,20 @@ def test_what_is_written_is_private_and_goes_without_a_trace(home: Home, umask: 
     assert list(read(home).shards) == ["main", "new"]
     shard_files.remove(home, "new")
     shard_files.remove(home, "new")
-    assert os.listdir(home.shard_files) == []
+    assert not home.shard_files.exists()
+
+
+def test_a_file_that_may_not_outlive_a_power_cut_is_not_left_there(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        if folder == home.shard_files:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_folder", refuse)
+    with pytest.raises(ConfigError, match="Input/output error"):
+        shard_files.write(home, "new", ECHO)
+    assert list(read(home).shards) == ["main"]
 
 
 def test_what_a_killed_writer_left_goes_and_what_people_left_stays(home: Home) -> None:

@@ -134,9 +134,31 @@ def test_what_people_wrote_before_the_arguments_is_kept_as_supervisord_reads_it(
     assert made["worker"].command.split() == [*read.split(), *WORDS, "main", "--instance", "1"]
     assert made["worker-notes-1"].command.split()[-3:] == ["notes", "--instance", "1"]
     for name in ("worker-main-2", "worker-notes-1", "gateway"):
-        assert made[name].command.startswith(
-            f"{read} {'gateway' if name == 'gateway' else 'worker'}"
-        )
+        role = "gateway" if name == "gateway" else "worker"
+        assert made[name].command.split()[: len(read.split()) + 1] == [*read.split(), role]
+
+
+def test_arguments_within_quotes_are_replaced_in_their_place(home: Home) -> None:
+    begin = 'sh -c \'X="a  b" exec  /opt/worker-env/run autopoll'
+    edit(home, "command = autopoll worker", f"command = {begin} worker")
+    edit(home, "--shard main --instance 1\n", "--shard main --instance 1'\n")
+    write(home)
+    made = programs(home)
+    assert made["worker-main-2"].command == f"{begin} worker --home . --shard main --instance 2'"
+    assert made["worker-notes-1"].command == f"{begin} worker --home . --shard notes --instance 1'"
+    assert made["gateway"].command == f"{begin} gateway --home .'"
+
+
+def test_a_process_tree_that_cannot_be_read_is_named_with_the_line(home: Home) -> None:
+    edit(home, "[program:poller]", "stray\n[program:poller]")
+    with pytest.raises(ConfigError, match=r"supervisord\.conf cannot be read: .*stray"):
+        write(home)
+
+
+def test_an_edited_priority_is_that_of_the_gateway_too(home: Home) -> None:
+    edit(home, "priority = 20", "priority = 25")
+    write(home)
+    assert programs(home)["gateway"].priority == 25
 
 
 WORDS = ["worker", "--home", ".", "--shard"]
