@@ -40,6 +40,7 @@ Layers, each knowing only those before it:
 - `frame`: bytes to frames and back; `session`, `server_session`, `client_session`: which frame may
   come when, and what it means. They touch no descriptor and are tested with bytes alone.
 - `pipe`, `epoch_lock`, `endpoint`, `pair`: what lies in the folder.
+- `bell`: a pipe of its own; `loop_bell`: one on an asyncio loop.
 - `wire`: two descriptors on an asyncio loop.
 - `link`: one pair in use; `server_end`, `client_end`: the two ends.
 """
