@@ -126,6 +126,8 @@ def test_every_cut_of_a_frame_gives_nothing_until_its_last_byte():
         (0, b"HTTP", "magic"),
         (4, b"\x02", "version 2"),
         (5, b"\x63", "no type 99"),
+        (5, b"\x08", "no type 8;"),  # once a PING, which no end sends any more
+        (5, b"\x09", "no type 9;"),  # and its PONG
         (24, b"\xff\xff\xff\xff", "4294967295 bytes is over"),
         (28, b"\x00\x00\x00\x00", "crc32"),
     ],
