@@ -74,8 +74,13 @@ class ClientSession(PairSession[ClientEvent]):
     def _take(self, frame: Frame) -> ClientEvent | None:
         answer = _ANSWERS.get(frame.type)
         if answer is None:
-            is_welcome = frame.type is Type.WELCOME
-            return self._begin(read(frame, Welcome)) if is_welcome else events.DrainReceived()
+            match frame.type:
+                case Type.WELCOME:
+                    return self._begin(read(frame, Welcome))
+                case Type.DRAIN:
+                    return events.DrainReceived()
+                case other:
+                    raise RemoteFault(f"a {other.name} means nothing to a client")
         if frame.request_id not in self._in_flight:
             return None
         if frame.type is not _PROGRESS:

@@ -74,10 +74,14 @@ class ServerSession(PairSession[ServerEvent]):
     def _take(self, frame: Frame) -> ServerEvent | None:
         if frame.type is _REQUEST:
             return self._accept(frame.request_id, frame.payload)
-        if frame.type is Type.HELLO:
-            return self._welcome(read(frame, Hello))
-        number = self._number.get(frame.request_id)  # of a CANCEL
-        return None if number is None else events.CancelReceived(number)
+        match frame.type:
+            case Type.HELLO:
+                return self._welcome(read(frame, Hello))
+            case Type.CANCEL:
+                number = self._number.get(frame.request_id)
+                return None if number is None else events.CancelReceived(number)
+            case other:
+                raise RemoteFault(f"a {other.name} means nothing to a server")
 
     def _welcome(self, hello: Hello) -> ServerEvent:
         if hello.version not in VERSIONS:

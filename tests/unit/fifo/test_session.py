@@ -250,6 +250,16 @@ def test_a_welcome_to_another_hello_is_a_fault():
         list(other.client.receive(bytes(one.to_client)))
 
 
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("kind", Type)
+def test_a_frame_that_means_nothing_to_a_side_is_taken_for_no_other(side, kind):
+    session = Joined().server if side is Side.SERVER else Joined().client
+    meant = {sent for _, sender, sent in MOVES if sender is not side} - {Type.BYE}
+    if kind not in meant:
+        with pytest.raises(RemoteFault, match=f"{kind.name} means nothing"):
+            session._take(Frame(kind, EPOCH))
+
+
 @pytest.mark.parametrize("state", SessionState)
 @pytest.mark.parametrize("kind", Type)
 def test_every_move_that_is_not_in_the_table_raises_and_changes_nothing(state, kind):
