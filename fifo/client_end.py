@@ -32,9 +32,9 @@ from fifo.events import (
     ReplyReceived,
     Unreachable,
 )
-from fifo.exceptions import FifoError, NoCredit, NotConnected, RemoteFault
+from fifo.exceptions import FifoError, NoCredit, NotConnected
 from fifo.frame import MAX_PAYLOAD
-from fifo.link import BUFFER_LIMIT, Link
+from fifo.link import BUFFER_LIMIT, Link, receive
 from fifo.wire import Wire
 
 LOCK_NAME = "client.lock"
@@ -144,15 +144,9 @@ class ClientEnd:
 
     def _on_data(self, data: bytes) -> None:
         link = self._link
-        if link is None:
-            return
-        try:
-            for event in link.session.receive(data):
-                self._on_session_event(event)
-        except RemoteFault as error:
-            link.session.bye(error.what, fault=True)
-            self._on_event(ProtocolFault(error))
-            self._leave(f"protocol error: {error.what}", fault=True)
+        if link and (fault := receive(link.session, data, self._on_session_event)):
+            self._on_event(ProtocolFault(fault))
+            self._leave(f"protocol error: {fault.what}", fault=True)
 
     def _on_session_event(self, event: ClientEvent | PeerLeft) -> None:
         match event:

@@ -33,9 +33,9 @@ from fifo.events import (
     RequestReceived,
     ServerEvent,
 )
-from fifo.exceptions import FifoError, RemoteFault
+from fifo.exceptions import FifoError
 from fifo.frame import MAX_PAYLOAD
-from fifo.link import BUFFER_LIMIT, Link
+from fifo.link import BUFFER_LIMIT, Link, receive
 from fifo.server_session import ServerSession
 from fifo.session import VERSIONS
 from fifo.wire import Wire
@@ -151,15 +151,9 @@ class ServerEnd:
 
     def _on_data(self, data: bytes) -> None:
         link = self._link
-        if link is None:
-            return
-        try:
-            for event in link.session.receive(data):
-                self._on_session_event(event)
-        except RemoteFault as error:
-            link.session.bye(error.what, fault=True)
-            self._on_event(ProtocolFault(error))
-            self._leave(f"protocol error: {error.what}")
+        if link and (fault := receive(link.session, data, self._on_session_event)):
+            self._on_event(ProtocolFault(fault))
+            self._leave(f"protocol error: {fault.what}")
 
     def _on_session_event(self, event: ServerEvent | PeerLeft) -> None:
         match event:
