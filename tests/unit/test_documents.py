@@ -1,6 +1,7 @@
 """What the documents point at is there: files, headings, tests, commands."""
 
 import ast
+import configparser
 import re
 import runpy
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_every_place_that_the_architecture_names_exists() -> None:
         if not (ROOT / path).is_file() or (name and name not in defined(ROOT / path))
     ]
     assert missing == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    lists = [settings["options"]["install_requires"], *settings["options.extras_require"].values()]
+    names = {re.split(r"[^\w.-]", line)[0] for text in lists for line in text.split()}
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    assert len(names) > 25
+    assert {name for name in names if not re.search(rf"\b{name}\b", page)} == set()
 
 
 def defined(path: Path) -> set[str]:

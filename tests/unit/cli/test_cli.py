@@ -487,7 +487,7 @@ def test_what_looks_writes_nothing(home: Path, run: Run) -> None:
     assert json.loads(line)["read"] is False
 
 
-def test_state_have_the_fields_that_others_rely_on(home: Path, run: Run) -> None:
+def test_status_and_health_have_the_fields_that_others_rely_on(home: Path, run: Run) -> None:
     told = run("status", "--json")
     assert told.code == Exit.DOWN
     status = json.loads(told.out)

@@ -47,7 +47,7 @@ def told(data: bytes) -> list[tuple[int, object]]:
         (json.dumps(CALL | {"id": "\ud83d"}).encode(), [(-32602, "\ud83d")]),
     ],
 )
-def test_what_is_no_message_is_sent_so_by_the_code_of_the_specification(data, errors) -> None:
+def test_what_is_no_message_gets_the_error_code_of_the_specification(data, errors) -> None:
     assert told(data) == errors
     for error in parse(data)[1]:
         line = error.line()
@@ -55,7 +55,7 @@ def test_what_is_no_message_is_sent_so_by_the_code_of_the_specification(data, er
         assert json.loads(line)["error"]["code"] == error.code
 
 
-def test_nobody_is_sent_who_waits_for_nothing_and_it_is_a_error_all_the_same() -> None:
+def test_a_broken_notification_is_an_error_that_nobody_is_sent() -> None:
     for message in (
         {"jsonrpc": "2.0", "method": "notifications/x", "params": {"a": "\ud83d"}},
         {"jsonrpc": "2.0", "method": "notifications/x", "params": []},
@@ -76,7 +76,7 @@ def test_nobody_is_sent_who_waits_for_nothing_and_it_is_a_error_all_the_same() -
         CALL | {"params": {"question": "whole \U0001f600 é"}},
     ],
 )  # fmt: skip
-def test_what_is_a_message_is_parse(message) -> None:
+def test_what_is_a_message_is_parsed(message) -> None:
     for text in (json.dumps(message), json.dumps(message, ensure_ascii=False)):
         assert parse(text.encode()) == (message, [])
         assert parse(b"\xef\xbb\xbf" + text.encode() + b"\r\n") == (message, [])
