@@ -54,9 +54,8 @@ class RequestChecks:
             if not watched.started:
                 await response(error)(scope, receive, send)
         else:
-            if (
-                body.refused
-            ):  # something below has caught it, and answered it as an error of its own
+            # Something below has caught it, and answered it as an error of its own.
+            if body.refused:
                 self._refuse(body.refused)
         finally:
             self._held -= body.size
