@@ -12,7 +12,7 @@ also when it truly does not exist: neither the answer nor its time differs.
 import hashlib
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -117,23 +117,38 @@ class UseCases:
             conversation=conversation, after=after, unread=unread, limit=limit
         )
 
-    def send(self, speaker: tuple[str, str], text: str, metadata: str | None) -> int:
-        """Store a message to the partner of a speaker and return its number."""
-        return self.client.send(*speaker, text, metadata)
+    def send(
+        self,
+        conversation: str,
+        session: str | None = None,
+        token: str | None = None,
+        *,
+        text: str,
+        metadata: str | None,
+    ) -> int:
+        """Store a message to the partner of the `speaker` and return its number."""
+        return self.client.send(*self.speaker(conversation, session, token), text, metadata)
 
-    def inbox(self, speaker: tuple[str, str], limit: int) -> list[Message]:
-        """Take a speaker's unread messages."""
-        return self.client.inbox(*speaker, limit)
+    def inbox(
+        self, conversation: str, session: str | None = None, token: str | None = None, *, limit: int
+    ) -> list[Message]:
+        """Take the unread messages of the `speaker`."""
+        return self.client.inbox(*self.speaker(conversation, session, token), limit)
 
-    def set_status(self, speaker: tuple[str, str], status: str) -> None:
-        """Let the partner of a speaker see what it is doing, and that it is alive."""
-        self.client.set_status(*speaker, status)
+    def set_status(
+        self,
+        conversation: str,
+        session: str | None = None,
+        token: str | None = None,
+        *,
+        status: str,
+    ) -> None:
+        """Let the partner of the `speaker` see what it is doing, and that it is alive."""
+        self.client.set_status(*self.speaker(conversation, session, token), status)
 
-    def presences(self, conversation: str) -> list[Presence]:
-        """Return what both sessions last said of themselves, and whether they are alive."""
-        self.visible(conversation)
-        sessions: tuple[Literal["a", "b"], ...] = ("a", "b")
-        return [self._bridge.conversations.presence(conversation, each) for each in sessions]
+    def presence(self, conversation: str, session: str) -> Presence:
+        """Return what a session last said of itself, and whether it is alive."""
+        return self._bridge.conversations.presence(self.visible(conversation), session)
 
     def speaker(
         self, conversation: str, session: str | None = None, token: str | None = None

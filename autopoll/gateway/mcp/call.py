@@ -59,10 +59,10 @@ class SpeakerArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     token: Token | None = None
 
 
-def speaker(use: UseCases, given: SpeakerArguments) -> tuple[str, str]:
-    """Return the conversation and the session that a caller speaks as.
+def claim(use: UseCases, given: SpeakerArguments) -> tuple[str, str | None, str | None]:
+    """Return what a caller says it speaks as, for `UseCases.speaker` to prove.
 
-    Raises UsageError, AccessDenied and NotFound; to whom a conversation is closed, it is not there.
+    Raises UsageError; AccessDenied and NotFound where the home keeps no token for it.
     """
     conversation = given.conversation_id or use.caller.conversation
     if conversation is None:
@@ -75,7 +75,7 @@ def speaker(use: UseCases, given: SpeakerArguments) -> tuple[str, str]:
         token = os.environ.get(TOKEN_VARIABLE) or None
         if token is None:
             _require_kept(use, conversation, given.session_id or "a")
-    return use.speaker(conversation, given.session_id, token)
+    return conversation, given.session_id, token
 
 
 def _require_kept(use: UseCases, conversation: str, session: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from autopoll.bridge.records import Message
-from autopoll.gateway.mcp.call import Call, SpeakerArguments, ToolReply, speaker
+from autopoll.gateway.mcp.call import Call, SpeakerArguments, ToolReply, claim
 from autopoll.gateway.usecases import UseCases
 
 Role = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
@@ -150,8 +150,8 @@ async def send_to_partner(call: Call, given: SendToPartner) -> ToolReply:
     )
 
     def send(use: UseCases) -> StoredMessage:
-        conversation, session = speaker(use, given)
-        number = use.send((conversation, session), given.message, metadata)
+        conversation, session, token = claim(use, given)
+        number = use.send(conversation, session, token, text=given.message, metadata=metadata)
         (stored,) = use.messages(conversation, after=number - 1, limit=1)
         return StoredMessage(
             status="sent",
@@ -169,7 +169,7 @@ async def check_messages(call: Call, given: CheckMessages) -> ToolReply:
     """
 
     def take(use: UseCases) -> ShownMessages:
-        taken = use.inbox(speaker(use, given), given.limit)
+        taken = use.inbox(*claim(use, given), limit=given.limit)
         return ShownMessages(messages=[_shown(each) for each in taken])
 
     return ToolReply(await call.use(take))
@@ -183,7 +183,7 @@ async def recent_messages(call: Call, given: RecentMessages) -> ToolReply:
     def look(use: UseCases) -> ShownMessages:
         conversation = given.conversation_id
         if given.token is not None or given.session_id is not None:
-            conversation, _ = speaker(use, given)
+            conversation, _ = use.speaker(*claim(use, given))
         found = use.messages(conversation, after=given.after, limit=given.limit)
         return ShownMessages(messages=[_shown(each, SHOWN) for each in found])
 
@@ -196,9 +196,9 @@ async def update_my_status(call: Call, given: UpdateMyStatus) -> ToolReply:
     """
 
     def update(use: UseCases) -> SessionStatus:
-        conversation, session = speaker(use, given)
-        use.set_status((conversation, session), given.status)
-        return _status(use, conversation, session)
+        claimed = claim(use, given)
+        use.set_status(*claimed, status=given.status)
+        return _status(use, *use.speaker(*claimed))
 
     return ToolReply(await call.use(update))
 
@@ -209,14 +209,14 @@ async def check_partner_status(call: Call, given: CheckPartnerStatus) -> ToolRep
     """
 
     def check(use: UseCases) -> SessionStatus:
-        conversation, session = speaker(use, given)
+        conversation, session = use.speaker(*claim(use, given))
         return _status(use, conversation, "b" if session == "a" else "a")
 
     return ToolReply(await call.use(check))
 
 
 def _status(use: UseCases, conversation: str, session: str) -> SessionStatus:
-    [found] = [each for each in use.presences(conversation) if each.session == session]
+    found = use.presence(conversation, session)
     return SessionStatus(
         conversation_id=conversation,
         session_id=session,

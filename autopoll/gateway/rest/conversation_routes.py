@@ -146,7 +146,7 @@ async def send_message(access: BearerAccess, conversation: Name, message: NewMes
     if message.metadata is not None:
         metadata = strict_json.encode(message.metadata).decode()
     number = await access.call(
-        lambda use: use.send(use.speaker(conversation), message.text, metadata)
+        lambda use: use.send(conversation, text=message.text, metadata=metadata)
     )
     return send(Stored(number), 201)
 
@@ -159,7 +159,7 @@ async def send_message(access: BearerAccess, conversation: Name, message: NewMes
 )
 async def take(access: BearerAccess, conversation: Name, limit: Limit = 100) -> Response:
     """Take the unread messages of the session that the token proves."""
-    taken = await access.call(lambda use: use.inbox(use.speaker(conversation), limit))
+    taken = await access.call(lambda use: use.inbox(conversation, limit=limit))
     return send(MessageList(taken))
 
 
@@ -171,7 +171,9 @@ async def take(access: BearerAccess, conversation: Name, limit: Limit = 100) -> 
 )
 async def statuses(access: BearerAccess, conversation: Name) -> Response:
     """Return what both sessions last said of themselves, and whether they are alive."""
-    found = await access.call(lambda use: use.presences(conversation))
+    found = await access.call(
+        lambda use: [use.presence(conversation, session) for session in ("a", "b")]
+    )
     return send(SessionStatusList(found))
 
 
@@ -184,5 +186,5 @@ async def statuses(access: BearerAccess, conversation: Name) -> Response:
 )
 async def say(access: BearerAccess, conversation: Name, new: NewStatus) -> Response:
     """Let the partner see what the session is doing, and that it is alive."""
-    await access.call(lambda use: use.set_status(use.speaker(conversation), new.status))
+    await access.call(lambda use: use.set_status(conversation, status=new.status))
     return Response(status_code=204)

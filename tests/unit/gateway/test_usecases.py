@@ -1,6 +1,7 @@
 """What a session of one conversation may do, and what only the operator may."""
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -51,10 +52,6 @@ def session(client: Client, shard: str | None = None) -> Caller:
     [
         UseCases.conversations,
         partial(UseCases.create_conversation, role_a="x", role_b="y", shard=None),
-        operator_usecases.dead_letters,
-        partial(operator_usecases.dead_letter, number=1),
-        partial(operator_usecases.retry, number=1),
-        partial(operator_usecases.drop, number=1),
     ],
 )
 def test_what_is_the_operators_is_refused_to_a_session(client, of, use) -> None:
@@ -63,9 +60,15 @@ def test_what_is_the_operators_is_refused_to_a_session(client, of, use) -> None:
 
 
 @pytest.mark.parametrize(
-    "use", [operator_usecases.status, partial(operator_usecases.incidents, last=5)]
+    "function",
+    [
+        each
+        for name, each in inspect.getmembers(operator_usecases, inspect.isfunction)
+        if each.__module__ == operator_usecases.__name__
+        if not name.startswith("_") and name != "require_ready"
+    ],
 )
-def test_status_and_incidents_are_refused_to_a_session_and_audited(client, use) -> None:
+def test_what_looks_after_a_home_is_refused_to_a_session_and_audited(client, function) -> None:
     denied: list[tuple[str | None, str]] = []
 
     class InlineHub(Hub):
@@ -76,8 +79,10 @@ def test_status_and_incidents_are_refused_to_a_session_and_audited(client, use) 
     access = CallerAccess(InlineHub(client.home, client.config), lambda _client: caller)
     audit = client.bridge.conversations
     audit.audit_denial = lambda *what: denied.append(what)  # type: ignore[method-assign]
+    _, *more = inspect.signature(function).parameters
+    use = partial(function, **dict.fromkeys(more, 1))
     with pytest.raises(Forbidden):
-        asyncio.run(use(access))
+        asyncio.run(use(access) if inspect.iscoroutinefunction(function) else access.call(use))
     assert denied == [(caller.conversation, "needs the operator's token")]
 
 
@@ -88,8 +93,11 @@ def test_a_session_sees_nothing_of_another_conversation(client, of) -> None:
     for look in (
         lambda: use.conversation(other.conversation),
         lambda: use.messages(other.conversation, limit=10),
-        lambda: use.presences(other.conversation),
+        lambda: use.presence(other.conversation, "a"),
         lambda: use.speaker(other.conversation),
+        lambda: use.send(other.conversation, text="x", metadata=None),
+        lambda: use.inbox(other.conversation, limit=10),
+        lambda: use.set_status(other.conversation, status="x"),
         lambda: use.result(number),
         lambda: use.ask(Question(question="x", conversation=other.conversation)),
     ):
@@ -107,8 +115,26 @@ def test_a_session_speaks_as_itself_and_as_nobody_else(client, of) -> None:
     use = of(Caller(conversation=tokens.conversation, session="a"))
     assert use.speaker(tokens.conversation, "a", tokens.a) == (tokens.conversation, "a")
     for given in (("b",), (None, tokens.b), ("b", tokens.b)):
-        with pytest.raises(AccessDenied, match="you are session a"):
-            use.speaker(tokens.conversation, *given)
+        for speak in (
+            use.speaker,
+            partial(use.send, text="x", metadata=None),
+            partial(use.inbox, limit=10),
+            partial(use.set_status, status="x"),
+        ):
+            with pytest.raises(AccessDenied, match="you are session a"):
+                speak(tokens.conversation, *given)
+
+
+def test_what_a_session_says_reaches_its_partner(client, of) -> None:
+    tokens = client.converse("x", "y", None)
+    here = tokens.conversation
+    mine, partner = (of(Caller(conversation=here, session=each)) for each in ("a", "b"))
+    number = mine.send(here, text="hello", metadata=None)
+    mine.set_status(here, status="waiting")
+    assert [each.id for each in partner.inbox(here, limit=10)] == [number]
+    assert partner.inbox(here, limit=10) == []
+    assert partner.presence(here, "a").status == "waiting"
+    assert partner.presence(here, "b").status == "unknown"
 
 
 def test_the_operator_speaks_by_a_token_or_as_the_home_does(client, of) -> None:
