@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Pauses:
-    """The pauses by shard, each with its file."""
+    """The pauses by shard, each with its file; a shard that was removed has none."""
 
     def __init__(self, home: Home, shards: Iterable[str]) -> None:
         """Start with what an earlier poller left."""
@@ -29,11 +29,11 @@ class Pauses:
 
     def update(self, shards: Iterable[str]) -> None:
         """Forget shards that were removed, and read what is kept of those that are new."""
-        wanted = set(shards)
-        for shard in self._pauses.keys() - wanted:
+        self._shards = set(shards)
+        for shard in self._pauses.keys() - self._shards:
             del self._pauses[shard]
             self._written.discard(shard)
-        for shard in wanted - self._pauses.keys():
+        for shard in self._shards - self._pauses.keys():
             if found := shard_pause.read_file(self._home.pauses / shard):
                 self._pauses[shard] = found
                 self._written.add(shard)
@@ -57,15 +57,14 @@ class Pauses:
 
     def refused(self, shard: str, failure: Failure) -> None:
         """Pause the shard; what was in flight when its pause began changes nothing."""
-        before = self._pauses.get(shard)
-        if not (before and before.left_s):
+        if self._may_pause(shard):
+            before = self._pauses.get(shard)
             self._write(shard, shard_pause.begin(self._home, f"shard {shard}", failure, before))
 
     def overspent(self, shard: str, text: str, until: int) -> None:
         """Pause the shard for its budget, unless it is paused anyway."""
-        before = self._pauses.get(shard)
-        if not (before and before.left_s):
-            process = f"shard {shard}"
+        if self._may_pause(shard):
+            process, before = f"shard {shard}", self._pauses.get(shard)
             began = shard_pause.begin_until(self._home, process, "budget", text, until, before)
             self._write(shard, began)
 
@@ -87,6 +86,11 @@ class Pauses:
         shard_pause.remove(self._home, shard)
         log.info("shard %s works again", shard)
         shard_pause.end(self._home, ended)
+
+    def _may_pause(self, shard: str) -> bool:
+        """Tell whether the shard is one of ours and not paused; replies may outlast their shard."""
+        before = self._pauses.get(shard)
+        return shard in self._shards and not (before and before.left_s)
 
     def _write(self, shard: str, began: Pause) -> None:
         self._pauses[shard] = began

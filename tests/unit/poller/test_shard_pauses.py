@@ -123,3 +123,16 @@ def test_a_pause_that_cannot_be_kept_holds_all_the_same(home, clock) -> None:
     kept.refused("main", no("quota"))
     kept.check()
     assert room(kept, "main", 2, 0) == 0
+
+
+def test_a_late_refusal_from_a_shard_that_was_removed_pauses_nothing(home, clock) -> None:
+    kept = Pauses(home, ["main", "other"])
+    kept.update(["main"])
+    kept.refused("other", no("quota", 10_000))
+    kept.overspent("other", "10 of 5 tokens used today", clock.now + 10_000)
+    assert list(home.pauses.iterdir()) == []
+    assert incident_log.read(home.incidents) == []
+    clock.now += 10_000
+    left = {"main": 4}
+    kept.limit(left, lambda _shard: False)
+    assert left == {"main": 4}
