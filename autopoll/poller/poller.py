@@ -9,14 +9,15 @@ import asyncio
 import logging
 import secrets
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Failed, Outcome
 from autopoll.bridge.token_renewal import Renewal
-from autopoll.errors import ConfigError
+from autopoll.errors import BridgeError, ConfigError
 from autopoll.home import fingerprint
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
@@ -55,8 +56,7 @@ class Poller:
         self.unsettled: list[Outcome] = []
         self.stopping = False
         self.crash: BaseException | None = None
-        self.wakers = Wakers(home, bridge, self.on_bell)
-        self.schedule = Schedule(self.wakers.wake)
+        self.schedule = Schedule(self.wake)
         self.outages = Outages()
         self.askers = Askers(home, heart)
         self.workers = Workers(home, config, heart, self.on_event)
@@ -67,18 +67,20 @@ class Poller:
         self.pauses = Pauses(home, config.shards)
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
         self.replies = Replies(
-            self.in_flight, self.pauses, self.budgets, self.add_outcome, self.wakers.wake
+            self.in_flight, self.pauses, self.budgets, self.add_outcome, self.wake
         )
         self.renewal = Renewal(home, bridge, config.access.token_lifetime)
         self.watchdog_guard = WatchdogGuard(home)
+        self.wakers = Wakers(home, bridge, self.on_bell)  # last: only `run` takes the bell away
 
     async def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until asked to stop; raises what nobody expected, after the drain."""
         try:
             self.start()
-            while not self.stopping:
-                self.run_once()
-                await self.wakers.wait()
+            with self.crash_noted():
+                while not self.stopping:
+                    self.run_once()
+                    await self.wakers.wait()
             await self.drain()
         finally:
             self.schedule.close()
@@ -109,14 +111,16 @@ class Poller:
 
     async def drain(self) -> None:
         """Claim nothing new; finish what is in flight, and give back what is not done in time."""
+        self.stopping = True
         self.heart.state = ProcessState.DRAINING
         loop = asyncio.get_running_loop()
         end = loop.time() + self.config.delivery.drain_timeout
         self.settle()
         while (self.in_flight or self.unsettled) and loop.time() < end:
             await self.wakers.wait()
-            self.schedule.run_due()
-            self.settle()
+            with self.crash_noted():
+                self.schedule.run_due()
+                self.settle()
         self.in_flight.release_all()
         self.settle()
 
@@ -148,7 +152,21 @@ class Poller:
     def stop(self) -> None:
         """Drain, and end."""
         self.stopping = True
-        self.wakers.wake()
+        self.wake()
+
+    @contextmanager
+    def crash_noted(self) -> Iterator[None]:
+        """Note what no turn expected, so that the drain comes before the end, as for `on_crash`.
+
+        Raises BridgeError: what is not tolerated comes from a store that is not to be written to.
+        """
+        try:
+            yield
+        except BridgeError:
+            raise
+        except Exception as error:  # a bug: whatever it is, received answers are to be settled
+            log.error("a turn failed; draining", exc_info=error)
+            self.crash = error
 
     def on_crash(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """End on what no callback expected: a poller that went on would look healthy."""
@@ -222,6 +240,10 @@ class Poller:
     def on_bell(self) -> None:
         """Somebody has sent a message, or a worker has published its pipes."""
         self.workers.connect()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the loop take a turn."""
         self.wakers.wake()
 
     def on_event(self, worker: str, event: ClientEvent) -> None:
@@ -233,11 +255,11 @@ class Poller:
         self.unsettled.append(outcome)
         if isinstance(outcome, Failed):
             self.wakers.wake_in(min(outcome.wait_ms / 1000, LONGEST_WAIT_S))
-        self.wakers.wake()
+        self.wake()
 
 
 def run(home: Home, config: Config) -> None:
-    """Be the poller process until told to stop; raise what makes it impossible."""
+    """Be the poller process until asked to stop; raise what makes it impossible."""
     with role.alone(home, "poller"), Heart.open(home.beats, "poller", "poller") as heart:
         heart.settings = fingerprint.of_poller(config)
         bridge = connect(home, config)

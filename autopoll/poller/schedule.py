@@ -30,17 +30,21 @@ class Schedule:
         self._on_time()
 
     def run_due(self) -> None:
-        """Run the steps whose time has come; costs next to nothing when there are none."""
+        """Run the steps whose time has come; costs next to nothing when there are none.
+
+        A step that raises is tried again in its own time, and the others are run in the next turn.
+        """
         if not self._is_due:
             return
         self._is_due = False
         now = self._loop.time()
-        for step in [step for step, moment in self._due.items() if moment <= now]:
-            step()
-            self._due[step] = now + self._every[step]
-        # Also where none was due: a timer may fire a little before its time.
-        self.close()
-        self._timer = self._loop.call_at(min(self._due.values()), self._on_time)
+        try:
+            for step in [step for step, moment in self._due.items() if moment <= now]:
+                self._due[step] = now + self._every[step]
+                step()
+        finally:  # also where none was due: a timer may fire a little before its time
+            self.close()
+            self._timer = self._loop.call_at(min(self._due.values()), self._on_time)
 
     def close(self) -> None:
         """Wake the loop no more."""

@@ -71,3 +71,24 @@ def test_a_timer_that_fires_before_its_time_does_not_end_the_schedule(
         await turns.until("often", 4)
 
     asyncio.run(run())
+
+
+def test_a_step_that_raises_holds_up_no_other_and_is_tried_again() -> None:
+    async def run() -> None:
+        turns = Turns()
+        failing = iter([True, False])
+
+        def step() -> None:
+            turns.ran.append("failing")
+            if next(failing, False):
+                raise RuntimeError
+
+        turns.schedule.every(0.01, step)
+        turns.schedule.every(60.0, turns.step("other"))
+        with pytest.raises(RuntimeError):
+            turns.schedule.run_due()
+        await turns.until("other", 1)
+        await turns.until("failing", 2)
+        turns.schedule.close()
+
+    asyncio.run(run())
