@@ -151,3 +151,64 @@ def test_figures_of_another_machine_are_refused_before_anything_is_measured(run)
     assert "cores: 2 and" in err or "processor: a processor and" in err
     assert "make bench" in err
     assert not Path("build/bench").exists()
+
+
+def test_a_failed_section_fails_the_comparison_whatever_the_others_find(run) -> None:
+    before = baseline(figure("cpu", section="idle"))
+    code, out, err = run("--compare", before, chain="return []")
+    assert code == 1
+    assert "there are no ratios to compare" in out
+    assert "chain was not measured" in err
+
+
+def test_a_run_does_not_overwrite_what_it_is_compared_with(run) -> None:
+    kept = Path("build/bench/figures.json")
+    kept.parent.mkdir(parents=True)
+    Path(baseline(figure(ratio=1.0))).rename(kept)
+    before = kept.read_bytes()
+    code, _, err = run("--compare", "build/bench/../bench/figures.json")
+    assert code == 4
+    assert "overwritten" in err
+    assert kept.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--only", "chian"], "no section 'chian'"),
+        (["--only", ""], "no section ''"),
+        (["--only", "chain,,idle"], "no section ''"),
+        (["--scale", "0"], "between"),
+        (["--scale", "nan"], "between"),
+        (["--scale", "1e300"], "between"),
+        (["--scale", "much"], "float"),
+        (["--out", ""], "is empty"),
+        (["--out", "a file"], "cannot be written"),
+        (["--out", "a file/below"], "cannot be written"),
+        (["--out", "/dev/null"], "cannot be written"),
+        (["--compare", ""], "folder"),
+        (["--compare", "gone"], "No such file"),
+        (["--compare", "a file"], "holds no figures"),
+        (["--compare", "n" * 300], "cannot be read"),
+        (["--compare", "/dev/zero"], "no regular file"),
+        (["surplus"], "unexpected"),
+    ],
+)
+def test_ugly_input_is_refused_before_anything_is_measured(run, args, words) -> None:
+    Path("a file").write_text("text")
+    code, out, err = run(*args, chain="raise SystemExit(99)")
+    assert (code, out) == (4, "")
+    assert words in err
+    assert [path.name for path in Path().iterdir()] == ["a file"]
+
+
+def test_a_folder_that_may_not_be_written_is_refused(run, monkeypatch) -> None:
+    Path("locked").mkdir()
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("bench.cost.results.tempfile.TemporaryFile", denied)
+    code, _, err = run("--out", "locked", chain="raise SystemExit(99)")
+    assert code == 4
+    assert "cannot be written to locked: Permission denied" in err
