@@ -147,6 +147,7 @@ def test_a_cancel_that_crosses_the_reply_is_dropped():
     number = joined.asked(5)
     joined.server.reply(number, b"answer")
     joined.client.cancel(5)
+    assert joined.to_server == frame(Type.CANCEL, 5)
     assert joined.at_server() == []
     joined.at_client()
     joined.client.cancel(5)

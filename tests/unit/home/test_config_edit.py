@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from autopoll.errors import ConfigError
+from autopoll.home import toml_file
 from autopoll.home.config_edit import without_shard, write
 
 HOME = """\
@@ -73,6 +74,17 @@ def test_a_shard_goes_with_what_is_in_its_lines_and_nothing_else_changes() -> No
 
 def test_line_ends_stay_what_they_are() -> None:
     assert without(HOME.replace("\n", "\r\n"), "history") == REST.replace("\n", "\r\n")
+
+
+def test_a_shard_goes_out_of_a_file_with_the_mark_that_editors_of_windows_put_first(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "autopoll.toml"
+    path.write_text("\ufeff" + HOME.replace("\n", "\r\n"), newline="")
+    made = without_shard(path, toml_file.read_text(path), "history")
+    assert made == REST.replace("\n", "\r\n")
+    write(path, made)
+    assert path.read_bytes() == made.encode()
 
 
 def test_the_last_shard_of_the_file_goes_though_no_table_of_shards_is_left() -> None:

@@ -99,6 +99,11 @@ def test_a_pause_is_taken_up_by_the_next_poller_and_by_whoever_looks(home, clock
     assert room(after, "main", 2, 0) == 0, "it is the second one in a row"
 
 
+def test_a_pause_that_cannot_be_read_leaves_the_shard_its_room(home) -> None:
+    (home.pauses / "main").write_bytes(b'{"cause":"mood","text":"","since":1}')
+    assert room(Pauses(home, ["main"]), "main", 2, 0) == 2
+
+
 def test_a_removed_file_and_a_clock_set_back_end_the_pause(home, clock) -> None:
     kept = Pauses(home, ["main"])
     kept.refused("main", no("credentials"))
