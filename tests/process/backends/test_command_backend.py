@@ -265,7 +265,7 @@ def test_a_program_that_is_silent_is_ended_one_second_after_the_cancellation(
 
     begun = time.monotonic()
     with_started(command(tmp_path, "silent"), scene)
-    assert time.monotonic() - begun > 1.1
+    assert 1.1 < time.monotonic() - begun < 30
 
 
 def test_an_answer_within_a_second_of_the_cancellation_is_dropped_and_life_goes_on(
@@ -329,7 +329,7 @@ def test_a_program_that_ignores_end_of_input_and_term_is_killed_after_three_seco
 
     begun = time.monotonic()
     with_started(command(tmp_path, "stubborn", ready=True), scene)
-    assert time.monotonic() - begun >= 3
+    assert 3 <= time.monotonic() - begun < 30
 
 
 def test_a_stop_that_is_cut_short_kills_at_once(tmp_path: Path) -> None:

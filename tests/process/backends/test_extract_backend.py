@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -179,21 +180,33 @@ def test_the_loop_is_not_held_up_while_ten_megabytes_are_indexed(docs: Path) -> 
     assert longest < whole / 2
 
 
-def test_stopping_does_not_wait_for_a_long_look(docs: Path) -> None:
-    for number in range(200):
-        (docs / f"{number}.md").write_text("some words of no meaning\n\n" * 2000)
+def test_stopping_does_not_wait_for_a_long_look_and_cuts_it_short(
+    docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        (docs / f"{number}.md").write_text("some words of no meaning")
+    in_time: list[bool] = []
+    reading, stopped = threading.Event(), threading.Event()
+    original = reader.Context.read
 
-    async def main() -> float:
+    def slowly(self: reader.Context, name: str) -> object:
+        reading.set()
+        in_time.append(stopped.wait(30))
+        return original(self, name)
+
+    monkeypatch.setattr(reader.Context, "read", slowly)
+
+    async def main() -> None:
         setting = Setting(shard="main", root=docs.parent, context=[docs])
         backend = open_backend("extract", setting)
         starting = asyncio.create_task(backend.start())
-        await asyncio.sleep(0.02)
-        begun = time.monotonic()
+        assert await asyncio.to_thread(reading.wait, 30)
         await backend.stop()
+        stopped.set()
         await asyncio.wait([starting])
-        return time.monotonic() - begun
 
-    assert asyncio.run(main()) < 2.0
+    asyncio.run(main())
+    assert in_time == [True], "the file that was being read is the last"
 
 
 def test_a_context_that_is_too_large_is_refused_at_the_start_with_the_limit(

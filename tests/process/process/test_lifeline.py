@@ -59,4 +59,4 @@ def test_what_holds_on_stays_until_the_time_is_over_or_the_line_is_cut() -> None
     Lifeline(near).hold_on(3600)
     os.close(near)
     Lifeline(near).hold_on(3600)  # by hand
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30

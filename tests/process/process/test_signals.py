@@ -192,7 +192,7 @@ def test_what_ignores_term_or_is_stopped_is_ended_all_the_same(
     until(lambda: (v := read_stat(stopped.pid)) and v.stopped)
     begun = time.monotonic()
     assert orphans.sweep(marks, grace=1) == []
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert stubborn.wait(30) == -signal.SIGKILL
     assert stopped.wait(30) == 7  # it was given the time to say goodbye
 
