@@ -14,12 +14,13 @@ class FileStamp(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     size: int
+    device: int
     inode: int
 
     @classmethod
     def of(cls, facts: os.stat_result) -> "FileStamp":
         """Return the stamp of a file that was stat'ed."""
-        return cls(facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino)
+        return cls(facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_dev, facts.st_ino)
 
 
 def stamp_of(path: Path) -> FileStamp | None:
