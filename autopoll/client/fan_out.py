@@ -13,8 +13,7 @@ import msgspec
 from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.client import Client
-from autopoll.client.listening import is_listening
-from autopoll.client.outcome_wait import DOWN_AFTER, IS_DOWN, NET_S
+from autopoll.client.outcome_wait import IS_DOWN, NET_S, DownDetector
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, Exit, UsageError
 from autopoll.process import shard_pause
@@ -69,18 +68,19 @@ class FanOut:
     ) -> Iterator[ShardOutcome]:
         """Yield one outcome for each shard asked, in the order in which they come.
 
-        `on_news` receives the state of each pending question, whenever there was a look.
+        `on_news` receives the state of each pending question, whenever there was a look. Raises
+        BridgeError when the store was replaced.
         """
         yield from self._refused
         began = time.monotonic()
         self._able_at = dict.fromkeys(self._pending.values(), began)
-        alone = 0
+        detector, is_down = DownDetector(self._client.home, self._client.bridge), False
         while self._pending:
             for message_id, shard in list(self._pending.items()):
                 state = self._client.bridge.messages.query_state(message_id)
                 state = msgspec.structs.replace(state, shard=shard)  # not known while unenrolled
                 left = began + timeout - time.monotonic()
-                outcome = self._settled(state, shard) or self._given_up(state, shard, left, alone)
+                outcome = self._settled(state, shard) or self._given_up(state, shard, left, is_down)
                 if outcome:
                     del self._pending[message_id]
                     yield outcome
@@ -88,8 +88,7 @@ class FanOut:
                     on_news(state)
             if self._pending:
                 wait = min(NET_S, max(0.0, began + timeout - time.monotonic()))
-                listening = self._waiter.wait(wait) or is_listening(self._client.home)
-                alone = 0 if listening else alone + 1
+                is_down = detector.look(self._waiter.wait(wait))
 
     def _settled(self, state: QueryState, shard: str) -> ShardOutcome | None:
         result = to_result(state)
@@ -102,13 +101,13 @@ class FanOut:
         return ShardOutcome(shard=shard, result=result)
 
     def _given_up(
-        self, state: QueryState, shard: str, left: float, alone: int
+        self, state: QueryState, shard: str, left: float, is_down: bool
     ) -> ShardOutcome | None:
         """Return the outcome of a shard that is not worth waiting for any longer."""
         paused = shard_pause.read(self._client.home, shard)
         if paused and paused.left_s > left:
             return self._missing(state, shard, f"paused: {paused.words}", Exit.FAILED)
-        if alone >= DOWN_AFTER:
+        if is_down:
             return self._missing(state, shard, IS_DOWN, Exit.DOWN)
         why = None if paused else self._hindrance(shard)
         if why and time.monotonic() - self._able_at[shard] > LOST_S:

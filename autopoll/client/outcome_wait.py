@@ -31,6 +31,25 @@ DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes 
 OnNews = Callable[[QueryState, "Obstacle | None"], None]
 
 
+class DownDetector:
+    """Finds out, over the rounds of one wait, that nobody is there to answer."""
+
+    def __init__(self, home: Home, bridge: Bridge) -> None:
+        self._home = home
+        self._bridge = bridge
+        self._alone = 0  # rounds in a row with nobody listening
+
+    def look(self, rung: bool) -> bool:
+        """Return, after each round, whether autopoll is down.
+
+        Raises BridgeError when the store was replaced: nobody who opens it sees the question.
+        """
+        if not rung:
+            self._bridge.require_in_place()
+        self._alone = 0 if rung or is_listening(self._home) else self._alone + 1
+        return self._alone >= DOWN_AFTER
+
+
 class OutcomeWait:
     """One wait, by one bell."""
 
@@ -69,7 +88,8 @@ class OutcomeWait:
         self, ids: Sequence[int], on_news: OnNews | None, reader: PieceReader | None
     ) -> Result | None:
         """Return the outcome of the first of ids, None at the end of the time; raise Down."""
-        alone = stuck = 0
+        stuck = 0
+        detector = DownDetector(self._home, self._bridge)
         obstacle = None
         while True:
             state = self._bridge.messages.query_state(ids[0])
@@ -82,10 +102,7 @@ class OutcomeWait:
             if left <= 0:
                 return None
             rung = self._wait(state, left, reader)
-            if not rung:
-                self._bridge.require_in_place()
-            alone = 0 if rung or is_listening(self._home) else alone + 1
-            if alone >= DOWN_AFTER:
+            if detector.look(rung):
                 raise down(ids)
             obstacle = None if rung else self._find_obstacle(state.shard)
             stuck = stuck + 1 if obstacle and obstacle.lasting else 0

@@ -1,0 +1,40 @@
+"""Asking several shards while something happens to the store."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from autopoll.bridge.connect import connect
+from autopoll.client.client import Client
+from autopoll.client.fan_out import FanOut
+from autopoll.errors import BridgeError
+from autopoll.home.config import load
+from autopoll.home.home import Home
+from autopoll.ops.init import prepare
+from autopoll.process.waiter import Waiter
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    home = Home(tmp_path)
+    home.config.write_text('[shards.main]\nbackend = "echo"\n')
+    home.supervisord_conf.parent.mkdir()
+    home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../s.sock\n")
+    config = load(home, {})
+    prepare(home, config)
+    with closing(connect(home, config)) as bridge:
+        yield Client(home, config, bridge)
+
+
+def test_a_store_that_is_replaced_meanwhile_ends_the_wait(client: Client) -> None:
+    database = client.home.var / "bridge.db"
+    with Waiter(client.home) as waiter:
+        fan_out = FanOut(client, waiter)
+        fan_out.ask("how?", "main", None)
+        shutil.copy(database, database.with_name("another"))
+        database.with_name("another").replace(database)
+        with pytest.raises(BridgeError, match=r"bridge\.db was replaced"):
+            list(fan_out.outcomes(60, lambda state: None))
