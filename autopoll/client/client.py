@@ -16,7 +16,7 @@ from autopoll.bridge.records import (
     SentMessage,
     Tokens,
 )
-from autopoll.client.home_sessions import HomeSessions
+from autopoll.client.home_sessions import HomeSessions, require_known
 from autopoll.client.listening import is_listening
 from autopoll.client.outcome_wait import OnNews, OutcomeWait
 from autopoll.client.partial_answer import OnPiece
@@ -99,7 +99,7 @@ class Client:
     def converse(self, role_a: str, role_b: str, shard: str | None = None) -> Tokens:
         """Create a conversation, with a shard as session b if one is named; raise NotFound."""
         if shard is not None:
-            self._require(shard)
+            require_known(shard, self.config.shards)
         tokens = self.bridge.conversations.create(role_a, role_b)
         if shard is not None:
             self.bridge.conversations.serve(tokens.conversation, "b", shard)
@@ -108,10 +108,9 @@ class Client:
     def own_session(self, shard: str) -> tuple[str, str]:
         """Return the home's own conversation with a shard and its session there, proven.
 
-        Raises NotFound for an unknown shard, and as `HomeSessions.as_owner` does.
+        Raises as `HomeSessions.with_shard` does.
         """
-        self._require(shard)
-        return self.sessions.with_shard(shard)
+        return self.sessions.with_shard(shard, self.config.shards)
 
     def result(self, message_id: int) -> Result:
         """Return how a question stands, consuming nothing; raise NotFound, for an answer too."""
@@ -177,13 +176,6 @@ class Client:
         if not status.strip():
             raise UsageError("the status is empty", "Say in a word what you are doing.")
         self.bridge.conversations.set_status(conversation, session, status)
-
-    def _require(self, shard: str) -> None:
-        """Raise NotFound for a shard that the settings do not name."""
-        if shard not in self.config.shards:
-            raise NotFound(
-                f"there is no shard {shard!r}", f"There are: {', '.join(self.config.shards)}."
-            )
 
 
 def _refuse_no_question(message: Message) -> None:

@@ -1,6 +1,7 @@
 """Which session of a conversation a caller is, proven by its token or by one the home keeps."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from autopoll.bridge.protocols import Bridge
@@ -45,11 +46,12 @@ class HomeSessions:
             kept.tokens[conversation][session] = token
             return True
 
-    def with_shard(self, shard: str) -> tuple[str, str]:
+    def with_shard(self, shard: str, known: Collection[str]) -> tuple[str, str]:
         """Return the home's own conversation with a shard and its session there, proven.
 
-        Raises as `as_owner` does.
+        Raises NotFound for a shard that is not among those known, and as `as_owner` does.
         """
+        require_known(shard, known)
         kept = self._kept.read()
         conversation = kept.shards.get(shard)
         if conversation is None:
@@ -87,6 +89,12 @@ class HomeSessions:
             "Those before stay in the bridge (autopoll conversations list), and what waits in them "
             "is answered; for a new token to one: autopoll conversations rotate ID a",
         )
+
+
+def require_known(shard: str, known: Collection[str]) -> None:
+    """Raise NotFound for a shard that is not among those that the settings name."""
+    if shard not in known:
+        raise NotFound(f"there is no shard {shard!r}", f"There are: {', '.join(known)}.")
 
 
 def read_token(path: Path) -> str:

@@ -89,6 +89,18 @@ def test_an_unknown_shard_is_refused_naming_the_known(client: Client) -> None:
     assert "main" in caught.value.mend
 
 
+def test_the_session_with_an_unknown_shard_is_refused_wherever_it_is_asked_for(
+    client: Client,
+) -> None:
+    for refused in (
+        lambda: client.own_session("x"),
+        lambda: client.sessions.with_shard("x", client.config.shards),
+        lambda: client.converse("me", "it", "x"),
+    ):
+        with pytest.raises(NotFound, match="no shard 'x'"):
+            refused()
+
+
 def test_a_budget_that_is_used_up_is_refused_and_nothing_is_stored(
     client: Client, bridge: Bridge
 ) -> None:
