@@ -1,12 +1,11 @@
 """Foreign writers, seen through the folder of the database."""
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
 from autopoll.errors import BridgeError
-
-_KNOBS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
 
 
 class FolderWatch:
@@ -29,14 +28,8 @@ class FolderWatch:
             self._inotify.add_watch(database.parent, flags.MODIFY | flags.CREATE | flags.MOVED_TO)
         except (ImportError, AttributeError, OSError) as error:
             self.close()
-            number = error.errno if isinstance(error, OSError) else None
-            knob = _KNOBS.get(number or 0)
-            # The system's own words are those of a full disk, or of too many open files.
-            reason = f"all of fs.inotify.{knob} are in use" if knob else str(error)
-            raise BridgeError(
-                f"cannot watch {database.parent}: {reason}",
-                f"Raise /proc/sys/fs/inotify/{knob}." if knob else "This system has no inotify.",
-            ) from error
+            reason, mend = _explain(error)
+            raise BridgeError(f"cannot watch {database.parent}: {reason}", mend) from error
 
     def fileno(self) -> int:
         descriptor: int = self._open().fileno()
@@ -56,3 +49,24 @@ class FolderWatch:
         if self._inotify is None:
             raise BridgeError("the watch was closed")
         return self._inotify
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """Return why there is no watch, and what to do."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EMFILE):
+        # The system's own words are those of a full disk, or of too many open files.
+        limit = "fs.inotify.max_user_watches" if number == errno.ENOSPC else _used_up()
+        return f"all of {limit} are in use", f"Raise {limit}."
+    if number in (None, errno.ENOSYS):  # none when the C library has no such functions
+        return os.strerror(number) if number else str(error), "This system has no inotify."
+    return os.strerror(number), "Check that the folder is there and that this user may read it."
+
+
+def _used_up() -> str:
+    """Return which of the two limits behind EMFILE is used up."""
+    try:
+        os.close(os.open("/", os.O_RDONLY))
+    except OSError:
+        return "ulimit -n"
+    return "fs.inotify.max_user_instances"
