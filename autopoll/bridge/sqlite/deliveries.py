@@ -11,10 +11,11 @@ from typing import TypeVar
 from autopoll.bridge.records import BridgeLimits, Delivery, Outcome, Settled
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.costs import Costs
+from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.enrolment import Enrolment, Lease, Work
 from autopoll.bridge.sqlite.lanes import CLOCK_SLACK_MS, DUE, Lanes
 from autopoll.bridge.sqlite.rows import METADATA, readable
-from autopoll.bridge.sqlite.settlement import OF_ONE_ROW, Settlement, log_error
+from autopoll.bridge.sqlite.settlement import Settlement
 from autopoll.home.lock import acquire
 
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt

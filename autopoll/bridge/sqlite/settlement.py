@@ -12,16 +12,13 @@ from msgspec import to_builtins
 from autopoll.bridge.records import Answered, BridgeLimits, Failed, Outcome, Released, Settled
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.costs import Costs
+from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.lanes import Lanes
 from autopoll.bridge.sqlite.rows import TEXT, insert_audit_line, insert_message, other_session
-from autopoll.errors import RowRefused
 from autopoll.message import Answer, to_json, write_answer
 from autopoll.redact.redact import redact
 from autopoll.request import Usage
 from autopoll.text import storable
-
-# What is raised for one row that cannot be read or written, and says nothing of the others.
-OF_ONE_ROW = (RowRefused, ValueError, TypeError, OverflowError, RecursionError)
 
 _HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
@@ -211,10 +208,3 @@ class Settlement:
 
     def _clean(self, text: str) -> str:
         return storable(redact(text) if self._limits.redact else text)
-
-
-def log_error(words: str) -> None:
-    """Log an error."""
-    import logging  # only now, because an `ask`, which settles nothing, does without
-
-    logging.getLogger(__name__).error("%s", words)
