@@ -142,11 +142,8 @@ class Database:
             db.pragma("wal_autocheckpoint", _LOG_PAGES)
         return db
 
-    def cut_log(self) -> None:
-        """Empty the log when it is longer than WAL_LIMIT and no reader needs it."""
-        self._cut_log(WAL_LIMIT)
-
-    def _cut_log(self, limit: int) -> None:
+    def cut_log(self, limit: int = WAL_LIMIT) -> None:
+        """Empty the log when it is longer than so many bytes and no reader needs it."""
         log = Path(f"{self.path}-wal")
         if not log.exists() or log.stat().st_size <= limit:
             return
@@ -205,7 +202,7 @@ class Database:
             self._roll_back()
             # The log is the one thing that can be given back; the next try may find room then.
             with suppress(BridgeError):
-                self._cut_log(0)
+                self.cut_log(0)
             raise
         finally:
             self._roll_back()
