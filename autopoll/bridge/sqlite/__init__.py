@@ -32,14 +32,18 @@ class SqliteBridge:
         clock: Callable[[], int] = wall_ms,
     ) -> None:
         self._db = db = Database(path, create=create, read_only=read_only, clock=clock)
-        costs = Costs(db)
-        self.conversations = SqliteConversations(db, limits)
-        self.messages = SqliteMessages(db, limits)
-        self.deliveries = SqliteDeliveries(db, limits, costs)
-        self.overview = SqliteOverview(db, limits, costs)
+        try:
+            costs = Costs(db)
+            self.conversations = SqliteConversations(db, limits)
+            self.messages = SqliteMessages(db, limits)
+            self.deliveries = SqliteDeliveries(db, limits, costs)
+            self.overview = SqliteOverview(db, limits, costs)
+            self.examine = Checkup(db).examine
+        except BaseException:
+            db.close()
+            raise
         self.changed = db.changed
         self.require_in_place = db.require_in_place
-        self.examine = Checkup(db).examine
 
     def close(self) -> None:
         self.deliveries.close()

@@ -221,8 +221,9 @@ class Database:
             raise self._explain(error) from error
 
     def _explain(self, error: apsw.Error) -> BridgeError:
-        # Without a driver when the file could not even be opened.
-        return explain(error, self.path, self.driver.system_errno if "driver" in vars(self) else 0)
+        # There is no driver when the file could not even be opened; a closed one tells no number.
+        asked = "driver" in vars(self) and not isinstance(error, apsw.ConnectionClosedError)
+        return explain(error, self.path, self.driver.system_errno if asked else 0)
 
 
 class BusyHandler:
