@@ -14,11 +14,11 @@ class IdempotencyKeys:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def message_id(self, key: IdempotencyKey) -> int | None:
+    def message_id(self, key: IdempotencyKey, now: int) -> int | None:
         """Return the message sent under a key, None when there is none; raise KeyReused."""
         known = self._db.rows(
             "SELECT digest, message_id FROM keys WHERE scope=? AND name=? AND made_at>?",
-            (key.scope, key.name, self._db.clock() - KEPT_MS),
+            (key.scope, key.name, now - KEPT_MS),
         )
         if not known:
             return None
@@ -31,9 +31,8 @@ class IdempotencyKeys:
         number: int = message_id
         return number
 
-    def remember(self, key: IdempotencyKey, message_id: int) -> None:
+    def remember(self, key: IdempotencyKey, message_id: int, now: int) -> None:
         """Keep a key, and forget some of those that are old."""
-        now = self._db.clock()
         self._db.rows(
             "DELETE FROM keys WHERE id IN"
             " (SELECT id FROM keys WHERE made_at<=? ORDER BY made_at LIMIT ?)",

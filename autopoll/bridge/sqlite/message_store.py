@@ -77,13 +77,14 @@ class SqliteMessages:
         row = (self._checked(text), self._checked_metadata(metadata))
         partner = other_session(session)
         with self._db.writing():
-            known = self._keys.message_id(key)
+            now = self._db.clock()
+            known = self._keys.message_id(key, now)
             if known is not None:
                 return SentMessage(id=known, fresh=False)
             require_conversation(self._db, conversation)
             self._rate.spend(conversation, session, 1)
             message_id = insert_message(self._db, conversation, session, partner, *row)
-            self._keys.remember(key, message_id)
+            self._keys.remember(key, message_id, now)
             return SentMessage(id=message_id, fresh=True)
 
     def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:

@@ -1,0 +1,42 @@
+"""The engine as a whole: what is left of it when it cannot be made, and how it reads the clock."""
+
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import apsw
+import pytest
+
+from autopoll.bridge import sqlite
+from autopoll.bridge.records import BridgeLimits, IdempotencyKey
+from autopoll.bridge.sqlite import SqliteBridge
+from autopoll.bridge.sqlite.connection import Database
+from autopoll.errors import BridgeError
+
+
+def test_the_file_is_closed_when_a_part_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def refuse(db: Database) -> None:
+        opened.append(db)
+        raise BridgeError("no costs")
+
+    monkeypatch.setattr(sqlite, "Costs", refuse)
+    with pytest.raises(BridgeError, match="no costs"):
+        SqliteBridge(tmp_path / "bridge.db", BridgeLimits(), create=True)
+    with pytest.raises(BridgeError, match="was closed"):
+        opened[0].rows("SELECT 1")
+
+
+def test_a_key_is_kept_from_the_moment_it_was_looked_for(tmp_path: Path) -> None:
+    path, ticks = tmp_path / "bridge.db", count(1_800_000_000_000)
+    bridge = SqliteBridge(path, BridgeLimits(), create=True, clock=lambda: next(ticks))
+    with closing(bridge):
+        talk = bridge.conversations.create("asker", "shard").conversation
+        before = next(ticks)
+        key = IdempotencyKey(scope="s", name="k", digest=b"d")
+        bridge.messages.send_once(talk, "a", "why?", None, key)
+    with closing(apsw.Connection(str(path))) as db:
+        assert db.execute("SELECT made_at FROM keys").fetchall() == [(before + 1,)]
