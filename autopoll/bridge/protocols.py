@@ -178,8 +178,8 @@ class DeliveryStore(Protocol):
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.
 
-        One SELECT when there is nothing to do. Messages that want no answer are left as they are.
-        The commit is not synced to disk: a lease need not outlive a power cut.
+        One or two SELECTs when there is nothing to do. Messages that want no answer are left as
+        they are. The commit is not synced to disk: a lease need not outlive a power cut.
         """
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
@@ -209,7 +209,10 @@ class Overview(Protocol):
     """Numbers and dead letters, for operators."""
 
     def counts(self) -> dict[str, int]:
-        """Return the number of deliveries in each of the five states; `dead` as `dead_letters`."""
+        """Return the number of deliveries in each of the five states.
+
+        `dead` counts what `dead_letters` returns: without those that were retried or dropped.
+        """
 
     def in_flight(self) -> dict[str, int]:
         """Return the number of leased deliveries per shard."""

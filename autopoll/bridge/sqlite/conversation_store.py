@@ -155,7 +155,7 @@ class SqliteConversations:
 
 
 def _conversation(
-    number: bytes | None,
+    conversation: bytes | None,
     role_a: bytes | None,
     role_b: bytes | None,
     created: bytes | None,
@@ -167,7 +167,7 @@ def _conversation(
     messages: int,
 ) -> Conversation:
     return Conversation(
-        id=readable(number) or "",
+        id=readable(conversation) or "",
         role_a=readable(role_a) or "",
         role_b=readable(role_b) or "",
         created_at=readable(created) or "",

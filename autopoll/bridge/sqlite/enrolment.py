@@ -77,7 +77,10 @@ class Enrolment:
         self._route = 0  # number of the newest route seen
 
     def find_work(self, shards: Sequence[str], now: int) -> Work:
-        """Return what there is to enrol, and to claim for these shards, by one SELECT."""
+        """Return what there is to enrol, and to claim for these shards.
+
+        By one SELECT, and a second one after a new route.
+        """
         if not 0 <= now - self._swept_at < SWEEP_MS:
             self._sweep(now)
         work = self._work(shards, now)
