@@ -1,5 +1,7 @@
 """The OpenAPI document: what is answered is described from the very records that are sent."""
 
+import json
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +21,19 @@ _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"
 # What any request may be answered: not HTTP, no token, the wrong one, too slow, too large, the
 # wrong type of content, the wrong host, not usable, a bug, and what passes.
 _ANY = (400, 401, 403, 408, 413, 415, 421, 422, 500, 503)
+# Generated clients name their classes by these, so they stay whatever ours are called.
+_PUBLISHED = {
+    "ConversationList": "Conversations",
+    "DeadLetterList": "DeadLetters",
+    "IncidentList": "Incidents",
+    "IncidentReport": "Incident",
+    "MessageList": "Messages",
+    "NewQuestion": "Question",
+    "ProbeResult": "Health",
+    "SessionStatusList": "Presences",
+    "ShardList": "Shards",
+}
+_OURS = re.compile(rf'(?<=["/])({"|".join(_PUBLISHED)})(?=")')  # as key, title or end of a $ref
 
 
 def record(kind: Any, description: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
@@ -68,7 +83,8 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas |= sent
-            app.openapi_schema = document
+            text = _OURS.sub(lambda ours: _PUBLISHED[ours[0]], json.dumps(document))
+            app.openapi_schema = json.loads(text)
         return app.openapi_schema
 
     return made
