@@ -5,6 +5,7 @@ So a commit never holds up the event loop.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -13,8 +14,11 @@ from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
 from autopoll.errors import BridgeError, ConfigError
 from autopoll.home.config import Config, load
+from autopoll.home.file_stamp import FileStamp, stamp_of
 from autopoll.home.home import Home
 from autopoll.home.shard_files import SettingsStamp, settings_stamp
+
+LOOK_S = 1.0  # between two looks at all files of shards: they cost more than a small call
 
 T = TypeVar("T")
 
@@ -30,6 +34,8 @@ class BridgeThread:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bridge")
         self._client: Client | None = None
         self._seen: SettingsStamp | None = None  # of the settings
+        self._stamps: tuple[FileStamp | None, ...] = ()  # of autopoll.toml and the folder of shards
+        self._look_at = 0.0
 
     async def call(self, use: Callable[[Client], T]) -> T:
         """Return what `use` returns, or raise what it raises.
@@ -59,8 +65,15 @@ class BridgeThread:
     def _reload_settings(self, client: Client) -> None:
         """Load changed settings, as a command does that is started now.
 
-        What concerns the bridge and the gateway itself takes effect with their next start.
+        Only a shard's file that is written in place, not replaced, may take LOOK_S to be noticed.
+        What concerns the bridge and the gateway itself takes effect with their next start, except
+        `gateway.max_wait`, which each wait reads as it begins.
         """
+        now = time.monotonic()
+        stamps = (stamp_of(self.home.config), stamp_of(self.home.shard_files))
+        if stamps == self._stamps and now < self._look_at:
+            return
+        self._stamps, self._look_at = stamps, now + LOOK_S
         try:
             seen = settings_stamp(self.home)
             if seen == self._seen:
