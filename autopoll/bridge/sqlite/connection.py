@@ -142,10 +142,10 @@ class Database:
             db.pragma("wal_autocheckpoint", _LOG_PAGES)
         return db
 
-    def cut_log(self, limit: int = WAL_LIMIT) -> None:
-        """Empty the log when it is longer than so many bytes and no reader needs it."""
+    def cut_log(self, *, always: bool = False) -> None:
+        """Empty the log when no reader needs it and it is longer than WAL_LIMIT, or `always`."""
         log = Path(f"{self.path}-wal")
-        if not log.exists() or log.stat().st_size <= limit:
+        if not log.exists() or log.stat().st_size <= (0 if always else WAL_LIMIT):
             return
         self.driver.set_busy_handler(None)  # a reader may go on for long
         try:
@@ -202,7 +202,7 @@ class Database:
             self._roll_back()
             # The log is the one thing that can be given back; the next try may find room then.
             with suppress(BridgeError):
-                self.cut_log(0)
+                self.cut_log(always=True)
             raise
         finally:
             self._roll_back()
