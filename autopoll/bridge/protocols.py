@@ -209,10 +209,7 @@ class Overview(Protocol):
     """Numbers and dead letters, for operators."""
 
     def counts(self) -> dict[str, int]:
-        """Return the number of deliveries in each of the five states.
-
-        `dead` counts what `dead_letters` returns: without those that were retried or dropped.
-        """
+        """Return how many deliveries each state has; of the dead only what `dead_letters` lists."""
 
     def in_flight(self) -> dict[str, int]:
         """Return the number of leased deliveries per shard."""
