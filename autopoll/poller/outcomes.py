@@ -35,7 +35,7 @@ def given_up(delivery: Delivery, *, cancelled: bool) -> Outcome:
     """Return the outcome of what a worker had when its link was given up."""
     if not cancelled:
         return released(delivery)
-    return _failed(delivery, "timeout: the worker neither answered nor cancelled it")
+    return _failed(delivery, "timeout: the worker neither answered nor let go of it")
 
 
 def of_reply(delivery: Delivery, payload: bytes) -> Outcome:

@@ -114,7 +114,7 @@ class RequestServer:
         self.in_flight.pop(request_id, None)
         if ended.cancelled():
             kind = "draining" if self._stopping.is_set() else "timeout"
-            self._fail(request_id, kind, "cancelled before its failure was sent")
+            self._fail(request_id, kind, "cancelled before its failure was told")
         elif error := ended.exception():
             log.error("request %d ended without an outcome", request_id, exc_info=error)
             self._fail(request_id, "broken", f"{type(error).__name__} while it was answered")

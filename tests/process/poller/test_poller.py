@@ -82,7 +82,7 @@ def test_a_worker_that_cancels_nothing_loses_its_link_and_is_asked_again(new_pla
         found = bridge.messages.query_states(ids)
     assert [one.answer and one.answer.text for one in found] == [f"so: {text}" for text in texts]
     assert [one.attempts for one in found] == [2, 1, 1]  # what was not at fault has lost none
-    assert found[0].last_error == "timeout: the worker neither answered nor cancelled it"
+    assert found[0].last_error == "timeout: the worker neither answered nor let go of it"
     assert left[0] == "it kept a cancelled request"
     assert place.pid("poller") == poller
 

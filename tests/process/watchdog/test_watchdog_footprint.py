@@ -141,7 +141,7 @@ def test_what_does_not_end_when_it_is_drained_is_killed_with_all_it_started(tmp_
         until(lambda: not watched.left("staying"), 40)
         actions = [(each.verdict, each.action) for each in watched.incidents("staying")]
         assert actions == [("leak", "drained"), ("leak", "killed")]
-        assert "asked to end" in watched.incidents("staying")[1].evidence
+        assert "told to end" in watched.incidents("staying")[1].evidence
 
 
 def test_settings_count_as_soon_as_they_are_right_and_a_mistake_changes_nothing(
