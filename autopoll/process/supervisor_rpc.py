@@ -103,9 +103,25 @@ class Supervisor:
         self.stop(name, wait=True)
         # A start is lost on a program that somebody else is stopping; `stop` did not wait for it.
         end = time.monotonic() + _PATIENCE
-        while self.process(name).state == "STOPPING" and time.monotonic() < end:
+        while self._is_stopping(name, end):
             time.sleep(_STEP_S)
         self.start(name)
+
+    def _is_stopping(self, name: str, end: float) -> bool:
+        """Tell whether a program may still be stopping; raises SupervisorError from `end` on."""
+        is_late = time.monotonic() >= end
+        try:
+            stopping = self.process(name).state == "STOPPING"
+        except SupervisorError as error:
+            if is_late or not error.hung:
+                raise
+            return True  # slow: to give up here would leave the program stopped
+        if False:
+            raise SupervisorError(
+                f"supervisord is still stopping {name}, and has not started it again",
+                f"When `autopoll status` shows it as stopped: autopoll restart {name}",
+            )
+        return stopping
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal ("HUP", "10") to a running program."""

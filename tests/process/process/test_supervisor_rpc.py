@@ -15,6 +15,7 @@ from place import until
 from watched_home import DUMMY, WATCHDOG, WatchedHome, is_stopped, stop
 
 from autopoll.errors import NotFound, SupervisorError
+from autopoll.process import supervisor_rpc
 from autopoll.process.supervisor_rpc import Program, Supervisor
 
 pytestmark = pytest.mark.early
@@ -236,3 +237,56 @@ def test_a_listener_that_never_accepts_is_hung(tmp_path: Path) -> None:
         with pytest.raises(SupervisorError) as error:
             Supervisor(path, timeout=0.2).processes()
         assert error.value.hung
+
+
+class Stopping(Supervisor):
+    """supervisord while somebody else has it stop a program; `answers` are its next states."""
+
+    def __init__(self, *answers: str | SupervisorError) -> None:
+        super().__init__(Path("s.sock"))
+        self.answers = list(answers)
+        self.started: list[str] = []
+
+    def stop(self, name: str, wait: bool = False) -> None:
+        pass
+
+    def start(self, name: str, wait: bool = False) -> None:
+        self.started.append(name)
+
+    def process(self, name: str) -> Program:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, SupervisorError):
+            raise answer
+        return Program(
+            name=name, group=name, state=answer, pid=0, start=0, stop=0, now=0, exitstatus=0,
+            spawnerr="", description="",
+        )  # fmt: skip
+
+
+def test_a_restart_waits_for_a_supervisord_that_is_only_slow() -> None:
+    slow = SupervisorError("it does not answer", hung=True)
+    client = Stopping("STOPPING", slow, "STOPPING", "STOPPED")
+    client.restart("worker")
+    assert client.started == ["worker"]
+
+
+def test_a_restart_says_what_to_type_when_the_program_does_not_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor_rpc, "_PATIENCE", 0.1)
+    client = Stopping("STOPPING")
+    with pytest.raises(SupervisorError, match="still stopping worker") as raised:
+        client.restart("worker")
+    assert raised.value.mend.endswith("autopoll restart worker")
+    assert client.started == []
+
+
+@pytest.mark.parametrize("hung", [True, False])
+def test_a_restart_ends_when_supervisord_is_hung_or_gone(
+    monkeypatch: pytest.MonkeyPatch, hung: bool
+) -> None:
+    monkeypatch.setattr(supervisor_rpc, "_PATIENCE", 0.1 if hung else 60.0)
+    client = Stopping(SupervisorError("it does not answer", hung=hung))
+    with pytest.raises(SupervisorError, match="does not answer"):
+        client.restart("worker")
+    assert client.started == []
