@@ -346,4 +346,5 @@ def test_a_poller_that_is_told_by_hand_lets_who_is_not_wanted_finish(place) -> N
     assert asking.returncode == 0, err
     assert json.loads(out)["attempts"] == 1
     assert place.json("reload")["removed"] == ["slow"]
+    assert place.beat("poller").is_of_same_process(before)
     assert sorted(os.listdir(place.home.workers)) == ["worker", "worker-extra-1"]

@@ -32,6 +32,7 @@ class Scene:
         self.refusal: Exception | None = None
         self.held: set[int] = set()
         self.renewed: list[int] = []
+        self.reaped: list[Settled] = []
         section = ShardSection(backend="echo", request_timeout=Duration(limit_s))
         self.in_flight = InFlight(
             Config(shards={"main": section}),
@@ -64,10 +65,10 @@ class Scene:
         return self.held.intersection(self.renewed)
 
     def reap(self) -> list[Settled]:
-        return []
+        return self.reaped
 
-    def renew_leases(self) -> None:
-        self.in_flight.renew_leases(self)  # type: ignore[arg-type]
+    def renew_leases(self) -> list[Settled]:
+        return self.in_flight.renew_leases(self)  # type: ignore[arg-type]
 
 
 def question(number: int, text: str | None = "why?") -> Delivery:
@@ -164,6 +165,42 @@ def test_a_lost_lease_cancels_its_question_once_and_keeps_its_slot(on) -> None:
         assert (len(scene.in_flight), scene.outcomes) == (2, [])
 
     on(test)
+
+
+def test_a_question_that_was_reaped_is_cancelled_once_and_reported(on) -> None:
+    async def test(scene: Scene) -> None:
+        scene.in_flight.send(question(7))
+        scene.in_flight.send(question(8))
+        scene.held = {7, 8}
+        scene.reaped = [Settled(message_id=7, state="ready")]
+        assert scene.renew_leases() == scene.reaped
+        scene.renew_leases()
+        assert scene.renewed == [8]
+        assert scene.calls[2:] == [("cancel", 1)]
+        assert (len(scene.in_flight), scene.outcomes) == (2, [])
+
+    on(test)
+
+
+def test_a_lease_is_renewed_no_longer_than_a_question_may_take(
+    on, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_module, "CANCEL_GRACE_S", 0.05)
+
+    async def test(scene: Scene) -> None:
+        scene.in_flight.send(question(7))
+        scene.held = {7}
+        scene.renew_leases()
+        assert scene.renewed == [7]
+        await asyncio.sleep(0.16)
+        scene.renew_leases()
+        assert scene.renewed == []
+        assert scene.calls[1:] == [], "it is past its time, and not yet somebody else's"
+        scene.reaped = [Settled(message_id=7, state="ready")]
+        scene.renew_leases()
+        assert scene.calls[1:] == [("cancel", 1)]
+
+    on(test, limit_s=0.1)
 
 
 def test_only_what_a_dead_worker_had_begun_has_failed(on) -> None:

@@ -188,6 +188,7 @@ def test_whatever_happens_to_the_newest_slot_the_one_before_it_is_read(
         assert atomic_record.read(path) in (old, new)
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=3000))
 def test_reading_any_bytes_never_raises(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
