@@ -12,12 +12,11 @@ from autopoll.gateway.usecases import CallerAccess, UseCases
 from autopoll.ops import status as home_status
 from autopoll.ops.status import Status
 from autopoll.process import incident_log
-from autopoll.process.heartbeat import ProcessState, is_alive, read_all
+from autopoll.process.heartbeat import READY, is_alive, read_all
 from autopoll.process.incident_log import Incident
 from autopoll.process.waiter import nudge
 
 SHOWN = 1000  # bytes of each dead letter in a list
-_READY = (ProcessState.IDLE, ProcessState.BUSY)
 
 
 async def status(access: CallerAccess) -> Status:
@@ -66,7 +65,7 @@ def require_ready(client: Client) -> None:
     """Raise Down unless poller, bridge, and a worker of every shard are there."""
     client.bridge.overview.in_flight()
     ready = {
-        beat.name for beat in read_all(client.home.beats) if beat.state in _READY and is_alive(beat)
+        beat.name for beat in read_all(client.home.beats) if beat.state in READY and is_alive(beat)
     }
     answered = {shard for name, shard in client.config.instances().items() if name in ready}
     if "poller" not in ready or answered != set(client.config.shards):

@@ -24,9 +24,8 @@ from autopoll.home.home import Home, socket_path
 from autopoll.ops.copied_home import refuse_copy
 from autopoll.ops.supervisord_state import SupervisordState, state_from
 from autopoll.process import shard_pause
-from autopoll.process.heartbeat import Beat, ProcessState, is_alive, read_all
+from autopoll.process.heartbeat import READY, Beat, ProcessState, is_alive, read_all
 from autopoll.process.proc_stat import read_stat
-from autopoll.process.ready import READY
 from autopoll.process.supervisor_rpc import Program, Supervisor
 
 

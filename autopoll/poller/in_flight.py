@@ -20,7 +20,7 @@ from autopoll.poller import outcomes
 from autopoll.poller.asker_bells import Askers
 from autopoll.poller.attempt import Attempt
 from autopoll.poller.partial_answers import PartialAnswers
-from autopoll.poller.shared_timer import DeadlineTimer
+from autopoll.poller.shared_timer import SharedTimer
 from autopoll.poller.workers import Workers
 from autopoll.request import Progress, Request, write
 from fifo.exceptions import NoCredit, NotConnected, TooLarge
@@ -44,14 +44,13 @@ class InFlight:
         partial_answers: PartialAnswers,
         on_outcome: Callable[[Outcome], None],
     ) -> None:
-        self._config = config
         self._workers = workers
         self._askers = askers
         self._partial_answers = partial_answers
         self._on_outcome = on_outcome
         self._attempts: dict[int, Attempt] = {}
         self._last_request = 0
-        self._timer = DeadlineTimer(self._check_deadlines)
+        self._timer = SharedTimer(self._check_deadlines)
         self._clock = asyncio.get_running_loop().time
         self.update(config)
 

@@ -74,9 +74,7 @@ def _append(path: Path, data: bytes, *, first: bool) -> None:
     """Append to a file of our own; the `first` piece replaces whatever bears its name."""
     if first:
         path.unlink(missing_ok=True)
-    create = (
-        os.O_CREAT | os.O_EXCL if first else 0
-    )  # once somebody removed it, it is not made again
+    create = os.O_CREAT | os.O_EXCL if first else 0  # a file that was removed is not made again
     file = os.open(path, os.O_WRONLY | os.O_APPEND | _SAFE | create, 0o600)
     try:
         facts = os.fstat(file)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf
 
 
-class DeadlineTimer:
+class SharedTimer:
     """Calls `on_time` when a deadline has come; it does what is due and returns the next deadline.
 
     Deadlines are moments of the loop's clock; `inf` is none.

@@ -20,11 +20,9 @@ from autopoll.process.incident_log import IncidentLog
 from autopoll.process.proc_stat import read_stat
 from autopoll.process.restarter import Restarter
 from autopoll.process.supervisor_rpc import Supervisor
-from autopoll.process.verdict import DEFAULT_THRESHOLDS, Sample, Thresholds, Verdict, judge
+from autopoll.process.verdict import DEFAULT_THRESHOLDS, GAP_S, Sample, Thresholds, Verdict, judge
 
 NAME = "watchdog"
-CONTINUE_ONCE_IN_S = 60.0
-GAP_S = 3.0  # between two checks: we were stopped or suspended, and ages mean nothing
 MISSED_AFTER_S = 5.0  # supervisord starts what has died within a second, if it will
 
 log = logging.getLogger(__name__)
@@ -38,7 +36,7 @@ class WatchdogGuard:
         self._thresholds = thresholds
         self._incidents = IncidentLog(home.incidents)
         self._samples: deque[Sample] = deque(maxlen=15)
-        self._continued_at = -CONTINUE_ONCE_IN_S
+        self._continued_at = -signals.CONTINUE_ONCE_IN_S
         self._killed: Beat | None = None
         self._missed_since: float | None = None
         self._restarter: Restarter | None = None
@@ -70,9 +68,9 @@ class WatchdogGuard:
             self._incidents.close_recovered([beat])
 
     def _act(self, beat: Beat, verdict: Verdict, now: float) -> None:
-        if self._killed and (self._killed.pid, self._killed.started) == (beat.pid, beat.started):
+        if self._killed and self._killed.is_of_same_process(beat):
             return  # it is in uninterruptible sleep: a second signal would add nothing
-        if verdict is Verdict.STOPPED and now - self._continued_at > CONTINUE_ONCE_IN_S:
+        if verdict is Verdict.STOPPED and now - self._continued_at > signals.CONTINUE_ONCE_IN_S:
             self._continued_at = now
             action, number = CONTINUED, signal.SIGCONT
         else:

@@ -35,10 +35,8 @@ class ProcessState(StrEnum):
         """Whether the process meant to end."""
         return self in (ProcessState.STOPPED, ProcessState.RETIRED)
 
-    @property
-    def is_at_work(self) -> bool:
-        """Whether the process does what it is there for."""
-        return self in (ProcessState.IDLE, ProcessState.BUSY)
+
+READY = (ProcessState.IDLE, ProcessState.BUSY)  # able to do what the process is there for
 
 
 class Beat(msgspec.Struct, kw_only=True, array_like=True):

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from autopoll.clock import utc_now
-from autopoll.process.heartbeat import Beat
+from autopoll.process.heartbeat import READY, Beat
 from autopoll.process.incident_actions import CONTINUED, KILLED, has_ended
 from autopoll.process.proc_stat import boot_id
 from autopoll.redact.redact import redact
@@ -281,7 +281,7 @@ def _awaits(incident: Incident, names: set[str]) -> bool:
 
 def _worked_again(incident: Incident, beat: Beat) -> float | None:
     """Return the moment from which the process was at work again, if it is."""
-    if not beat.state.is_at_work:
+    if beat.state not in READY:
         return None
     if beat.pid != incident.pid:
         # Earlier than the incident, when the death was found only after its successor.

@@ -4,9 +4,7 @@ from collections.abc import Iterable
 
 from autopoll.home.home import Home
 from autopoll.process import heartbeat, restart_gate
-from autopoll.process.heartbeat import Beat, ProcessState
-
-READY = (ProcessState.IDLE, ProcessState.BUSY)
+from autopoll.process.heartbeat import READY, Beat, ProcessState
 
 
 def missing(home: Home, names: Iterable[str], since: int = 0) -> list[str]:

@@ -31,7 +31,7 @@ _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struc
 # What a person or supervisord sends. Without a handler each ends a process; held back, it waits.
 HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2)
 
-
+CONTINUE_ONCE_IN_S = 60.0  # what is stopped again sooner is not continued a second time
 _NO_PIDFD = {errno.ENOSYS, errno.EPERM, errno.EACCES}  # an old kernel; a filter, as of containers
 _STEP_S = 0.02  # between two looks at a process that cannot be waited for
 

@@ -30,6 +30,8 @@ import msgspec
 from autopoll.process.heartbeat import Beat, ProcessState
 from autopoll.process.proc_stat import ProcStat
 
+GAP_S = 3.0  # a judge that has not looked for longer was stopped itself: all ages begin now
+
 
 class Verdict(StrEnum):
     """What a process is found to be."""

@@ -15,9 +15,9 @@ from autopoll.process.verdict import Verdict
 from autopoll.watchdog import evidence
 from autopoll.watchdog.footprint import INIT, FootprintReader, Zombie
 from autopoll.watchdog.leak import LeakThresholds, find_leak, lasting_zombies
-from autopoll.watchdog.leak_thresholds import Allowances
 from autopoll.watchdog.remedy import Remedy
 from autopoll.watchdog.watched import WatchedProcess
+from autopoll.watchdog.worker_limits import WorkerLimits
 
 EVERY_S = 5.0
 ZOMBIE_S = 10.0
@@ -28,10 +28,10 @@ class MemoryWatch:
     """The watchdog's look at what its processes hold, every five seconds."""
 
     def __init__(
-        self, home: Home, allowances: Allowances, remedy: Remedy, incidents: IncidentLog
+        self, home: Home, limits: WorkerLimits, remedy: Remedy, incidents: IncidentLog
     ) -> None:
         self._home = home
-        self._allowances = allowances
+        self._limits = limits
         self._remedy = remedy
         self._incidents = incidents
         self._reader = FootprintReader(str(home.supervisord_conf.parent), [INIT, os.getppid()])
@@ -60,7 +60,7 @@ class MemoryWatch:
             self._under_way = False
 
     async def _judge(self, process: WatchedProcess) -> None:
-        thresholds = LeakThresholds(rss_bytes=self._allowances.of(process.name).rss_bytes)
+        thresholds = LeakThresholds(rss_bytes=self._limits.of(process.name).rss_bytes)
         trends = process.memory_trend, process.descendants_trend
         zombies = lasting_zombies(process.readings, ZOMBIE_S)
         if not zombies:

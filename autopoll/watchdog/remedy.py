@@ -22,7 +22,6 @@ from autopoll.watchdog.watched import WatchedProcess
 
 DEATH_S = 5.0  # from KILL until a process is called undying
 SEARCH_S = 3.0  # a process that hangs in the kernel can hang a reader of its environment
-CONTINUE_ONCE_IN_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Remedy:
     def may_resume(self, process: WatchedProcess) -> bool:
         """Tell whether it was not continued lately; one that stops again at once is replaced."""
         at = process.continued_at
-        return at is None or time.monotonic() - at > CONTINUE_ONCE_IN_S
+        return at is None or time.monotonic() - at > signals.CONTINUE_ONCE_IN_S
 
     def resume(self, process: WatchedProcess, seen: str) -> None:
         """Let a stopped process go on, its backend's children with it."""

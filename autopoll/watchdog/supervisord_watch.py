@@ -17,7 +17,6 @@ from autopoll.process.restarter import SUPERVISORD
 from autopoll.process.verdict import Verdict
 
 _STOPPED_S = 2.0
-_ONCE_IN_S = 60.0
 
 
 class SupervisordWatch:
@@ -27,7 +26,7 @@ class SupervisordWatch:
         self._pidfile = pidfile
         self._incidents = incidents
         self._stopped_since: float | None = None
-        self._continued_at = -_ONCE_IN_S
+        self._continued_at = -signals.CONTINUE_ONCE_IN_S
         self._pid = os.getppid()
         reading = read_stat(self._pid)
         self._started = reading.started if reading else 0
@@ -45,7 +44,7 @@ class SupervisordWatch:
         if self._stopped_since is None:
             self._stopped_since = now
         held = now - max(self._stopped_since, awake_since)
-        may = now - self._continued_at > _ONCE_IN_S
+        may = now - self._continued_at > signals.CONTINUE_ONCE_IN_S
         if held >= _STOPPED_S and may and self._is_supervisord(pid):
             self._continued_at = now
             seen = f"process {pid} has been stopped for {held:.1f} s"

@@ -24,19 +24,18 @@ from autopoll.process.proc_stat import boot_id, read_stat
 from autopoll.process.ready import is_up
 from autopoll.process.restarter import Restarter
 from autopoll.process.supervisor_rpc import Supervisor
-from autopoll.process.verdict import Sample, Thresholds, Verdict, judge
+from autopoll.process.verdict import GAP_S, Sample, Thresholds, Verdict, judge
 from autopoll.watchdog import evidence
 from autopoll.watchdog.background import BackgroundTasks
-from autopoll.watchdog.leak_thresholds import Allowances
 from autopoll.watchdog.memory_watch import MemoryWatch
 from autopoll.watchdog.remedy import Remedy
 from autopoll.watchdog.supervisord_watch import SupervisordWatch
 from autopoll.watchdog.watch_list import WatchList
 from autopoll.watchdog.watched import WatchedProcess
+from autopoll.watchdog.worker_limits import WorkerLimits
 
 NAME = "watchdog"
 LOOP_S = 1.0
-GAP_S = 3.0  # a longer pause of our own makes every age meaningless
 THREADS = 32  # that wait for evidence and for deaths; as many may hang in one storm
 
 log = logging.getLogger(__name__)
@@ -53,8 +52,8 @@ class Watchdog:
         self.remedy = Remedy(home, self.incidents)
         self.restarter = Restarter(Supervisor(socket_path(home)), self.incidents)
         self.supervisord_watch = SupervisordWatch(home.run / "supervisord.pid", self.incidents)
-        self.allowances = Allowances(home)
-        self.memory_watch = MemoryWatch(home, self.allowances, self.remedy, self.incidents)
+        self.limits = WorkerLimits(home)
+        self.memory_watch = MemoryWatch(home, self.limits, self.remedy, self.incidents)
         self.tasks = BackgroundTasks()
         self.watch_list = WatchList(home, heart, self.incidents, self.remedy, self.tasks)
         self.stopping = asyncio.Event()
@@ -91,7 +90,7 @@ class Watchdog:
         self.close_paused(living)
         self.supervisord_watch.look(now, self.awake_since)
         if self.memory_watch.is_due(now):
-            self.allowances.refresh()
+            self.limits.refresh()
             self.tasks.begin(self.memory_watch.look(self.watch_list))
         if self.restarter.is_due(now, {each.name for each in beats if each not in living}):
             self.tasks.begin(self.restarter.look())
@@ -119,7 +118,7 @@ class Watchdog:
         elif process.draining_since and process.drained_for:
             late = time.monotonic() - process.draining_since
             if late > self.thresholds.draining:
-                seen = f"asked to end {late:.0f} s ago"
+                seen = f"told to end {late:.0f} s ago"
                 self.tasks.begin(self.remedy.kill(process, process.drained_for, seen))
 
     def judge(self, process: WatchedProcess) -> Verdict:
@@ -132,7 +131,7 @@ class Watchdog:
             self.incidents.close(process.name, Verdict.UNINTERRUPTIBLE, time.monotonic())
         process.samples.append(Sample(time.monotonic(), process.beat, reading))
         thresholds = self.thresholds
-        if allowed := self.allowances.of(process.name).progress_s:
+        if allowed := self.limits.of(process.name).progress_s:
             thresholds = msgspec.structs.replace(thresholds, progress=allowed)
         return judge(process.samples, self.awake_since, thresholds)
 

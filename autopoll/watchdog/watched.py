@@ -5,7 +5,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from autopoll.process.heartbeat import Beat
+from autopoll.process.heartbeat import READY, Beat
 from autopoll.process.verdict import Sample, Verdict
 from autopoll.watchdog.footprint import Footprint, Zombie
 from autopoll.watchdog.leak import Trend
@@ -38,9 +38,9 @@ class WatchedProcess:
 
     @property
     def may_be_drained(self) -> bool:
-        """Whether it is at work and nothing else is being done about it."""
-        at_work = self.beat.state.is_at_work and not self.ended.is_set()
-        return at_work and not (self.is_handled or self.draining_since or self.was_killed)
+        """Whether it is ready and nothing else is being done about it."""
+        ready = self.beat.state in READY and not self.ended.is_set()
+        return ready and not (self.is_handled or self.draining_since or self.was_killed)
 
     def add_footprint(self, footprint: Footprint) -> None:
         """Take a reading of what it holds."""

@@ -1,4 +1,4 @@
-"""What the shards' settings allow their workers, as far as the settings can be read.
+"""The limits of the workers by the settings of their shards, as far as these can be read.
 
 The watchdog must not depend on them: a mistake in them leaves the home as watched as it
 was before. Correct ones take effect within a few seconds.
@@ -16,27 +16,27 @@ from autopoll.home.shard_files import SettingsStamp, settings_stamp
 log = logging.getLogger(__name__)
 
 
-class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one worker; None is no limit."""
 
     progress_s: float | None = None
     rss_bytes: int | None = None
 
 
-NOTHING_SET = Allowance()
+NO_LIMITS = Limits()
 
 
-class Allowances:
+class WorkerLimits:
     """The limits of all workers, kept up to date."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._seen: SettingsStamp | None = None
-        self._of: dict[str, Allowance] = {}
+        self._of: dict[str, Limits] = {}
 
-    def of(self, name: str) -> Allowance:
-        """Return what is allowed to a process; those that are no workers have no settings."""
-        return self._of.get(name, NOTHING_SET)
+    def of(self, name: str) -> Limits:
+        """Return the limits of a process; those that are no workers have none."""
+        return self._of.get(name, NO_LIMITS)
 
     def refresh(self) -> None:
         """Read the settings again if they have changed; a mistake in them is logged once."""
@@ -50,7 +50,7 @@ class Allowances:
             log.warning("the limits stay as they are: %s", error)
             return
         self._of = {
-            name: Allowance(
+            name: Limits(
                 progress_s=config.shards[shard].progress_timeout,
                 rss_bytes=config.shards[shard].max_memory,
             )

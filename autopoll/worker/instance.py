@@ -56,9 +56,8 @@ class Instance:
             said = f": {before.note}" if before.note else ""
             self._gate.crashed(f"process {before.pid} ended while {before.state}{said}")
         elif before.state is ProcessState.STOPPED:
-            shard_pause.restarted(
-                self.home, self._setting.shard
-            )  # an operator wants it to try again
+            # An operator wants it to try again.
+            shard_pause.restarted(self.home, self._setting.shard)
 
     def obstacle(self) -> tuple[float, str]:
         """Return for how many seconds no instance may be started, and why; 0 when one may."""

@@ -19,8 +19,7 @@ from autopoll.message import read_answer
 from autopoll.ops.selftest.scratch_home import Scratch
 from autopoll.ops.status import status
 from autopoll.process import heartbeat, signals
-from autopoll.process.heartbeat import Beat
-from autopoll.process.ready import READY
+from autopoll.process.heartbeat import READY, Beat
 
 ASK_EVERY_S = 0.5
 PATIENCE_S = 60.0  # for each step; then the fault was not noticed, the question is lost

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -91,6 +92,31 @@ def test_a_watchdog_that_cannot_be_interrupted_is_killed_at_most_once(
         look(watched, lambda: sent, lambda: time.monotonic() - begun > 3.0)
         assert sent == [signal.SIGKILL]
         assert seen(watched) == [("uninterruptible", "killed")]
+
+
+def test_a_poller_that_was_stopped_blames_the_watchdog_for_nothing_it_has_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=time.monotonic())
+    clock.monotonic = lambda: clock.now
+    sent: list[signal.Signals] = []
+    monkeypatch.setattr(signals, "send_group", lambda _pid, _started, number: sent.append(number))
+    with WatchedHome(tmp_path) as watched:
+        watched.start_dummy("watchdog", "turn")
+        monkeypatch.setattr(watchdog_guard, "time", clock)
+        watch = WatchdogGuard(watched.home)
+
+        def check(times: int) -> None:
+            for _ in range(times):
+                clock.now += 1.0
+                watch.check()
+
+        check(3)
+        clock.now += 60.0
+        check(5)
+        assert seen(watched) == []
+        check(10)
+        assert sent == [signal.SIGKILL], "its beats are old by this clock, and we were awake"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from autopoll.poller.shared_timer import DeadlineTimer
+from autopoll.poller.shared_timer import SharedTimer
 
 
 class Deadlines:
@@ -16,7 +16,7 @@ class Deadlines:
         self.reached: list[tuple[str, float]] = []
         self.looks = 0
         self.none_left = asyncio.Event()
-        self.timer = DeadlineTimer(self.look)
+        self.timer = SharedTimer(self.look)
         self.loop = asyncio.get_running_loop()
 
     def add(self, name: str, seconds: float) -> None:
