@@ -116,7 +116,7 @@ class Supervisor:
             if is_late or not error.hung:
                 raise
             return True  # slow: to give up here would leave the program stopped
-        if False:
+        if stopping and is_late:
             raise SupervisorError(
                 f"supervisord is still stopping {name}, and has not started it again",
                 f"When `autopoll status` shows it as stopped: autopoll restart {name}",

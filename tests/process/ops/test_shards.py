@@ -402,7 +402,7 @@ def test_a_shard_that_an_older_version_wrote_into_autopoll_toml_is_kept_and_can_
     assert place.ask("x", "--shard", "old")["answer"] == "x"
     assert place.json("shards", "remove", "old")["running"]
     assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o640
-    assert real.read_text() == '[shards.main]\nbackend = "echo"\n\n'
+    assert real.read_text() == '[shards.main]\nbackend = "echo"\n'
     assert place.names() == ["poller", "watchdog", "worker"]
 
 
