@@ -45,7 +45,7 @@ class Instance:
         self.backend: Backend = open_backend(self._kind, self._setting)
         self.warm = asyncio.Event()
         self.note = ""  # what the last one died of, until there is one that works
-        self.on_broken: Callable[[], None] = lambda: None
+        self.on_broken: Callable[[], None]  # set by its worker, before anything can break
         self._gate = Gate(home.gates / name, home.incidents)
         self._refusal: Pause | None = None  # of the last start, by the service behind the backend
         self._remarks: Remarks | None = None  # of the backend on its files, as they are kept
