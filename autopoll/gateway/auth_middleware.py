@@ -8,14 +8,14 @@ of the bridge, so that a token that was revoked meanwhile does nothing.
 
 import hashlib
 import re
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autopoll.errors import AutopollError
 from autopoll.gateway.audit import Audit
-from autopoll.gateway.authentication import bearer, without_token
-from autopoll.gateway.http_connection import HttpConnection
+from autopoll.gateway.authentication import Caller, bearer, without_token
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.problems import response
 from autopoll.gateway.usecases import UseCases, by_token
@@ -26,6 +26,20 @@ _OPERATION = re.compile(
     r"/metrics|/v1/(status|shards|incidents|conversations|dead-letters(/.*)?)", re.DOTALL
 )
 _CONVERSATION = re.compile(r"/v1/conversations/([^/]+)")
+
+
+class ProvableConnection(Protocol):
+    """A connection as it is proven here."""
+
+    proof: tuple[bytes, Caller] | None
+
+    def prove(self) -> None:
+        """Note that a token is shown on it; raise Refused when there are too many."""
+        ...
+
+    def disprove(self) -> None:
+        """Note that the token opens nothing."""
+        ...
 
 
 class AuthMiddleware:
@@ -41,7 +55,7 @@ class AuthMiddleware:
         if scope["type"] != "http" or _is_public(scope):
             await self._app(scope, receive, send)
             return
-        connection: HttpConnection = scope["state"]["connection"]
+        connection: ProvableConnection = scope["state"]["connection"]
         try:
             await self._prove(Request(scope), connection)
         except AutopollError as error:
@@ -55,7 +69,7 @@ class AuthMiddleware:
 
         await self._app(scope, receive, watched)
 
-    async def _prove(self, request: Request, connection: HttpConnection) -> None:
+    async def _prove(self, request: Request, connection: ProvableConnection) -> None:
         """Raise AccessDenied, Forbidden, or Refused when too many ask."""
         token, path = bearer(request), request.url.path
         if not token:
@@ -76,7 +90,7 @@ class AuthMiddleware:
             await access.call(UseCases.require_operator)
 
 
-def _forget(connection: HttpConnection) -> None:
+def _forget(connection: ProvableConnection) -> None:
     connection.proof = None
     connection.disprove()
 

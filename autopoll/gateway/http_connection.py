@@ -106,12 +106,12 @@ class HttpConnection(H11Protocol):
         self._answer(Refused("malformed", 400, msg, "Send HTTP/1.1."))
 
     def prove(self) -> None:
-        """Note that a token is shown on it; raise Refused when there are too many."""
+        """Count it among the proven ones, which may stay idle for longer."""
         self._limits.admission.prove(self)
         self.timeout_keep_alive = IDLE_S
 
     def disprove(self) -> None:
-        """Note that the token opens nothing."""
+        """Count it as unproven again."""
         self._limits.admission.disprove(self)
         self.timeout_keep_alive = STRANGER_IDLE_S
 
