@@ -1,5 +1,6 @@
 """A real gateway, and those who mean it harm or are merely slow."""
 
+import asyncio
 import http.client
 import json
 import resource
@@ -12,17 +13,24 @@ from contextlib import closing, contextmanager
 
 import httpx
 import pytest
+from agents import at_gateway
 from doors import Door, config
 from place import Place, until
 
 from autopoll.errors import ConfigError
 from autopoll.gateway.server import make_room
 from autopoll.home import operator_token
+from fifo.bell import Bell
 
 PATHS = (
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/questions/1", "/v1/status", "/nowhere",
 )  # fmt: skip
-LIMITS = {"client_timeout": '"600ms"', "max_body": '"20KiB"', "max_connections": 12}
+LIMITS = {
+    "client_timeout": '"600ms"',
+    "max_body": '"20KiB"',
+    "max_connections": 12,
+    "max_wait": '"1s"',
+}
 
 
 @contextmanager
@@ -259,6 +267,31 @@ def test_who_takes_no_answers_is_cut(door) -> None:
         until(cut, 30, "the connection to be cut")
     audited(door, "answer-not-taken")
     assert get(door, "/healthz").status_code == 200
+
+
+# --- a wait that is too long
+
+
+@pytest.fixture
+def kept(door) -> Iterator[int]:
+    """A question that nobody answers, though somebody is there to take it."""
+    with closing(Bell(door.place.home.bell)), door.client() as operator:
+        yield operator.post("/v1/questions", json={"question": "ever?"}).json()["id"]
+
+
+def test_a_wait_over_rest_ends_after_max_wait_whatever_is_preferred(door, kept) -> None:
+    with door.client() as operator:
+        read = operator.get(f"/v1/questions/{kept}", headers={"Prefer": "wait=60"})
+    assert (read.status_code, read.json()["status"]) == (200, "pending")
+    assert read.headers["Preference-Applied"] == "wait=1"
+
+
+def test_a_wait_over_mcp_ends_after_max_wait_whatever_is_preferred(door, kept) -> None:
+    async def fetch() -> dict:
+        async with at_gateway(door.url, door.token) as agent:
+            return await agent.get("get_answer", id=kept, timeout=3600)
+
+    assert asyncio.run(fetch())["status"] == "pending"
 
 
 # --- where it listens, and the operator's token
