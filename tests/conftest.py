@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,13 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def new_place(tmp_path: Path) -> Iterator[Callable[..., Place]]:
     """Make homes that are taken down when the test ends."""
-    places: list[Place] = []
+    with ExitStack() as closing:
 
-    def make(config: str = ECHO, name: str = "home") -> Place:
-        place = Place(tmp_path / name, config)
-        places.append(place)
-        return place
+        def make(config: str = ECHO, name: str = "home") -> Place:
+            place = Place(tmp_path / name, config)
+            closing.callback(place.close)
+            return place
 
-    yield make
-    for place in places:
-        place.close()
+        yield make

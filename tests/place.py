@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,17 +161,32 @@ class Place:
             ]
         return sorted(roles)
 
+    # --- all of it
+
+    @contextmanager
+    def running(self) -> Iterator["Place"]:
+        """Bring it up; take it down at the end, whatever happened, also when it did not come up."""
+        try:
+            self.run("up")
+            yield self
+        finally:
+            self.close()
+
     # --- its bridge
 
     def bridge(self) -> Bridge:
         return open_bridge("sqlite:///var/bridge.db", self.root, BridgeLimits())
 
-    def close(self) -> None:
-        """Take everything down; what is left over then fails the test that left it."""
+    def down(self) -> None:
+        """Take everything down, also what is stopped."""
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):  # it ended since we looked
                 process.send_signal(signal.SIGCONT)
         self.run("down", timeout=150)
+
+    def close(self) -> None:
+        """Take everything down; what is left over then fails the test that left it."""
+        self.down()
         left = [process for process in self.processes() if process.is_running()]
         for process in left:
             process.kill()

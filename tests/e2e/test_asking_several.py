@@ -40,15 +40,11 @@ ALL = "main,late,gone,tired"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A home in which shard gone was stopped by hand and shard tired has no quota left."""
-    place = Place(tmp_path_factory.mktemp("several") / "home", CONFIG)
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("several") / "home", CONFIG).running() as place:
         Supervisor(socket_path(place.home)).stop("worker-gone-1", wait=True)
         (place.root / "mood").write_text("quota 600000")
         place.run("ask", "once", "--shard", "tired", "--timeout", "1s", code=5)
         yield place
-    finally:
-        place.close()
 
 
 def on_terminal(place: Place, *args: str, columns: int) -> tuple[str, int]:

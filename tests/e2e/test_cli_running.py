@@ -41,12 +41,8 @@ delay = "60s"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One home for the tests that leave it as it was; its path is long and has spaces."""
-    place = Place(tmp_path_factory.mktemp("long " * 20) / "a home", SLOW)
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("long " * 20) / "a home", SLOW).running() as place:
         yield place
-    finally:
-        place.close()
 
 
 @contextmanager

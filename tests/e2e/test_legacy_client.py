@@ -17,12 +17,8 @@ from place import Place, until
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One home for all; each test has a conversation of its own in it."""
-    place = Place(tmp_path_factory.mktemp("legacy") / "home")
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("legacy") / "home").running() as place:
         yield place
-    finally:
-        place.close()
 
 
 def test_a_legacy_question_is_answered_the_legacy_way_at_once_without_a_bell(

@@ -34,9 +34,7 @@ def looks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, lis
     root = tmp_path_factory.mktemp("reading") / "home"
     (root / "notes").mkdir(parents=True)
     (root / "notes" / "gate.md").write_text("# The gate\n\nThe gate opens at nine.\n")
-    place = Place(root, CONFIG).be_ordinary()
-    try:
-        place.run("up")
+    with Place(root, CONFIG).be_ordinary().running() as place:
         answered = place.ask("why?")["id"]
         failed = place.ask("why?", "--shard", "docs", "--context-file", "none", code=1)["id"]
         with closing(place.bridge()) as bridge:
@@ -48,8 +46,6 @@ def looks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, lis
         assert place.ask("and now?")["status"] == "answered"
         until(lambda: "not yet" not in place.run("incidents").stdout, what="the recovery")
         yield place, looking_commands(conversation, answered, failed)
-    finally:
-        place.close()
 
 
 def looking_commands(conversation: str, answered: int, failed: int) -> list[str]:

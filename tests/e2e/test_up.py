@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -18,16 +17,28 @@ TREE = ["poller", "watchdog", "worker"]
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
-    """Two homes that are up: one under a path with spaces and more, one under a long path."""
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
+    """Two homes: one under a path with spaces and more, one under a long path."""
     folder = tmp_path_factory.mktemp("up")
     names = ("a home; with spaces #1 'and' more", "long/" + "x" * 120 + "/" + "y" * 100)
-    with ExitStack() as stack:
-        homes = [Place(folder / name) for name in names]
-        for home in homes:
-            stack.callback(home.close)
+    one, two = (Place(folder / name) for name in names)
+    with one.running(), two.running():
+        yield one, two
+
+
+@pytest.fixture
+def pair(homes: tuple[Place, Place]) -> tuple[Place, Place]:
+    """The two homes, up."""
+    for home in homes:
+        if home.names() != TREE:  # a test took it down
+            home.down()
             home.run("up")
-        yield homes[0], homes[1]
+    return homes
+
+
+def sockets(place: Place) -> list[Path]:
+    """Return the sockets of a home under a long path, which lie elsewhere."""
+    return [*Path(place.state.name).rglob("*.sock")]
 
 
 def test_a_home_works_under_a_long_path_and_under_one_with_spaces(pair) -> None:
@@ -60,6 +71,11 @@ def test_two_homes_live_side_by_side_and_know_nothing_of_each_other(pair) -> Non
     assert two.names() == TREE
     assert two.ask("still there?")["answer"] == "still there?"
     assert one.names() == []
+    assert len(sockets(two)) == 1
+    two.run("down")
+    assert two.names() == []
+    assert sockets(two) == []
+    assert list(two.home.run.iterdir()) == []
 
 
 def test_plain_supervisord_brings_a_home_up_too(new_place) -> None:

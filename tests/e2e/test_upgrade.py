@@ -19,18 +19,18 @@ FOREIGN = "conv_8e60b462d9ce5b7a"
 OPERATOR = "1a1363dedcb3e6429039dd32f4b9ea02dd5e6ef2d1decc334c134e703d32d16d"
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    root = tmp_path_factory.mktemp("upgrade") / "home"
+def earlier_home(root: Path) -> Place:
     root.mkdir()
     with tarfile.open(EARLIER) as archive:
         archive.extractall(root, filter="data")
-    place = Place(root, None)
-    try:
-        place.run("up")
+    return Place(root, None)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One for the tests that leave its shards as they are."""
+    with earlier_home(tmp_path_factory.mktemp("upgrade") / "home").running() as place:
         yield place
-    finally:
-        place.close()
 
 
 def test_what_waited_when_it_was_stopped_is_answered(place: Place) -> None:
@@ -69,13 +69,15 @@ def test_a_foreign_conversation_and_the_operator_keep_their_tokens(place: Place)
     assert "ping from alice" in shown.text
 
 
-def test_a_shard_is_added_to_it_and_the_one_from_its_settings_is_removed(place: Place) -> None:
-    place.run("shards", "add", "new", "--backend", "echo")
-    assert place.ask("hi", "--shard", "new")["answer"] == "hi"
-    place.run("shards", "remove", "extra")
-    text = (place.root / "autopoll.toml").read_text()
-    assert "[shards.extra]" not in text
-    assert text.startswith("# a home of the days before shards had files of their own\n")
-    place.run("restart")
-    assert {shard["name"] for shard in place.json("status")["shards"]} == {"main", "refuser", "new"}
-    assert place.ask("still there?", "--shard", "new")["answer"] == "still there?"
+def test_a_shard_is_added_to_it_and_the_one_from_its_settings_is_removed(tmp_path: Path) -> None:
+    with earlier_home(tmp_path / "home").running() as place:
+        place.run("shards", "add", "new", "--backend", "echo")
+        assert place.ask("hi", "--shard", "new")["answer"] == "hi"
+        place.run("shards", "remove", "extra")
+        text = (place.root / "autopoll.toml").read_text()
+        assert "[shards.extra]" not in text
+        assert text.startswith("# a home of the days before shards had files of their own\n")
+        place.run("restart")
+        shards = {shard["name"] for shard in place.json("status")["shards"]}
+        assert shards == {"main", "refuser", "new"}
+        assert place.ask("still there?", "--shard", "new")["answer"] == "still there?"

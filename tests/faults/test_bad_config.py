@@ -22,12 +22,8 @@ def resting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    place = Place(tmp_path_factory.mktemp("running") / "home").be_ordinary()
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("running") / "home").be_ordinary().running() as place:
         yield place
-    finally:
-        place.close()
 
 
 @contextmanager
@@ -227,13 +223,12 @@ def test_what_supervisord_itself_refuses_is_said_by_up(resting) -> None:
 
 def test_a_home_whose_path_is_too_long_for_a_socket_gets_a_short_one(tmp_path) -> None:
     place = Place(tmp_path / ("long " * 12 + "x") / ("path " * 12 + "y")).be_ordinary()
-    try:
-        place.run("up")
+    with place.running():
         assert place.ask("why?")["answer"] == "why?"
         place.run("status")
-    finally:
-        place.close()
-    assert [*Path(place.environ["XDG_STATE_HOME"]).rglob("*.sock")] == []
+        assert len([*Path(place.state.name).rglob("*.sock")]) == 1
+        place.run("down")
+        assert [*Path(place.state.name).rglob("*.sock")] == []
 
 
 def test_where_no_socket_path_is_short_enough_init_says_so(resting, monkeypatch, tmp_path) -> None:

@@ -29,16 +29,12 @@ PRECIOUS = "not to be touched\n"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    place = Place(tmp_path_factory.mktemp("files") / "home", CONFIG).be_ordinary()
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("files") / "home", CONFIG).be_ordinary().running() as place:
         # `up` waits for the processes, and not for the links between them, which are broken here.
         assert place.ask("linked?")["status"] == "answered"
         yield place
         said = [path.read_text("utf-8", "replace") for path in place.home.log.glob("*.*")]
         assert not [text for text in said if "Traceback" in text]
-    finally:
-        place.close()
 
 
 @pytest.fixture

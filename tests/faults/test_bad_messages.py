@@ -28,14 +28,10 @@ MB = 1024 * 1024
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("messages") / "home"
     furnish(root / "notes")
-    place = Place(root, CONFIG).be_ordinary()
-    try:
-        place.run("up")
+    with Place(root, CONFIG).be_ordinary().running() as place:
         yield place
         said = [path.read_text("utf-8", "replace") for path in place.home.log.glob("*.*")]
         assert not [text for text in said if "Traceback" in text]
-    finally:
-        place.close()
 
 
 def furnish(notes: Path) -> None:

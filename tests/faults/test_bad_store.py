@@ -104,14 +104,10 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    place = Place(tmp_path_factory.mktemp("store") / "home", CONFIG).be_ordinary()
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("store") / "home", CONFIG).be_ordinary().running() as place:
         yield place
         said = [path.read_text("utf-8", "replace") for path in place.home.log.glob("*.*")]
         assert not [text for text in said if "Traceback" in text]
-    finally:
-        place.close()
 
 
 @pytest.fixture
@@ -122,13 +118,8 @@ def limited(place: Place) -> FileLimit:
 @pytest.fixture
 def on_a_small_disk(tmp_path: Path) -> Iterator[Place]:
     root = tmp_path / "home"
-    with small_disk(root / "var"):
-        place = Place(root, CONFIG).be_ordinary()
-        try:
-            place.run("up")
-            yield place
-        finally:
-            place.close()
+    with small_disk(root / "var"), Place(root, CONFIG).be_ordinary().running() as place:
+        yield place
 
 
 def goes_through_a_shortage(place: Place, disk: FileLimit | SmallDisk) -> None:
@@ -460,8 +451,7 @@ def test_a_database_replaced_while_everything_runs_is_the_one_that_is_answered_i
         closing(sqlite3.connect(place.home.var / "backup.db")) as backup,
     ):
         db.backup(backup)
-    try:
-        place.run("up")
+    with place.running():
         before = place.pid("poller")
         assert place.ask("before?")["id"] == 1
         for ending in ("-wal", "-shm"):
@@ -474,8 +464,6 @@ def test_a_database_replaced_while_everything_runs_is_the_one_that_is_answered_i
         assert {each["process"] for each in until(lambda: place.json_lines("incidents"))} == {
             "poller"
         }
-    finally:
-        place.close()
 
 
 # --- from another time
@@ -497,8 +485,7 @@ def test_rows_of_a_poller_whose_clock_ran_an_hour_ahead_are_answered_at_once(tmp
         [Failed(message_id=taken[0].message_id, fence=taken[0].fence, error="x", wait_ms=60_000)]
     )
     ahead.close()
-    try:
-        place.run("up")
+    with place.running():
         ids = [str(message) for message in (*asked, *own)]
         lines = place.run("answer", *ids, "--json", "--timeout", "20s").stdout.splitlines()
         results = [json.loads(line) for line in lines]
@@ -508,5 +495,3 @@ def test_rows_of_a_poller_whose_clock_ran_an_hour_ahead_are_answered_at_once(tmp
         place.environ["AUTOPOLL_TOKEN"] = made["tokens"]["a"]
         place.run(*sent)
         assert place.ask("and now?")["status"] == "answered"
-    finally:
-        place.close()

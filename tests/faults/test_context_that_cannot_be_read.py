@@ -28,12 +28,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (root / "docs" / "gate.md").write_text("The gate opens at nine.\n")
     (root / "docs" / os.fsdecode(b"caf\xe9.md")).write_text("The inn has a lamp.\n")
     (root / "docs" / "image.png").write_bytes(b"\x89PNG\0")
-    place = Place(root, CONFIG).be_ordinary()
-    try:
-        place.run("up")
+    with Place(root, CONFIG).be_ordinary().running() as place:
         yield place
-    finally:
-        place.close()
 
 
 def test_the_rest_answers_and_a_name_that_is_not_utf8_is_cited_in_valid_text(place: Place) -> None:

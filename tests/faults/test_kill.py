@@ -21,17 +21,16 @@ TREE = ["poller", "watchdog", "worker"]
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    place = Place(tmp_path_factory.mktemp("kill") / "home", SLOW)
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("kill") / "home", SLOW).running() as place:
         yield place
-    finally:
-        place.close()
 
 
 @pytest.fixture
 def place(running: Place) -> Iterator[Place]:
     """A home that is whole after each test, by itself or by the test's `up`."""
+    if running.names() != TREE:  # the test before has failed
+        running.down()
+        running.run("up")
     yield running
     assert_whole(running)
 

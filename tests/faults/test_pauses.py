@@ -12,12 +12,8 @@ WORDS = re.compile(r"(\w+) until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: no \1 left")
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    place = Place(tmp_path_factory.mktemp("pauses") / "home", CONFIG)
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("pauses") / "home", CONFIG).running() as place:
         yield place
-    finally:
-        place.close()
 
 
 @pytest.fixture

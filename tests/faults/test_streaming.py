@@ -72,12 +72,8 @@ class Terminal:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    place = Place(tmp_path_factory.mktemp("streaming") / "home", CONFIG)
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("streaming") / "home", CONFIG).running() as place:
         yield place
-    finally:
-        place.close()
 
 
 class Scene:

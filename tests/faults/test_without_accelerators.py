@@ -29,11 +29,8 @@ ready = true
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = Place(tmp_path_factory.mktemp("without") / "home", CONFIG)
     place.command = [sys.executable, str(TESTS / "without.py"), REFUSED, *place.command]
-    try:
-        place.run("up")
+    with place.running():
         yield place
-    finally:
-        place.close()
 
 
 def program(place: Place) -> int:
@@ -46,14 +43,20 @@ def program(place: Place) -> int:
 
 
 def test_what_is_missing_is_told_and_nobody_is_woken_for_it(place: Place) -> None:
-    health = place.json("health")
-    assert health["verdict"] == "ok"
-    said = {check["name"]: check["detail"] for check in health["checks"]}
+    def details() -> dict[str, str]:
+        health = place.json("health")
+        assert health["verdict"] == "ok"
+        return {check["name"]: check["detail"] for check in health["checks"]}
+
     assert (
         "all of fs.inotify.max_user_instances are in use: foreign messages take up to a second"
-        in said["poller"]
+        in details()["poller"]
     )
-    assert "no pidfds here: a death is noticed within a second" in said["watchdog"]
+    # The watchdog is up before it has looked at another process for the first time.
+    until(
+        lambda: "no pidfds here: a death is noticed within a second" in details()["watchdog"],
+        what="the watchdog's note",
+    )
     logs = place.home.log
     assert (logs / "poller.log").read_text().count("foreign messages take up to a second") == 1
     assert "no pidfds here" in (logs / "watchdog.log").read_text()

@@ -19,10 +19,8 @@ EVIL = "\x1b]0;gone\x07 \x9b2J \u202e grüße \r\n"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One home for all tests of this file; each leaves it up."""
-    place = Place(tmp_path_factory.mktemp("h"))
-    place.run("up")
-    yield place
-    place.close()
+    with Place(tmp_path_factory.mktemp("h")).running() as place:
+        yield place
 
 
 def shell(place: Place, line: str, *, environ: dict[str, str] | None = None) -> tuple[int, str]:

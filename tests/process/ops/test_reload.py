@@ -34,12 +34,8 @@ PROCESSES = ["poller", "watchdog", "worker", "worker-extra-1", "worker-slow-1"]
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    place = Place(tmp_path_factory.mktemp("reload") / "home", HOME)
-    try:
-        place.run("up")
+    with Place(tmp_path_factory.mktemp("reload") / "home", HOME).running() as place:
         yield place
-    finally:
-        place.close()
 
 
 @pytest.fixture

@@ -44,11 +44,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = Place(tmp_path_factory.mktemp("shards") / "home", HOME)
     (place.root / "notes.md").write_text("# Moon\n\nThe moon is 384,400 km away.\n")
     (place.root / "no.py").write_text(SAYS_NO)
-    try:
-        place.run("up")
+    with place.running():
         yield place
-    finally:
-        place.close()
 
 
 @pytest.fixture
