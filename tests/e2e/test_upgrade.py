@@ -69,8 +69,11 @@ def test_a_foreign_conversation_and_the_operator_keep_their_tokens(place: Place)
     assert "ping from alice" in shown.text
 
 
-def test_a_shard_is_added_to_it_and_the_one_from_its_settings_is_removed(tmp_path: Path) -> None:
-    with earlier_home(tmp_path / "home").running() as place:
+def test_a_shard_is_added_to_it_and_the_one_from_its_settings_is_removed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    # Not tmp_path: its sockets lie in the home, as they did where it was made.
+    with earlier_home(tmp_path_factory.mktemp("added") / "home").running() as place:
         place.run("shards", "add", "new", "--backend", "echo")
         assert place.ask("hi", "--shard", "new")["answer"] == "hi"
         place.run("shards", "remove", "extra")
