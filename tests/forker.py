@@ -12,6 +12,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 from importlib import import_module
 from pkgutil import walk_packages
@@ -108,9 +109,10 @@ def _be_a_command(server: int, listener: int, parts: list[str]) -> None:
     _import_all(parts)
     gc.freeze()  # so that a collection in a fork does not copy all of it
     _serve(socket.socket(fileno=server), socket.socket(fileno=listener))
-    from autopoll.cli import main
+    from autopoll.__main__ import main
 
     code = main()
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as an interpreter does
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
