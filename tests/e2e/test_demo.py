@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.early
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import psutil
+import pytest
 from place import Place, until
 
 
@@ -54,6 +55,7 @@ def test_the_foreground_tells_a_line_for_each_change_and_ps_shows_the_home(new_p
     assert told[-1] == f"{place.root} is down"
 
 
+@pytest.mark.long
 def test_output_that_nobody_reads_holds_up_nothing(new_place) -> None:
     place = new_place()
     near, far = os.pipe()
@@ -70,6 +72,7 @@ def test_output_that_nobody_reads_holds_up_nothing(new_place) -> None:
     os.close(near)
 
 
+@pytest.mark.long
 def test_a_reader_that_has_gone_and_a_closed_stdout_hold_up_nothing(new_place) -> None:
     place = new_place()
     near, far = os.pipe()

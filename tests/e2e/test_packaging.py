@@ -17,7 +17,7 @@ import psutil
 import pytest
 from packaging.requirements import Requirement
 
-pytestmark = pytest.mark.early
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 NOT_SOURCE = shutil.ignore_patterns(

@@ -1,7 +1,7 @@
 """A home that an earlier version made goes on working: what waited, was kept, and is added."""
 
 import json
-import tarfile
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +20,7 @@ OPERATOR = "1a1363dedcb3e6429039dd32f4b9ea02dd5e6ef2d1decc334c134e703d32d16d"
 
 
 def earlier_home(root: Path) -> Place:
-    root.mkdir()
-    with tarfile.open(EARLIER) as archive:
-        archive.extractall(root, filter="data")
+    shutil.unpack_archive(EARLIER, root)
     return Place(root, None)
 
 

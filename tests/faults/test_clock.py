@@ -13,6 +13,8 @@ from place import Place, until
 
 from autopoll.home import credentials
 
+pytestmark = pytest.mark.long
+
 CLOCK = Path(__file__).parent.parent / "data" / "clock" / "sitecustomize.py"
 CONFIG = """
 [access]
@@ -105,7 +107,6 @@ def test_whenever_the_clock_is_set_every_door_stays_open_and_a_lease_is_kept(new
     assert place.json_lines("incidents") == []
 
 
-@pytest.mark.long
 def test_after_a_month_without_a_home_the_owner_is_let_in_before_it_is_up(new_place) -> None:
     home = Clocked(new_place)
     place = home.place
@@ -121,7 +122,6 @@ def test_after_a_month_without_a_home_the_owner_is_let_in_before_it_is_up(new_pl
     assert home.rest(other)[0] == 401
 
 
-@pytest.mark.long
 def test_a_life_that_is_shorter_than_a_second_keeps_the_owner_out_of_nothing(new_place) -> None:
     home = Clocked(new_place, "900ms")
     home.place.run("up")

@@ -160,6 +160,7 @@ def test_who_waits_is_told_that_the_gateway_ends_and_where_the_question_is(door)
             assert told.json()["status"] == "answered"
 
 
+@pytest.mark.long
 def test_two_hundred_wait_at_once_over_a_kill_of_the_gateway_and_none_is_lost(door) -> None:
     async def story() -> tuple[list[Client], list[dict]]:
         async with connections(door) as http:

@@ -11,6 +11,8 @@ import pytest
 from doors import free_port
 from place import ECHO, Place, until
 
+pytestmark = pytest.mark.long
+
 
 def settings(listen: str) -> str:
     return f'{ECHO}[gateway]\nenabled = true\nlisten = "{listen}"\n'
@@ -61,7 +63,6 @@ def test_a_port_in_use_holds_the_gateway_alone_until_it_is_free(
     assert gateway(place)["note"] == ""
 
 
-@pytest.mark.long
 def test_what_a_changed_setting_makes_impossible_is_said_by_reload(
     new_place: Callable[..., Place],
 ) -> None:
@@ -96,7 +97,6 @@ def test_a_held_gateway_ends_as_any_other(new_place: Callable[..., Place]) -> No
         assert place.processes() == []
 
 
-@pytest.mark.long
 def test_a_gateway_that_refuses_its_settings_keeps_nothing_else_from_coming_up(
     new_place: Callable[..., Place],
 ) -> None:

@@ -49,6 +49,7 @@ def told(place: Place, *args: str) -> tuple[str, float]:
     return done.stderr, time.monotonic() - began
 
 
+@pytest.mark.long
 def test_while_the_poller_is_stopped_every_door_says_so_and_what_was_asked_is_kept(door) -> None:
     place, url, token = door
     stop(place, "poller")

@@ -5,6 +5,7 @@ import json
 from contextlib import closing
 
 import msgspec
+import pytest
 from place import ECHO, Place, until
 
 from autopoll.bridge.protocols import Bridge
@@ -43,6 +44,7 @@ def test_a_progress_that_cannot_be_read_is_a_sign_of_life_and_no_more(new_place)
     assert place.pid("poller") == poller
 
 
+@pytest.mark.long
 def test_a_worker_that_cancels_nothing_loses_its_link_and_is_asked_again(new_place) -> None:
     place: Place = new_place(f'{ECHO}request_timeout = "1s"\n')
     place.run("up")

@@ -140,11 +140,13 @@ def state(watched: WatchedHome) -> str:
         return "not listening yet"
 
 
+@pytest.mark.long
 def test_a_watchdog_that_supervisord_has_given_up_is_started_again(given_up: WatchedHome) -> None:
     look(given_up, lambda: state(given_up) == "RUNNING")
     assert seen(given_up) == [("dead", "started again")]
 
 
+@pytest.mark.long
 def test_a_watchdog_that_an_operator_has_stopped_stays_stopped(given_up: WatchedHome) -> None:
     supervisor = Supervisor(given_up.home.run / "s.sock")
     supervisor.start("watchdog")

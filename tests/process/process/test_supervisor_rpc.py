@@ -167,6 +167,7 @@ def test_a_killed_program_is_back_by_itself_and_the_incident_closed(
     assert [each.verdict for each in home.incidents("worker")] == ["dead"]
 
 
+@pytest.mark.long
 def test_a_stopped_supervisord_is_sent_on_its_way_once_and_then_reported(home: WatchedHome) -> None:
     supervisord, worker = home.processes[0], home.beat("worker")
     stop(supervisord)

@@ -157,6 +157,7 @@ def test_what_is_busy_within_its_deadline_is_never_killed_however_it_looks(
     assert [watched.incidents(name) for name in BUSY] == [[]] * 3
 
 
+@pytest.mark.long
 def test_a_watchdog_that_was_itself_stopped_kills_nothing_on_waking(tmp_path: Path) -> None:
     with WatchedHome(tmp_path) as watched:
         watchdog = watched.watch()
