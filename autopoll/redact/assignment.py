@@ -8,6 +8,8 @@ line, and each part is bounded, so that the time grows with the length of the te
 import re
 import string
 
+from autopoll.redact.pattern import compiled
+
 # Of `oken` and `ecret` there are ordinary uses, so their values must look like a secret.
 _SECRET = r"secret(?:[_-]?(?:access[_-]?)?key(?:[_-]?base)?)?"  # noqa: S105 - a pattern
 _PASSWORD = rf"pass(?:word|wd|phrase)|(?<=[_-])pass|(?<![a-z])pwd|{_SECRET}"
@@ -15,27 +17,27 @@ _OF_KEY = "api|access|auth|account|private|encryption|signing|master"
 _KEY = rf"(?:{_OF_KEY})[_-]?key|credential"
 _NAME = rf"(?P<password>{_PASSWORD})|(?P<key>{_KEY})|token"
 _GIVEN = r"\\{0,3}[\"']?[ \t]{0,3}(?::=|=>|[=:](?!=))[ \t]{0,3}"
-_ASSIGNMENT = re.compile(
+_ASSIGNMENT = (
     rf"(?P<name>(?i:{_NAME})(?:[_-]?[0-9]{{1,3}})?)(?P<given>{_GIVEN})"
     r"(?:(?P<escaped>\\{1,3}[\"'])(?P<within>[^\"'\\\n]{1,512}+)"
     r"|\"(?P<double>(?![),\]; ])(?:[^\"\\\n]|\\[^\n]){1,512}+)"
     r"|'(?P<single>(?![),\]; ])(?:[^'\\\n]|\\[^\n]){1,512}+)"
     r"|(?P<bare>[^\s\"'`,;&<>()\[\]{}|\\]{1,256}+))"
 )
-_QUERY = re.compile(
+_QUERY = (
     r"(?P<lead>[?&](?:amp;)?(?i:(?:[a-z]{1,16}[_-]){0,3}"
     r"(?:key|apikey|token|sig|signature|secret|password|passwd|pwd|auth|credential))=)"
     r"(?P<value>[^\s\"'&#<>()\[\]{}\\]{4,2048}+)"
 )
 _LITERALS = ("pass", "pwd", "secret", "token", "credential")
-_BEFORE_KEY = re.compile(rf"(?:{_OF_KEY})[_-]?\Z")
+_BEFORE_KEY = rf"(?:{_OF_KEY})[_-]?\Z"
 _SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-_OPTION = re.compile(
+_OPTION = (
     r"(?P<lead>--(?<![\w-]--)(?:[a-z]{1,16}-){0,2}(?:password|passphrase|secret|token|api-key)"
     r"[ \t]{1,3}[\"']?)(?P<value>[^\s\"'`<>()\[\]{}|\\-][^\s\"'`<>()\[\]{}|\\]{2,255}+)"
 )
 # In a text that still grows: what may become one, seen from its name on.
-_BEGINNING = re.compile(
+_BEGINNING = (
     rf"(?i:{_NAME})(?:[_-]?[0-9]{{1,3}})?\\{{0,3}}[\"']?[ \t]{{0,3}}(?:[=:]|\Z)"
     r"|(?i:authorization|digest|curl )"
     r"|--(?:[a-z]{1,16}-){0,2}(?:password|passphrase|secret|token|api-key)[ \t]{1,3}\S{0,256}\Z"
@@ -47,21 +49,20 @@ _WORDS = (
 )
 _PLACEHOLDERS = frozenset(_WORDS.split())
 # A variable, a template, a mask, an expression of a program, or an invitation to fill it in.
-_PLACEHOLDER = re.compile(
-    r"[$%<{(\[]|[*.•…_-]+\Z|x{3,}\Z|your|env[.:\[]|os\.|process\.|getenv|secrets?\.|vault:|file:|/|~/|\./"
-    r"|\[redacted:",
-    re.IGNORECASE,
+_PLACEHOLDER = (
+    r"(?i:[$%<{(\[]|[*.•…_-]+\Z|x{3,}\Z|your|env[.:\[]|os\.|process\.|getenv|secrets?\.|vault:|file:|/|~/|\./"
+    r"|\[redacted:)"
 )
-_IDENTIFIERS = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_IDENTIFIERS = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"
 
 
 def clean(text: str) -> str:
     """Return the text with what is given to names of secrets replaced by its kind."""
-    text = _QUERY.sub(_judge_query, text) if "=" in text else text
-    text = _OPTION.sub(_judge_option, text) if "--" in text else text
+    text = compiled(_QUERY).sub(_judge_query, text) if "=" in text else text
+    text = compiled(_OPTION).sub(_judge_option, text) if "--" in text else text
     done, parts = 0, []
     for start in _names(text):
-        if start >= done and (match := _ASSIGNMENT.match(text, start)):
+        if start >= done and (match := compiled(_ASSIGNMENT).match(text, start)):
             fresh = _judge(match)
             if fresh is not None:
                 parts += [text[done:start], fresh]
@@ -72,7 +73,7 @@ def clean(text: str) -> str:
 def field(name: str, value: str) -> str | None:
     """Return what replaces the value of a field of that name; None when it may stay."""
     for start in _names(name):
-        match = _ASSIGNMENT.match(f"{name}=x", start)
+        match = compiled(_ASSIGNMENT).match(f"{name}=x", start)
         if match and match.end() == len(name) + 2 and _is_secret(kind := _kind(match), value):
             return f"[redacted:{kind}]"
     return None
@@ -82,8 +83,8 @@ def beginning(text: str, start: int, end: int) -> int | None:
     """Return where something begins in the last line that may become an assignment."""
     line = text.rfind("\n", start, end) + 1
     start = max(start, line, end - LONGEST)
-    while found := _BEGINNING.search(text, start, end):
-        match = _ASSIGNMENT.match(text, found.start(), end)
+    while found := compiled(_BEGINNING).search(text, start, end):
+        match = compiled(_ASSIGNMENT).match(text, found.start(), end)
         if match is None or match.end() == end:
             word = found.start()
             while word > line and not text[word - 1].isspace() and end - word < 2 * LONGEST:
@@ -113,7 +114,7 @@ def _names(text: str) -> list[int]:
             start = small.find(literal, start + 1)
     start = small.find("key")
     while start >= 0:
-        if before := _BEFORE_KEY.search(small, max(0, start - 11), start):
+        if before := compiled(_BEFORE_KEY).search(small, max(0, start - 11), start):
             found.append(before.start())
         start = small.find("key", start + 1)
     return sorted(found)
@@ -132,7 +133,7 @@ def _judge(match: re.Match[str]) -> str | None:
 
 
 def _is_secret(kind: str, value: str) -> bool:
-    if value.lower() in _PLACEHOLDERS or _PLACEHOLDER.match(value):
+    if value.lower() in _PLACEHOLDERS or compiled(_PLACEHOLDER).match(value):
         return False
     if kind == "password":
         return True
@@ -143,9 +144,9 @@ def _is_secret_bare(match: re.Match[str], kind: str, value: str) -> bool:
     """Judge a value without quotes, which may as well be prose or a piece of a program."""
     after = match.string[match.end() : match.end() + 1]
     given = match["given"]
-    if after in ("(", "[") or value.lower() in _PLACEHOLDERS or _PLACEHOLDER.match(value):
+    if after in ("(", "[") or value.lower() in _PLACEHOLDERS or compiled(_PLACEHOLDER).match(value):
         return False
-    if _IDENTIFIERS.fullmatch(value) and (kind != "password" or not _has_digit(value)):
+    if compiled(_IDENTIFIERS).fullmatch(value) and (kind != "password" or not _has_digit(value)):
         return False
     if given == "=" and match["name"].isupper():  # as in an environment
         return not (value.isdigit() and len(value) < 4)
@@ -165,7 +166,7 @@ def _judge_query(match: re.Match[str]) -> str:
     value = match["value"]
     lead = match["lead"].lower()
     longest = 16 if lead.endswith(("?key=", "&key=", ";key=")) else 4
-    if _PLACEHOLDER.match(value) or len(value) < longest:
+    if compiled(_PLACEHOLDER).match(value) or len(value) < longest:
         return match[0]
     if not _has_digit(value) and len(value) < 16:
         return match[0]

@@ -8,14 +8,14 @@ the memory for it, so its turns are bounded: a possessive one is wrong in Python
 """
 
 import json
-import re
 from typing import Any
 
 from autopoll.redact import assignment
+from autopoll.redact.pattern import compiled
 
 # Tokens that begin with what their service is known by: name, literals, form.
 _PREFIXED = [
-    (name, literals, re.compile(rf"()(?<![A-Za-z0-9_-]){form}"))
+    (name, literals, rf"()(?<![A-Za-z0-9_-]){form}")
     for name, literals, form in (
         ("google-key", ("AIza",), r"AIza[\w-]{35}(?![\w-])"),
         ("google-secret", ("GOCSPX-",), r"GOCSPX-[\w-]{20,}+"),
@@ -56,96 +56,93 @@ _PREFIXED = [
 
 # name, literals of which one must occur, pattern. What its first group holds is kept. Outside of
 # private keys none matches a quote or a backslash as a part of the secret.
-_PATTERNS = [
-    (name, literals, re.compile(pattern))
-    for name, literals, pattern in (
-        (
-            "private-key",
-            ("PRIVATE KEY",),
-            r"()-----BEGIN [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----"
-            r"(?:[A-Za-z0-9+/=\s:,.]++|\\[nr]|-(?!-)){0,20000}"
-            r"(?:-----END [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----)?",
-        ),
-        ("aws-key", ("AKIA", "ASIA"), r"()(?<![A-Za-z0-9])A[KS]IA[A-Z2-7]{16}(?![A-Za-z0-9])"),
-        (
-            "aws-secret",
-            ("ccess", "CCESS"),
-            r"((?i:aws_?secret_?access_?key)[\"']?\s{0,3}[=:]\s{0,3}[\"']?)"
-            r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
-        ),
-        (
-            "github-token",
-            ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
-            r"()(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36,}+",
-        ),
-        ("github-token", ("github_pat_",), r"()(?<![A-Za-z0-9_])github_pat_\w{22,}+"),
-        ("anthropic-key", ("sk-ant-",), r"()(?<![A-Za-z0-9_-])sk-ant-[\w-]{20,}+"),
-        (
-            "openai-key",
-            ("sk-",),
-            r"()(?<![A-Za-z0-9_-])sk-(?:(?:proj|svcacct|admin)-[\w-]{20,}+|[A-Za-z0-9]{32,}+)",
-        ),
-        (
-            "slack-token",
-            ("xox", "xapp-"),
-            r"()(?<![A-Za-z0-9])(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,}+",
-        ),
-        (
-            "jwt",
-            ("eyJ",),
-            r"()(?<![\w-])eyJ[\w-]{8,}+\.eyJ[\w-]{8,}+\.[\w-]*+",
-        ),
-        (
-            "azure-key",
-            ("AccountKey=", "SharedAccessKey="),
-            r"((?:AccountKey|SharedAccessKey)=)[A-Za-z0-9+/]{40,}+=*+",
-        ),
-        (
-            "slack-webhook",
-            ("hooks.slack.com/",),
-            r"(hooks\.slack\.com/(?:services|workflows|triggers)/)[A-Za-z0-9/_-]{20,}+",
-        ),
-        (
-            "discord-webhook",
-            ("/api/webhooks/",),
-            r"(/api/webhooks/[0-9]{10,24}/)[\w-]{30,}+",
-        ),
-        ("url-password", ("://",), r"(://[^\s/:@\[\"'\\]{0,128}:)[^\s/@\"'\\]{1,256}(?=@)"),
-        ("url-token", ("://",), r"(://)(?=[A-Za-z_-]{0,255}[0-9])[\w-]{20,256}(?=@)"),
-        (
-            "bearer",
-            ("earer", "EARER"),
-            # A digit must be among it, or "bearer" followed by a long word would be a token.
-            r"((?<![A-Za-z])(?i:bearer)\s{1,4})(?=[A-Za-z._~+/=-]*+[0-9])[\w.~+/-]{8,}+=*+",
-        ),
-        (
-            "authorization",
-            ("uthorization", "UTHORIZATION"),
-            r"((?i:authorization)\\{0,3}[\"']?[ \t]{0,3}[:=][ \t]{0,3}\\{0,3}[\"']?"
-            r"(?:(?i:bearer|basic|token|apikey|api-key|key|negotiate|ntlm|hawk|bot)[ \t]{1,4}|"
-            r"(?=[A-Za-z._~+/=-]{0,64}[0-9])))"
-            r"(?![\[<${*]|[\w.]{1,64}\(|(?i:your|token|none|null)\b)[\w.~+/:-]{3,4096}+=*+",
-        ),
-        (
-            "digest",
-            ("igest ", "IGEST "),
-            r"((?:[Dd]igest|DIGEST)(?<![A-Za-z]......)\s[^\n\\]{0,512}?"
-            r"\bresponse=[\"']?)[0-9a-fA-F]{32,128}",
-        ),
-        (
-            "curl-user",
-            ("curl ",),
-            r"(-(?<!\S-)(?:u|-user)[ =][\"']?[\w.@+-]{1,64}:)"
-            r"(?=[^\s\"'\\]{0,256}[^\s\"'\\0-9])(?![$<{\[])[^\s\"'\\]{1,256}+",
-        ),
-        (
-            # autopoll's own; bare hex digits of that length are mostly hashes and stay.
-            "token",
-            ("oken", "OKEN"),
-            r"((?i:token)[\"']?\s{0,3}[=:]\s{0,3}[\"']?)[0-9a-f]{64}(?![0-9a-f])",
-        ),
-    )
-]
+_PATTERNS = (
+    (
+        "private-key",
+        ("PRIVATE KEY",),
+        r"()-----BEGIN [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----"
+        r"(?:[A-Za-z0-9+/=\s:,.]++|\\[nr]|-(?!-)){0,20000}"
+        r"(?:-----END [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----)?",
+    ),
+    ("aws-key", ("AKIA", "ASIA"), r"()(?<![A-Za-z0-9])A[KS]IA[A-Z2-7]{16}(?![A-Za-z0-9])"),
+    (
+        "aws-secret",
+        ("ccess", "CCESS"),
+        r"((?i:aws_?secret_?access_?key)[\"']?\s{0,3}[=:]\s{0,3}[\"']?)"
+        r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
+    ),
+    (
+        "github-token",
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+        r"()(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36,}+",
+    ),
+    ("github-token", ("github_pat_",), r"()(?<![A-Za-z0-9_])github_pat_\w{22,}+"),
+    ("anthropic-key", ("sk-ant-",), r"()(?<![A-Za-z0-9_-])sk-ant-[\w-]{20,}+"),
+    (
+        "openai-key",
+        ("sk-",),
+        r"()(?<![A-Za-z0-9_-])sk-(?:(?:proj|svcacct|admin)-[\w-]{20,}+|[A-Za-z0-9]{32,}+)",
+    ),
+    (
+        "slack-token",
+        ("xox", "xapp-"),
+        r"()(?<![A-Za-z0-9])(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,}+",
+    ),
+    (
+        "jwt",
+        ("eyJ",),
+        r"()(?<![\w-])eyJ[\w-]{8,}+\.eyJ[\w-]{8,}+\.[\w-]*+",
+    ),
+    (
+        "azure-key",
+        ("AccountKey=", "SharedAccessKey="),
+        r"((?:AccountKey|SharedAccessKey)=)[A-Za-z0-9+/]{40,}+=*+",
+    ),
+    (
+        "slack-webhook",
+        ("hooks.slack.com/",),
+        r"(hooks\.slack\.com/(?:services|workflows|triggers)/)[A-Za-z0-9/_-]{20,}+",
+    ),
+    (
+        "discord-webhook",
+        ("/api/webhooks/",),
+        r"(/api/webhooks/[0-9]{10,24}/)[\w-]{30,}+",
+    ),
+    ("url-password", ("://",), r"(://[^\s/:@\[\"'\\]{0,128}:)[^\s/@\"'\\]{1,256}(?=@)"),
+    ("url-token", ("://",), r"(://)(?=[A-Za-z_-]{0,255}[0-9])[\w-]{20,256}(?=@)"),
+    (
+        "bearer",
+        ("earer", "EARER"),
+        # A digit must be among it, or "bearer" followed by a long word would be a token.
+        r"((?<![A-Za-z])(?i:bearer)\s{1,4})(?=[A-Za-z._~+/=-]*+[0-9])[\w.~+/-]{8,}+=*+",
+    ),
+    (
+        "authorization",
+        ("uthorization", "UTHORIZATION"),
+        r"((?i:authorization)\\{0,3}[\"']?[ \t]{0,3}[:=][ \t]{0,3}\\{0,3}[\"']?"
+        r"(?:(?i:bearer|basic|token|apikey|api-key|key|negotiate|ntlm|hawk|bot)[ \t]{1,4}|"
+        r"(?=[A-Za-z._~+/=-]{0,64}[0-9])))"
+        r"(?![\[<${*]|[\w.]{1,64}\(|(?i:your|token|none|null)\b)[\w.~+/:-]{3,4096}+=*+",
+    ),
+    (
+        "digest",
+        ("igest ", "IGEST "),
+        r"((?:[Dd]igest|DIGEST)(?<![A-Za-z]......)\s[^\n\\]{0,512}?"
+        r"\bresponse=[\"']?)[0-9a-fA-F]{32,128}",
+    ),
+    (
+        "curl-user",
+        ("curl ",),
+        r"(-(?<!\S-)(?:u|-user)[ =][\"']?[\w.@+-]{1,64}:)"
+        r"(?=[^\s\"'\\]{0,256}[^\s\"'\\0-9])(?![$<{\[])[^\s\"'\\]{1,256}+",
+    ),
+    (
+        # autopoll's own; bare hex digits of that length are mostly hashes and stay.
+        "token",
+        ("oken", "OKEN"),
+        r"((?i:token)[\"']?\s{0,3}[=:]\s{0,3}[\"']?)[0-9a-f]{64}(?![0-9a-f])",
+    ),
+)
 
 # One flat list: most texts only go through it once and hold nothing of it.
 _FORMS = [
@@ -155,13 +152,11 @@ _FORMS = [
 ]
 
 # What a secret hangs on, with white space before the secret itself, at the end of a text.
-_LEAD = re.compile(
-    r"(?i:aws_?secret_?access_?key|token|bearer)[\"']?\s{0,3}(?:[=:]\s{0,3})?[\"']?\Z"
-)
+_LEAD = r"(?i:aws_?secret_?access_?key|token|bearer)[\"']?\s{0,3}(?:[=:]\s{0,3})?[\"']?\Z"
 _LONGEST_LEAD = 40
-_BREAK = re.compile(r"[\s\x80-\U0010ffff]")  # no key or token goes over such a character
+_BREAK = r"[\s\x80-\U0010ffff]"  # no key or token goes over such a character
 _KEY_BEGINS = "-----BEGIN "
-_KEY_ENDS = re.compile(r"-----END [A-Z ]{0,40}-----")
+_KEY_ENDS = r"-----END [A-Z ]{0,40}-----"
 
 
 def redact(text: str) -> str:
@@ -171,7 +166,7 @@ def redact(text: str) -> str:
     """
     if forms := [form for literal, form in _FORMS if literal in text]:
         for name, pattern in dict.fromkeys(forms):
-            text = pattern.sub(rf"\g<1>[redacted:{name}]", text)
+            text = compiled(pattern).sub(rf"\g<1>[redacted:{name}]", text)
     return assignment.clean(text) if "=" in text or ":" in text or "--" in text else text
 
 
@@ -180,17 +175,17 @@ def settled(text: str) -> int:
 
     No secret begins in them and goes on in the rest, whatever is still to come.
     """
-    end = _BREAK.search(text[::-1])  # of what is surely no part of a word that goes on
+    end = compiled(_BREAK).search(text[::-1])  # of what is surely no part of a word that goes on
     cut = len(text) - end.start() if end else 0
     word = max(text.rfind(space, 0, cut) for space in " \n\t")
     if "://" in text[word + 1 : cut]:  # a password may hold any character
         cut = word + 1
-    if lead := _LEAD.search(text, max(0, cut - _LONGEST_LEAD), cut):
+    if lead := compiled(_LEAD).search(text, max(0, cut - _LONGEST_LEAD), cut):
         cut = lead.start()
     given = assignment.beginning(text, 0, cut)
     cut = cut if given is None else given
     begin = text.rfind(_KEY_BEGINS, 0, cut)
-    return cut if begin < 0 or _KEY_ENDS.search(text, begin, cut) else begin
+    return cut if begin < 0 or compiled(_KEY_ENDS).search(text, begin, cut) else begin
 
 
 def redact_message(text: str) -> str:
