@@ -19,6 +19,7 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
+from bench import markers
 from fifo import events
 from fifo.client_end import ClientEnd
 from fifo.client_session import ClientSession
@@ -27,7 +28,7 @@ from fifo.server_end import ServerEnd
 from fifo.server_session import ServerSession
 from fifo.session import VERSIONS
 
-BEGIN, END = "<!-- steps:begin -->", "<!-- steps:end -->"
+MARK = "steps"  # of the table in a page
 COUNTING = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable)
 EPOCH = 1_700_000_000_000
 CONFIG = '[shards.main]\nbackend = "echo"\n'
@@ -46,11 +47,7 @@ def main() -> None:
     rows = table({name: instructions(name, given.size, given.count) for name in LAYERS})
     print("\n".join(rows))
     if given.page:
-        before, begin, rest = given.page.read_text("utf-8").partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not begin or not end:
-            raise SystemExit(f"{given.page} has no {BEGIN} … {END}")
-        given.page.write_text("\n".join([f"{before}{begin}", *rows, f"{end}{after}"]), "utf-8")
+        markers.fill(given.page, MARK, "\n".join(rows))
 
 
 def table(found: dict[str, float]) -> list[str]:

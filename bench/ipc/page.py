@@ -6,26 +6,18 @@ python -m bench.ipc.page
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from bench import markers
 from bench.cost import report
 from bench.cost.figures import Figure
 from bench.ipc.matrix import MS, PLACED, SECTION, SIZES, STREAMS
 from bench.ipc.memory import GIVE_UP_S
 
 ROOT = Path(__file__).parents[2]
-BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
+MARK = "figures"
 _BESIDE = " beside "
 _TIMES = """\
 Round trips with both ends on one core, p50 and how many times that of `pipes`; then what goes
 through with many in flight:"""
-
-
-def fill(page: Path, figures: Iterable[Figure]) -> None:
-    """Replace what stands between the markers of a page; raise ValueError where they are not."""
-    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no {BEGIN} … {END}")
-    page.write_text(f"{before}{begin}\n{tables(figures)}\n{end}{after}", "utf-8")
 
 
 def tables(figures: Iterable[Figure]) -> str:
@@ -144,4 +136,4 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 if __name__ == "__main__":
     kept = report.read(ROOT / "bench" / "results" / report.NAME)
-    fill(ROOT / "docs" / "ipc.md", kept.figures)
+    markers.fill(ROOT / "docs" / "ipc.md", MARK, tables(kept.figures))

@@ -17,12 +17,13 @@ from bisect import bisect
 from pathlib import Path
 from typing import Any
 
+from bench import markers
 from bench.cost import chain, plot
 from bench.cost.disk import scratch_folder
 from bench.cost.floor import floor
 
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- way:begin -->", "<!-- way:end -->"
+MARK = "way"  # of the table in a page
 # The marks in the order in which a question passes them, and what is done up to each.
 WAY = (
     ("commit<", "the asker: credentials, token, redaction"),
@@ -72,13 +73,9 @@ def table(spans: dict[str, float], lowest: float) -> list[tuple[str, str, str]]:
 
 def fill(page: Path, rows: list[tuple[str, str, str]]) -> None:
     """Replace the table between the markers of the page."""
-    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{page} has no {BEGIN} … {END}")
     lines = ["| what | time | share |", "| --- | ---: | ---: |"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
-    page.write_text("\n".join([f"{before}{begin}", *lines, f"{end}{after}"]), "utf-8")
+    markers.fill(page, MARK, "\n".join(lines))
 
 
 def ask_floor(folder: Path, count: int) -> float:
