@@ -14,7 +14,7 @@ RUN = .venv/bin/python -m
 SPREAD = -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check bench bench-check figures figures-backends busy doors faults soak up down status health docs build clean
+.PHONY: help setup demo test test-long check bench bench-check bench-peers figures figures-backends busy doors faults soak up down status health docs build clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -45,6 +45,9 @@ bench: setup ## measure what a question costs beside the floor, and record it in
 
 bench-check: setup ## measure, and fail where a ratio is over 25 % worse than the recorded one
 	@$(RUN) bench.cost --out build/bench --compare bench/results/figures.json
+
+bench-peers: build/peers/installed ## measure autopoll beside huey, Celery, RQ, Dramatiq and procrastinate
+	@build/peers/bin/python -m bench.peers --out bench/results
 
 figures: setup ## time each fault until it is noticed and answered, 20 times; TIMES=…
 	@$(RUN) bench.figures $(if $(TIMES),--times $(TIMES))
@@ -97,4 +100,11 @@ clean: ## remove .venv, builds and caches; var/ holds data and stays
 	@echo "Setting up .venv with $$("$(PYTHON)" --version), once" >&2
 	@"$(PYTHON)" -m venv .venv
 	@$(RUN) pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The other queues have an environment of their own, so that .venv stays as it is.
+build/peers/installed: .venv/installed
+	@echo "Setting up build/peers, once" >&2
+	@.venv/bin/python -m venv build/peers
+	@build/peers/bin/python -m pip install --quiet --editable '.[peers]'
 	@touch $@

@@ -72,7 +72,7 @@ def interleave(laps: Mapping[str, Lap], rounds: int, say: Say) -> dict[str, Spre
         for name, lap in laps.items():
             say(f"{name}, round {number} of {rounds}")
             seen[name].append(spread(lap()))
-    return {name: _median(spreads) for name, spreads in seen.items()}
+    return {name: median(spreads) for name, spreads in seen.items()}
 
 
 def spread(samples: Iterable[float]) -> Spread:
@@ -83,7 +83,8 @@ def spread(samples: Iterable[float]) -> Spread:
     )
 
 
-def _median(spreads: Sequence[Spread]) -> Spread:
+def median(spreads: Sequence[Spread]) -> Spread:
+    """Return the medians of what several rounds have shown."""
     return Spread(
         statistics.median(each.p50 for each in spreads),
         statistics.median(each.p99 for each in spreads),
