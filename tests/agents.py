@@ -81,12 +81,14 @@ async def at_stdio(
 
 
 @contextlib.asynccontextmanager
-async def at_gateway(url: str, token: str, mode: str = "auto") -> AsyncIterator[Agent]:
+async def at_gateway(
+    url: str, token: str, mode: str = "auto", **options: Any
+) -> AsyncIterator[Agent]:
     """Be a client of a gateway, with a token of it."""
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         transport = streamable_http_client(f"{url}/mcp", http_client=http)
-        async with Client(transport, mode=mode) as client:
+        async with Client(transport, mode=mode, **options) as client:
             yield await _agent(client)
 
 

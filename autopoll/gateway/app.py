@@ -32,7 +32,7 @@ opens everything. Every error is problem+json (RFC 9457), with what to do about 
 def build(hub: Hub, endpoint: McpEndpoint, audit: Audit) -> ASGIApp:
     """Return what is served, with all middleware, over a hub and an endpoint that are entered."""
     app = make_app(hub, audit)
-    route = Route(PATH, endpoint=endpoint, methods=["POST"])
+    route = Route(PATH, endpoint=endpoint, methods=["POST", "GET", "DELETE"])
     app.router.routes.append(route)
     app.state.routes.append(route)
     return RequestChecks(app, hub.config.gateway, audit)

@@ -69,6 +69,7 @@ class Gateway:
                 await role.wait(self.stopping, BEAT_S)
             heart.state = ProcessState.DRAINING
             hub.drain()
+            endpoint.drain()
             await server.shutdown([listener])
             if hub.crash:
                 raise hub.crash

@@ -37,6 +37,7 @@ class Call:
     def __init__(
         self, access: CallerAccess, report: Callable[[str], Awaitable[None]], *, listens: bool
     ) -> None:
+        self.access = access
         self.hub = access.hub
         self.use = access.call
         self.report = report

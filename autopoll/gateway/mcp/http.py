@@ -3,27 +3,46 @@
 import json
 import logging
 import secrets
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
+from mcp.server.context import ServerRequestContext
+from mcp.server.streamable_http import check_accept_headers
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_REQUEST
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from autopoll.errors import AutopollError
+from autopoll.errors import AutopollError, NotFound
 from autopoll.gateway.authentication import bearer
 from autopoll.gateway.hub import Hub
-from autopoll.gateway.mcp.mcp_server import make_server
+from autopoll.gateway.mcp.log_relay import CALLER, LogRelay
+from autopoll.gateway.mcp.mcp_server import McpServer
 from autopoll.gateway.mcp.rpc import parse
-from autopoll.gateway.problems import response
+from autopoll.gateway.mcp.subscriber import Subscriber
+from autopoll.gateway.mcp.subscribers import ClientKey, Subscribers
+from autopoll.gateway.mcp.transcript_watch import TranscriptWatch
+from autopoll.gateway.problems import ProblemKind, problem, response
 from autopoll.gateway.usecases import CallerAccess, by_token
 
 PATH = "/mcp"
-HEADERS = ("MCP-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name")  # of its requests
-_SESSION = "mcp-session-id"
+HEADERS = (  # of its requests
+    "MCP-Protocol-Version",
+    "Mcp-Session-Id",
+    "Mcp-Method",
+    "Mcp-Name",
+    "Last-Event-ID",
+)
+_SESSION = "Mcp-Session-Id"
+_VERSION = "MCP-Protocol-Version"
+_PRIMED = "2025-11-25"  # the first revision whose clients read events without data
+_STREAM = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 log = logging.getLogger(__name__)
 
@@ -36,21 +55,27 @@ class McpEndpoint:
 
     Clients of the handshake era cancel by another request instead, that names the first by a number
     which only means something together with the client. So each is given a name at its handshake,
-    under the header of a session; any name is welcome, also one of a gateway before this one.
+    under the header of a session; any name is welcome, also one of a gateway before this one, but
+    not one that its client has ended. By it the client has a stream of notifications, too (GET).
     """
 
     def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+        self.hub = hub
+        self.watch = TranscriptWatch(hub)
+        self.relay = LogRelay()
+        self._subscribers = Subscribers(self.watch, self.relay)
         self._manager = StreamableHTTPSessionManager(
-            make_server(hub, _access_of),
+            McpServer(self),
             stateless=True,
             max_request_body_size=hub.config.gateway.max_body,
         )
-        self._open = self._manager.run()
-        self._at_work: dict[tuple[str, str, str], anyio.CancelScope] = {}
+        self._open = AsyncExitStack()
+        self._at_work: dict[tuple[ClientKey, str], anyio.CancelScope] = {}
 
     async def __aenter__(self) -> Self:
-        await self._open.__aenter__()
+        self._open.enter_context(self.relay)
+        await self._open.enter_async_context(self.watch)
+        await self._open.enter_async_context(self._manager.run())
         return self
 
     async def __aexit__(
@@ -59,49 +84,103 @@ class McpEndpoint:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.drain()
         await self._open.__aexit__(kind, error, trace)
+
+    def drain(self) -> None:
+        """End all streams of notifications; may be called twice."""
+        self._subscribers.drain()
+        self.watch.drain()
+
+    def access(self, context: ServerRequestContext[Any, Request]) -> CallerAccess:
+        """Return the access of a request's token."""
+        assert context.request
+        access = context.request.state.access
+        assert isinstance(access, CallerAccess)
+        return access
+
+    def subscriber(self, context: ServerRequestContext[Any, Request]) -> Subscriber:
+        """Return what is kept of a client; raise MCPError for one that does not say who it is."""
+        assert context.request
+        key = context.request.state.client
+        if key is None:
+            raise MCPError(
+                INVALID_REQUEST,
+                f"the header {_SESSION} is missing, so nothing can be sent; initialize returned it",
+            )
+        return self._subscribers.get(key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request that shows a token."""
         request = Request(scope, receive)
-        access = by_token(self._hub, bearer(request))
+        access = by_token(self.hub, bearer(request))
         try:
-            whose = await access.call(lambda use: use.caller.scope)
+            caller = await access.call(lambda use: use.caller.scope)
         except AutopollError as error:
             await response(error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["access"] = access
+        name = request.headers.get(_SESSION)
+        key = ClientKey(caller, name) if name else None
+        CALLER.set(caller)
+        scope.setdefault("state", {}).update(access=access, client=key)
+        if key and self._subscribers.has_ended(key):
+            await response(NotFound("this session was ended", "Initialize."))(scope, receive, send)
+        elif request.method == "POST":
+            await self._post(request, key, send)
+        else:
+            await self._other(request, key, access)(scope, receive, send)
+
+    async def _post(self, request: Request, key: ClientKey | None, send: Send) -> None:
         body = await request.body()
         message, errors = parse(body)
         if errors:
             log.warning("refused: %s", errors[0].message)
             found = [error.fields() for error in errors]
             refusal = JSONResponse(found if len(found) > 1 else found[0], 400)
-            await refusal(scope, receive, send)
+            await refusal(request.scope, request.receive, send)
             return
-        exchange = _Exchange(body, receive, send)
-        name = request.headers.get(_SESSION)
+        exchange = _Exchange(body, request.receive, send)
         if message.get("method") == "initialize":
             exchange.name = secrets.token_hex(16)
-        if name is None or "method" not in message:
-            await self._manager.handle_request(scope, exchange.receive, exchange.send)
+        if key is None or "method" not in message:
+            await self._manager.handle_request(request.scope, exchange.receive, exchange.send)
             return
         if message["method"] == "notifications/cancelled":
-            self._cancel(whose, name, message.get("params"))
-        key = (whose, name, _number(message.get("id")))
+            self._cancel(key, message.get("params"))
+        number = key, _number(message.get("id"))
         with anyio.CancelScope() as work:
-            self._at_work[key] = work
+            self._at_work[number] = work
             try:
-                await self._manager.handle_request(scope, exchange.receive, exchange.send)
+                await self._manager.handle_request(request.scope, exchange.receive, exchange.send)
             finally:
-                if self._at_work.get(key) is work:
-                    del self._at_work[key]
+                if self._at_work.get(number) is work:
+                    del self._at_work[number]
         if work.cancelled_caught:
             await exchange.end()
 
-    def _cancel(self, whose: str, name: str, params: Any) -> None:
+    def _other(self, request: Request, key: ClientKey | None, access: CallerAccess) -> Response:
+        """Return what answers a request for notifications (GET), or the end of a session."""
+        version = request.headers.get(_VERSION, "")
+        known = request.method in ("GET", "DELETE") and version not in MODERN_PROTOCOL_VERSIONS
+        if key is None or not known:
+            kind = ProblemKind("method-not-allowed", 405)
+            return problem(kind, f"only with the header {_SESSION}", headers={"Allow": "POST"})
+        if request.method == "DELETE":
+            self._subscribers.end(key)
+            return Response(status_code=204)
+        if not check_accept_headers(request)[1]:
+            return problem(ProblemKind("not-acceptable", 406), "a stream is text/event-stream")
+        events = self._subscribers.stream(
+            key,
+            access,
+            request.headers.get("last-event-id"),
+            primes=version >= _PRIMED,
+        )
+        return StreamingResponse(events, headers=_STREAM, media_type="text/event-stream")
+
+    def _cancel(self, key: ClientKey, params: Any) -> None:
         if isinstance(params, dict):
-            work = self._at_work.get((whose, name, _number(params.get("requestId"))))
+            work = self._at_work.get((key, _number(params.get("requestId"))))
             if work:
                 work.cancel()
 
@@ -139,12 +218,6 @@ class _Exchange:
             await self._send({"type": "http.response.start", "status": 202, "headers": []})
         if not self._complete:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _access_of(request: Request) -> CallerAccess:
-    access = request.state.access
-    assert isinstance(access, CallerAccess)
-    return access
 
 
 def _number(value: Any) -> str:

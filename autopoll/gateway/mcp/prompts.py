@@ -1,6 +1,6 @@
 """What an agent is told: the server's instructions, and a prompt that explains how to ask."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -35,18 +35,22 @@ ASK = Prompt(
 _LONGEST = 20_000
 
 
+def require(name: str, arguments: Collection[str]) -> None:
+    """Raise MCPError for a prompt that is not there, and for what is no argument of it."""
+    if name != ASK.name:
+        raise MCPError(INVALID_PARAMS, f"there is no prompt {name[:100]!r}; there is {ASK.name}")
+    unknown = sorted(set(arguments) - {"shard", "question"})
+    if unknown:
+        raise MCPError(
+            INVALID_PARAMS, f"{ASK.name} takes shard and question, not {unknown[0][:100]!r}"
+        )
+
+
 def ask_a_shard(
     shards: Mapping[str, ShardSection], name: str, arguments: Mapping[str, str]
 ) -> GetPromptResult:
-    """Return the prompt with the shards that may be asked.
-
-    Raises MCPError for another name, and for what is no argument of it.
-    """
-    if name != ASK.name:
-        raise MCPError(INVALID_PARAMS, f"there is no prompt {name[:100]!r}; there is {ASK.name}")
-    unknown = sorted(arguments.keys() - {"shard", "question"})
-    if unknown:
-        raise MCPError(INVALID_PARAMS, f"{ASK.name} takes shard and question, not {unknown[0]!r}")
+    """Return the prompt with the shards that may be asked; raise MCPError as `require` does."""
+    require(name, arguments.keys())
     shard = arguments.get("shard")
     if shard and shard not in shards:
         known = ", ".join(shards)

@@ -14,9 +14,9 @@ from typing import Any, cast
 from mcp.server.stdio import stdio_server
 
 from autopoll.gateway.hub import Hub
-from autopoll.gateway.mcp.mcp_server import make_server
+from autopoll.gateway.mcp.mcp_server import McpServer
 from autopoll.gateway.mcp.rpc import INVALID_REQUEST, RpcError, parse
-from autopoll.gateway.usecases import as_owner
+from autopoll.gateway.mcp.stdio_door import StdioDoor
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 
@@ -49,9 +49,8 @@ async def _serve(home: Home, config: Config, read: int, write: int) -> None:
     log.info("serving over stdin and stdout", extra={"pid": os.getpid()})
     reader, writer = StdinReader(read), StdoutWriter(write, end)
     try:
-        async with Hub(home, config) as hub:
-            owner = as_owner(hub)
-            server = make_server(hub, lambda _request: owner)
+        async with Hub(home, config) as hub, StdioDoor(hub) as door:
+            server = McpServer(door)
             # Only what is used of an anyio.AsyncFile is there.
             checked = CheckedLines(reader, writer)
             async with stdio_server(cast(Any, checked), cast(Any, writer)) as (incoming, outgoing):

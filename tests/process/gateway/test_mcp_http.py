@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from agents import Agent, Door, at_gateway, at_stdio, eventually, free_port, play, text_of
 from mcp.shared.exceptions import MCPError
+from mcp_types import ResourceUpdatedNotification
 from place import Place
 
 from autopoll.gateway.hub import Hub
@@ -223,6 +224,30 @@ def test_a_gateway_that_ends_says_that_the_question_is_kept(gateway: Gateway, mo
             # The same client goes on, as there is no session that could be lost.
             answer = await agent.get("get_answer", id=number, timeout=30)
             assert answer["answer"] == "kept?"
+
+    play(story)
+
+
+@pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
+def test_a_subscription_survives_a_restart_of_the_gateway(gateway: Gateway) -> None:
+    conversation, token, _ = gateway.converse("--shard", "main")
+    updated = []
+
+    async def note(message: Any) -> None:
+        if isinstance(message, ResourceUpdatedNotification):
+            updated.append(message.params.uri)
+
+    async def story() -> None:
+        async with at_gateway(gateway.url, token, "legacy", message_handler=note) as agent:
+            uri = f"autopoll://conversations/{conversation}"
+            await agent.client.subscribe_resource(uri)
+            await agent.get("ask", question="before?")
+            await eventually(lambda: updated, "the notification")
+            await asyncio.to_thread(gateway.place.run, "restart", "gateway")
+            updated.clear()
+            await agent.get("ask", question="after?")
+            await eventually(lambda: updated, "another one")
+            assert set(updated) == {uri}
 
     play(story)
 
