@@ -9,7 +9,8 @@ which sends its request at once, is let in whatever others hold open, and `/heal
               burst of honest clients looks the same at first
     proven    a token was shown, or is being looked up: three quarters at most, less those that
               are idle; so a quarter is always left for unproven ones
-    idle      proven, between two requests; evicted before any connection is refused
+    idle      proven, between two requests, or with a stream that its client can take up again;
+              evicted before any connection is refused
     the rest  unproven, with a complete request; it is our turn, so they are never evicted
 """
 
@@ -34,7 +35,7 @@ class AdmittedConnection(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is between two requests."""
+        """Whether it is between two requests, or can be spared."""
         ...
 
     def evict(self) -> None:

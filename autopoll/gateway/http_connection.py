@@ -62,6 +62,7 @@ class HttpConnection(H11Protocol):
         self.timeout_keep_alive = STRANGER_IDLE_S
         self.peer: Hashable = None
         self.proof: tuple[bytes, Caller] | None = None  # the digest of a token, and whose it is
+        self._is_spare = False
         self._limits = limits
         self._state = ""  # what it waits for, and since when
         self._since = self.loop.time()
@@ -86,6 +87,7 @@ class HttpConnection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Begin to count again with each request."""
+        self._is_spare = False
         self._state, self._since = "", self.loop.time()
         super().on_response_complete()
         self._limits.admission.changed(self)
@@ -115,6 +117,11 @@ class HttpConnection(H11Protocol):
         self._limits.admission.disprove(self)
         self.timeout_keep_alive = STRANGER_IDLE_S
 
+    def spare(self) -> None:
+        """Count it as idle until its request ends, as its client can take it up again."""
+        self._is_spare = True
+        self._limits.admission.changed(self)
+
     @property
     def is_ours(self) -> bool:
         """Whether it is our turn; a body is timed by RequestChecks."""
@@ -122,8 +129,8 @@ class HttpConnection(H11Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is between two requests; uvicorn's own limit of idleness holds then."""
-        return self.timeout_keep_alive_task is not None
+        """Whether it is between two requests, for which uvicorn has a limit, or can be spared."""
+        return self._is_spare or self.timeout_keep_alive_task is not None
 
     def evict(self) -> None:
         """Close in favour of another; silently between two requests."""

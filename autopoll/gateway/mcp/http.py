@@ -170,6 +170,8 @@ class McpEndpoint:
             return Response(status_code=204)
         if not check_accept_headers(request)[1]:
             return problem(ProblemKind("not-acceptable", 406), "a stream is text/event-stream")
+        if connection := request.scope["state"].get("connection"):
+            connection.spare()  # or clients that only stay connected would keep others out
         events = self._subscribers.stream(
             key,
             access,

@@ -180,6 +180,28 @@ def test_when_there_are_too_many_the_one_kept_waiting_for_longest_makes_room(doo
     audited(door, "too-many-connections")
 
 
+def test_streams_of_notifications_make_room_for_whoever_asks(door) -> None:
+    request = (
+        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+        f"Authorization: Bearer {door.token}\r\nMcp-Session-Id: %d\r\n\r\n"
+    )
+    streams = []
+    try:
+        for number in range(2 * LIMITS["max_connections"]):
+            streams.append(connect(door))
+            streams[-1].sendall((request % number).encode())
+            assert streams[-1].recv(1000).startswith(b"HTTP/1.1 200")
+            status = get(door, "/v1/status", Authorization=f"Bearer {door.token}")
+            assert status.status_code == 200
+        assert streams[0].recv(1000) == b""
+        streams[-1].settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            streams[-1].recv(1000)
+    finally:
+        for client in streams:
+            client.close()
+
+
 # --- too slow
 
 
