@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from place import Place
 
 pytestmark = pytest.mark.long
 
+LOG = "notifications/message"
 SLOW = '[shards.main]\nbackend = "echo"\noptions = { delay = "1s", concurrency = 8 }\n'
 # Prints in every way there is, from the moment on when the server is there to be disturbed.
 NOISE = """
@@ -241,6 +243,32 @@ def test_a_cancelled_request_is_not_answered(new_wire: Callable[..., Wire]) -> N
     assert state["status"] == "pending"
     wire.answer(wire.call("get_answer", id=number, timeout=30))
     assert all(message.get("id") != asking for message in wire.received)
+
+
+def test_what_other_programs_write_is_notified_of_and_the_end_of_stdin_ends_that(
+    place: Place, new_wire: Callable[..., Wire]
+) -> None:
+    made = place.json("conversations", "create")["conversation"]
+    uri = f"autopoll://conversations/{made}"
+    updated = {"method": "notifications/resources/updated", "params": {"uri": uri}}
+    wire = new_wire().begin()
+    assert wire.answer(wire.say("logging/setLevel", level="info"))["result"] == {}
+    assert wire.answer(wire.say("resources/subscribe", uri=uri))["result"] == {}
+    for text in ("first", "second"):
+        with closing(place.bridge()) as bridge:
+            bridge.messages.send(made, "a", [text], [None])
+        while wire.hear() != {"jsonrpc": "2.0", **updated}:
+            pass
+    refused = wire.answer(wire.say("resources/subscribe", uri=f"{uri}x"))["error"]
+    assert (refused["code"], refused["data"]) == (-32602, {"uri": f"{uri}x"})
+    while not (told := [each for each in wire.received if each.get("method") == LOG]):
+        wire.hear()
+    assert told[0]["params"]["level"] == "info"
+    assert "resources/subscribe was refused" in told[0]["params"]["data"]
+    assert wire.process.stdin
+    wire.process.stdin.close()
+    wire.process.stdin = None
+    assert wire.end() == (0, "")
 
 
 def test_its_log_is_private_and_one_for_all(place: Place, new_wire: Callable[..., Wire]) -> None:
