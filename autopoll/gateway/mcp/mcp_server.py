@@ -49,7 +49,7 @@ Page = PaginatedRequestParams | None
 log = logging.getLogger(__name__)
 
 
-class Door(Protocol):
+class McpTransport(Protocol):
     """What differs between stdio and HTTP."""
 
     hub: Hub
@@ -66,13 +66,13 @@ class Door(Protocol):
 
 
 class McpServer(Server[Any]):
-    """The server behind a door.
+    """The server over a transport.
 
     The SDK's lower level, because what may be seen depends on the caller, and because it passes
     the arguments on as they came, to be checked against the very schemas that are listed.
     """
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, transport: McpTransport) -> None:
         # The SDK logs every request at INFO.
         logging.getLogger("mcp").setLevel(logging.WARNING)
         super().__init__(
@@ -96,7 +96,7 @@ class McpServer(Server[Any]):
         # As an argument it would be warned of: the revision 2026-07-28 has it no more.
         self.add_request_handler("logging/setLevel", SetLevelRequestParams, self._set_level)
         self.middleware.append(logged)
-        self._door = door
+        self._transport = transport
 
     def get_capabilities(self, *given: Any, **named: Any) -> ServerCapabilities:
         """Return what the server can; nothing notifies of changes of lists, so none is promised."""
@@ -117,7 +117,7 @@ class McpServer(Server[Any]):
             await context.session.report_progress(steps, None, strict_json.text(text))
 
         listens = (context.meta or {}).get("progress_token") is not None
-        return Call(self._door.access(context), report, listens=listens)
+        return Call(self._transport.access(context), report, listens=listens)
 
     # --- tools
 
@@ -130,7 +130,7 @@ class McpServer(Server[Any]):
         except Exception:
             # The boundary: a bug of ours must neither end the connection nor show its inside.
             log.exception("tool %.100r", given.name)
-            text = f"this is a bug in autopoll\n  Its log says more: {self._door.hub.home.log}"
+            text = f"this is a bug in autopoll\n  Its log says more: {self._transport.hub.home.log}"
             return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
     # --- resources
@@ -147,19 +147,19 @@ class McpServer(Server[Any]):
         return ReadResourceResult(contents=[await resources.read(self._begin(context), given.uri)])
 
     async def _subscribe(self, context: Context, given: SubscribeRequestParams) -> EmptyResult:
-        subscriber = self._door.subscriber(context)
+        subscriber = self._transport.subscriber(context)
         await subscriber.subscribe(await resources.find(self._begin(context), given.uri))
         return EmptyResult()
 
     async def _unsubscribe(self, context: Context, given: UnsubscribeRequestParams) -> EmptyResult:
-        subscriber = self._door.subscriber(context)
+        subscriber = self._transport.subscriber(context)
         subscriber.unsubscribe(await resources.find(self._begin(context), given.uri))
         return EmptyResult()
 
     async def _listen(
         self, context: Context, given: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        subscriber = Subscriber(self._door.watch)
+        subscriber = Subscriber(self._transport.watch)
         uris = given.notifications.resource_subscriptions or []
         return await listen(context, self._begin(context), subscriber, uris)
 
@@ -179,6 +179,6 @@ class McpServer(Server[Any]):
         return CompleteResult(completion=found)
 
     async def _set_level(self, context: Context, given: SetLevelRequestParams) -> EmptyResult:
-        subscriber = self._door.subscriber(context)
-        self._door.relay.set_level(subscriber, CALLER.get(), LEVELS[given.level])
+        subscriber = self._transport.subscriber(context)
+        self._transport.relay.set_level(subscriber, CALLER.get(), LEVELS[given.level])
         return EmptyResult()

@@ -16,7 +16,7 @@ from mcp.server.stdio import stdio_server
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp.mcp_server import McpServer
 from autopoll.gateway.mcp.rpc import INVALID_REQUEST, RpcError, parse
-from autopoll.gateway.mcp.stdio_door import StdioDoor
+from autopoll.gateway.mcp.stdio_transport import StdioTransport
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 
@@ -49,8 +49,8 @@ async def _serve(home: Home, config: Config, read: int, write: int) -> None:
     log.info("serving over stdin and stdout", extra={"pid": os.getpid()})
     reader, writer = StdinReader(read), StdoutWriter(write, end)
     try:
-        async with Hub(home, config) as hub, StdioDoor(hub) as door:
-            server = McpServer(door)
+        async with Hub(home, config) as hub, StdioTransport(hub) as transport:
+            server = McpServer(transport)
             # Only what is used of an anyio.AsyncFile is there.
             checked = CheckedLines(reader, writer)
             async with stdio_server(cast(Any, checked), cast(Any, writer)) as (incoming, outgoing):

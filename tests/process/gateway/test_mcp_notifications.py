@@ -30,7 +30,7 @@ from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp import notification_stream, subscribers
 from autopoll.gateway.mcp.http import McpEndpoint
 from autopoll.gateway.mcp.mcp_server import McpServer
-from autopoll.gateway.mcp.stdio_door import StdioDoor
+from autopoll.gateway.mcp.stdio_transport import StdioTransport
 from autopoll.gateway.mcp.stream_cursor import MOST, StreamCursor
 from autopoll.home.config import load
 
@@ -114,7 +114,7 @@ class Scene:
             return
         async with (
             Hub(self.place.home, self.config) as hub,
-            StdioDoor(hub) as opened,
+            StdioTransport(hub) as opened,
             Listener().at(McpServer(opened)) as listener,
         ):
             yield listener

@@ -16,7 +16,7 @@ from autopoll.gateway.mcp.transcript_watch import TranscriptWatch
 from autopoll.gateway.usecases import CallerAccess, as_owner
 
 
-class StdioDoor:
+class StdioTransport:
     """Used as an async context manager; its client is the owner of the home."""
 
     def __init__(self, hub: Hub) -> None:
