@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -140,6 +141,23 @@ def test_a_program_that_fails_is_named_with_the_last_that_it_said(tmp_path) -> N
         finish(["sh", "-c", "echo hm; echo no such thing >&2; echo; exit 3"], tmp_path)
 
 
+def test_who_fails_in_a_later_round_is_in_no_figure_and_has_no_more_turns(disk) -> None:
+    turns = []
+
+    @contextmanager
+    def weak(folder: Path) -> Iterator[str]:
+        turns.append(folder)
+        if len(turns) == 2:
+            raise ProgramFailed("it has ended", "none")
+        yield "weak 1"
+
+    contender = Contender(name="RQ", app="floor_app", package="apsw", server=weak)
+    found = run([contender], 3, 0.01, lambda _: None)
+    assert len(turns) == 2
+    assert found.figures == []
+    assert [each.reason for each in found.failures] == ["it has ended (none)"]
+
+
 def test_a_server_that_ends_while_it_starts_is_not_waited_for(disk, monkeypatch) -> None:
     has_server(disk, monkeypatch)
     (disk / "bin" / "redis-server").write_text("#!/bin/sh\necho out of memory\nexit 1\n")
@@ -157,5 +175,6 @@ def test_a_wrong_answer_is_no_answer() -> None:
 def test_the_processor_time_of_what_has_ended_counts_and_shared_memory_once(tmp_path) -> None:
     burn = f"{sys.executable} -c 'while __import__(\"time\").process_time() < 0.2: pass'"
     with running(["sh", "-c", f"{burn}; sleep 1000"], tmp_path):
-        until(lambda: usage.processor_s(usage.processes()) > 0.19)
+        until(lambda: "sleep" in {each.name() for each in usage.processes()})
+        assert usage.processor_s(usage.processes()) > 0.19
         assert 0 < usage.memory_bytes(usage.processes()) < 20e6
