@@ -81,7 +81,7 @@ def postgresql(folder: Path) -> Iterator[str]:
     command = [server, "-D", str(data), *options]
     # By QUIT it ends at once, and takes its shared memory with it.
     with running(command, folder, end=signal.SIGQUIT, user=user) as process:
-        asked = [is_ready, "-q", "-h", str(data)]
+        asked = [is_ready, "-q", "-h", str(data), "-U", POSTGRESQL_USER]
         wait_until(lambda: subprocess.run(asked).returncode == 0, process, server, folder)
         yield f"PostgreSQL {_version(server)}"
 
