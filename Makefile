@@ -48,6 +48,7 @@ bench-check: setup ## measure, and fail where a ratio is over 25 % worse than th
 
 bench-peers: build/peers/installed ## measure autopoll beside huey, Celery, RQ, Dramatiq and procrastinate
 	@build/peers/bin/python -m bench.peers --out bench/results
+	@build/peers/bin/python -m bench.peers.page
 
 figures: setup ## time each fault until it is noticed and answered, 20 times; TIMES=…
 	@$(RUN) bench.figures $(if $(TIMES),--times $(TIMES))
@@ -79,9 +80,10 @@ status: setup ## show processes, shards and queue
 health: setup ## ask a canary question through the whole chain
 	@$(RUN) autopoll health --deep
 
-docs: setup ## write docs/cli.md and the tables of docs/ipc.md
+docs: setup ## write docs/cli.md and the tables that are made of figures
 	@.venv/bin/python docs/generate.py
 	@$(RUN) bench.ipc.page
+	@$(RUN) bench.peers.page
 
 build: setup ## make the sdist and the wheel in dist/
 	@$(RUN) build --no-isolation

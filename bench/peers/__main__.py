@@ -19,9 +19,10 @@ from bench.cost.results import folder as results_folder
 from bench.cost.results import put
 from bench.peers import chart, table
 from bench.peers.contenders import CONTENDERS, FLOOR, OURS, Contender
+from bench.peers.page import FIGURES
 from bench.peers.run import ROUNDS, run
 
-FIGURES, PAGE = "peers.json", "peers.md"
+PAGE = "peers.md"
 INTERRUPTED = 130
 
 

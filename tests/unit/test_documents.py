@@ -11,6 +11,8 @@ import pytest
 from autopoll.cli import COMMANDS
 from bench.cost import report
 from bench.ipc import page
+from bench.peers import page as peers_page
+from bench.peers.table import tables
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -89,6 +91,11 @@ def test_every_command_that_is_named_exists(document) -> None:
 def test_the_tables_of_the_ipc_page_are_made_of_the_figures_that_were_kept() -> None:
     kept = report.read(ROOT / "bench" / "results" / report.NAME)
     assert page.tables(kept.figures) in (ROOT / "docs" / "ipc.md").read_text(), "run: make docs"
+
+
+def test_the_table_of_other_queues_is_made_of_the_figures_that_were_kept() -> None:
+    kept = report.read(ROOT / "bench" / "results" / peers_page.FIGURES)
+    assert tables(kept) in (ROOT / "docs" / "performance.md").read_text(), "run: make docs"
 
 
 def test_the_picture_of_the_rooms_is_what_the_import_contract_says() -> None:
