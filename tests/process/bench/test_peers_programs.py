@@ -99,12 +99,13 @@ def test_who_lacks_a_package_is_left_out_before_anything_is_started(disk) -> Non
 def test_a_turn_with_a_server_is_measured_and_leaves_nothing(disk, monkeypatch) -> None:
     has_server(disk, monkeypatch)
     said: list[str] = []
+    others = below(os.getpid())  # what other tests share
     found = run([SERVED], 1, 0.01, said.append)
     assert found.failures == []
     assert {each.note for each in found.figures if each.note}.pop().endswith("Redis 7.0.15")
     assert all(each.value > 0 for each in found.figures if each.unit != "percent")
     assert said == ["RQ, round 1 of 1"]
-    assert below(os.getpid()) == []
+    assert set(below(os.getpid())) <= set(others)
     assert [path.name for path in disk.iterdir()] == ["bin"]
 
 
@@ -174,7 +175,12 @@ def test_a_wrong_answer_is_no_answer() -> None:
 
 def test_the_processor_time_of_what_has_ended_counts_and_shared_memory_once(tmp_path) -> None:
     burn = f"{sys.executable} -c 'while __import__(\"time\").process_time() < 0.2: pass'"
+    others = usage.processes()  # what other tests share
     with running(["sh", "-c", f"{burn}; sleep 1000"], tmp_path):
-        until(lambda: "sleep" in {each.name() for each in usage.processes()})
-        assert usage.processor_s(usage.processes()) > 0.19
-        assert 0 < usage.memory_bytes(usage.processes()) < 20e6
+
+        def ours() -> list[psutil.Process]:
+            return [each for each in usage.processes() if each not in others]
+
+        until(lambda: "sleep" in {each.name() for each in ours()})
+        assert usage.processor_s(ours()) > 0.19
+        assert 0 < usage.memory_bytes(ours()) < 20e6
