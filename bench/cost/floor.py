@@ -23,7 +23,7 @@ import apsw
 
 _HEAD = struct.Struct("=IQ")  # length of the text, number of the question
 _ROOM = 1 << 16
-_BATCH = 256
+_UNDER_WAY = 128  # at most, so that neither pipe fills up and both ends wait for each other
 _ASKER = 0  # stdin of the chain's processes: a pipe from the asker
 _PIPES = ("bell", "answered", "requests", "replies")
 _SCHEMA = """
@@ -114,6 +114,7 @@ def poller(folder: Path) -> None:
     poll.register(replies, select.POLLIN)
     poll.register(_ASKER, 0)  # a hang-up is told unasked
     read = _reader(replies)
+    under_way = 0
     while True:
         ready = {descriptor for descriptor, _ in poll.poll()}
         if _ASKER in ready:
@@ -121,20 +122,22 @@ def poller(folder: Path) -> None:
         if replies in ready:
             db.execute("PRAGMA synchronous=FULL")
             db.execute("BEGIN IMMEDIATE")
-            for number, text in read():
+            for number, text in (settled := read()):
                 db.execute("INSERT INTO answers (id, text) VALUES (?, ?)", (number, text.decode()))
                 db.execute("UPDATE questions SET state=2 WHERE id=?", (number,))
             db.execute("COMMIT")
+            under_way -= len(settled)
             os.write(answered, b"!")
         if bell in ready:
             os.read(bell, _ROOM)
-        while claimed := _claim(db):
+        while claimed := _claim(db, _UNDER_WAY - under_way):
+            under_way += len(claimed)
             os.write(requests, b"".join(_frame(number, text) for number, text in claimed))
 
 
-def _claim(db: apsw.Connection) -> list[tuple[int, str]]:
+def _claim(db: apsw.Connection, most: int) -> list[tuple[int, str]]:
     waiting: list[Any] = db.execute(
-        "SELECT id, text FROM questions WHERE state=0 ORDER BY id LIMIT ?", (_BATCH,)
+        "SELECT id, text FROM questions WHERE state=0 ORDER BY id LIMIT ?", (most,)
     ).fetchall()
     if waiting:
         db.execute("PRAGMA synchronous=NORMAL")
