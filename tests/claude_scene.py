@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 from listener import Listener
+from place import leaving_no_process
 
 from autopoll.backends import open_backend
 from autopoll.backends.claude_code.claude_backend import ClaudeCode
@@ -37,10 +38,8 @@ def play(backend: ClaudeCode, scene: Scene) -> None:
         finally:
             await backend.stop()
 
-    before = set(psutil.Process().children(recursive=True))
-    asyncio.run(whole())
-    # Only what is new: what forks for other tests may come to its end meanwhile.
-    assert set(psutil.Process().children(recursive=True)) - before == set()
+    with leaving_no_process():
+        asyncio.run(whole())
     assert not (backend._setting.root / "var" / "run" / "claude").exists()
 
 

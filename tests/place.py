@@ -40,6 +40,17 @@ def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "") -
     return value
 
 
+@contextmanager
+def leaving_no_process() -> Iterator[None]:
+    """See that nothing that was started meanwhile runs below this process.
+
+    Only what is new counts: what earlier tests left to end, or share, may end at any moment.
+    """
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    assert set(psutil.Process().children(recursive=True)) - before == set()
+
+
 class Place:
     """One home; `down` is always called at the end of a test, whatever happened to it."""
 

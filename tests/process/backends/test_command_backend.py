@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from listener import Listener
-from place import until
+from place import leaving_no_process, until
 
 from autopoll.backends.child.command import Command
 from autopoll.backends.contract import Broken, Permanent, Retriable, Setting, Unavailable
@@ -47,8 +47,6 @@ def program(backend: Command) -> psutil.Process:
 def with_started(backend: Command, scene: Scene) -> None:
     """Run a scene with a started backend; afterwards no child is left, within five seconds."""
 
-    before = psutil.Process().children(recursive=True)
-
     async def main() -> None:
         await backend.start()
         try:
@@ -57,9 +55,9 @@ def with_started(backend: Command, scene: Scene) -> None:
             begun = time.monotonic()
             await backend.stop()
             assert time.monotonic() - begun < 20
-        assert psutil.Process().children(recursive=True) == before
 
-    asyncio.run(main())
+    with leaving_no_process():
+        asyncio.run(main())
 
 
 def breaks(root: Path, way: str, **options: Any) -> str:
@@ -300,16 +298,14 @@ def test_a_large_question_to_a_program_that_does_not_read_holds_up_nothing(tmp_p
 
 
 def test_a_program_that_never_says_that_it_is_ready_is_broken_at_its_limit(tmp_path: Path) -> None:
-    before = psutil.Process().children(recursive=True)
-
     async def main() -> None:
         backend = command(tmp_path, "never ready", ready=True, ready_timeout="200ms")
         with pytest.raises(Broken, match=r"did not say that it is ready within 0.2 s"):
             await backend.start()
         await backend.stop()
-        assert psutil.Process().children(recursive=True) == before
 
-    asyncio.run(main())
+    with leaving_no_process():
+        asyncio.run(main())
 
 
 def test_start_waits_until_the_program_is_ready(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from place import until
+from place import leaving_no_process, until
 
 from bench.peers import child, servers, usage
 from bench.peers.asker import TEXT, Order, lap
@@ -99,13 +99,12 @@ def test_who_lacks_a_package_is_left_out_before_anything_is_started(disk) -> Non
 def test_a_turn_with_a_server_is_measured_and_leaves_nothing(disk, monkeypatch) -> None:
     has_server(disk, monkeypatch)
     said: list[str] = []
-    others = below(os.getpid())  # what other tests share
-    found = run([SERVED], 1, 0.01, said.append)
+    with leaving_no_process():
+        found = run([SERVED], 1, 0.01, said.append)
     assert found.failures == []
     assert {each.note for each in found.figures if each.note}.pop().endswith("Redis 7.0.15")
     assert all(each.value > 0 for each in found.figures if each.unit != "percent")
     assert said == ["RQ, round 1 of 1"]
-    assert set(below(os.getpid())) <= set(others)
     assert [path.name for path in disk.iterdir()] == ["bin"]
 
 
