@@ -50,7 +50,7 @@ class SqliteBridge:
         self._db.close()
 
     def watch(self) -> Watch:
-        # Only the poller watches; importing inotify costs every `ask` a tenth of its start-up.
+        # Imported here, as it costs every `ask`, which does not watch, a tenth of its start-up.
         from autopoll.bridge.sqlite.watch import FolderWatch
 
         return FolderWatch(self._db.path)
