@@ -12,11 +12,12 @@ from autopoll.home.home import Home
 GATEWAY = "gateway"
 _FIRST = "program:worker"
 _HERE = "%(here)s"  # supervisord puts the folder of each file in its place
-# The arguments of the first worker, which may stand in any order and within quotes.
+# The arguments of the first worker, in any order; all of them, or their values, may be quoted.
+_VALUE = r"""[\s=]+(?:"\w[\w-]*"|'\w[\w-]*'|\w[\w-]*)"""
 _ARGUMENTS = {
-    "--shard": re.compile(r"\s+--shard[\s=]+main\b"),
-    "--instance": re.compile(r"\s+--instance[\s=]+1\b"),
-    "worker": re.compile(r"(?<=\s)worker(?=\s+--(?:home|shard|instance)\b)"),
+    "--shard": re.compile(rf"\s+--shard{_VALUE}"),
+    "--instance": re.compile(rf"\s+--instance{_VALUE}"),
+    "worker": re.compile(r"(?<=\s)worker(?=\s+-)"),
 }
 
 ProgramOptions = dict[str, str]  # the options of a section as they stand in a file, `%%` and all
@@ -77,7 +78,7 @@ def _wanted(home: Home, config: Config) -> dict[str, dict[str, ProgramOptions]]:
         for argument, value in ("worker", GATEWAY), ("--shard", ""), ("--instance", ""):
             command = _replaced(home, command, argument, value)
         made["command"] = command
-        if made.get("priority") == "20":
+        if made.get("priority", "20") == "20":
             made["priority"] = "40"  # up last, down first: it only asks
         wanted[f"@{GATEWAY}.conf"] = {f"program:{GATEWAY}": made}  # no shard can have that name
     return wanted
@@ -99,11 +100,12 @@ def _replaced(home: Home, command: str, argument: str, value: str) -> str:
 
 def _named(first: ProgramOptions, name: str) -> ProgramOptions:
     """Return the options of the first worker for another program, in a file one folder deeper."""
-    logs = f"{_HERE}/../var/log/"
-    return {
-        key: value.replace(f"{logs}worker.", f"{logs}{name}.").replace(_HERE, f"{_HERE}/..")
-        for key, value in first.items()
-    }
+    made = {key: value.replace(_HERE, f"{_HERE}/..") for key, value in first.items()}
+    for key in ("stdout_logfile", "stderr_logfile"):  # two programs must not turn over one file
+        folder, slash, file = made.get(key, "").rpartition("/")
+        if file.startswith("worker."):
+            made[key] = f"{folder}{slash}{name}.{file.removeprefix('worker.')}"
+    return made
 
 
 def _sections(data: bytes) -> dict[str, ProgramOptions]:

@@ -149,6 +149,42 @@ def test_arguments_within_quotes_are_replaced_in_their_place(home: Home) -> None
     assert made["gateway"].command == f"{begin} gateway --home .'"
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "--shard main-2 --instance 10",
+        "--shard='main' --instance \"1\"",
+        "--shard notes --instance=1",
+    ],
+)
+def test_arguments_are_replaced_whole_whatever_the_first_worker_is_given(
+    home: Home, given: str
+) -> None:
+    edit(home, "worker --home . --shard main --instance 1\n", f"worker -v --home . {given}\n")
+    write(home)
+    made = programs(home)
+    assert made["worker-main-2"].command == "autopoll worker -v --home . --shard main --instance 2"
+    assert (
+        made["worker-notes-1"].command == "autopoll worker -v --home . --shard notes --instance 1"
+    )
+    assert made["gateway"].command == "autopoll gateway -v --home ."
+
+
+def test_wherever_the_first_worker_logs_the_others_have_files_of_their_own(home: Home) -> None:
+    edit(
+        home,
+        "stdout_logfile = NONE\nstderr_logfile = %(here)s/../var/log/worker.",
+        "stdout_logfile = %(here)s/worker.out\nstderr_logfile = /tmp/worker.",
+    )
+    write(home)
+    made = programs(home)
+    for name in ("worker-main-2", "gateway"):
+        assert made[name].stderr_logfile == f"/tmp/{name}.stderr"
+        assert os.path.normpath(made[name].stdout_logfile) == str(
+            home.supervisord_conf.parent / f"{name}.out"
+        )
+
+
 def test_a_process_tree_that_cannot_be_read_is_named_with_the_line(home: Home) -> None:
     edit(home, "[program:poller]", "stray\n[program:poller]")
     with pytest.raises(ConfigError, match=r"supervisord\.conf cannot be read: .*stray"):
