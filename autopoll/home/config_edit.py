@@ -23,8 +23,8 @@ from autopoll.home import files, toml_file
 def without_shard(path: Path, text: str, name: str) -> str:
     """Return the text of the file without this shard, if it is in it; raise ConfigError.
 
-    The comments right above its sections go with it. Those that end one after an empty line stay:
-    they are about something else.
+    A block of comments right above one of its sections goes with it if an empty line stands before
+    it. All others stay: they are about something else, as the head of the file is.
     """
     wanted = toml_file.parse(path, text)
     if wanted.get("shards", {}).pop(name, None) is None:
@@ -34,7 +34,7 @@ def without_shard(path: Path, text: str, name: str) -> str:
         document = tomlkit.parse(bare)
         del document["shards"][name]
         made = "".join(_with_comments(bare, tomlkit.dumps(document))).rstrip()
-        made += "\r\n" if "\r\n" in text else "\n"
+        made += "\r\n" if text.endswith("\r\n") else "\n"
         if {"shards": {}, **tomllib.loads(made)} == wanted:  # of none there need be no table
             return made
         why = "without touching the rest"
@@ -76,15 +76,24 @@ def write(path: Path, text: str) -> None:
 
 def _without_headings(text: str, name: str) -> str:
     """Return the text without the comments right above the heads of a shard's sections."""
-    head = re.compile(rf"""\s*\[\s*["']?shards["']?\s*\.\s*["']?{re.escape(name)}["']?\s*[\].]""")
+    head = re.compile(
+        rf"""\s*\[{{1,2}}\s*["']?shards["']?\s*\.\s*["']?{re.escape(name)}["']?\s*[\].]"""
+    )
     kept: list[str] = []
-    for line in text.splitlines(keepends=True):
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):  # what else splits lines does not in TOML
         if head.match(line):
-            while kept and kept[-1].lstrip().startswith("#"):
-                kept.pop()
+            above = len(kept)
+            while above and kept[above - 1].lstrip().startswith("#"):
+                above -= 1
+            if above and not kept[above - 1].strip():
+                del kept[above:]
         kept.append(line)
     made = "".join(kept)
-    return made if tomllib.loads(made) == tomllib.loads(text) else text  # it was in a string
+    try:
+        same = tomllib.loads(made) == tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        same = False
+    return made if same else text  # what looked like a head was in a string
 
 
 def _with_comments(old: str, new: str) -> Iterator[str]:

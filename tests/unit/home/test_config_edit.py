@@ -93,6 +93,28 @@ def test_the_last_shard_of_the_file_goes_though_no_table_of_shards_is_left() -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("# Our agents: read docs/ first.\n[shards.b]\n{}\n", "# Our agents: read docs/ first.\n"),
+        (
+            "[shards.a]\n{}\n# instances = 2\n[shards.b]\n{}\n",
+            "[shards.a]\n{}\n# instances = 2\n",
+        ),
+        ("[shards.a]\n{}\n\n# see\u2028[shards.b]\n[shards.b]\n{}\n", "[shards.a]\n{}\n"),
+        ("[shards.a]\n{}\n\n# its tools\n[[shards.b.options.tools]]\n{}\n", "[shards.a]\n{}\n"),
+    ],
+)
+def test_a_comment_goes_only_where_it_is_about_the_shard(text: str, left: str) -> None:
+    whole, rest = (each.replace("{}", 'backend = "echo"') for each in (text, left))
+    assert without_shard(Path("autopoll.toml"), whole, "b") == rest
+
+
+def test_the_last_line_says_how_the_file_ends() -> None:
+    text = '[shards.a]\ninstructions = """one\r\ntwo"""\n[shards.b]\nbackend = "echo"\n'
+    assert without_shard(Path("autopoll.toml"), text, "b") == text.partition("[shards.b]")[0]
+
+
 def test_a_comment_that_is_none_stays_in_its_string() -> None:
     rest = '[shards.main]\nbackend = """\n# no comment\n[shards.x]\n"""\n'
     assert without(f'{rest}[shards.x]\nbackend = "echo"\n', "x") == rest
