@@ -115,14 +115,16 @@ class Poller:
         self.heart.state = ProcessState.DRAINING
         loop = asyncio.get_running_loop()
         end = loop.time() + self.config.delivery.drain_timeout
-        self.settle()
+        with self.crash_noted():
+            self.settle()
         while (self.in_flight or self.unsettled) and loop.time() < end:
             await self.wakers.wait()
             with self.crash_noted():
                 self.schedule.run_due()
                 self.settle()
         self.in_flight.release_all()
-        self.settle()
+        with self.crash_noted():
+            self.settle()
 
     def settle(self) -> None:
         """Write what came back, and claim nothing."""
@@ -166,11 +168,11 @@ class Poller:
             raise
         except Exception as error:  # a bug: whatever it is, received answers are to be settled
             log.error("a turn failed; draining", exc_info=error)
-            self.crash = error
+            self.crash = self.crash or error
 
     def on_crash(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """End on what no callback expected: a poller that went on would look healthy."""
-        self.crash = context.get("exception") or RuntimeError(context["message"])
+        self.crash = self.crash or context.get("exception") or RuntimeError(context["message"])
         self.stop()
 
     def reload(self) -> None:

@@ -44,6 +44,17 @@ def in_a_callback(_poller: Poller) -> None:
     asyncio.get_running_loop().call_soon(fail)
 
 
+def in_settling(poller: Poller) -> None:
+    settle = poller.settle
+
+    def once() -> None:
+        poller.settle = settle  # type: ignore[method-assign]
+        raise RuntimeError("another one, of which the first is the cause")
+
+    poller.settle = once  # type: ignore[method-assign]
+    in_a_turn(poller)
+
+
 class Scene:
     """A poller with two questions in flight; a worker answers the first when a fault has come."""
 
@@ -95,7 +106,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield Scene(home, bridge)
 
 
-@pytest.mark.parametrize("strike", [in_a_turn, in_a_step, in_a_callback])
+@pytest.mark.parametrize("strike", [in_a_turn, in_a_step, in_a_callback, in_settling])
 def test_a_poller_that_fails_settles_what_is_answered_and_gives_back_the_rest(
     scene: Scene, strike: Strike
 ) -> None:
