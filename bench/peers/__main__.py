@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 
 def main() -> int:
-    given = _parser().parse_args()
+    given = parser().parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup it is
             signal.signal(number, signal.default_int_handler)
@@ -41,21 +41,22 @@ def main() -> int:
         print(f"peers: {error}", file=sys.stderr)
         return error.exit_code
     print(table.tables(found))
-    return 1 if {FLOOR, OURS} & {failure.section for failure in found.failures} else 0
+    return 0 if {FLOOR, OURS} <= {figure.name for figure in found.figures} else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = argparse.ArgumentParser(
         prog="python -m bench.peers", description=(__doc__ or "").splitlines()[0]
     )
     names = ", ".join(each.name for each in CONTENDERS)
-    parser.add_argument(
+    made.add_argument(
         "--only", type=_contenders, default=CONTENDERS, metavar="NAMES", help=f"of: {names}"
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--scale", type=float, default=1.0, help="a share of the full counts")
-    parser.add_argument("--out", type=Path, default=Path("build", "bench"))
-    return parser
+    made.add_argument("--rounds", type=_rounds, default=ROUNDS)
+    made.add_argument("--scale", type=_scale, default=1.0, help="a share of the full counts")
+    made.add_argument("--out", type=Path, default=Path("build", "bench"))
+    return made
 
 
 def _contenders(text: str) -> list[Contender]:
@@ -64,6 +65,20 @@ def _contenders(text: str) -> list[Contender]:
     if unknown := named - {each.name for each in CONTENDERS}:
         raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}")
     return [each for each in CONTENDERS if each.name in named]
+
+
+def _rounds(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 100")
+    return number
+
+
+def _scale(text: str) -> float:
+    number = float(text)
+    if not 0.001 <= number <= 10:  # nan neither
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.001 and 10")
+    return number
 
 
 def _write(found: Report, out: Path) -> None:

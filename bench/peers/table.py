@@ -90,6 +90,8 @@ def _ahead(measured: Sequence[Column]) -> str:
         for column in measured
         if (ahead := column.ahead())
     ]
+    if not any(OURS in column.values for column in measured):
+        return "autopoll was not measured."
     if not lines:
         return "No peer is ahead of autopoll in any of these."
     return "\n".join(["Where a peer is ahead of autopoll:", "", *lines])

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from place import leaving_no_process, until
 
+from bench.peers import __main__ as peers
 from bench.peers import child, servers, usage
 from bench.peers.asker import TEXT, Order, lap
 from bench.peers.child import ProgramFailed, finish, has_ended, running
@@ -62,6 +63,24 @@ def has_server(folder: Path, monkeypatch) -> None:
 
 def below(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
+
+
+def names(processes: list[psutil.Process]) -> set[str]:
+    found = set()
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+            found.add(each.name())
+    return found
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--scale", "nan"), ("--scale", "-1"), ("--rounds", "0"), ("--only", "nobody")]
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_started(wrong, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        peers.parser().parse_args(wrong)
+    assert ended.value.code == 2
+    assert wrong[0] in capsys.readouterr().err
 
 
 def test_only_who_lacks_a_server_is_left_out_and_the_package_is_named(disk, monkeypatch) -> None:
@@ -133,7 +152,7 @@ def test_a_program_that_does_not_end_is_killed_with_all_that_it_started(
         until(lambda: len(below(process.pid)) == 2)
         started = below(process.pid)
     assert process.returncode == -signal.SIGKILL
-    assert all(map(has_ended, started))
+    until(lambda: all(map(has_ended, started)), what="all to end")
 
 
 def test_a_program_that_fails_is_named_with_the_last_that_it_said(tmp_path) -> None:
@@ -180,6 +199,6 @@ def test_the_processor_time_of_what_has_ended_counts_and_shared_memory_once(tmp_
         def ours() -> list[psutil.Process]:
             return [each for each in usage.processes() if each not in others]
 
-        until(lambda: "sleep" in {each.name() for each in ours()})
+        until(lambda: "sleep" in names(ours()))
         assert usage.processor_s(ours()) > 0.19
         assert 0 < usage.memory_bytes(ours()) < 20e6

@@ -98,6 +98,11 @@ def test_nobody_ahead_is_said_too() -> None:
     assert text.endswith("No peer is ahead of autopoll in any of these.")
 
 
+def test_without_autopoll_nobody_is_said_to_be_behind_it() -> None:
+    text = tables(report(*found(huey=[outcome(2.0)])))
+    assert text.endswith("autopoll was not measured.")
+
+
 def test_a_machine_that_was_not_quiet_and_a_quick_look_are_said() -> None:
     made = found(autopoll=[outcome(2.0)])
     assert "not quiet" not in tables(report(*made))
