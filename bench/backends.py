@@ -35,9 +35,9 @@ from autopoll.backends.claude_code.program import bundled
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process.proc_stat import all_stats
-from autopoll.process.waiter import Waiter
 
 T = TypeVar("T")
 
@@ -64,10 +64,10 @@ class Way:
 
     def ask(self) -> float:
         """Ask once and return the milliseconds from the question to its answer."""
-        with Waiter(self.scratch.home) as waiter:
+        with PollerConnection(self.scratch.home) as connection:
             began = time.perf_counter()
-            ids = self._client.ask([QUESTION], "main", waiter=waiter).ids
-            [result] = self._client.wait(ids, waiter, timeout=TIMEOUT_S)
+            ids = self._client.ask([QUESTION], "main", connection=connection).ids
+            [result] = self._client.wait(ids, connection, timeout=TIMEOUT_S)
             took = 1000 * (time.perf_counter() - began)
         assert result.sources == ["notes.md:3-3"], result
         return took
@@ -75,15 +75,15 @@ class Way:
     def ask_and_kill(self, api: MockApi) -> float:
         """Kill the CLI in mid-query and return the milliseconds from then to the answer."""
         api.mood, asked = "delay=60000", len(api.requests)
-        with Waiter(self.scratch.home) as waiter:
-            ids = self._client.ask([QUESTION], "main", waiter=waiter).ids
+        with PollerConnection(self.scratch.home) as connection:
+            ids = self._client.ask([QUESTION], "main", connection=connection).ids
             _until(lambda: len(api.requests) > asked)
             port = f":{api.server_address[1]:04X} "
             pid = _until(lambda: next((cli for cli in self._clis() if _talks(cli, port)), None))
             api.mood = ""
             os.kill(pid, signal.SIGKILL)
             began = time.perf_counter()
-            [result] = self._client.wait(ids, waiter, timeout=TIMEOUT_S)
+            [result] = self._client.wait(ids, connection, timeout=TIMEOUT_S)
         assert result.sources == ["notes.md:3-3"], result
         return 1000 * (time.perf_counter() - began)
 

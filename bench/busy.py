@@ -17,9 +17,9 @@ import psutil
 
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat, incident_log
-from autopoll.process.waiter import Waiter
 
 FLOOD = 100
 CORES = os.cpu_count() or 1
@@ -58,7 +58,10 @@ def load(scratch: Scratch, seconds: float) -> int:
     toiling: deque[int] = deque()
     begun = told = time.monotonic()
     psutil.cpu_percent()
-    with closing(connect(scratch.home, scratch.config)) as bridge, Waiter(scratch.home) as waiter:
+    with (
+        closing(connect(scratch.home, scratch.config)) as bridge,
+        PollerConnection(scratch.home) as connection,
+    ):
         client = Client(scratch.home, scratch.config, bridge)
         while (now := time.monotonic()) < begun + seconds:
             while toiling and client.result(toiling[0]).status != "pending":
@@ -66,8 +69,8 @@ def load(scratch: Scratch, seconds: float) -> int:
                 asked += 1
             while len(toiling) < 2 * CORES:
                 toiling += client.ask(["toil"], "toil").ids
-            flood = client.ask(["what?"] * FLOOD, "main", waiter=waiter).ids
-            asked += sum(1 for _ in client.wait(flood, waiter))
+            flood = client.ask(["what?"] * FLOOD, "main", connection=connection).ids
+            asked += sum(1 for _ in client.wait(flood, connection))
             if now > told + 60:
                 told = now
                 used = psutil.cpu_percent()

@@ -29,11 +29,11 @@ from mcp.client.streamable_http import streamable_http_client
 
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.home import operator_token
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat
 from autopoll.process.proc_stat import read_stat
-from autopoll.process.waiter import Waiter
 
 SHUT = Path(__file__).parents[1] / "tests" / "data" / "shut.py"
 CONFIG = """
@@ -114,12 +114,14 @@ def show(times: dict[str, list[float]]) -> None:
 async def inside(scratch: Scratch) -> AsyncIterator[Ask]:
     with (
         contextlib.closing(connect(scratch.home, scratch.config)) as bridge,
-        Waiter(scratch.home) as waiter,
+        PollerConnection(scratch.home) as connection,
     ):
         client = Client(scratch.home, scratch.config, bridge)
 
         async def ask(question: str) -> None:
-            [result] = client.wait(client.ask([question], "main", waiter=waiter).ids, waiter)
+            [result] = client.wait(
+                client.ask([question], "main", connection=connection).ids, connection
+            )
             assert result.answer == question
 
         yield ask

@@ -1,5 +1,7 @@
 """Two descriptors on the event loop: bytes out of one pipe, bytes into the other.
 
+A stream socket does as well, under two descriptors of its own.
+
 Raw descriptors with `add_reader` and `add_writer`. asyncio's own pipe transports do not fit: the
 reading one closes at the first end of file, the writing one watches for reads.
 """
@@ -112,6 +114,8 @@ class Wire:
             return os.read(self._ends.reader, CHUNK)
         except BlockingIOError:
             return None
+        except ConnectionResetError:  # a socket's peer has left something of ours unread
+            return b""
 
     def _lose(self, reason: str) -> None:
         if not self.closed:
@@ -125,7 +129,7 @@ class Wire:
             written = os.writev(self._ends.writer, some)
         except BlockingIOError:
             written = 0
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             # Not now: our owner may be in the middle of something, and the peer's bytes unread.
             self._broken = True
             self._forget()

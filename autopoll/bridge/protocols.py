@@ -19,12 +19,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from autopoll.bridge.records import (
+    Arrival,
     Backlog,
+    CommittedTurn,
     Conversation,
     DeadLetter,
     Delivery,
     Finished,
-    IdempotencyKey,
     Message,
     Outcome,
     Presence,
@@ -34,6 +35,7 @@ from autopoll.bridge.records import (
     Spent,
     Tokens,
 )
+from autopoll.errors import AutopollError
 
 
 class ConversationStore(Protocol):
@@ -122,13 +124,12 @@ class MessageStore(Protocol):
         than the limit ever allows, or metadata that is not a JSON object).
         """
 
-    def send_once(
-        self, conversation: str, session: str, text: str, metadata: str | None, key: IdempotencyKey
-    ) -> SentMessage:
-        """Store a message and its key in one commit; for a known key, return its message.
+    def store(self, arrivals: Sequence[Arrival]) -> list[SentMessage | AutopollError]:
+        """Store questions in one commit, each once and on its own merits.
 
-        A key is remembered for a day. Raises as `send` does, and KeyReused when the key was used
-        for another message.
+        The result has one item for each, in order: the message, not fresh when an earlier try had
+        stored it or its key is known; or the error that `send` would raise, KeyReused when the key
+        was used for another message, or RowRefused. A key is remembered for a day.
         """
 
     def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
@@ -190,10 +191,19 @@ class DeliveryStore(Protocol):
         settled as a permanent failure, and does not keep the others from being settled.
         """
 
-    def settle_and_claim(
-        self, outcomes: Sequence[Outcome], owner: str, wanted: Mapping[str, int], lease_ms: int
-    ) -> tuple[list[Settled], list[Delivery]]:
-        """Do `settle` and `claim` in one durable commit; without outcomes, do `claim`."""
+    def commit_turn(
+        self,
+        arrivals: Sequence[Arrival],
+        outcomes: Sequence[Outcome],
+        owner: str,
+        wanted: Mapping[str, int],
+        lease_ms: int,
+    ) -> CommittedTurn:
+        """Do `settle`, `claim` and `MessageStore.store` in one durable commit.
+
+        What arrives is enrolled with it, behind what is new in the store, and leased at once where
+        it is first in its lane and there is room. Without arrivals and outcomes, do `claim`.
+        """
 
     def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
         """Extend (message_id, fence) leases; return the ids still held. Missing ids are lost."""

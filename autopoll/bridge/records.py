@@ -3,10 +3,16 @@
 Times are wall-clock milliseconds unless a name says otherwise.
 """
 
+import time
+from typing import NamedTuple
+
 import msgspec
 
+from autopoll.errors import AutopollError
 from autopoll.message import Answer
 from autopoll.request import Usage
+
+SURE_S = 2.0  # for which an asker waits for the poller's word that its question is stored
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +69,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     state: str  # done | ready | dead | lost
     answer_id: int | None = None
     waiter: str | None = None  # bell of the process that waits for this message
+    query: "QueryState | None" = None  # as it is stored now; None when lost
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +117,33 @@ class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes
 
 
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to be stored once, whoever stores it: the poller, or the asker itself.
+
+    `query_id` is random, and stands at the beginning of `text`. Where an earlier try may have
+    stored it, it is looked for among the messages beyond number `after`.
+    """
+
+    query_id: str
+    conversation: str
+    session: str
+    text: str
+    metadata: str | None = None
+    key: IdempotencyKey | None = None
+    after: int = 0
+    repeated: bool = False
+    sent_at: float | None = None  # to the poller: moment of CLOCK_MONOTONIC, in seconds
+
+    def may_be_stored(self) -> bool:
+        """Tell whether its asker may have stored it meanwhile; asked under the write lock.
+
+        An asker does not turn from the poller to the store before SURE_S are over.
+        """
+        if self.repeated or self.sent_at is None:
+            return self.repeated
+        return not 0 <= time.monotonic() - self.sent_at < SURE_S
+
+
 class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A stored message; not `fresh` when it was stored before under the same key."""
 
@@ -140,6 +174,14 @@ class QueryState(msgspec.Struct, frozen=True, kw_only=True):
     answer: Message | None
     enrolled_at: int | None
     settled_at: int | None
+
+
+class CommittedTurn(NamedTuple):
+    """What one commit of the answerer has stored, settled and claimed."""
+
+    stored: list[SentMessage | AutopollError]  # why it was refused, in place of one
+    settled: list[Settled]
+    claimed: list[Delivery]
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):

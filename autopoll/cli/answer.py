@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.awaiting import FIELDS, await_outcomes, interrupted, print_result
+from autopoll.cli.awaiting import (
+    FIELDS,
+    await_outcomes,
+    interrupted,
+    print_result,
+    shows_pieces,
+)
 from autopoll.cli.base_command import CommandLine, DurationType, command
 from autopoll.cli.render import ProgressLine
 from autopoll.cli.streaming import Live
@@ -32,7 +38,7 @@ def answer(cli: CommandLine, ids: tuple[int, ...], timeout: float, no_wait: bool
     from autopoll.client import outcome_wait
     from autopoll.client.client import Client
     from autopoll.client.listening import is_listening
-    from autopoll.process.waiter import Waiter
+    from autopoll.client.poller_connection import PollerConnection
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -45,8 +51,11 @@ def answer(cli: CommandLine, ids: tuple[int, ...], timeout: float, no_wait: bool
             if not is_listening(cli.home):
                 _print_all(cli, results)
                 raise outcome_wait.down(pending)
-            with Waiter(cli.home) as waiter, ProgressLine(cli.json) as progress:
-                return await_outcomes(cli, client, list(ids), waiter, timeout, progress)
+            with (
+                PollerConnection(cli.home, pieces=shows_pieces(cli)) as connection,
+                ProgressLine(cli.json) as progress,
+            ):
+                return await_outcomes(cli, client, list(ids), connection, timeout, progress)
     except KeyboardInterrupt:
         raise interrupted(list(ids)) from None
 

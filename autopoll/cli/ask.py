@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.awaiting import FIELDS, await_outcomes, interrupted, kept, print_ids
+from autopoll.cli.awaiting import (
+    FIELDS,
+    await_outcomes,
+    interrupted,
+    kept,
+    print_ids,
+    shows_pieces,
+)
 from autopoll.cli.base_command import CommandLine, DurationType, command
 from autopoll.cli.output import OutputLost, say
 from autopoll.cli.question_input import read_lines, read_question
 from autopoll.cli.render import ProgressLine
-from autopoll.errors import Exit, NotFound, RateLimited, UsageError
+from autopoll.errors import AutopollError, Exit, NotFound, RateLimited, UsageError
 
 if TYPE_CHECKING:
     from autopoll.client.client import Client
+    from autopoll.client.poller_connection import PollerConnection
     from autopoll.home.config import Config
-    from autopoll.process.waiter import Waiter
 
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -63,7 +70,7 @@ def ask(
     """
     from autopoll.bridge.connect import connect
     from autopoll.client.client import Client
-    from autopoll.process.waiter import Waiter
+    from autopoll.client.poller_connection import PollerConnection
 
     _refuse_contradictions(question, shard, to_all, lines)
     limit = cli.config.delivery.max_message
@@ -77,10 +84,15 @@ def ask(
         try:
             if no_wait:
                 return asking.store()
-            with Waiter(cli.home) as waiter, ProgressLine(cli.json) as progress:
-                if len(shards) > 1 and not lines:
-                    return asking.compare(waiter, timeout, progress)
-                return asking.wait(waiter, timeout, progress)
+            compared = len(shards) > 1 and not lines
+            pieces = not compared and shows_pieces(cli)
+            with (
+                PollerConnection(cli.home, pieces=pieces) as connection,
+                ProgressLine(cli.json) as progress,
+            ):
+                if compared:
+                    return asking.compare(connection, timeout, progress)
+                return asking.wait(connection, timeout, progress)
         except KeyboardInterrupt:
             raise interrupted(asking.ids) from None
         except OutputLost:
@@ -142,56 +154,68 @@ class _Asking:
             say(f"autopoll: {outcome_wait.down(self.ids).what}", err=True)
         return Exit.OK
 
-    def wait(self, waiter: "Waiter", timeout: float, progress: ProgressLine) -> int:
+    def wait(self, connection: "PollerConnection", timeout: float, progress: ProgressLine) -> int:
         """Store the questions, and print their outcomes in this order; return the worst code."""
         from autopoll.client import outcome_wait
 
         progress.say("sending")
-        for _ in self._send(waiter):
+        for _ in self._send(connection):
             pass
         if not self._listening:
             if self._cli.json:
                 print_ids(self._cli, self.ids)
             raise outcome_wait.down(self.ids)
-        return await_outcomes(self._cli, self._client, self.ids, waiter, timeout, progress)
+        return await_outcomes(self._cli, self._client, self.ids, connection, timeout, progress)
 
-    def compare(self, waiter: "Waiter", timeout: float, progress: ProgressLine) -> Exit:
+    def compare(
+        self, connection: "PollerConnection", timeout: float, progress: ProgressLine
+    ) -> Exit:
         """Ask all shards the one question, and show their outcomes side by side."""
         from autopoll.cli import side_by_side
         from autopoll.client.fan_out import FanOut
 
-        fan_out = FanOut(self._client, waiter)
+        fan_out = FanOut(self._client, connection)
         for shard in self._shards:
             with _undisturbed():
                 self.ids += fan_out.ask(self._questions[0], shard, self._context_file)
         return side_by_side.show(self._cli, fan_out, self._shards, timeout, progress)
 
-    def _send(self, waiter: "Waiter | None") -> Iterator[list[int]]:
+    def _send(self, connection: "PollerConnection | None") -> Iterator[list[int]]:
         """Store the questions batch by batch, and yield the ids of each."""
         batch = min(BATCH, self._cli.config.access.rate_burst)
         for start in range(0, len(self._questions), batch):
             for shard in self._shards:
-                yield self._send_batch(shard, self._questions[start : start + batch], waiter)
+                yield self._send_batch(shard, self._questions[start : start + batch], connection)
 
-    def _send_batch(self, shard: str, questions: list[str], waiter: "Waiter | None") -> list[int]:
-        """Store some questions to a shard, when the session's rate limit allows it.
+    def _send_batch(
+        self, shard: str, questions: list[str], connection: "PollerConnection | None"
+    ) -> list[int]:
+        """Store some questions to a shard, as fast as the session's rate limit allows it.
 
         The ids are kept before an interrupt is let in, so that its words can name them.
         """
-        while True:
-            try:
-                with _undisturbed():
-                    stored = self._client.ask(
-                        questions, shard, context_file=self._context_file, waiter=waiter
-                    )
-                    self.ids += stored.ids
-                self._listening = stored.listening
-                return stored.ids
-            except RateLimited as error:
-                if len(self._questions) == 1:
-                    raise
-                wait_ms = error.wait_ms
-            time.sleep(wait_ms / 1000)
+        ids: dict[int, int] = {}  # by the place of the question
+        before, left = len(self.ids), list(range(len(questions)))
+        while left:
+            with _undisturbed():
+                stored, self._listening = self._client.submit(
+                    [questions[place] for place in left],
+                    shard,
+                    context_file=self._context_file,
+                    connection=connection,
+                )
+                for place, one in zip(left, stored, strict=True):
+                    if not isinstance(one, AutopollError):
+                        ids[place] = one.id
+                self.ids[before:] = [ids[place] for place in sorted(ids)]
+            left = [place for place in left if place not in ids]
+            refused = [one for one in stored if isinstance(one, AutopollError)]
+            for error in refused:
+                if not isinstance(error, RateLimited) or len(self._questions) == 1:
+                    raise error
+            waits = [error.wait_ms for error in refused if isinstance(error, RateLimited)]
+            time.sleep(min(waits, default=0) / 1000)
+        return self.ids[before:]
 
 
 @contextmanager

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from autopoll.client.availability import Obstacle
     from autopoll.client.client import Client
     from autopoll.client.partial_answer import AnswerPiece
+    from autopoll.client.poller_connection import PollerConnection
     from autopoll.client.result import Result
-    from autopoll.process.waiter import Waiter
 
 FIELDS = '{"id","status","answer","sources","shard","attempts","latency_ms"}'
 
@@ -24,7 +24,7 @@ def await_outcomes(
     cli: CommandLine,
     client: "Client",
     ids: list[int],
-    waiter: "Waiter",
+    connection: "PollerConnection",
     timeout: float,
     progress: ProgressLine,
 ) -> int:
@@ -48,9 +48,11 @@ def await_outcomes(
         with progress.aside():
             live.piece(piece)
 
-    on_piece = show if is_terminal(sys.stdout) and not cli.json else None
+    on_piece = show if shows_pieces(cli) else None
     try:
-        for result in client.wait(ids, waiter, timeout=timeout, on_news=tell, on_piece=on_piece):
+        for result in client.wait(
+            ids, connection, timeout=timeout, on_news=tell, on_piece=on_piece
+        ):
             settled += 1
             with progress.aside():
                 code = max(code, print_result(cli, result, live))
@@ -61,6 +63,11 @@ def await_outcomes(
     finally:
         live.leave()
     return code
+
+
+def shows_pieces(cli: CommandLine) -> bool:
+    """Tell whether answers are shown while they are written."""
+    return is_terminal(sys.stdout) and not cli.json
 
 
 def print_ids(cli: CommandLine, ids: list[int]) -> None:

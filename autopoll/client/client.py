@@ -10,6 +10,7 @@ import msgspec
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import (
+    Arrival,
     IdempotencyKey,
     Message,
     QueryState,
@@ -20,12 +21,13 @@ from autopoll.client.home_sessions import HomeSessions, require_known
 from autopoll.client.listening import is_listening
 from autopoll.client.outcome_wait import OnNews, OutcomeWait
 from autopoll.client.partial_answer import OnPiece
+from autopoll.client.poller_connection import PollerConnection, Stored
 from autopoll.client.result import Result, to_result
-from autopoll.errors import NotFound, UsageError
+from autopoll.errors import AutopollError, NotFound, UsageError
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.message import answered_by, is_answerable, read_envelope, write_query
-from autopoll.process.waiter import Ringable, Waiter, nudge
+from autopoll.process.waiter import Ringable, nudge
 
 
 class StoredQuestions(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,21 +52,53 @@ class Client:
         shard: str,
         *,
         context_file: str | None = None,
-        waiter: Ringable | None = None,
+        connection: PollerConnection | None = None,
         canary: bool = False,
     ) -> StoredQuestions:
-        """Store questions to a shard in one commit, each in a lane of its own.
+        """Store questions to a shard, each in a lane of its own; all of them, or raise.
 
-        Raises UsageError for what is no question, NotFound for an unknown shard, AccessDenied,
-        RateLimited, and BridgeError with nothing stored.
+        Raises as `submit` does, and whatever keeps one of them from being stored.
+        """
+        stored, listening = self.submit(
+            questions, shard, context_file=context_file, connection=connection, canary=canary
+        )
+        for one in stored:
+            if isinstance(one, AutopollError):
+                raise one
+        ids = [one.id for one in stored if isinstance(one, SentMessage)]
+        return StoredQuestions(ids=ids, listening=listening)
+
+    def submit(
+        self,
+        questions: Sequence[str],
+        shard: str,
+        *,
+        context_file: str | None = None,
+        connection: PollerConnection | None = None,
+        canary: bool = False,
+    ) -> tuple[list[Stored], bool]:
+        """Store questions to a shard, each on its own merits: by the poller, else without it.
+
+        Returns one item for each, in order: the message, or RateLimited or another error that keeps
+        it from being stored; and whether anybody is there to answer. Raises UsageError for what is
+        no question, NotFound for an unknown shard, AccessDenied, and BridgeError, with nothing
+        stored.
         """
         for question in questions:
             _check_question(question)
         conversation, session = self.own_session(shard)
-        metadata = _envelope(waiter, canary=canary)
-        texts = [write_query(question, _query_id(), context_file) for question in questions]
-        ids = self.bridge.messages.send(conversation, session, texts, [metadata] * len(texts))
-        return StoredQuestions(ids=ids, listening=is_listening(self.home))
+        metadata = _envelope(None, canary=canary)
+        arrivals = [
+            _arrival(question, context_file, conversation, session, metadata)
+            for question in questions
+        ]
+        stored: list[Stored | Arrival] = [*arrivals]
+        if connection:
+            stored = connection.store(arrivals)
+        left = [one for one in stored if isinstance(one, Arrival)]
+        by_us = iter(self.bridge.messages.store(left) if left else ())
+        done = [next(by_us) if isinstance(one, Arrival) else one for one in stored]
+        return done, not left or is_listening(self.home)
 
     def ask_once(
         self,
@@ -87,12 +121,10 @@ class Client:
                 f"no shard answers session {partner} of {conversation}",
                 f"Have one answer it: autopoll serve {conversation} --session {partner}",
             )
-        text, metadata = write_query(question, _query_id(), context_file), _envelope(waiter)
-        if key:
-            sent = self.bridge.messages.send_once(conversation, session, text, metadata, key)
-        else:
-            [number] = self.bridge.messages.send(conversation, session, [text], [metadata])
-            sent = SentMessage(id=number, fresh=True)
+        arrival = _arrival(question, context_file, conversation, session, _envelope(waiter), key)
+        [sent] = self.bridge.messages.store([arrival])
+        if isinstance(sent, AutopollError):
+            raise sent
         nudge(self.home)
         return sent
 
@@ -126,14 +158,14 @@ class Client:
     def wait(
         self,
         ids: Sequence[int],
-        waiter: Waiter,
+        connection: PollerConnection,
         *,
         timeout: float | None = None,
         on_news: OnNews | None = None,
         on_piece: OnPiece | None = None,
     ) -> Iterator[Result]:
         """Yield the outcomes in the order of ids; see `OutcomeWait.outcomes`."""
-        wait = OutcomeWait(self.home, self.config, self.bridge, waiter, timeout)
+        wait = OutcomeWait(self.home, self.config, self.bridge, connection, timeout)
         return wait.outcomes(ids, on_news, on_piece)
 
     def paused(self, shard: str) -> str | None:
@@ -193,8 +225,23 @@ def _refuse_no_question(message: Message) -> None:
     )
 
 
-def _query_id() -> str:
-    return f"q-{os.urandom(8).hex()}"
+def _arrival(
+    question: str,
+    context_file: str | None,
+    conversation: str,
+    session: str,
+    metadata: str,
+    key: IdempotencyKey | None = None,
+) -> Arrival:
+    query_id = f"q-{os.urandom(8).hex()}"
+    return Arrival(
+        query_id=query_id,
+        conversation=conversation,
+        session=session,
+        text=write_query(question, query_id, context_file),
+        metadata=metadata,
+        key=key,
+    )
 
 
 def _envelope(waiter: Ringable | None, *, canary: bool = False) -> str:

@@ -14,10 +14,10 @@ from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.client import Client
 from autopoll.client.outcome_wait import IS_DOWN, NET_S, DownDetector
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, Exit, UsageError
 from autopoll.process import shard_pause
-from autopoll.process.waiter import Waiter
 
 LOST_S = 5.0  # with something in its way a shard is given up; a restart takes less
 
@@ -35,9 +35,9 @@ class ShardOutcome(msgspec.Struct, frozen=True, kw_only=True):
 class FanOut:
     """The shards that are asked one question."""
 
-    def __init__(self, client: Client, waiter: Waiter) -> None:
+    def __init__(self, client: Client, connection: PollerConnection) -> None:
         self._client = client
-        self._waiter = waiter
+        self._connection = connection
         self._pending: dict[int, str] = {}  # question -> shard
         self._refused: list[ShardOutcome] = []
         self._able_at: dict[str, float] = {}  # shard -> when nothing was in its way
@@ -50,7 +50,7 @@ class FanOut:
         """
         try:
             asked = self._client.ask(
-                [question], shard, context_file=context_file, waiter=self._waiter
+                [question], shard, context_file=context_file, connection=self._connection
             )
         except UsageError:
             raise
@@ -75,9 +75,12 @@ class FanOut:
         began = time.monotonic()
         self._able_at = dict.fromkeys(self._pending.values(), began)
         detector, is_down = DownDetector(self._client.home, self._client.bridge), False
+        self._connection.follow(self._pending)
+        news = True
         while self._pending:
             for message_id, shard in list(self._pending.items()):
-                state = self._client.bridge.messages.query_state(message_id)
+                state = self._connection.state(message_id) if news else None
+                state = state or self._client.bridge.messages.query_state(message_id)
                 state = msgspec.structs.replace(state, shard=shard)  # not known while unenrolled
                 left = began + timeout - time.monotonic()
                 outcome = self._settled(state, shard) or self._given_up(state, shard, left, is_down)
@@ -88,7 +91,8 @@ class FanOut:
                     on_news(state)
             if self._pending:
                 wait = min(NET_S, max(0.0, began + timeout - time.monotonic()))
-                is_down = detector.look(self._waiter.wait(wait))
+                news = self._connection.wait(wait)
+                is_down = detector.look(news)
 
     def _settled(self, state: QueryState, shard: str) -> ShardOutcome | None:
         result = to_result(state)

@@ -1,4 +1,4 @@
-"""Waiting for the outcomes of questions: woken by a bell, looking once a second in any case.
+"""Waiting for the outcomes of questions: the poller says them, and the store is looked at when not.
 
 A question is safe as soon as it is stored. Everything here is only looking, so it may be
 interrupted at any moment, and `answer ID` takes up the wait again.
@@ -6,24 +6,23 @@ interrupted at any moment, and `answer ID` takes up the wait again.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import QueryState
 from autopoll.client.listening import is_listening
-from autopoll.client.partial_answer import OnPiece, PieceReader
+from autopoll.client.partial_answer import OnPiece
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.client.result import Result, to_result
 from autopoll.errors import Down, TimedOut
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.process.waiter import Waiter
 
 if TYPE_CHECKING:
     from autopoll.client.availability import Obstacle
 
-NET_S = 1.0  # how often a waiter looks without having been rung
-PIECES_S = 0.1  # how often a partial answer is read on: the bell rings for the asker alone
+NET_S = 1.0  # how often who waits looks at the store, without news of the poller
+PIECES_S = 0.1  # how often a gateway reads on in a partial answer
 IS_DOWN = "autopoll is down"
 DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes less
 
@@ -39,27 +38,32 @@ class DownDetector:
         self._bridge = bridge
         self._alone = 0  # rounds in a row with nobody listening
 
-    def look(self, rung: bool) -> bool:
+    def look(self, news: bool) -> bool:
         """Return, after each round, whether autopoll is down.
 
         Raises BridgeError when the store was replaced: nobody who opens it sees the question.
         """
-        if not rung:
+        if not news:
             self._bridge.require_in_place()
-        self._alone = 0 if rung or is_listening(self._home) else self._alone + 1
+        self._alone = 0 if news or is_listening(self._home) else self._alone + 1
         return self._alone >= DOWN_AFTER
 
 
 class OutcomeWait:
-    """One wait, by one bell."""
+    """One wait, over one connection."""
 
     def __init__(
-        self, home: Home, config: Config, bridge: Bridge, waiter: Waiter, timeout: float | None
+        self,
+        home: Home,
+        config: Config,
+        bridge: Bridge,
+        connection: PollerConnection,
+        timeout: float | None,
     ) -> None:
         self._home = home
         self._config = config
         self._bridge = bridge
-        self._waiter = waiter
+        self._connection = connection
         self._timeout = timeout
         self._end = None if timeout is None else time.monotonic() + timeout
 
@@ -73,10 +77,10 @@ class OutcomeWait:
         Raises TimedOut, or Down when nobody is there to answer, or will be without somebody's help;
         the questions stay stored.
         """
+        self._connection.follow(ids)
         for number, message_id in enumerate(ids):
-            reader = PieceReader(self._home, message_id, on_piece) if on_piece else None
-            with closing(reader) if reader else nullcontext():
-                result = self._first(ids[number:], on_news, reader)
+            result = self._first(ids[number:], on_news, on_piece)
+            self._connection.forget(message_id)
             if result is None:
                 raise TimedOut(
                     f"no answer to {_these(ids[number:])} within {self._timeout:g} s",
@@ -85,14 +89,16 @@ class OutcomeWait:
             yield result
 
     def _first(
-        self, ids: Sequence[int], on_news: OnNews | None, reader: PieceReader | None
+        self, ids: Sequence[int], on_news: OnNews | None, on_piece: OnPiece | None
     ) -> Result | None:
         """Return the outcome of the first of ids, None at the end of the time; raise Down."""
-        stuck = 0
+        stuck, news, obstacle = 0, True, None
         detector = DownDetector(self._home, self._bridge)
-        obstacle = None
         while True:
-            state = self._bridge.messages.query_state(ids[0])
+            if on_piece and (piece := self._connection.take_pieces(ids[0])):
+                on_piece(piece)
+            state = self._connection.state(ids[0]) if news else None
+            state = state or self._bridge.messages.query_state(ids[0])
             result = to_result(state)
             if result.status != "pending":
                 return result
@@ -101,24 +107,13 @@ class OutcomeWait:
             left = NET_S if self._end is None else min(NET_S, self._end - time.monotonic())
             if left <= 0:
                 return None
-            rung = self._wait(state, left, reader)
-            if detector.look(rung):
+            news = self._connection.wait(left)
+            if detector.look(news):
                 raise down(ids)
-            obstacle = None if rung else self._find_obstacle(state.shard)
+            obstacle = None if news else self._find_obstacle(state.shard)
             stuck = stuck + 1 if obstacle and obstacle.lasting else 0
             if obstacle and stuck >= DOWN_AFTER:
                 raise obstacle.blocked(_these(ids), f"read the answer with: {_fetch(ids)}")
-
-    def _wait(self, state: QueryState, seconds: float, reader: PieceReader | None) -> bool:
-        """Return when rung, or after the time; tell which. Read the pieces meanwhile."""
-        if reader is None or state.state != "leased":
-            return self._waiter.wait(seconds)
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            reader.look(state.attempts)
-            if self._waiter.wait(min(left, PIECES_S)):
-                return True
-        return False
 
     def _find_obstacle(self, shard: str | None) -> "Obstacle | None":
         from autopoll.client import availability  # loads more than an asker mostly needs

@@ -131,6 +131,11 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         """The poller's bell, rung after a commit."""
         return self.run / "bell.fifo"
 
+    @cached_property
+    def poller_socket(self) -> Path:
+        """The socket on which askers reach the poller (0600)."""
+        return self.run / "poller.sock"
+
     def make_private(self) -> None:
         """Create the folders under var/ with mode 0700, whatever the umask."""
         for folder in (

@@ -13,6 +13,7 @@ import msgspec
 from autopoll.bridge.connect import connect
 from autopoll.client.availability import STALE_S
 from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.errors import AutopollError, ConfigError, Exit
 from autopoll.home import var_check
 from autopoll.home.config import Config, load
@@ -28,7 +29,6 @@ from autopoll.ops.status import (
 )
 from autopoll.ops.supervisord_state import SupervisordState
 from autopoll.process.heartbeat import ProcessState
-from autopoll.process.waiter import Waiter
 
 CANARY_S = 15.0
 EXAMINE_S = 0.1  # for damage of the database; with `deep` …
@@ -192,17 +192,17 @@ def _canaries(home: Home, config: Config, shards: list[str]) -> list[Check]:
         bridge = connect(home, config)
     except AutopollError as error:
         return [Check(name="canary", ok=False, detail=error.what)]
-    with closing(bridge), Waiter(home) as waiter:
+    with closing(bridge), PollerConnection(home) as connection:
         client = Client(home, config, bridge)
-        return [_canary(client, waiter, shard) for shard in shards]
+        return [_canary(client, connection, shard) for shard in shards]
 
 
-def _canary(client: Client, waiter: Waiter, shard: str) -> Check:
+def _canary(client: Client, connection: PollerConnection, shard: str) -> Check:
     name = f"canary {shard}"
     began = time.monotonic()
     try:
-        asked = client.ask(["Are you there?"], shard, waiter=waiter, canary=True)
-        [result] = client.wait(asked.ids, waiter, timeout=CANARY_S)
+        asked = client.ask(["Are you there?"], shard, connection=connection, canary=True)
+        [result] = client.wait(asked.ids, connection, timeout=CANARY_S)
     except AutopollError as error:
         return Check(name=name, ok=False, detail=error.what)
     took = (time.monotonic() - began) * 1000

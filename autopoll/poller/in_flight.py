@@ -17,6 +17,7 @@ from autopoll.errors import BadQuery
 from autopoll.home.config import Config
 from autopoll.message import Answer, Query, read_query
 from autopoll.poller import outcomes
+from autopoll.poller.asked_questions import AskedQuestions
 from autopoll.poller.asker_bells import Askers
 from autopoll.poller.attempt import Attempt
 from autopoll.poller.partial_answers import PartialAnswers
@@ -41,11 +42,13 @@ class InFlight:
         config: Config,
         workers: Workers,
         askers: Askers,
+        questions: AskedQuestions,
         partial_answers: PartialAnswers,
         on_outcome: Callable[[Outcome], None],
     ) -> None:
         self._workers = workers
         self._askers = askers
+        self._questions = questions
         self._partial_answers = partial_answers
         self._on_outcome = on_outcome
         self._attempts: dict[int, Attempt] = {}
@@ -124,9 +127,9 @@ class InFlight:
             log.warning("%s sent a progress that cannot be read: %s", attempt.worker, error)
             return  # a sign of life all the same
         delivery, piece = attempt.delivery, progress.piece
-        more = bool(piece) and self._partial_answers.add(
-            delivery.message_id, delivery.attempt, piece
-        )
+        more = piece and self._partial_answers.add(delivery, piece)
+        if more:
+            self._questions.text(delivery, more)
         if progress.text or more:
             self._askers.ring(attempt.waiter)
 
@@ -134,8 +137,7 @@ class InFlight:
         """Return an attempt that has come to its end; None when it was given up before."""
         attempt = self._attempts.pop(request_id, None)
         if attempt:
-            delivery = attempt.delivery
-            self._partial_answers.remove(delivery.message_id, delivery.attempt)
+            self._partial_answers.remove(attempt.delivery)
         return attempt
 
     def worker_died(self, worker: str, reason: str, request_ids: Iterable[int]) -> None:
@@ -173,6 +175,7 @@ class InFlight:
                 self._cancel(request_id, attempt)
             else:
                 attempt.announced = True
+                self._questions.working(attempt.delivery)
                 self._askers.ring(attempt.waiter)
         for worker in stuck:
             self._give_up(worker)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from autopoll.bridge.poller_protocol import AnswerText
+from autopoll.bridge.records import Delivery
 from autopoll.home.home import Home
 from autopoll.redact.redact import redact, settled
 
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 
 class _Partial(msgspec.Struct):
+    attempt: int
+    parts: list[str] = []  # what may be shown
     held: str = ""  # may be the beginning of a secret
     size: int = 0  # bytes written
     full: bool = False  # nothing more is kept
@@ -34,15 +38,25 @@ class PartialAnswers:
         """Remove what an earlier poller left."""
         self._home = home
         self._redacting = redacting
-        self._partials: dict[tuple[int, int], _Partial] = {}
+        self._partials: dict[tuple[int, int], _Partial] = {}  # by question and fence
         for path in home.partials.iterdir() if home.partials.is_dir() else ():
             _remove(path)
 
-    def add(self, message_id: int, attempt: int, piece: str) -> bool:
-        """Keep the next piece of an attempt's answer; return whether there is more to read now."""
-        partial = self._partials.setdefault((message_id, attempt), _Partial())
+    def so_far(self, message_id: int) -> AnswerText | None:
+        """Return what was kept of a question's newest attempt, if anything."""
+        fences = [fence for number, fence in self._partials if number == message_id]
+        if not fences:
+            return None
+        partial = self._partials[message_id, max(fences)]
+        text = "".join(partial.parts)
+        return AnswerText(message_id, partial.attempt, max(fences), text, so_far=True)
+
+    def add(self, delivery: Delivery, piece: str) -> str:
+        """Keep the next piece of an attempt's answer; return what there is more to read now."""
+        message_id, attempt = delivery.message_id, delivery.attempt
+        partial = self._partials.setdefault((message_id, delivery.fence), _Partial(attempt))
         if partial.full:
-            return False
+            return ""
         text = partial.held + piece
         cut = settled(text) if self._redacting else len(text)
         partial.held = text[cut:]
@@ -50,24 +64,25 @@ class PartialAnswers:
         data = ready.encode("utf-8", "replace")
         if partial.size + len(data) > LARGEST or len(partial.held) > HELD:
             partial.full, partial.held = True, ""
-            return False
+            return ""
         if not data:
-            return False
+            return ""
         path = self._home.partial(message_id, attempt)
         try:
             _append(path, data, first=partial.size == 0)
         except OSError as error:
             log.warning("the pieces of answer %s cannot be shown: %s", path.name, error)
             partial.full, partial.held = True, ""
-            return False
+            return ""
         partial.size += len(data)
-        return True
+        partial.parts.append(ready)
+        return ready
 
-    def remove(self, message_id: int, attempt: int) -> None:
+    def remove(self, delivery: Delivery) -> None:
         """Remove what was kept of an attempt that is over."""
-        partial = self._partials.pop((message_id, attempt), None)
+        partial = self._partials.pop((delivery.message_id, delivery.fence), None)
         if partial and partial.size:
-            _remove(self._home.partial(message_id, attempt))
+            _remove(self._home.partial(delivery.message_id, delivery.attempt))
 
 
 def _append(path: Path, data: bytes, *, first: bool) -> None:

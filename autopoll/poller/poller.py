@@ -1,8 +1,8 @@
 """The poller: takes questions off the bridge, sends them to workers, writes the answers back.
 
 Whatever happens (the bell, a foreign write, a frame, a timer) is only noted, and wakes the loop.
-Each turn of the loop then settles what came back and claims what is ready in one commit, so that
-whatever arrives together is written together.
+Each turn of the loop then stores what askers sent, settles what came back and claims what is ready
+in one commit, so that whatever arrives together is written together.
 """
 
 import asyncio
@@ -15,13 +15,15 @@ from typing import Any
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
-from autopoll.bridge.records import Failed, Outcome
+from autopoll.bridge.records import Failed, Outcome, Settled
 from autopoll.bridge.token_renewal import Renewal
 from autopoll.errors import BridgeError, ConfigError
 from autopoll.home import fingerprint
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
+from autopoll.poller.asked_questions import AskedQuestions
 from autopoll.poller.asker_bells import SWEEP_S, Askers
+from autopoll.poller.asker_listener import AskerListener
 from autopoll.poller.daily_budgets import DailyBudgets
 from autopoll.poller.in_flight import InFlight
 from autopoll.poller.outages import Outages
@@ -61,8 +63,9 @@ class Poller:
         self.askers = Askers(home, heart)
         self.workers = Workers(home, config, heart, self.on_event)
         partial_answers = PartialAnswers(home, redacting=config.access.redact)
+        self.questions = AskedQuestions(partial_answers, config.delivery.max_message, self.wake)
         self.in_flight = InFlight(
-            config, self.workers, self.askers, partial_answers, self.add_outcome
+            config, self.workers, self.askers, self.questions, partial_answers, self.add_outcome
         )
         self.pauses = Pauses(home, config.shards)
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
@@ -71,7 +74,8 @@ class Poller:
         )
         self.renewal = Renewal(home, bridge, config.access.token_lifetime)
         self.watchdog_guard = WatchdogGuard(home)
-        self.wakers = Wakers(home, bridge, self.on_bell)  # last: only `run` takes the bell away
+        self.wakers = Wakers(home, bridge, self.on_bell)  # last: only `run` takes these away
+        self.listener = AskerListener(home.poller_socket, self.questions.accept)
 
     async def run(self) -> None:
         """Serve until asked to stop; raises what nobody expected, after the drain."""
@@ -83,6 +87,8 @@ class Poller:
                     await self.wakers.wait()
             await self.drain()
         finally:
+            self.listener.close()
+            self.questions.close()
             self.schedule.close()
             self.workers.close()
             self.wakers.close()
@@ -90,17 +96,21 @@ class Poller:
             raise self.crash
 
     def run_once(self) -> None:
-        """Check what is due, settle and claim in one commit, send what was claimed, and notify."""
+        """Check what is due; store, settle and claim in one commit; send, and tell who asked."""
         self.schedule.run_due()
         with self.outages.tolerated("settle and claim"):
-            settled, claimed = self.bridge.deliveries.settle_and_claim(
-                self.unsettled, self.owner, self.room(), self.in_flight.lease_ms
-            )
+            with self.questions.taken() as arrivals:
+                stored, settled, claimed = self.bridge.deliveries.commit_turn(
+                    arrivals, self.unsettled, self.owner, self.room(), self.in_flight.lease_ms
+                )
             self.unsettled.clear()  # only now: a store that refused must get them again
             self.outages.has_served = True
             for delivery in claimed:
                 self.in_flight.send(delivery)
-            self.askers.notify(settled)
+            self.questions.committed(stored)
+            self.notify(settled)
+            self.questions.look_up(self.bridge.messages)
+        self.questions.flush()
         self.report()
 
     def room(self) -> dict[str, int]:
@@ -112,6 +122,8 @@ class Poller:
     async def drain(self) -> None:
         """Claim nothing new; finish what is in flight, and give back what is not done in time."""
         self.stopping = True
+        self.listener.close()
+        self.questions.drain()
         self.heart.state = ProcessState.DRAINING
         loop = asyncio.get_running_loop()
         end = loop.time() + self.config.delivery.drain_timeout
@@ -131,8 +143,15 @@ class Poller:
         with self.outages.tolerated("settle"):
             settled = self.bridge.deliveries.settle(self.unsettled)
             self.unsettled.clear()
-            self.askers.notify(settled)
+            self.notify(settled)
+            self.questions.look_up(self.bridge.messages)
+        self.questions.flush()
         self.report()
+
+    def notify(self, settled: list[Settled]) -> None:
+        """Tell those who wait what was committed."""
+        self.askers.notify(settled)
+        self.questions.settled(settled)
 
     # --- start, stop and new settings
 
@@ -143,6 +162,8 @@ class Poller:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         role.end_by(self.stop)
         freed = self.bridge.deliveries.take_over(self.owner)
+        for newest in self.bridge.messages.find(limit=1):
+            self.questions.newest = newest.id
         log.info("ready; took over %d unfinished questions", freed)
         self.heart.state = ProcessState.IDLE
         self.schedule.every(CHECK_S, self.check)
@@ -203,6 +224,7 @@ class Poller:
         self.bridge.require_in_place()  # or end: the next poller opens what others have open
         self.restore_folders()
         self.wakers.check()
+        self.listener.look()
         self.watchdog_guard.check()
         self.workers.check(self.in_flight.busy_workers())
         with self.outages.tolerated("check budgets"):
@@ -217,7 +239,7 @@ class Poller:
     def renew_leases(self) -> None:
         """Renew the leases of what is in flight, and free what nobody works on any more."""
         with self.outages.tolerated("renew leases"):
-            self.askers.notify(self.in_flight.renew_leases(self.bridge.deliveries))
+            self.notify(self.in_flight.renew_leases(self.bridge.deliveries))
 
     def announce(self) -> None:
         """Let partners see that their sessions are served."""
@@ -232,7 +254,7 @@ class Poller:
     def report(self) -> None:
         """Show in the heartbeat why the store cannot be used, or why questions wait longer."""
         reason = self.outages.reason
-        self.heart.note = reason or self.wakers.trouble
+        self.heart.note = reason or self.wakers.trouble or self.listener.trouble
         state = ProcessState.HELD if reason else ProcessState.IDLE
         if self.heart.state is not state and not self.stopping:
             self.heart.state = state

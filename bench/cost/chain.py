@@ -4,7 +4,6 @@ The home runs as any other: authentication, redaction, rate limits, leases and o
 backend only echoes, so that what is left is what autopoll costs.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -13,8 +12,8 @@ from pathlib import Path
 
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
-from autopoll.process.waiter import Waiter
 from bench.cost.figures import Figure, Lap, Say, interleave
 from bench.cost.floor import Floor, floor
 
@@ -45,13 +44,12 @@ options.concurrency = 64
 class Asker:
     """Asks a home the way a connected program does; returns when all answers are there."""
 
-    def __init__(self, scratch: Scratch, client: Client, waiter: Waiter) -> None:
-        self.scratch, self.client, self.waiter = scratch, client, waiter
-        self._metadata = json.dumps({"waiter": waiter.name})
+    def __init__(self, scratch: Scratch, client: Client, connection: PollerConnection) -> None:
+        self.scratch, self.client, self.connection = scratch, client, connection
 
     def together(self, count: int, shard: str = "main") -> None:
         """Ask independent questions in one commit."""
-        self._wait(self.client.ask([TEXT] * count, shard, waiter=self.waiter).ids)
+        self._wait(self.client.ask([TEXT] * count, shard, connection=self.connection).ids)
 
     def singly(self, count: int, shard: str = "main") -> None:
         """Ask independent questions in a commit each, without waiting in between."""
@@ -59,7 +57,7 @@ class Asker:
             [
                 number
                 for _ in range(count)
-                for number in self.client.ask([TEXT], shard, waiter=self.waiter).ids
+                for number in self.client.ask([TEXT], shard, connection=self.connection).ids
             ]
         )
 
@@ -77,11 +75,11 @@ class Asker:
         for number in range(count):
             conversation, token = conversations[number % len(conversations)]
             session = self.client.sessions.authenticate(conversation, None, token)
-            ids.append(self.client.send(conversation, session, TEXT, self._metadata))
+            ids.append(self.client.send(conversation, session, TEXT))
         self._wait(ids)
 
     def _wait(self, ids: Sequence[int]) -> None:
-        for result in self.client.wait(ids, self.waiter, timeout=60):
+        for result in self.client.wait(ids, self.connection, timeout=60):
             if result.answer != TEXT:
                 raise AssertionError(f"question {result.id}: {result}")
 
@@ -112,8 +110,8 @@ def home(folder: Path, config: str) -> Iterator[Asker]:
         scratch = stack.enter_context(scratch_home(config, {}, folder))
         scratch.up(lambda _: None)
         bridge = stack.enter_context(closing(connect(scratch.home, scratch.config)))
-        waiter = stack.enter_context(Waiter(scratch.home))
-        yield Asker(scratch, Client(scratch.home, scratch.config, bridge), waiter)
+        connection = stack.enter_context(PollerConnection(scratch.home))
+        yield Asker(scratch, Client(scratch.home, scratch.config, bridge), connection)
 
 
 def _latency(below: Floor, asker: Asker, scale: float, rounds: int, say: Say) -> Iterator[Figure]:

@@ -5,10 +5,10 @@ from contextlib import suppress
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.errors import Down
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.process.waiter import Waiter
 
 BATCH = 100
 PATIENCE_S = 180.0  # for a batch; a restart of everything takes some seconds
@@ -37,12 +37,14 @@ class Asker:
         self._next = time.monotonic() + size * self._pause
         took: list[float] = []
         # A new one each time: when everything is restarted, bells in var/run go with the rest.
-        with Waiter(self._home) as waiter:
+        with PollerConnection(self._home) as connection:
             began = time.perf_counter()
-            ids = self._client.ask(questions, "main", waiter=waiter).ids
+            ids = self._client.ask(questions, "main", connection=connection).ids
             while len(took) < size:
                 with suppress(Down):  # it is only away: the question is kept, and the wait goes on
-                    for result in self._client.wait(ids[len(took) :], waiter, timeout=PATIENCE_S):
+                    for result in self._client.wait(
+                        ids[len(took) :], connection, timeout=PATIENCE_S
+                    ):
                         self.wrong += result.answer != questions[len(took)]
                         took.append(1000 * (time.perf_counter() - began))
         self.asked += size

@@ -98,7 +98,7 @@ def trace(folder: Path, count: int) -> dict[str, float]:
     path = os.pathsep.join(filter(None, [str(marks), os.environ.get("PYTHONPATH")]))
     os.environ.update(PYTHONPATH=path)  # for the home that is started
     with chain.home(folder, chain.CONFIG) as asker:
-        client, waiter = asker.client, asker.waiter
+        client, connection = asker.client, asker.connection
         asked: list[dict[str, int]] = []
         send = client.bridge.messages.send
 
@@ -111,11 +111,11 @@ def trace(folder: Path, count: int) -> dict[str, float]:
         client.bridge.messages.send = marked  # type: ignore[method-assign]
         for _ in range(count):
             asked.append({"ask": time.monotonic_ns()})
-            ids = client.ask([chain.TEXT], "main", waiter=waiter).ids
+            ids = client.ask([chain.TEXT], "main", connection=connection).ids
             asked[-1]["asked"] = time.monotonic_ns()
-            assert waiter.wait(10.0), "no answer"
+            assert connection.wait(10.0), "no answer"
             asked[-1]["woken"] = time.monotonic_ns()
-            [result] = client.wait(ids, waiter)
+            [result] = client.wait(ids, connection)
             asked[-1]["read"] = time.monotonic_ns()
             assert result.answer == chain.TEXT
         asker.scratch.signal(signal.SIGTERM)  # they write their marks when they end

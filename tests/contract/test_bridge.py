@@ -16,14 +16,19 @@ from hypothesis import strategies as st
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import (
+    SURE_S,
     Answered,
+    Arrival,
     BridgeLimits,
+    CommittedTurn,
     Delivery,
     Failed,
     IdempotencyKey,
     Outcome,
     Presence,
+    QueryState,
     Released,
+    SentMessage,
     Settled,
     Spent,
 )
@@ -31,12 +36,14 @@ from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.errors import (
     AccessDenied,
     AlreadyRunning,
+    AutopollError,
     KeyReused,
     NotFound,
     RateLimited,
+    RowRefused,
     UsageError,
 )
-from autopoll.message import Answer
+from autopoll.message import Answer, write_query
 from autopoll.request import Usage
 
 LEASE = 60_000
@@ -102,6 +109,27 @@ def talk(bridge: Bridge, shard: str | None = "main") -> str:
     if shard:
         bridge.conversations.serve(conversation, "b", shard)
     return conversation
+
+
+def arrival(conversation: str, text: str, **given: Any) -> Arrival:
+    """Return a question as an asker of ours sends it, by a name that is random unless given."""
+    query_id = given.pop("query_id", f"q-{random.getrandbits(64):016x}")
+    facts = {"session": "a", "metadata": OWN, "sent_at": time.monotonic(), **given}
+    asked = write_query(text, query_id)
+    return Arrival(query_id=query_id, conversation=conversation, text=asked, **facts)
+
+
+def stored(one: SentMessage | AutopollError) -> SentMessage:
+    assert isinstance(one, SentMessage), one
+    return one
+
+
+def once(
+    bridge: Bridge, conversation: str, text: str, key: IdempotencyKey
+) -> SentMessage | AutopollError:
+    """Store a question under a key."""
+    [one] = bridge.messages.store([arrival(conversation, text, key=key)])
+    return one
 
 
 def ask(bridge: Bridge, conversation: str, *texts: str, metadata: str | None = None) -> list[int]:
@@ -369,19 +397,19 @@ def test_a_turn_settles_and_hands_out_what_that_made_ready(bridge: Bridge) -> No
     delivery = claim_one(bridge)
     (own,) = ask(bridge, conversation, "of its own", metadata=OWN)
     outcomes = [answered(delivery), answered(delivery, "again")]
-    settled, taken = bridge.deliveries.settle_and_claim(outcomes, "me", {"main": 10}, LEASE)
+    _, settled, taken = bridge.deliveries.commit_turn([], outcomes, "me", {"main": 10}, LEASE)
     assert [one.state for one in settled] == ["done", "lost"]
     assert [(one.message_id, one.fence) for one in taken] == [(second, 1), (own, 1)]
     assert bridge.messages.query_state(first).state == "done"
-    assert bridge.deliveries.settle_and_claim([], "me", {"main": 10}, LEASE) == ([], [])
+    assert bridge.deliveries.commit_turn([], [], "me", {"main": 10}, LEASE) == ([], [], [])
 
 
 def test_a_turn_without_room_settles_all_the_same(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "first", "second")
     delivery = claim_one(bridge)
-    settled, taken = bridge.deliveries.settle_and_claim(
-        [answered(delivery)], "me", {"main": 0}, LEASE
+    _, settled, taken = bridge.deliveries.commit_turn(
+        [], [answered(delivery)], "me", {"main": 0}, LEASE
     )
     assert ([one.state for one in settled], taken) == (["done"], [])
     assert [one.text for one in claim(bridge)] == ["second"]
@@ -465,7 +493,7 @@ def test_an_answer_that_the_store_refuses_becomes_an_error_and_holds_up_no_other
     outcomes = [answered(one), answered(two, "poison"), answered(three), answered(taken[3])]
     outcomes[1] = msgspec.structs.replace(outcomes[1], usage=Usage(output_tokens=7))
     settled = (
-        bridge.deliveries.settle_and_claim(outcomes, "me", {}, LEASE)[0]
+        bridge.deliveries.commit_turn([], outcomes, "me", {}, LEASE).settled
         if and_claim
         else bridge.deliveries.settle(outcomes)
     )
@@ -490,9 +518,8 @@ def test_what_cannot_be_settled_at_all_stays_leased_and_holds_up_no_other(
     store.clock.now += LEASE + 1
     assert [each.message_id for each in bridge.deliveries.reap()] == [three.message_id]
     store.foreign("DROP TRIGGER refuse")
-    assert bridge.deliveries.reap() == [
-        Settled(message_id=one.message_id, state="dead", answer_id=6)
-    ]
+    [reaped] = bridge.deliveries.reap()
+    assert (reaped.message_id, reaped.state, reaped.answer_id) == (one.message_id, "dead", 6)
 
 
 ODD = ["NULL", "x'ff00fe'", "x''", "12345", "1.5", "9223372036854775807", "'{'", "x'7b7d'",
@@ -991,7 +1018,7 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
     held, failing = claim(bridge, count=2)
     settle(bridge, failed(failing, 30_000))
     key = IdempotencyKey(scope="s", name="once", digest=b"d")
-    keyed = bridge.messages.send_once(name, "a", "keyed?", OWN, key).id
+    keyed = stored(once(bridge, name, "keyed?", key)).id
     bridge.conversations.set_status(name, "a", "here")
     bridge.conversations.announce()
 
@@ -1010,7 +1037,7 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
             assert error.wait_ms <= 1000
             store.clock.now += error.wait_ms
             ask(bridge, name, "more?", metadata=OWN)
-    again = bridge.messages.send_once(name, "a", "keyed?", OWN, key)
+    again = stored(once(bridge, name, "keyed?", key))
     assert again.fresh == (moved >= DAY_MS), "a key is remembered for a day"
     # What is shown is never below nothing, and who gave a sign of life now is alive.
     assert bridge.conversations.presence(name, "a").age_s == pytest.approx(
@@ -1191,7 +1218,7 @@ class Model:
                 held = chance.sample(list(self.held.values()), len(self.held) // 2)
                 outcomes = [answered(each) for each in held]
                 room = {"main": chance.randint(0, 4)}
-                settled, taken = bridge.deliveries.settle_and_claim(outcomes, "me", room, LEASE)
+                _, settled, taken = bridge.deliveries.commit_turn([], outcomes, "me", room, LEASE)
                 for delivery, one in zip(held, settled, strict=True):
                     self.note(delivery, one)
                 self.hold(taken)
@@ -1352,7 +1379,7 @@ def test_what_shards_cost_is_added_up_by_utc_day(store: SqliteStore) -> None:
     settle(bridge, costing(answered(claim_one(bridge)), USED))
     settle(bridge, answered(claim_one(bridge)))
     others = costing(answered(claim(bridge, shard="other")[0]), USED)
-    bridge.deliveries.settle_and_claim([others], "me", {}, LEASE)
+    bridge.deliveries.commit_turn([], [others], "me", {}, LEASE)
     assert bridge.overview.spent("2027-01-15") == {
         "main": Spent(
             input_tokens=101, output_tokens=22, cached_tokens=3000, cost_usd=0.5, answers=2
@@ -1436,18 +1463,18 @@ def key(name: str = "k", digest: bytes = b"1", scope: str = "me") -> Idempotency
 
 def test_what_is_sent_twice_under_a_key_is_there_once(bridge: Bridge) -> None:
     conversation = talk(bridge)
-    first = bridge.messages.send_once(conversation, "a", "one", OWN, key())
-    again = bridge.messages.send_once(conversation, "a", "one", OWN, key())
+    first = stored(once(bridge, conversation, "one", key()))
+    again = stored(once(bridge, conversation, "one", key()))
     assert (again.id, again.fresh, first.fresh) == (first.id, False, True)
-    assert [each.text for each in claim(bridge)] == ["one"]
+    assert [each.message_id for each in claim(bridge)] == [first.id]
 
 
 def test_a_key_that_stands_for_another_message_is_refused(bridge: Bridge) -> None:
     conversation = talk(bridge)
-    first = bridge.messages.send_once(conversation, "a", "one", None, key())
-    with pytest.raises(KeyReused, match="another message"):
-        bridge.messages.send_once(conversation, "a", "two", None, key(digest=b"2"))
-    other = bridge.messages.send_once(conversation, "a", "two", None, key(digest=b"2", scope="you"))
+    first = stored(once(bridge, conversation, "one", key()))
+    refused = once(bridge, conversation, "two", key(digest=b"2"))
+    assert isinstance(refused, KeyReused) and "another message" in refused.what
+    other = stored(once(bridge, conversation, "two", key(digest=b"2", scope="you")))
     assert other.fresh and other.id != first.id
     assert len(bridge.messages.find(conversation=conversation)) == 2
 
@@ -1456,26 +1483,171 @@ def test_a_key_is_not_kept_when_its_message_is_refused(store: SqliteStore) -> No
     bridge = store.open(rate_per_s=1, rate_burst=1)
     conversation = talk(bridge)
     ask(bridge, conversation, "spent")
-    with pytest.raises(RateLimited):
-        bridge.messages.send_once(conversation, "a", "one", None, key())
+    assert isinstance(once(bridge, conversation, "one", key()), RateLimited)
     store.clock.now += 2000
-    assert bridge.messages.send_once(conversation, "a", "one", None, key()).fresh
+    assert stored(once(bridge, conversation, "one", key())).fresh
     store.clock.now += 1
-    assert not bridge.messages.send_once(conversation, "a", "one", None, key()).fresh, (
-        "repeating is free"
-    )
+    assert not stored(once(bridge, conversation, "one", key())).fresh, "repeating is free"
 
 
 def test_a_key_is_forgotten_after_a_day(bridge: Bridge, store: SqliteStore) -> None:
     conversation = talk(bridge)
-    first = bridge.messages.send_once(conversation, "a", "one", None, key())
+    first = stored(once(bridge, conversation, "one", key()))
     store.clock.now += 24 * 3600 * 1000 - 1
-    assert not bridge.messages.send_once(conversation, "a", "one", None, key()).fresh
+    assert not stored(once(bridge, conversation, "one", key())).fresh
     store.clock.now += 1
-    assert bridge.messages.send_once(conversation, "a", "one", None, key()).id != first.id
+    assert stored(once(bridge, conversation, "one", key())).id != first.id
     store.clock.now += 25 * 3600 * 1000
-    bridge.messages.send_once(conversation, "a", "two", None, key("other"))
+    once(bridge, conversation, "two", key("other"))
     assert store.foreign("SELECT name FROM keys") == [("other",)]
+
+
+# --- questions that arrive at the poller
+
+
+def turn(bridge: Bridge, *arrivals: Arrival, count: int = 10, **given: Any) -> CommittedTurn:
+    outcomes = given.pop("outcomes", [])
+    return bridge.deliveries.commit_turn(arrivals, outcomes, "me", {"main": count}, LEASE)
+
+
+def test_what_arrives_is_stored_enrolled_and_leased_in_one_commit(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    arrived = [arrival(conversation, f"{number}") for number in range(3)]
+    committed = turn(bridge, *arrived, count=2)
+    numbers = [stored(one).id for one in committed.stored]
+    assert [stored(one).fresh for one in committed.stored] == [True] * 3
+    assert [(one.message_id, one.text, one.fence) for one in committed.claimed] == [
+        (number, one.text, 1) for number, one in zip(numbers[:2], arrived, strict=False)
+    ]
+    states = [bridge.messages.query_state(number).state for number in numbers]
+    assert states == ["leased", "leased", "ready"]
+    assert bridge.messages.receive(conversation, "b") == [], "no other reader may take it"
+    settled = turn(bridge, outcomes=[answered(one) for one in committed.claimed])
+    assert [one.state for one in settled.settled] == ["done", "done"]
+    assert [one.message_id for one in settled.claimed] == [numbers[2]]
+
+
+def test_what_arrives_waits_behind_what_was_in_the_store_before_it(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    (before,) = ask(bridge, conversation, "before")
+    committed = turn(bridge, arrival(conversation, "after", metadata=None))
+    assert [one.message_id for one in committed.claimed] == [before]
+    [number] = [stored(one).id for one in committed.stored]
+    assert bridge.messages.query_state(number).state == "queued"
+    after = turn(bridge, outcomes=[answered(committed.claimed[0])])
+    assert [one.message_id for one in after.claimed] == [number]
+
+
+def test_each_arrival_is_refused_on_its_own_merits(store: SqliteStore) -> None:
+    bridge = store.open(rate_per_s=1, rate_burst=3, max_message=2000)
+    conversation = talk(bridge)
+    committed = turn(
+        bridge,
+        arrival(conversation, "fine"),
+        arrival(conversation, "x" * 3000),
+        arrival("conv_0000000000000000", "to nobody"),
+        arrival(conversation, "in whose name?", session="c"),
+        arrival(conversation, "odd", metadata="[]"),
+        arrival(conversation, "of no name", query_id=""),
+        arrival(conversation, "fine too"),
+    )
+    kinds = [type(one) for one in committed.stored]
+    assert kinds == [
+        SentMessage, UsageError, NotFound, UsageError, UsageError, UsageError, SentMessage,
+    ]  # fmt: skip
+    assert len(committed.claimed) == len(bridge.messages.find(conversation=conversation)) == 2
+    some = turn(bridge, *[arrival(conversation, f"{number}") for number in range(3)]).stored
+    assert [type(one) for one in some] == [SentMessage, RateLimited, RateLimited]
+
+
+def test_what_arrives_for_a_session_that_nobody_serves_waits_unread(bridge: Bridge) -> None:
+    conversation = talk(bridge, shard=None)
+    committed = turn(bridge, arrival(conversation, "hello?"))
+    [number] = [stored(one).id for one in committed.stored]
+    assert committed.claimed == []
+    assert bridge.messages.query_state(number).state == "sent"
+    bridge.conversations.serve(conversation, "b", "main")
+    assert [one.message_id for one in turn(bridge).claimed] == [number]
+
+
+def test_secrets_are_redacted_of_what_arrives(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    secret = "ghp_" + "a1B2" * 9
+    [delivery] = turn(bridge, arrival(conversation, f"is {secret} fine?")).claimed
+    assert secret not in (delivery.text or "")
+    assert secret not in bridge.messages.find()[0].text
+
+
+@pytest.mark.parametrize("by_poller", [True, False])
+def test_a_question_whose_first_try_was_stored_is_not_stored_again(
+    bridge: Bridge, by_poller: bool
+) -> None:
+    conversation = talk(bridge)
+    asked = arrival(conversation, "once?")
+    [first] = turn(bridge, asked).stored
+    repeated = msgspec.structs.replace(asked, repeated=True)
+    tried = [repeated, arrival(conversation, "another", repeated=True)]
+    again = turn(bridge, *tried).stored if by_poller else bridge.messages.store(tried)
+    assert (stored(again[0]).id, stored(again[0]).fresh) == (stored(first).id, False)
+    assert stored(again[1]).fresh
+    assert len(bridge.messages.find(conversation=conversation)) == 2
+
+
+def test_a_question_that_arrives_late_is_looked_for_in_the_store(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    asked = arrival(conversation, "once?")
+    [direct] = bridge.messages.store([msgspec.structs.replace(asked, repeated=True)])
+    late = msgspec.structs.replace(asked, sent_at=asked.sent_at - SURE_S)
+    committed = turn(bridge, late, late)
+    assert [(stored(one).id, stored(one).fresh) for one in committed.stored] == [
+        (stored(direct).id, False)
+    ] * 2
+    assert [one.message_id for one in committed.claimed] == [stored(direct).id]
+
+
+def test_the_same_name_in_another_conversation_is_another_question(bridge: Bridge) -> None:
+    one, other = talk(bridge), talk(bridge)
+    named = {"query_id": "q-0123456789abcdef", "repeated": True}
+    both = [stored(each) for each in bridge.messages.store([arrival(one, "?", **named)])]
+    both += [stored(each) for each in bridge.messages.store([arrival(other, "?", **named)])]
+    assert [each.fresh for each in both] == [True, True]
+
+
+def test_an_arrival_that_the_store_refuses_keeps_no_other_from_being_stored(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    conversation = talk(bridge)
+    store.foreign(
+        "CREATE TRIGGER odd BEFORE INSERT ON messages WHEN instr(NEW.message,'odd') BEGIN"
+        " SELECT RAISE(ABORT,'odd is refused'); END"
+    )
+    arrived = [arrival(conversation, text) for text in ("one", "odd", "two")]
+    committed = turn(bridge, *arrived)
+    kinds = [type(one) for one in committed.stored]
+    assert kinds == [SentMessage, RowRefused, SentMessage]
+    assert [one.text for one in committed.claimed] == [arrived[0].text, arrived[2].text]
+    direct = bridge.messages.store([arrival(conversation, text) for text in ("odd", "three")])
+    assert [type(one) for one in direct] == [RowRefused, SentMessage]
+
+
+def test_what_a_settle_says_of_a_question_is_what_the_store_says(bridge: Bridge) -> None:
+    conversation = talk(bridge)
+    numbers = ask(bridge, conversation, "1", '{"type":"query","question":"2"}', metadata=OWN)
+    first, second = claim(bridge)
+    outcomes = [failed(first, 0), answered(second, "é \ud83d\ude00 '\"")]
+    for settled in bridge.deliveries.settle(outcomes):
+        assert settled.query == _without_time(bridge.messages.query_state(settled.message_id))
+    [again] = claim(bridge)
+    [settled] = bridge.deliveries.settle([failed(again, 0, permanent=True)])
+    assert settled.query == _without_time(bridge.messages.query_state(numbers[0]))
+
+
+def _without_time(state: QueryState) -> QueryState:
+    if state.answer is None:
+        return state
+    return msgspec.structs.replace(
+        state, answer=msgspec.structs.replace(state.answer, timestamp="")
+    )
 
 
 # --- who a token belongs to, and who was refused

@@ -16,8 +16,8 @@ from mock_api.server import MockApi, running
 from place import Place, answers_to, until
 
 from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.home.config import load
-from autopoll.process.waiter import Waiter
 
 pytestmark = [pytest.mark.claude, pytest.mark.long]
 
@@ -158,10 +158,10 @@ def test_fifty_questions_in_a_row_leave_the_memory_where_it_was(place, api) -> N
     bridge = place.bridge()
     client = Client(place.home, config, bridge)
     readings = {}
-    with Waiter(place.home) as waiter:
+    with PollerConnection(place.home) as connection:
         for number in range(1, 51):
-            ids = client.ask([f"tulip {number}?"], "main", waiter=waiter).ids
-            [result] = client.wait(ids, waiter, timeout=30)
+            ids = client.ask([f"tulip {number}?"], "main", connection=connection).ids
+            [result] = client.wait(ids, connection, timeout=30)
             assert result.sources == ["notes.md:3-3"]
             if number in (10, 50):
                 readings[number] = settled(place)

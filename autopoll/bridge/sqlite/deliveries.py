@@ -8,7 +8,16 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from autopoll.bridge.records import BridgeLimits, Delivery, Outcome, Settled
+from autopoll.bridge.records import (
+    Arrival,
+    BridgeLimits,
+    CommittedTurn,
+    Delivery,
+    Outcome,
+    SentMessage,
+    Settled,
+)
+from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival, Stored
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
@@ -16,6 +25,7 @@ from autopoll.bridge.sqlite.enrolment import Enrolment, Lease, Work
 from autopoll.bridge.sqlite.lanes import CLOCK_SLACK_MS, DUE, Lanes
 from autopoll.bridge.sqlite.rows import METADATA, readable
 from autopoll.bridge.sqlite.settlement import Settlement
+from autopoll.errors import AutopollError
 from autopoll.home.lock import acquire
 
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
@@ -26,7 +36,6 @@ _READY = f"""SELECT d.message_id, d.conversation_id, d.to_session, d.lane, d.fen
   WHERE d.state='ready' AND d.shard=:shard AND {DUE} ORDER BY d.message_id LIMIT :count"""
 
 _Result = TypeVar("_Result")
-_Settle = Callable[[Sequence[Outcome], int], list[Settled]]
 
 
 class SqliteDeliveries:
@@ -36,6 +45,7 @@ class SqliteDeliveries:
         self._db = db
         self._max_message = limits.max_message
         self._lanes = Lanes(db)
+        self._arrivals = Arrivals(db, limits)
         self._enrolment = Enrolment(db, limits, self._lanes)
         self._settlement = Settlement(db, limits, self._lanes, costs)
         self._lock: int | None = None  # descriptor of the answerer's lock
@@ -66,32 +76,40 @@ class SqliteDeliveries:
             self._enrolment.advance(work.newest, work.newest)
             return []
         with self._db.writing(durable=False):
-            claimed, beyond = self._claim(work, wanted, owner, lease_ms)
+            claimed, beyond = self._claim(work, self._lease(owner, wanted, lease_ms))
         self._enrolment.advance(beyond, work.newest)
         return claimed
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
-        def commit(settle: _Settle) -> list[Settled]:
+        def commit(together: bool) -> list[Settled]:
             with self._db.writing():
-                return settle(outcomes, self._db.clock())
+                return self._settle(outcomes, together)
 
-        return self._commit(commit) if outcomes else []
+        return _commit(commit) if outcomes else []
 
-    def settle_and_claim(
-        self, outcomes: Sequence[Outcome], owner: str, wanted: Mapping[str, int], lease_ms: int
-    ) -> tuple[list[Settled], list[Delivery]]:
-        def commit(settle: _Settle) -> tuple[list[Settled], list[Delivery]]:
+    def commit_turn(
+        self,
+        arrivals: Sequence[Arrival],
+        outcomes: Sequence[Outcome],
+        owner: str,
+        wanted: Mapping[str, int],
+        lease_ms: int,
+    ) -> CommittedTurn:
+        if not (arrivals or outcomes):
+            return CommittedTurn([], [], self.claim(owner, wanted, lease_ms))
+        checked = self._arrivals.check(arrivals)
+
+        def commit(together: bool) -> CommittedTurn:
             with self._db.writing():
-                now = self._db.clock()
-                settled = settle(outcomes, now)
-                work = self._enrolment.find_work(_with_room(wanted), now)
-                claimed, beyond = self._claim(work, wanted, owner, lease_ms)
+                settled = self._settle(outcomes, together)
+                lease = self._lease(owner, wanted, lease_ms)
+                work = self._enrolment.find_work(_with_room(wanted), lease.now)
+                claimed, beyond = self._claim(work, lease)
+                stored, leased = self._admit(checked, lease, together)
             self._enrolment.advance(beyond, work.newest)
-            return settled, claimed
+            return CommittedTurn(stored, settled, claimed + leased)
 
-        if not outcomes:
-            return [], self.claim(owner, wanted, lease_ms)
-        return self._commit(commit)
+        return _commit(commit)
 
     def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
         held = list(leases)
@@ -134,29 +152,42 @@ class SqliteDeliveries:
                 self._lanes.promote(lane, now)
         return [settled for settled in ended if settled]
 
-    def _commit(self, commit: Callable[[_Settle], _Result]) -> _Result:
-        """Settle all outcomes together or, when the store refuses one of them, one by one."""
-        try:
-            return commit(self._settlement.settle)
-        except OF_ONE_ROW as error:
-            log_error(f"settling one by one: {error}")
-            return commit(self._settlement.settle_one_by_one)
-
-    def _claim(
-        self, work: Work, wanted: Mapping[str, int], owner: str, lease_ms: int
-    ) -> tuple[list[Delivery], int]:
-        """Claim what is ready, then enrol what is new; also return up to which id was looked."""
+    def _lease(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> Lease:
         now = self._db.clock()
-        lease, room = Lease(owner, now, now + lease_ms), dict(wanted)
+        return Lease(owner, now, now + lease_ms, dict(wanted))
+
+    def _settle(self, outcomes: Sequence[Outcome], together: bool) -> list[Settled]:
+        settlement = self._settlement
+        settle = settlement.settle if together else settlement.settle_one_by_one
+        return settle(outcomes, self._db.clock())
+
+    def _claim(self, work: Work, lease: Lease) -> tuple[list[Delivery], int]:
+        """Claim what is ready, then enrol what is new; also return up to which id was looked."""
         claimed: list[Delivery] = []
-        for shard in _with_room(wanted) if work.ready else ():
-            ready = self._claim_ready(shard, room[shard], lease)
-            room[shard] -= len(ready)
+        for shard in _with_room(lease.room) if work.ready else ():
+            ready = self._claim_ready(shard, lease.room[shard], lease)
+            lease.room[shard] -= len(ready)
             claimed += ready
         if not work.unread:
             return claimed, work.newest
-        leased, beyond = self._enrolment.enrol(work.newest, room, lease)
+        leased, beyond = self._enrolment.enrol(work.newest, lease)
         return claimed + leased, beyond
+
+    def _admit(
+        self, checked: Sequence[CheckedArrival | AutopollError], lease: Lease, together: bool
+    ) -> tuple[list[Stored], list[Delivery]]:
+        """Store and enrol what has arrived; also return what was leased of it."""
+        leased: dict[int, list[Delivery]] = {}
+
+        def insert(one: CheckedArrival) -> int:
+            number, deliveries = self._enrolment.admit(one, lease)
+            leased[number] = deliveries
+            return number
+
+        store = self._arrivals.store if together else self._arrivals.store_one_by_one
+        stored = store(checked, insert)
+        fresh = [one.id for one in stored if isinstance(one, SentMessage) and one.fresh]
+        return stored, [delivery for number in fresh for delivery in leased[number]]
 
     def _claim_ready(self, shard: str, count: int, lease: Lease) -> list[Delivery]:
         rows = self._db.rows(
@@ -190,3 +221,12 @@ class SqliteDeliveries:
 
 def _with_room(wanted: Mapping[str, int]) -> list[str]:
     return [shard for shard, count in wanted.items() if count > 0]
+
+
+def _commit(commit: Callable[[bool], _Result]) -> _Result:
+    """Commit all together or, when the store refuses something of it, each on its own merits."""
+    try:
+        return commit(True)
+    except OF_ONE_ROW as error:
+        log_error(f"committing one by one: {error}")
+        return commit(False)

@@ -5,13 +5,15 @@ taken it: a legacy reader, a receiver, or the enrolment here, each in its own tr
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from autopoll.bridge.records import BridgeLimits, Delivery
+from autopoll.bridge.sqlite.arrivals import CheckedArrival
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.lanes import DUE, Lanes
-from autopoll.bridge.sqlite.rows import METADATA, TEXT, readable
-from autopoll.message import is_answerable, read_envelope
+from autopoll.bridge.sqlite.routes import Routes
+from autopoll.bridge.sqlite.rows import METADATA, TEXT, insert_message, readable
+from autopoll.message import Envelope, is_answerable, read_envelope
 
 BATCH = 1000  # messages enrolled in one transaction, so that it stays at some 10 ms
 SWEEP_MS = 60_000
@@ -27,6 +29,9 @@ _SWEPT = """FROM routes r
 _FOUND = f"""SELECT m.id, r.conversation_id, r.session, r.shard,
   EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id),
   coalesce(octet_length(m.message),0)<=:max, {TEXT}, {METADATA}"""
+_INSERT = """INSERT INTO deliveries(message_id,conversation_id,to_session,shard,lane,waiter,
+  enrolled_at,changed_at,state,owner,lease_until,attempts,fence)
+  VALUES(?1,?2,?3,?4,?5,?6,?7,?7,?8,?9,?10,?11,?11)"""
 
 
 class Work(NamedTuple):
@@ -39,24 +44,23 @@ class Work(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """For whom something is leased, and until when."""
+    """For whom something is leased, and until when; `room` is how much more for each shard."""
 
     owner: str
     now: int
     until: int
+    room: dict[str, int]
 
 
-class _Unread(NamedTuple):
-    """An unread message in a served session; `known` was delivered before, and set back."""
+class _Enrollable(NamedTuple):
+    """A message that becomes a delivery; its `text` is None when it is over the limit."""
 
     message_id: int
     conversation: str
     session: str
     shard: str
-    known: bool
-    small: bool
-    text: bytes
-    metadata: bytes | None
+    text: str | None
+    metadata: str | None
 
 
 class Enrolment:
@@ -71,6 +75,7 @@ class Enrolment:
         self._db = db
         self._max_message = limits.max_message
         self._lanes = lanes
+        self._routes = Routes(db)
         self._beyond = 0  # messages up to this id have been looked at
         self._sweeping = True
         self._swept_at = 0
@@ -95,44 +100,76 @@ class Enrolment:
         self._beyond = beyond
         self._sweeping = self._sweeping and beyond < newest
 
-    def enrol(self, newest: int, room: dict[str, int], lease: Lease) -> tuple[list[Delivery], int]:
+    def enrol(self, newest: int, lease: Lease) -> tuple[list[Delivery], int]:
         """Take new messages from all other readers, and lease at once what is first in its lane.
 
         Returns what was leased and the id up to which was looked. What has been ready before goes
-        first: a shard that has `room` left has nothing else that is due.
+        first: a shard that has room left has nothing else that is due.
         """
         read, rows, leased, busy = [], [], [], set[str]()
         count, last = 0, newest
-        for found in self._unread():
-            count, last = count + 1, found.message_id
-            text, metadata = readable(found.text) or "", readable(found.metadata)
+        for message_id, *place, known, small, data, facts in self._unread():
+            count, last = count + 1, message_id
+            text, metadata = readable(data) or "", readable(facts)
             envelope = read_envelope(metadata)
             if not is_answerable(text, envelope):
                 continue
-            read.append((found.message_id,))
-            if found.known:
+            read.append((message_id,))
+            if known:
                 continue
-            lane = f"m{found.message_id}"
-            if envelope.lane != "own":
-                lane = f"{found.conversation}/{found.session}"
-            held: tuple[str, str | None, int | None, int] = ("ready", None, None, 0)
-            if lane in busy or not self._lanes.is_free(lane):
-                held = ("queued", None, None, 0)
-            elif room.get(found.shard, 0) > 0:
-                held = ("leased", lease.owner, lease.until, 1)
-                room[found.shard] -= 1
-                leased.append(_leased(found, lane, text, metadata, lease.now))
-            busy.add(lane)
-            place = (found.message_id, found.conversation, found.session, found.shard, lane)
-            rows.append((*place, envelope.waiter, lease.now, *held))
+            found = _Enrollable._make((message_id, *place, text if small else None, metadata))
+            row, delivery = self._place(found, envelope, lease, busy)
+            rows.append(row)
+            leased += delivery
         self._db.many("UPDATE messages SET read=1 WHERE id=?", read)
-        self._db.many(
-            "INSERT INTO deliveries(message_id,conversation_id,to_session,shard,lane,waiter,"
-            "enrolled_at,changed_at,state,owner,lease_until,attempts,fence)"
-            " VALUES(?1,?2,?3,?4,?5,?6,?7,?7,?8,?9,?10,?11,?11)",
-            rows,
-        )
+        self._db.many(_INSERT, rows)
         return leased, last if count == BATCH else max(newest, last)
+
+    def admit(self, checked: CheckedArrival, lease: Lease) -> tuple[int, list[Delivery]]:
+        """Store a question that arrives with its delivery; return its number and what was leased.
+
+        Where no shard serves the session, it waits unread until one does.
+        """
+        arrival, session = checked.arrival, checked.recipient
+        shard = self._routes.shard_of(arrival.conversation, session)
+        envelope = read_envelope(checked.metadata)
+        taken = shard is not None and is_answerable(checked.text, envelope)
+        number = insert_message(
+            self._db, arrival.conversation, arrival.session, session, checked.text,
+            checked.metadata, read=taken,
+        )  # fmt: skip
+        if shard is None or not taken:
+            return number, []
+        found = _Enrollable(
+            number, arrival.conversation, session, shard, checked.text, checked.metadata
+        )
+        row, leased = self._place(found, envelope, lease, set())
+        self._db.rows(_INSERT, row)
+        return number, leased
+
+    def _place(
+        self, found: _Enrollable, envelope: Envelope, lease: Lease, busy: set[str]
+    ) -> tuple[tuple[Any, ...], list[Delivery]]:
+        """Return the row of a new delivery, and the delivery where it is leased at once.
+
+        `busy` are the lanes of rows that are not written yet.
+        """
+        lane = f"m{found.message_id}"
+        if envelope.lane != "own":
+            lane = f"{found.conversation}/{found.session}"
+        held: tuple[str, str | None, int | None, int] = ("ready", None, None, 0)
+        leased = []
+        if lane in busy or not self._lanes.is_free(lane):
+            held = ("queued", None, None, 0)
+        elif lease.room.get(found.shard, 0) > 0:
+            held = ("leased", lease.owner, lease.until, 1)
+            lease.room[found.shard] -= 1
+            leased.append(
+                Delivery(**found._asdict(), lane=lane, fence=1, attempt=1, enrolled_at=lease.now)
+            )
+        busy.add(lane)
+        place = (found.message_id, found.conversation, found.session, found.shard, lane)
+        return (*place, envelope.waiter, lease.now, *held), leased
 
     def _sweep(self, now: int) -> None:
         self._beyond, self._sweeping, self._swept_at = 0, True, now
@@ -149,32 +186,13 @@ class Enrolment:
         )
         return Work(*rows[0])
 
-    def _unread(self) -> Iterator[_Unread]:
+    def _unread(self) -> Iterator[tuple[Any, ...]]:
         """Return what is unread, oldest first; each may be of megabytes."""
-        return map(
-            _Unread._make,
-            self._db.each(
-                f"{_FOUND} {self._from_unread} ORDER BY m.id LIMIT {BATCH}",
-                {"beyond": self._beyond, "max": self._max_message},
-            ),
+        return self._db.each(
+            f"{_FOUND} {self._from_unread} ORDER BY m.id LIMIT {BATCH}",
+            {"beyond": self._beyond, "max": self._max_message},
         )
 
     @property
     def _from_unread(self) -> str:
         return _SWEPT if self._sweeping else _NEW
-
-
-def _leased(found: _Unread, lane: str, text: str, metadata: str | None, now: int) -> Delivery:
-    """Return the first claim of a message."""
-    return Delivery(
-        message_id=found.message_id,
-        conversation=found.conversation,
-        session=found.session,
-        shard=found.shard,
-        lane=lane,
-        text=text if found.small else None,
-        metadata=metadata,
-        fence=1,
-        attempt=1,
-        enrolled_at=now,
-    )

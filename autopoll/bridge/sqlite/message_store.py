@@ -5,15 +5,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
-from autopoll.bridge.records import (
-    BridgeLimits,
-    IdempotencyKey,
-    Message,
-    QueryState,
-    SentMessage,
-)
+from autopoll.bridge.records import Arrival, BridgeLimits, Message, QueryState
+from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival, Stored
 from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.idempotency import IdempotencyKeys
+from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
+from autopoll.bridge.sqlite.message_checks import MessageChecks
 from autopoll.bridge.sqlite.rate_limit import RateLimiter
 from autopoll.bridge.sqlite.rows import (
     insert_message,
@@ -21,9 +17,7 @@ from autopoll.bridge.sqlite.rows import (
     readable,
     require_conversation,
 )
-from autopoll.errors import NotFound, UsageError
-from autopoll.redact.redact import redact_message
-from autopoll.text import storable
+from autopoll.errors import NotFound
 
 PAGE = 16 << 20  # bytes of text after which a list ends, however many were asked for
 
@@ -56,36 +50,30 @@ class SqliteMessages:
 
     def __init__(self, db: Database, limits: BridgeLimits) -> None:
         self._db = db
-        self._limits = limits
+        self._checks = MessageChecks(limits)
         self._rate = RateLimiter(db, limits)
-        self._keys = IdempotencyKeys(db)
+        self._arrivals = Arrivals(db, limits)
 
     def send(
         self, conversation: str, session: str, texts: Sequence[str], metadata: Sequence[str | None]
     ) -> list[int]:
-        checked = {data: self._checked_metadata(data) for data in set(metadata)}
+        checked = {data: self._checks.metadata(data) for data in set(metadata)}
         pairs = zip(texts, metadata, strict=True)
-        rows = [(self._checked(text), checked[data]) for text, data in pairs]
+        rows = [(self._checks.text(text), checked[data]) for text, data in pairs]
         partner = other_session(session)
         with self._db.writing():
             self._rate.spend(conversation, session, len(rows))
             return [insert_message(self._db, conversation, session, partner, *row) for row in rows]
 
-    def send_once(
-        self, conversation: str, session: str, text: str, metadata: str | None, key: IdempotencyKey
-    ) -> SentMessage:
-        row = (self._checked(text), self._checked_metadata(metadata))
-        partner = other_session(session)
-        with self._db.writing():
-            now = self._db.clock()
-            known = self._keys.message_id(key, now)
-            if known is not None:
-                return SentMessage(id=known, fresh=False)
-            require_conversation(self._db, conversation)
-            self._rate.spend(conversation, session, 1)
-            message_id = insert_message(self._db, conversation, session, partner, *row)
-            self._keys.remember(key, message_id, now)
-            return SentMessage(id=message_id, fresh=True)
+    def store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
+        checked = self._arrivals.check(arrivals)
+        try:
+            with self._db.writing():
+                return self._arrivals.store(checked, self._insert)
+        except OF_ONE_ROW as error:
+            log_error(f"storing one by one: {error}")
+            with self._db.writing():
+                return self._arrivals.store_one_by_one(checked, self._insert)
 
     def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
         require_conversation(self._db, conversation)
@@ -151,6 +139,12 @@ class SqliteMessages:
                     break
         return [_message(row) for row in (reversed(rows) if newest else rows)]
 
+    def _insert(self, checked: CheckedArrival) -> int:
+        conversation, session = checked.arrival.conversation, checked.arrival.session
+        return insert_message(
+            self._db, conversation, session, checked.recipient, checked.text, checked.metadata
+        )
+
     def _mark_read(self, message_id: int) -> bool:
         """Mark a message read; return whether it was still unread, so that one reader gets it."""
         return bool(
@@ -158,26 +152,6 @@ class SqliteMessages:
                 "UPDATE messages SET read=1 WHERE id=? AND read=0 RETURNING id", (message_id,)
             )
         )
-
-    def _checked(self, text: str) -> str:
-        size = len(text.encode("utf-8", "surrogatepass"))
-        if size > self._limits.max_message:
-            raise UsageError(
-                f"the message is too large: {size} bytes, the limit is {self._limits.max_message}",
-                "Send a shorter text, or name a context_file.",
-            )
-        return storable(redact_message(text) if self._limits.redact else text)
-
-    def _checked_metadata(self, metadata: str | None) -> str | None:
-        if metadata is None:
-            return None
-        try:
-            fields = json.loads(metadata)
-        except (ValueError, RecursionError):
-            fields = None
-        if not isinstance(fields, dict):
-            raise UsageError("the metadata is not a JSON object", 'Send it as {"key": "value"}.')
-        return self._checked(metadata)
 
 
 def _state(row: tuple[Any, ...]) -> QueryState:

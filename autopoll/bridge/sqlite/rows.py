@@ -38,13 +38,20 @@ def unknown_conversation(conversation: str) -> NotFound:
 
 
 def insert_message(
-    db: Database, conversation: str, sender: str, recipient: str, text: str, metadata: str | None
+    db: Database,
+    conversation: str,
+    sender: str,
+    recipient: str,
+    text: str,
+    metadata: str | None,
+    *,
+    read: bool = False,
 ) -> int:
-    """Add an unread message, as a legacy writer does, and return its id."""
+    """Add a message and return its id; unread as a legacy writer does, or taken already."""
     db.rows(
         "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,"
-        "timestamp,read) VALUES(?,?,?,?,?,?,0)",
-        (conversation, sender, recipient, text, metadata, utc_iso()),
+        "timestamp,read) VALUES(?,?,?,?,?,?,?)",
+        (conversation, sender, recipient, text, metadata, utc_iso(), int(read)),
     )
     return db.last_id()
 

@@ -9,7 +9,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import to_builtins
 
-from autopoll.bridge.records import Answered, BridgeLimits, Failed, Outcome, Released, Settled
+from autopoll.bridge.records import (
+    Answered,
+    BridgeLimits,
+    Failed,
+    Message,
+    Outcome,
+    QueryState,
+    Released,
+    Settled,
+)
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
@@ -22,7 +31,7 @@ from autopoll.text import storable
 
 _HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
-    d.fence, d.waiter, {TEXT}
+    d.fence, d.waiter, d.last_error, d.enrolled_at, {TEXT}
   FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
 
 
@@ -38,7 +47,31 @@ class Held(NamedTuple):
     attempts: int
     fence: int
     waiter: str | None
+    last_error: str | None
+    enrolled_at: int
     question: bytes
+
+    def query(
+        self,
+        state: str,
+        attempts: int,
+        error: str | None,
+        answer: Message | None = None,
+        settled_at: int | None = None,
+    ) -> QueryState:
+        """Return the question as it stands after its lease."""
+        return QueryState(
+            message_id=self.message_id,
+            conversation=self.conversation,
+            session=self.session,
+            state=state,
+            shard=self.shard,
+            attempts=attempts,
+            last_error=error or self.last_error,
+            answer=answer,
+            enrolled_at=self.enrolled_at,
+            settled_at=settled_at,
+        )
 
 
 _One = TypeVar("_One", bound=Outcome | Held)
@@ -144,12 +177,18 @@ class Settlement:
     def _make_ready(
         self, held: Held, now: int, *, attempts: int, wait_ms: int = 0, error: str | None = None
     ) -> Settled:
+        clean = error and self._clean(error)
         self._db.rows(
             "UPDATE deliveries SET state='ready', owner=NULL, lease_until=NULL, attempts=?,"
             " not_before=?, changed_at=?, last_error=coalesce(?,last_error) WHERE message_id=?",
-            (attempts, now + wait_ms, now, error and self._clean(error), held.message_id),
+            (attempts, now + wait_ms, now, clean, held.message_id),
         )
-        return Settled(message_id=held.message_id, state="ready", waiter=held.waiter)
+        return Settled(
+            message_id=held.message_id,
+            state="ready",
+            waiter=held.waiter,
+            query=held.query("ready", attempts, clean),
+        )
 
     def _fail_for_good(
         self, held: Held, text: str, error: str, now: int, usage: Usage | None
@@ -168,14 +207,15 @@ class Settlement:
     ) -> Settled:
         """Write the one answer and end the delivery: done, or dead when there is an `error`."""
         state = "done" if error is None else "dead"
+        clean = error and self._clean(error)
         self._db.rows(
             "UPDATE deliveries SET state=?, owner=NULL, lease_until=NULL, changed_at=?,"
             " settled_at=?, last_error=coalesce(?,last_error) WHERE message_id=?",
-            (state, now, now, error and self._clean(error), held.message_id),
+            (state, now, now, clean, held.message_id),
         )
-        answer_id = self._insert_answer(held, answer, seconds, usage)
+        message = self._insert_answer(held, answer, seconds, usage)
         facts = {
-            "message_id": held.message_id, "answer_id": answer_id, "state": state,
+            "message_id": held.message_id, "answer_id": message.id, "state": state,
             "shard": held.shard, "attempts": held.attempts,
         }  # fmt: skip
         insert_audit_line(
@@ -183,13 +223,17 @@ class Settlement:
         )
         self._lanes.promote(held.lane, now)
         return Settled(
-            message_id=held.message_id, state=state, answer_id=answer_id, waiter=held.waiter
+            message_id=held.message_id,
+            state=state,
+            answer_id=message.id,
+            waiter=held.waiter,
+            query=held.query(state, held.attempts, clean, message, now),
         )
 
     def _insert_answer(
         self, held: Held, answer: Answer, seconds: float, usage: Usage | None
-    ) -> int:
-        """Store the answer as a message to the sender of the question, and return its id."""
+    ) -> Message:
+        """Store the answer as a message to the sender of the question, and return it."""
         text, metadata = write_answer(
             held.question.decode("utf-8", "replace"),
             Answer(text=self._clean(answer.text), sources=answer.sources, error=answer.error),
@@ -200,11 +244,21 @@ class Settlement:
             usage=to_builtins(usage),
         )
         recipient = held.sender or other_session(held.session)
+        text = storable(text)
         answer_id = insert_message(
-            self._db, held.conversation, held.session, recipient, storable(text), metadata
+            self._db, held.conversation, held.session, recipient, text, metadata
         )
         self._db.rows("INSERT INTO answers VALUES(?,?,?)", (held.message_id, answer_id, held.fence))
-        return answer_id
+        return Message(
+            id=answer_id,
+            conversation=held.conversation,
+            sender=held.session,
+            recipient=recipient,
+            text=text,
+            metadata=metadata,
+            timestamp="",
+            read=False,
+        )
 
     def _clean(self, text: str) -> str:
         return storable(redact(text) if self._limits.redact else text)

@@ -8,10 +8,10 @@ from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.client import outcome_wait
 from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.ops.shards.results import Canary, elapsed_ms
-from autopoll.process.waiter import Waiter
 from autopoll.request import Request
 
 QUESTION = "In one short sentence: what can you answer questions about?"
@@ -50,13 +50,13 @@ def ask_home(
     bridge = connect(home, config)
     try:
         client = Client(home, config, bridge)
-        with Waiter(home) as waiter:
+        with PollerConnection(home) as connection:
             began = time.monotonic()
-            asked = client.ask([QUESTION], shard, waiter=waiter)
+            asked = client.ask([QUESTION], shard, connection=connection)
             if not asked.listening:
                 raise outcome_wait.down(asked.ids)
             [result] = client.wait(
-                asked.ids, waiter, timeout=limit_s + 5, on_news=lambda *_: on_news()
+                asked.ids, connection, timeout=limit_s + 5, on_news=lambda *_: on_news()
             )
         if result.status == "error":
             _drop_dead_letter(bridge, result.id)

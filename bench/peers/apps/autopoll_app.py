@@ -12,10 +12,10 @@ def asking() -> Iterator[Ask]:
     with chain.home(here(), chain.CONFIG) as asker:
 
         def ask(texts: Sequence[str], *, together: bool) -> list[str]:
-            client, waiter = asker.client, asker.waiter
+            client, connection = asker.client, asker.connection
             commits = [texts] if together else [[text] for text in texts]
-            asked = [client.ask(commit, "main", waiter=waiter).ids for commit in commits]
+            asked = [client.ask(commit, "main", connection=connection).ids for commit in commits]
             ids = [number for numbers in asked for number in numbers]
-            return [str(each.answer) for each in client.wait(ids, waiter, timeout=PATIENCE_S)]
+            return [str(each.answer) for each in client.wait(ids, connection, timeout=PATIENCE_S)]
 
         yield ask

@@ -210,7 +210,7 @@ def test_an_older_store_is_migrated_with_all_that_is_under_way(
     bridge = make(path)
     assert (answer := bridge.messages.query_state(answered).answer) and answer.text == "because"
     outcome = Answered(message_id=one.message_id, fence=one.fence, answer=Answer(text="yes"))
-    settled, taken = bridge.deliveries.settle_and_claim([outcome], "me", {"main": 9}, 60_000)
+    _, settled, taken = bridge.deliveries.commit_turn([], [outcome], "me", {"main": 9}, 60_000)
     assert settled[0].state == "done"
     assert [each.message_id for each in taken] == [one.message_id + 1, own]
     bridge.close()

@@ -1,5 +1,6 @@
 """The engine as a whole: what is left of it when it cannot be made, and how it reads the clock."""
 
+import time
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -8,7 +9,7 @@ import apsw
 import pytest
 
 from autopoll.bridge import sqlite
-from autopoll.bridge.records import BridgeLimits, IdempotencyKey
+from autopoll.bridge.records import Arrival, BridgeLimits, IdempotencyKey
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.errors import BridgeError
@@ -37,6 +38,14 @@ def test_a_key_is_kept_from_the_moment_it_was_looked_for(tmp_path: Path) -> None
         talk = bridge.conversations.create("asker", "shard").conversation
         before = next(ticks)
         key = IdempotencyKey(scope="s", name="k", digest=b"d")
-        bridge.messages.send_once(talk, "a", "why?", None, key)
+        asked = Arrival(
+            query_id="q-12345678",
+            conversation=talk,
+            session="a",
+            text="q-12345678: why?",
+            key=key,
+            sent_at=time.monotonic(),
+        )
+        bridge.messages.store([asked])
     with closing(apsw.Connection(str(path))) as db:
         assert db.execute("SELECT made_at FROM keys").fetchall() == [(before + 1,)]

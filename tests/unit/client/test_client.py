@@ -11,17 +11,18 @@ import pytest
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
-from autopoll.bridge.records import Answered
+from autopoll.bridge.records import Answered, QueryState
+from autopoll.client.availability import Obstacle
 from autopoll.client.client import Client
 from autopoll.client.home_sessions import read_token
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.errors import AccessDenied, Down, NotFound, RateLimited, TimedOut, UsageError
 from autopoll.home import credentials
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.ops.init import prepare
-from autopoll.process.waiter import Waiter
-from fifo.bell import Bell, ring
+from fifo.bell import Bell
 
 CONFIG = '[shards.main]\nbackend = "echo"\n[access]\nrate_per_second = 1\nrate_burst = 5\n'
 TRUE_NS = time.time_ns
@@ -61,17 +62,17 @@ def answer(bridge: Bridge, text: str, *, error: bool = False) -> None:
     )
 
 
-def test_a_question_is_stored_as_json_in_a_lane_of_its_own_with_the_name_of_the_bell(
+def test_a_question_is_stored_as_json_in_a_lane_of_its_own(
     client: Client, bridge: Bridge, home: Home
 ) -> None:
-    with Waiter(home) as waiter:
-        asked = client.ask(["how?"], "main", context_file="a.md", waiter=waiter)
+    with PollerConnection(home) as connection:
+        asked = client.ask(["how?"], "main", context_file="a.md", connection=connection)
         [message] = bridge.messages.find()
         assert asked.ids == [message.id]
         assert not asked.listening
         text = json.loads(message.text)
         assert (text["type"], text["question"], text["context_file"]) == ("query", "how?", "a.md")
-        assert json.loads(message.metadata or "") == {"lane": "own", "waiter": waiter.name}
+        assert json.loads(message.metadata or "") == {"lane": "own"}
 
 
 @pytest.mark.parametrize("question", ["", "  \n", "a\0b", "\ud800"])
@@ -181,10 +182,10 @@ def forward(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
 def test_outcomes_come_in_the_order_they_were_asked_for(
     client: Client, bridge: Bridge, home: Home
 ) -> None:
-    with Waiter(home) as waiter:
-        asked = client.ask(["one", "two"], "main", waiter=waiter)
+    with PollerConnection(home) as connection:
+        asked = client.ask(["one", "two"], "main", connection=connection)
         answer(bridge, "yes")
-        results = list(client.wait(list(reversed(asked.ids)), waiter))
+        results = list(client.wait(list(reversed(asked.ids)), connection))
     assert [result.id for result in results] == list(reversed(asked.ids))
     assert {(result.status, result.answer, result.shard) for result in results} == {
         ("answered", "yes", "main")
@@ -202,34 +203,36 @@ def test_an_error_answer_is_an_error_with_its_reason(
     assert (result.status, result.answer) == ("error", "cannot")
 
 
-def test_a_waiter_is_woken_by_its_bell_and_leaves_none_behind(
+def test_without_a_poller_an_asker_looks_at_the_store(
     client: Client, bridge: Bridge, home: Home
 ) -> None:
-    with Waiter(home) as waiter:
-        asked = client.ask(["one"], "main", waiter=waiter)
-        heard: list[str] = []
+    with closing(Bell(home.bell)), PollerConnection(home) as connection:
+        asked = client.ask(["one"], "main", connection=connection)
+        seen: list[str] = []
 
         def settle() -> None:
             with closing(connect(home, client.config)) as mine:
-                answer(mine, "woken")
-            ring(home.waiters / f"{waiter.name}.fifo", b"a")
+                answer(mine, "found")
 
         thread = threading.Thread(target=settle)
-        [result] = client.wait(
-            asked.ids, waiter, on_news=lambda state, _: (heard.append(state.state), thread.start())
-        )
+
+        def on_news(state: QueryState, obstacle: Obstacle | None) -> None:
+            seen.append(state.state)
+            if len(seen) == 1:
+                thread.start()
+
+        [result] = client.wait(asked.ids, connection, on_news=on_news)
         thread.join()
-    assert result.answer == "woken"
-    assert heard == ["sent"]
-    assert list(home.waiters.iterdir()) == []
+    assert result.answer == "found"
+    assert seen[0] == "sent"
 
 
 def test_a_wait_that_is_too_long_says_how_to_fetch_the_answer(client: Client, home: Home) -> None:
-    with closing(Bell(home.bell)), Waiter(home) as waiter:
-        asked = client.ask(["one"], "main", waiter=waiter)
+    with closing(Bell(home.bell)), PollerConnection(home) as connection:
+        asked = client.ask(["one"], "main", connection=connection)
         assert asked.listening
         with pytest.raises(TimedOut) as caught:
-            list(client.wait(asked.ids, waiter, timeout=0.05))
+            list(client.wait(asked.ids, connection, timeout=0.05))
     assert f"autopoll answer {asked.ids[0]}" in caught.value.mend
 
 
@@ -237,10 +240,10 @@ def test_a_wait_ends_when_everything_went_down(
     client: Client, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autopoll.client.outcome_wait.NET_S", 0.02)
-    with Waiter(home) as waiter:
-        asked = client.ask(["one"], "main", waiter=waiter)
+    with PollerConnection(home) as connection:
+        asked = client.ask(["one"], "main", connection=connection)
         with pytest.raises(Down, match="is kept and will be answered"):
-            list(client.wait(asked.ids, waiter, timeout=30))
+            list(client.wait(asked.ids, connection, timeout=30))
 
 
 def test_a_token_is_taken_from_the_caller_then_the_environment_then_the_home(

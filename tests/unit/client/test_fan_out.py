@@ -10,11 +10,11 @@ import pytest
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
 from autopoll.client.fan_out import FanOut
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.errors import BridgeError
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.init import prepare
-from autopoll.process.waiter import Waiter
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def client(tmp_path: Path) -> Iterator[Client]:
 
 def test_a_store_that_is_replaced_meanwhile_ends_the_wait(client: Client) -> None:
     database = client.home.var / "bridge.db"
-    with Waiter(client.home) as waiter:
-        fan_out = FanOut(client, waiter)
+    with PollerConnection(client.home) as connection:
+        fan_out = FanOut(client, connection)
         fan_out.ask("how?", "main", None)
         shutil.copy(database, database.with_name("another"))
         database.with_name("another").replace(database)

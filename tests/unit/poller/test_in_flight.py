@@ -28,6 +28,8 @@ class Scene:
     def __init__(self, home: Home, limit_s: float = 60.0) -> None:
         self.outcomes: list[Outcome] = []
         self.rung: list[str | None] = []
+        self.working: list[int] = []
+        self.texts: list[str] = []
         self.calls: list[tuple[Any, ...]] = []
         self.refusal: Exception | None = None
         self.held: set[int] = set()
@@ -38,6 +40,10 @@ class Scene:
             Config(shards={"main": section}),
             self,  # type: ignore[arg-type]  # its workers
             SimpleNamespace(ring=self.rung.append),  # type: ignore[arg-type]
+            SimpleNamespace(  # type: ignore[arg-type]
+                working=lambda delivery: self.working.append(delivery.message_id),
+                text=lambda delivery, text: self.texts.append(text),
+            ),
             PartialAnswers(home, redacting=False),
             self.outcomes.append,
         )

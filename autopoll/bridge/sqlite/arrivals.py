@@ -1,0 +1,128 @@
+"""Questions that are stored once, each on its own merits, by whoever has the write lock."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from autopoll.bridge.records import Arrival, BridgeLimits, SentMessage
+from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
+from autopoll.bridge.sqlite.idempotency import IdempotencyKeys
+from autopoll.bridge.sqlite.message_checks import MessageChecks
+from autopoll.bridge.sqlite.rate_limit import RateLimiter
+from autopoll.bridge.sqlite.rows import other_session
+from autopoll.errors import AutopollError, NotFound, RateLimited, RowRefused, UsageError
+
+_HEAD = 100  # characters of a text within which its query_id begins and ends
+
+Stored = SentMessage | AutopollError
+
+
+class CheckedArrival(NamedTuple):
+    """A question as it will be stored."""
+
+    arrival: Arrival
+    recipient: str
+    text: str
+    metadata: str | None
+
+
+Insert = Callable[[CheckedArrival], int]
+
+
+class Arrivals:
+    """Stores questions within the transaction of its caller."""
+
+    def __init__(self, db: Database, limits: BridgeLimits) -> None:
+        self._db = db
+        self._checks = MessageChecks(limits)
+        self._rate = RateLimiter(db, limits)
+        self._keys = IdempotencyKeys(db)
+
+    def check(self, arrivals: Sequence[Arrival]) -> list[CheckedArrival | AutopollError]:
+        """Return each as it will be stored, or why it is refused; before the transaction."""
+        return [self._check(each) for each in arrivals]
+
+    def store(
+        self, checked: Sequence[CheckedArrival | AutopollError], insert: Insert
+    ) -> list[Stored]:
+        """Store what was not refused; `insert` stores one that is new and returns its number."""
+        paid = self._pay_together([each for each in checked if isinstance(each, CheckedArrival)])
+        return [
+            self._store(each, insert, paid) if isinstance(each, CheckedArrival) else each
+            for each in checked
+        ]
+
+    def store_one_by_one(
+        self, checked: Sequence[CheckedArrival | AutopollError], insert: Insert
+    ) -> list[Stored]:
+        """Store questions of which the store may refuse a row, each in a savepoint of its own."""
+        return [
+            self._store_or_refuse(each, insert) if isinstance(each, CheckedArrival) else each
+            for each in checked
+        ]
+
+    def _check(self, arrival: Arrival) -> CheckedArrival | AutopollError:
+        try:
+            recipient = other_session(arrival.session)
+            text = self._checks.text(arrival.text)
+            if len(arrival.query_id) < 8 or arrival.query_id not in text[:_HEAD]:
+                raise UsageError("the question does not begin with its query_id")
+            return CheckedArrival(arrival, recipient, text, self._checks.metadata(arrival.metadata))
+        except UsageError as error:
+            return error
+
+    def _pay_together(self, checked: Sequence[CheckedArrival]) -> set[tuple[str, str]]:
+        """Charge the new questions of each session at once; return the sessions that had room."""
+        counts = Counter(
+            (arrival.conversation, arrival.session)
+            for arrival, *_ in checked
+            if arrival.key is None and not arrival.may_be_stored()
+        )
+        paid = set()
+        for session, count in counts.items():
+            try:
+                self._rate.spend(*session, count)
+                paid.add(session)
+            except (NotFound, RateLimited, UsageError):  # each learns by itself why
+                continue
+        return paid
+
+    def _store(self, checked: CheckedArrival, insert: Insert, paid: set[tuple[str, str]]) -> Stored:
+        arrival, now = checked.arrival, self._db.clock()
+        repeated = arrival.may_be_stored()
+        known = self._find(arrival) if repeated else None
+        try:
+            if known is None and arrival.key:
+                known = self._keys.message_id(arrival.key, now)
+            if known is not None:
+                return SentMessage(id=known, fresh=False)
+            session = (arrival.conversation, arrival.session)
+            if repeated or arrival.key or session not in paid:
+                self._rate.spend(*session, 1)
+        except (NotFound, RateLimited, UsageError) as error:
+            return error
+        number = insert(checked)
+        if arrival.key:
+            self._keys.remember(arrival.key, number, now)
+        return SentMessage(id=number, fresh=True)
+
+    def _store_or_refuse(self, checked: CheckedArrival, insert: Insert) -> Stored:
+        self._db.rows("SAVEPOINT arrival")
+        try:
+            stored = self._store(checked, insert, set())
+        except OF_ONE_ROW as error:
+            self._db.rows("ROLLBACK TO arrival")
+            log_error(f"a question cannot be stored: {error}")
+            stored = error if isinstance(error, AutopollError) else RowRefused(str(error))
+        self._db.rows("RELEASE arrival")
+        return stored
+
+    def _find(self, arrival: Arrival) -> int | None:
+        """Return the number under which an earlier try has stored a question."""
+        rows = self._db.rows(
+            "SELECT id FROM messages WHERE conversation_id=? AND id>? AND from_session=?"
+            " AND instr(substr(CAST(message AS TEXT),1,?),?)>0 LIMIT 1",
+            (arrival.conversation, arrival.after, arrival.session, _HEAD, arrival.query_id),
+        )
+        return rows[0][0] if rows else None

@@ -1,0 +1,217 @@
+"""What askers want stored, and who follows which question to its answer.
+
+What arrives is only noted, and wakes the loop. An asker gets the poller's word that its question is
+stored after the commit, and no sooner. Until then it counts for nothing: a connection that ends
+takes along what is not stored of it.
+"""
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from autopoll.bridge.poller_protocol import (
+    AnswerText,
+    AskRequest,
+    FollowRequest,
+    FromAsker,
+    FromPoller,
+    PollerDraining,
+    QuestionNews,
+    QuestionStored,
+    refusal,
+    shortened,
+)
+from autopoll.bridge.protocols import MessageStore
+from autopoll.bridge.records import Arrival, Delivery, QueryState, SentMessage, Settled
+from autopoll.errors import AutopollError, BridgeError
+from autopoll.poller.asker_connection import AskerConnection
+from autopoll.poller.asker_listener import MOST_CONNECTIONS
+from autopoll.poller.partial_answers import PartialAnswers
+
+_FRAME_SLACK = 64 * 1024  # bytes of a frame beside the text of its question
+
+
+class AskedQuestions:
+    """The connections, what has arrived on them, and their followed questions."""
+
+    def __init__(
+        self, partial_answers: PartialAnswers, max_message: int, wake: Callable[[], None]
+    ) -> None:
+        self.newest = 0  # number of a message in the store; the next ones are greater
+        self._partial_answers = partial_answers
+        self._max_payload = max_message + _FRAME_SLACK
+        self._wake = wake
+        self._connections: set[AskerConnection] = set()
+        self._arrived: list[tuple[AskerConnection, int, AskRequest]] = []
+        self._storing: list[tuple[AskerConnection, int, AskRequest]] = []
+        self._to_look_up: dict[int, set[AskerConnection]] = {}
+        self._followers: dict[int, dict[AskerConnection, bool]] = {}  # with pieces or without
+        self._errors: dict[int, str | None] = {}  # why a followed question is tried again
+        self._written: set[AskerConnection] = set()  # since the last flush
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    # --- connections
+
+    def accept(self, connection: socket.socket) -> None:
+        """Serve a connection; beyond the limit its asker uses the store."""
+        if len(self._connections) >= MOST_CONNECTIONS:
+            connection.close()
+            return
+        self._connections.add(AskerConnection(connection, self, self._max_payload))
+
+    def receive(self, connection: AskerConnection, number: int, record: FromAsker) -> None:
+        """Note what an asker wants, for the next turn."""
+        match record:
+            case AskRequest() if self._draining:
+                connection.send(PollerDraining(), number)
+            case AskRequest():
+                self._arrived.append((connection, number, record))
+                self._wake()
+            case FollowRequest(ids=ids, pieces=pieces):
+                for message_id in ids:
+                    self._follow(message_id, connection, pieces)
+                    self._to_look_up.setdefault(message_id, set()).add(connection)
+                self._wake()
+            case _:
+                connection.close("it greeted twice")
+
+    def forget(self, connection: AskerConnection) -> None:
+        """Forget a connection, and what it wanted stored."""
+        self._connections.discard(connection)
+        self._written.discard(connection)
+        self._arrived = [each for each in self._arrived if each[0] is not connection]
+        for message_id in connection.following:
+            followers = self._followers[message_id]
+            del followers[connection]
+            if not followers:
+                self._drop(message_id)
+
+    def drain(self) -> None:
+        """Store nothing more: askers do that themselves."""
+        self._draining = True
+        for connection, number, _ in self._arrived:
+            connection.send(PollerDraining(), number)
+        self._arrived = []
+        for connection in list(self._connections):
+            connection.send(PollerDraining())
+
+    def close(self) -> None:
+        """Close all connections, after what was sent on them."""
+        for connection in list(self._connections):
+            connection.close()
+
+    # --- each turn
+
+    @contextmanager
+    def taken(self) -> Iterator[list[Arrival]]:
+        """Yield what has arrived, to be stored within the block; raises its BridgeError.
+
+        Such an error is then why all of it is refused, and askers learn it.
+        """
+        self._storing, self._arrived = self._arrived, []
+        try:
+            yield [request.arrival for _, _, request in self._storing]
+        except BridgeError as error:
+            for connection, number, _ in self._storing:
+                self._send(connection, refusal(error), number)
+            raise
+
+    def committed(self, stored: Iterable[SentMessage | AutopollError]) -> None:
+        """Say what has become of what arrived, now that it is committed."""
+        for (connection, number, request), one in zip(self._storing, stored, strict=True):
+            if connection not in self._connections:
+                continue
+            if isinstance(one, AutopollError):
+                self._send(connection, refusal(one), number)
+                continue
+            self._send(connection, QuestionStored(one.id, one.fresh), number)
+            self._follow(one.id, connection, request.pieces)
+            if one.fresh:
+                self.newest = one.id
+            else:
+                self._to_look_up.setdefault(one.id, set()).add(connection)
+
+    def look_up(self, messages: MessageStore) -> None:
+        """Say how questions stand that somebody began to follow; raises BridgeError."""
+        if not self._to_look_up:
+            return
+        for query in messages.query_states(list(self._to_look_up)):
+            connections = self._to_look_up.pop(query.message_id)
+            if text := self._partial_answers.so_far(query.message_id):
+                for connection in connections:
+                    self._tell_text(text, connection)
+            self._tell(query)
+        self._to_look_up.clear()  # of the others there is no message
+
+    def settled(self, settled: Iterable[Settled]) -> None:
+        """Tell the followers what was committed."""
+        for each in settled:
+            if each.query and each.message_id in self._followers:
+                self._tell(each.query)
+
+    def flush(self) -> None:
+        """Write what was sent in this turn."""
+        for connection in self._written:
+            connection.push()
+        self._written.clear()
+
+    # --- in between
+
+    def working(self, delivery: Delivery) -> None:
+        """Tell the followers that a worker is working on their question."""
+        message_id = delivery.message_id
+        if message_id in self._followers:
+            self._tell(
+                QueryState(
+                    message_id=message_id,
+                    conversation=delivery.conversation,
+                    session=delivery.session,
+                    state="leased",
+                    shard=delivery.shard,
+                    attempts=delivery.attempt,
+                    last_error=self._errors.get(message_id),
+                    answer=None,
+                    enrolled_at=delivery.enrolled_at,
+                    settled_at=None,
+                )
+            )
+
+    def text(self, delivery: Delivery, text: str) -> None:
+        """Pass on the next part of an answer that is being written."""
+        if delivery.message_id in self._followers:
+            part = AnswerText(delivery.message_id, delivery.attempt, delivery.fence, text)
+            for connection in list(self._followers[delivery.message_id]):
+                self._tell_text(part, connection)
+
+    # --- followers
+
+    def _follow(self, message_id: int, connection: AskerConnection, pieces: bool) -> None:
+        self._followers.setdefault(message_id, {})[connection] = pieces
+        connection.following.add(message_id)
+
+    def _tell(self, query: QueryState) -> None:
+        """Tell all followers, for the last time where it is settled."""
+        news = QuestionNews(shortened(query))
+        for connection in list(self._followers.get(query.message_id, ())):
+            self._send(connection, news)
+        if query.state in ("done", "dead"):
+            for connection in self._followers.get(query.message_id, ()):
+                connection.following.discard(query.message_id)
+            self._drop(query.message_id)
+        else:
+            self._errors[query.message_id] = query.last_error
+
+    def _tell_text(self, text: AnswerText, connection: AskerConnection) -> None:
+        if self._followers.get(text.id, {}).get(connection):
+            connection.send(text)
+
+    def _drop(self, message_id: int) -> None:
+        self._followers.pop(message_id, None)
+        self._errors.pop(message_id, None)
+
+    def _send(self, connection: AskerConnection, record: FromPoller, number: int = 0) -> None:
+        connection.send(record, number)
+        self._written.add(connection)
