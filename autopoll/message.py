@@ -5,7 +5,6 @@ takes the form of its question. Nothing here touches a database.
 """
 
 import json
-import re
 from typing import Any
 
 import msgspec
@@ -14,7 +13,6 @@ from autopoll.errors import BadQuery
 from autopoll.text import storable, valid
 
 NEVER_ANSWERED = frozenset({"response", "status", "heartbeat"})
-_WAITER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 _BOM = "\ufeff"
 _ECHOED_DEPTH = 20  # of a query_id: readers differ in how deep they go
 
@@ -41,22 +39,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     type: str | None = None
     lane: str | None = None  # "own": independent of the conversation's order
-    waiter: str | None = None  # name of the bell to ring when there is news
     canary: bool = False
 
 
 def read_envelope(metadata: str | None) -> Envelope:
-    """Return what the metadata holds for autopoll; what cannot be read holds nothing.
-
-    A waiter is the name of a file, so one that is more than a name is no waiter.
-    """
+    """Return what the metadata holds for autopoll; what cannot be read holds nothing."""
     try:
-        envelope = msgspec.json.decode(metadata or "{}", type=Envelope)
+        return msgspec.json.decode(metadata or "{}", type=Envelope)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return Envelope()
-    if envelope.waiter is None or _WAITER.fullmatch(envelope.waiter):
-        return envelope
-    return msgspec.structs.replace(envelope, waiter=None)
 
 
 def answered_by(metadata: str | None) -> int | None:

@@ -1,14 +1,11 @@
 """A one-byte wake-up: to give a process work is to ring its bell, a pipe with a known path."""
 
 import os
-import stat
-import time
 from contextlib import suppress
 from errno import ENXIO
 from pathlib import Path
 
 from fifo import pipe
-from fifo.exceptions import UnsafePipe
 
 _ROOM = 64 * 1024
 
@@ -76,23 +73,3 @@ def ring(path: Path | str, kind: bytes = b"!") -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def sweep(folder: Path, older_s: float) -> int:
-    """Remove the bells in a folder whose listeners died without closing them; return how many.
-
-    One that is younger is spared: it may have been made just now, and not be listened to yet.
-    """
-    swept = 0
-    for entry in os.scandir(folder):
-        with suppress(FileNotFoundError, UnsafePipe):  # gone since, or none of ours
-            found = entry.stat(follow_symlinks=False)
-            if time.time() - found.st_mtime < older_s or not stat.S_ISFIFO(found.st_mode):
-                continue
-            try:
-                os.close(pipe.open_end(entry.path, pipe.WRITE_END))
-            except OSError as error:
-                if error.errno == ENXIO:
-                    pipe.remove(Path(entry.path), found.st_ino)
-                    swept += 1
-    return swept

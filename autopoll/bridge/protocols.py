@@ -1,7 +1,6 @@
 """What every engine of the bridge does; one test suite runs over all of them.
 
 A delivery is the way of one message to its answer:
-
     queued -> ready -> leased -> done
                  ^        |----> ready   (retry, expiry, release)
                  |        `----> dead    (an error answer is written with it)
@@ -10,9 +9,9 @@ Only the head of a lane is `ready`; the rest of the lane waits as `queued`. A le
 fence, a number that grows with every claim. A settle under an old fence is refused, so of two
 instances that were asked the same question only one can answer.
 
-Every method commits before it returns. When it cannot, it raises BridgeError (BridgeBusy,
-BridgeFull) and has changed nothing. A session is 'a' or 'b'; to store something for another raises
-UsageError. Times are wall-clock milliseconds unless a name says otherwise.
+Every method commits before it returns, or raises BridgeError (BridgeBusy, BridgeFull) and has
+changed nothing. A session is 'a' or 'b', or raises UsageError. Times are wall-clock milliseconds unless a
+name says otherwise.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,12 +29,11 @@ from autopoll.bridge.records import (
     Outcome,
     Presence,
     QueryState,
-    SentMessage,
     Settled,
     Spent,
+    Stored,
     Tokens,
 )
-from autopoll.errors import AutopollError
 
 
 class ConversationStore(Protocol):
@@ -73,8 +71,8 @@ class ConversationStore(Protocol):
     def find_by_token(self, token: str) -> str | None:
         """Return the conversation that a token was made for; this proves nothing yet.
 
-        Tokens made by other bridge programs are not found: they are stored in the clear, and the
-        time of a search would show how much of a wrong one was right.
+        Those of other bridge programs are not found: they are stored in the clear, and the time of
+        a search would show how much of a wrong one was right.
         """
 
     def audit_denial(self, conversation: str | None, why: str) -> None:
@@ -104,10 +102,9 @@ class ConversationStore(Protocol):
         """Return the last status of a session; raise NotFound for the conversation."""
 
     def announce(self) -> None:
-        """Let partners see every served session as alive, the way legacy clients look for it.
+        """Let partners see every served session as alive, for 120 s, as legacy clients look for it.
 
-        They count a session as alive for 120 s. One SELECT unless a session was announced more than
-        45 s ago or never, so that it may be called every few seconds.
+        One SELECT unless a session was announced more than 45 s ago or never.
         """
 
 
@@ -120,16 +117,15 @@ class MessageStore(Protocol):
         """Store messages from a session to its partner in one commit and return their ids.
 
         They are charged to the session's rate limit (GCRA), which all processes share; a refused
-        call costs nothing. Raises NotFound, RateLimited, and UsageError (too large, more at once
-        than the limit ever allows, or metadata that is not a JSON object).
+        call costs nothing. Raises NotFound, RateLimited, and UsageError (too large, too many, or
+        metadata that is not a JSON object).
         """
 
-    def store(self, arrivals: Sequence[Arrival]) -> list[SentMessage | AutopollError]:
-        """Store questions in one commit, each once and on its own merits.
+    def store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
+        """Store questions in one commit, each once and on its own merits; return one item for each.
 
-        The result has one item for each, in order: the message, not fresh when an earlier try had
-        stored it or its key is known; or the error that `send` would raise, KeyReused when the key
-        was used for another message, or RowRefused. A key is remembered for a day.
+        The message, not fresh when an earlier try had stored it or its key is known, for a day; or
+        the error that `send` would raise, KeyReused for a key of another message, or RowRefused.
         """
 
     def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
@@ -162,7 +158,7 @@ class MessageStore(Protocol):
         """Return the state of one query; raise NotFound."""
 
     def query_states(self, message_ids: Sequence[int]) -> list[QueryState]:
-        """Return the states of many queries by one SELECT, without those that do not exist."""
+        """Return the states of those queries that exist, by one SELECT."""
 
 
 class DeliveryStore(Protocol):
@@ -179,14 +175,14 @@ class DeliveryStore(Protocol):
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.
 
-        One or two SELECTs when there is nothing to do. Messages that want no answer are left as
-        they are. The commit is not synced to disk: a lease need not outlive a power cut.
+        One or two SELECTs when there is nothing to do. What wants no answer is left as it is. The
+        commit is not synced to disk: a lease need not outlive a power cut.
         """
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
         """Finish deliveries in one durable commit, each on its own merits, and promote lanes.
 
-        The result has one item for each outcome, in order. Usage is added to the day of the shard,
+        Returns one item for each outcome, in order. Usage is added to the day of the shard,
         also when the lease was lost: spent is spent. An outcome that the store cannot hold is
         settled as a permanent failure, and does not keep the others from being settled.
         """
@@ -201,18 +197,15 @@ class DeliveryStore(Protocol):
     ) -> CommittedTurn:
         """Do `settle`, `claim` and `MessageStore.store` in one durable commit.
 
-        What arrives is enrolled with it, behind what is new in the store, and leased at once where
-        it is first in its lane and there is room. Without arrivals and outcomes, do `claim`.
+        What arrives is enrolled with it, behind what is new in the store, and leased where it is
+        first in its lane and there is room. Without arrivals and outcomes, do `claim`.
         """
 
     def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
         """Extend (message_id, fence) leases; return the ids still held. Missing ids are lost."""
 
     def reap(self) -> list[Settled]:
-        """Settle as failed the deliveries whose lease expired, and promote lanes without a head.
-
-        A holder that renews first keeps its lease, however late: call `renew` before this.
-        """
+        """Settle as failed those whose lease expired, if not renewed first; mend headless lanes."""
 
 
 class Overview(Protocol):
@@ -242,16 +235,13 @@ class Overview(Protocol):
     def dead_letters(
         self, *, message_id: int | None = None, text_bytes: int | None = None
     ) -> list[DeadLetter]:
-        """Return the dead letters, oldest first, without those that were retried or dropped.
+        """Return the dead letters, oldest first, or one, but none that was retried or dropped.
 
-        Only one of them when `message_id` names it. Texts are cut after `text_bytes`.
+        Texts are cut after `text_bytes`.
         """
 
     def retry_dead(self, message_id: int) -> int:
-        """Ask a dead letter again as a new message and return its id; raise NotFound.
-
-        The error answer stands: a query has exactly one answer row, so the retry is a new query.
-        """
+        """Ask a dead letter again as a new message, with an answer of its own; raise NotFound."""
 
     def drop_dead(self, message_id: int) -> None:
         """Forget a dead letter (its message and error answer stay); raise NotFound."""

@@ -68,7 +68,6 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     message_id: int
     state: str  # done | ready | dead | lost
     answer_id: int | None = None
-    waiter: str | None = None  # bell of the process that waits for this message
     query: "QueryState | None" = None  # as it is stored now; None when lost
 
 
@@ -151,6 +150,9 @@ class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool
 
 
+Stored = SentMessage | AutopollError  # what becomes of a question: stored, or why it is refused
+
+
 class Presence(msgspec.Struct, frozen=True, kw_only=True):
     """The last status of a session; `alive` for 120 s after it, as legacy partners see it."""
 
@@ -179,7 +181,7 @@ class QueryState(msgspec.Struct, frozen=True, kw_only=True):
 class CommittedTurn(NamedTuple):
     """What one commit of the answerer has stored, settled and claimed."""
 
-    stored: list[SentMessage | AutopollError]  # why it was refused, in place of one
+    stored: list[Stored]
     settled: list[Settled]
     claimed: list[Delivery]
 

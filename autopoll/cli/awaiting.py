@@ -11,9 +11,9 @@ from autopoll.errors import Down, Exit, Interrupted, TimedOut
 
 if TYPE_CHECKING:
     from autopoll.bridge.records import QueryState
+    from autopoll.client.answer_pieces import AnswerPiece
     from autopoll.client.availability import Obstacle
     from autopoll.client.client import Client
-    from autopoll.client.partial_answer import AnswerPiece
     from autopoll.client.poller_connection import PollerConnection
     from autopoll.client.result import Result
 

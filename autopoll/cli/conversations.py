@@ -175,7 +175,7 @@ def serve(cli: CommandLine, conversation: str, session: str, shard: str | None, 
     """Let a shard answer a session of CONVERSATION, also one made by another bridge client."""
     from autopoll.bridge.connect import connect
     from autopoll.errors import UsageError
-    from autopoll.process.waiter import nudge
+    from autopoll.process.nudge import nudge
 
     if (shard is None) != stop:
         raise UsageError("give either --shard NAME or --stop", "See: autopoll serve --help")

@@ -81,7 +81,7 @@ def show(cli: CommandLine, message_id: int) -> None:
 def retry(cli: CommandLine, message_id: int) -> None:
     """Ask a dead letter again, as a new question; its error answer stands."""
     from autopoll.bridge.connect import connect
-    from autopoll.process.waiter import nudge
+    from autopoll.process.nudge import nudge
 
     with closing(connect(cli.home, cli.config)) as bridge:
         fresh = bridge.overview.retry_dead(message_id)

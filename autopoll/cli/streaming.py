@@ -6,7 +6,7 @@ from autopoll.cli.output import say
 
 if TYPE_CHECKING:
     from autopoll.bridge.records import QueryState
-    from autopoll.client.partial_answer import AnswerPiece
+    from autopoll.client.answer_pieces import AnswerPiece
     from autopoll.client.result import Result
 
 

@@ -1,7 +1,22 @@
 """Answers that are being written, as far as the poller has sent them and nobody has taken them."""
 
+from collections.abc import Callable
+
+import msgspec
+
 from autopoll.bridge.poller_protocol import AnswerText
-from autopoll.client.partial_answer import AnswerPiece
+
+
+class AnswerPiece(msgspec.Struct, frozen=True, kw_only=True):
+    """The next part of an answer; with `anew`, the first of an attempt after one that failed."""
+
+    message_id: int
+    attempt: int
+    text: str
+    anew: bool
+
+
+OnPiece = Callable[[AnswerPiece], None]
 
 
 class AnswerPieces:

@@ -15,19 +15,23 @@ from autopoll.bridge.records import (
     Message,
     QueryState,
     SentMessage,
+    Stored,
     Tokens,
 )
+from autopoll.client.answer_pieces import OnPiece
 from autopoll.client.home_sessions import HomeSessions, require_known
 from autopoll.client.listening import is_listening
 from autopoll.client.outcome_wait import OnNews, OutcomeWait
-from autopoll.client.partial_answer import OnPiece
-from autopoll.client.poller_connection import PollerConnection, Stored
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, NotFound, UsageError
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.message import answered_by, is_answerable, read_envelope, write_query
-from autopoll.process.waiter import Ringable, nudge
+from autopoll.process.nudge import nudge
+
+_INDEPENDENT = '{"lane":"own"}'  # the metadata of a question: it waits for no other …
+_CANARY = '{"lane":"own","canary":true}'  # … and one that asks for a sign of life
 
 
 class StoredQuestions(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,9 +91,8 @@ class Client:
         for question in questions:
             _check_question(question)
         conversation, session = self.own_session(shard)
-        metadata = _envelope(None, canary=canary)
         arrivals = [
-            _arrival(question, context_file, conversation, session, metadata)
+            _arrival(question, context_file, conversation, session, canary=canary)
             for question in questions
         ]
         stored: list[Stored | Arrival] = [*arrivals]
@@ -100,19 +103,18 @@ class Client:
         done = [next(by_us) if isinstance(one, Arrival) else one for one in stored]
         return done, not left or is_listening(self.home)
 
-    def ask_once(
+    def arrival(
         self,
         question: str,
         conversation: str,
         session: str,
         *,
         context_file: str | None = None,
-        waiter: Ringable | None = None,
         key: IdempotencyKey | None = None,
-    ) -> SentMessage:
-        """Store a proven session's question to its partner, once for each key.
+    ) -> Arrival:
+        """Return a proven session's question to its partner, to be stored once for each key.
 
-        Raises as `ask` does, KeyReused, and UsageError when no shard answers the partner.
+        Raises UsageError for what is no question, or when no shard answers the partner.
         """
         _check_question(question)
         partner = "b" if session == "a" else "a"
@@ -121,12 +123,13 @@ class Client:
                 f"no shard answers session {partner} of {conversation}",
                 f"Have one answer it: autopoll serve {conversation} --session {partner}",
             )
-        arrival = _arrival(question, context_file, conversation, session, _envelope(waiter), key)
-        [sent] = self.bridge.messages.store([arrival])
-        if isinstance(sent, AutopollError):
-            raise sent
+        return _arrival(question, context_file, conversation, session, key=key)
+
+    def store_without_poller(self, arrival: Arrival) -> Stored:
+        """Store a question that the poller has not stored, or not said so; then wake the poller."""
+        [stored] = self.bridge.messages.store([arrival])
         nudge(self.home)
-        return sent
+        return stored
 
     def converse(self, role_a: str, role_b: str, shard: str | None = None) -> Tokens:
         """Create a conversation, with a shard as session b if one is named; raise NotFound."""
@@ -230,8 +233,9 @@ def _arrival(
     context_file: str | None,
     conversation: str,
     session: str,
-    metadata: str,
+    *,
     key: IdempotencyKey | None = None,
+    canary: bool = False,
 ) -> Arrival:
     query_id = f"q-{os.urandom(8).hex()}"
     return Arrival(
@@ -239,15 +243,9 @@ def _arrival(
         conversation=conversation,
         session=session,
         text=write_query(question, query_id, context_file),
-        metadata=metadata,
+        metadata=_CANARY if canary else _INDEPENDENT,
         key=key,
     )
-
-
-def _envelope(waiter: Ringable | None, *, canary: bool = False) -> str:
-    """Return the metadata of a question: a lane of its own, and which bell to ring."""
-    envelope = {"lane": "own", **({"waiter": waiter.name} if waiter else {})}
-    return msgspec.json.encode(envelope | ({"canary": True} if canary else {})).decode()
 
 
 def _check_question(question: str) -> None:

@@ -74,7 +74,8 @@ class FanOut:
         yield from self._refused
         began = time.monotonic()
         self._able_at = dict.fromkeys(self._pending.values(), began)
-        detector, is_down = DownDetector(self._client.home, self._client.bridge), False
+        detector = DownDetector(self._client.home, self._client.bridge, self._connection)
+        is_down = False
         self._connection.follow(self._pending)
         news = True
         while self._pending:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import holder_of
-from autopoll.process.waiter import nudge
+from autopoll.process.nudge import nudge
 
 
 def is_listening(home: Home) -> bool:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import QueryState
+from autopoll.client.answer_pieces import OnPiece
 from autopoll.client.listening import is_listening
-from autopoll.client.partial_answer import OnPiece
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.client.result import Result, to_result
 from autopoll.errors import Down, TimedOut
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from autopoll.client.availability import Obstacle
 
 NET_S = 1.0  # how often who waits looks at the store, without news of the poller
-PIECES_S = 0.1  # how often a gateway reads on in a partial answer
 IS_DOWN = "autopoll is down"
 DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes less
 
@@ -33,9 +32,10 @@ OnNews = Callable[[QueryState, "Obstacle | None"], None]
 class DownDetector:
     """Finds out, over the rounds of one wait, that nobody is there to answer."""
 
-    def __init__(self, home: Home, bridge: Bridge) -> None:
+    def __init__(self, home: Home, bridge: Bridge, connection: PollerConnection) -> None:
         self._home = home
         self._bridge = bridge
+        self._connection = connection
         self._alone = 0  # rounds in a row with nobody listening
 
     def look(self, news: bool) -> bool:
@@ -45,7 +45,8 @@ class DownDetector:
         """
         if not news:
             self._bridge.require_in_place()
-        self._alone = 0 if news or is_listening(self._home) else self._alone + 1
+        is_served = news or self._connection.is_open or is_listening(self._home)
+        self._alone = 0 if is_served else self._alone + 1
         return self._alone >= DOWN_AFTER
 
 
@@ -93,7 +94,7 @@ class OutcomeWait:
     ) -> Result | None:
         """Return the outcome of the first of ids, None at the end of the time; raise Down."""
         stuck, news, obstacle = 0, True, None
-        detector = DownDetector(self._home, self._bridge)
+        detector = DownDetector(self._home, self._bridge, self._connection)
         while True:
             if on_piece and (piece := self._connection.take_pieces(ids[0])):
                 on_piece(piece)

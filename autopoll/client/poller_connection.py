@@ -32,20 +32,16 @@ from autopoll.bridge.poller_protocol import (
     error_of,
     pack,
 )
-from autopoll.bridge.records import SURE_S, Arrival, QueryState, SentMessage
-from autopoll.client.answer_pieces import AnswerPieces
-from autopoll.client.partial_answer import AnswerPiece
-from autopoll.errors import AutopollError
+from autopoll.bridge.records import SURE_S, Arrival, QueryState, SentMessage, Stored
+from autopoll.client.answer_pieces import AnswerPiece, AnswerPieces
 from autopoll.home.home import Home
 from autopoll.process.poller_socket import short_address
 from fifo.exceptions import RemoteFault
 from fifo.frame import LINK
 
-LOOK_S = 0.25  # between two looks of an asker without a connection
+RETRY_S = 0.25  # between two tries to connect
 PATIENCE_S = SURE_S + 0.5  # for the poller's word, before a question is stored without it
 _READ = 256 * 1024
-
-Stored = SentMessage | AutopollError
 
 
 class PollerConnection:
@@ -105,7 +101,9 @@ class PollerConnection:
         for place, arrival in left.items():
             self._last_sent = time.monotonic()
             sent = msgspec.structs.replace(
-                arrival, after=arrival.after or self._newest, sent_at=self._last_sent
+                arrival,
+                after=arrival.after if arrival.repeated else self._newest,
+                sent_at=self._last_sent,
             )
             self._number += 1
             places[self._number] = place
@@ -119,33 +117,13 @@ class PollerConnection:
                 reply = results[place] = self._replies.pop(number)
                 arrival = left.pop(place)
                 if isinstance(reply, SentMessage):
-                    self._begin(reply.id, arrival)
+                    self._states.setdefault(reply.id, just_sent(reply.id, arrival))
             for number in self._given_back & places.keys():
                 place = places.pop(number)
                 results[place] = left.pop(place)
             self._given_back.clear()
         if places and self._socket:
             self._give_up()
-
-    def _begin(self, message_id: int, arrival: Arrival) -> None:
-        """Note how a question stands that was stored just now."""
-        self._followed.add(message_id)
-        partner = "b" if arrival.session == "a" else "a"
-        self._states.setdefault(
-            message_id,
-            QueryState(
-                message_id=message_id,
-                conversation=arrival.conversation,
-                session=partner,
-                state="sent",
-                shard=None,
-                attempts=0,
-                last_error=None,
-                answer=None,
-                enrolled_at=None,
-                settled_at=None,
-            ),
-        )
 
     # --- waiting
 
@@ -160,6 +138,11 @@ class PollerConnection:
         """Return what the poller said last of a question; None when that is not all of it."""
         state = self._states.get(message_id)
         return None if state and state.answer is None and state.settled_at else state
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether there is a poller at the other end, hung or not."""
+        return self._socket is not None
 
     def take_pieces(self, message_id: int) -> AnswerPiece | None:
         """Return what has come of an answer that is being written, since the last call."""
@@ -176,11 +159,10 @@ class PollerConnection:
         end = time.monotonic() + max(0.0, seconds)
         while True:
             if self._socket is None and not self._connect(end):
-                time.sleep(max(0.0, min(LOOK_S, end - time.monotonic())))
-                return False
-            if self._receive(end - time.monotonic()):
+                time.sleep(max(0.0, min(RETRY_S, end - time.monotonic())))
+            elif self._receive(end - time.monotonic()):
                 return True
-            if time.monotonic() >= end or self._socket is None:
+            if time.monotonic() >= end:
                 return False
 
     # --- the connection
@@ -291,3 +273,19 @@ class PollerConnection:
             case PollerGreeting():
                 self._greeting = record
         return False
+
+
+def just_sent(message_id: int, arrival: Arrival) -> QueryState:
+    """Return how a question stands that was stored just now, as far as its asker knows."""
+    return QueryState(
+        message_id=message_id,
+        conversation=arrival.conversation,
+        session="b" if arrival.session == "a" else "a",
+        state="sent",
+        shard=None,
+        attempts=0,
+        last_error=None,
+        answer=None,
+        enrolled_at=None,
+        settled_at=None,
+    )

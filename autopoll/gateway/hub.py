@@ -1,30 +1,30 @@
-"""All who wait for an answer in one process, behind one bell and one connection to the bridge.
+"""All who ask and wait in one process, behind one connection to the poller and one to the bridge.
 
-A ring costs one look at all the questions that are waited for, however many wait. To stop waiting
-is only to stop looking: a question is kept from the moment it is stored.
+To stop waiting is only to stop listening: a question is kept from the moment it is stored.
 """
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
-from autopoll.bridge.records import QueryState
+from autopoll.bridge.poller_protocol import AnswerText, QuestionNews
+from autopoll.bridge.records import Arrival, QueryState, SentMessage
 from autopoll.client import availability
 from autopoll.client.client import Client
 from autopoll.client.listening import is_listening
-from autopoll.client.outcome_wait import DOWN_AFTER, NET_S, PIECES_S, down
+from autopoll.client.outcome_wait import DOWN_AFTER, NET_S, down
+from autopoll.client.poller_connection import just_sent
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError
 from autopoll.gateway.bridge_thread import BridgeThread
+from autopoll.gateway.poller_link import PollerLink
 from autopoll.gateway.subscription import News, Subscription
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.process import role
-from fifo.loop_bell import LoopBell
 
 T = TypeVar("T")
 
@@ -36,25 +36,20 @@ class ShuttingDown(AutopollError):
 
 
 class Hub:
-    """One per process, used as an async context manager.
+    """One per process, used as an async context manager."""
 
-    `name` names the bell. A process of which there is only one at a time always takes the same, so
-    that the next one is rung for what was asked through the one before.
-    """
-
-    def __init__(self, home: Home, config: Config, name: str | None = None) -> None:
+    def __init__(self, home: Home, config: Config) -> None:
         self.home = home
-        self.name = name or f"w-{os.urandom(8).hex()}"
         self.crash: BaseException | None = None  # a bug that has ended it
         self._thread = BridgeThread(home, config)
         self._subscriptions: dict[int, set[Subscription]] = {}  # by question
-        self._rung = asyncio.Event()
+        self._recent: dict[int, QueryState] = {}  # of what is not waited for yet
+        self._rung = asyncio.Event()  # to look at the store now
+        self._link = PollerLink(home, self)
         self._end: ShuttingDown | None = None
 
     async def __aenter__(self) -> Self:
-        # `down` empties var/run, and a process that is not supervised may wait all the same.
-        self.home.waiters.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._bell = LoopBell(self.home.waiters / f"{self.name}.fifo", self._rung.set)
+        self._link.look()
         self._watching = asyncio.create_task(self._watch())
         self._watching.add_done_callback(self._watching_ended)
         return self
@@ -68,7 +63,7 @@ class Hub:
         self.drain()
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
-        self._bell.close()
+        self._link.close()
         await self._thread.close()
 
     @property
@@ -85,6 +80,22 @@ class Hub:
         """Return what `use` returns in the thread of the bridge; see BridgeThread.call."""
         return await self._thread.call(use)
 
+    async def is_served(self) -> bool:
+        """Tell whether anybody is there to answer; see `is_listening`."""
+        return self._link.is_open or await self.call(lambda client: is_listening(client.home))
+
+    async def store(self, arrival: Arrival) -> SentMessage:
+        """Store a question, by the poller or without it; raise why it is not stored."""
+        stored = await self._link.store(arrival)
+        if isinstance(stored, Arrival):
+            left = stored
+            stored = await self.call(lambda client: client.store_without_poller(left))
+        if isinstance(stored, AutopollError):
+            raise stored
+        if stored.fresh:
+            self._recent.setdefault(stored.id, just_sent(stored.id, arrival))
+        return stored
+
     @overload
     def follow(
         self, message_id: int, *, pieces: Literal[False] = False
@@ -100,19 +111,21 @@ class Hub:
         part may be left out. Close it (contextlib.aclosing) when leaving it early.
         Raises NotFound, Down when nothing is there to answer, ShuttingDown when this process ends.
         """
-        subscription = Subscription(self.home, message_id, pieces=pieces)
+        subscription = Subscription(message_id, pieces=pieces)
         self._subscriptions.setdefault(message_id, set()).add(subscription)
         try:
-            # Only now, so that no ring is missed between the look and the waiting.
-            subscription.update(
-                await self.call(lambda client: client.bridge.messages.query_state(message_id))
-            )
+            recent = self._recent.pop(message_id, None)
+            if recent is None or pieces:
+                self._link.follow([message_id], pieces=pieces)
+            # Only now, so that no news is missed between the look and the waiting.
+            if recent is None:
+                recent = await self.call(lambda use: use.bridge.messages.query_state(message_id))
+            subscription.begin(recent)
             if self._end:
                 subscription.fail(self._end)
             async for news in subscription:
                 yield news
         finally:
-            subscription.close()
             self._subscriptions[message_id].discard(subscription)
             if not self._subscriptions[message_id]:
                 del self._subscriptions[message_id]
@@ -137,31 +150,53 @@ class Hub:
         for each in self._subscriptions.values():
             yield from each
 
+    # --- what the poller says
+
+    def on_connected(self) -> None:
+        """Follow all questions that are waited for on the new connection."""
+        for each in self._all():
+            self._link.follow([each.message_id], pieces=each.wants_pieces)
+
+    def on_news(self, news: QuestionNews | AnswerText) -> None:
+        """Tell those who wait; keep for a moment what is said of a question just asked."""
+        match news:
+            case QuestionNews(query=query):
+                if self._is_whole(query):
+                    self._tell(query)
+                else:
+                    self._rung.set()
+            case AnswerText(id=number):
+                for each in self._subscriptions.get(number, ()):
+                    each.add_text(news)
+
+    @staticmethod
+    def _is_whole(query: QueryState) -> bool:
+        """Tell whether it has its answer, where it is settled; a long one is in the store."""
+        return query.answer is not None or query.settled_at is None
+
+    def _tell(self, query: QueryState) -> None:
+        subscriptions = self._subscriptions.get(query.message_id)
+        if not subscriptions:
+            self._recent[query.message_id] = query
+        for each in subscriptions or ():
+            each.update(query)
+
     # --- watching
 
     async def _watch(self) -> None:
-        """Look at all questions whenever the bell rings, and once a second in any case.
-
-        In between, answers that are being written are read on: their pieces ring the bell of the
-        asker only, which may be another process.
-        """
-        loop = asyncio.get_running_loop()
-        looked, alone = loop.time(), 0
+        """Look at all questions once a second: the poller says what is new, but may be away."""
+        alone = 0
         while True:
-            left = looked + NET_S - loop.time()
-            rung = await role.wait(self._rung, min(left, PIECES_S) if self._read_pieces() else left)
-            if not rung and loop.time() < looked + NET_S:
-                continue
+            await role.wait(self._rung, NET_S)
             self._rung.clear()
-            looked = loop.time()
-            self._bell.look()
+            self._link.look()
+            self._recent.clear()
             if not self._subscriptions:
                 continue
             try:
                 await self._look()
-                served = rung or await self.call(lambda client: is_listening(client.home))
-                if not rung:
-                    await self._look_for_obstacles()
+                served = await self.is_served()
+                await self._look_for_obstacles()
             except AutopollError as error:  # it may pass, so the waiting goes on
                 log.warning("cannot look at the questions: %s", error)
                 continue
@@ -176,13 +211,6 @@ class Hub:
             log.error("the watching of questions has crashed", exc_info=error)
             self.crash = error
             self.drain()
-
-    def _read_pieces(self) -> bool:
-        """Have answers that are being written read on; tell whether there are any."""
-        reading = [each for each in self._all() if each.is_reading]
-        for each in reading:
-            each.wake()
-        return bool(reading)
 
     async def _look(self) -> None:
         ids = list(self._subscriptions)

@@ -14,7 +14,7 @@ from autopoll.ops.status import Status
 from autopoll.process import incident_log
 from autopoll.process.heartbeat import READY, is_alive, read_all
 from autopoll.process.incident_log import Incident
-from autopoll.process.waiter import nudge
+from autopoll.process.nudge import nudge
 
 SHOWN = 1000  # bytes of each dead letter in a list
 

@@ -4,7 +4,7 @@ As long as it cannot listen it is held, and tries again every second.
 
 On TERM it takes no more connections, answers those that wait that it ends (503, with Retry-After;
 their questions are kept), and ends when these answers are sent. Nothing is lost with it: what was
-asked is in the bridge, and its successor has the same bell.
+asked is in the bridge.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class Gateway:
         listener = await self.listen(heart)
         if listener is None:
             return
-        async with Hub(self.home, self.config, NAME) as hub, McpEndpoint(hub) as endpoint:
+        async with Hub(self.home, self.config) as hub, McpEndpoint(hub) as endpoint:
             audit = Audit(hub)
             limits = ConnectionLimits(settings.max_connections, settings.client_timeout, audit)
             server = self.server(build(hub, endpoint, audit), limits)

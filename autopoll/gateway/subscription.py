@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
+
+from autopoll.bridge.poller_protocol import AnswerText
 from autopoll.bridge.records import QueryState
+from autopoll.client.answer_pieces import AnswerPiece, AnswerPieces
 from autopoll.client.availability import Obstacle
 from autopoll.client.outcome_wait import DOWN_AFTER
-from autopoll.client.partial_answer import AnswerPiece, PieceReader
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError
-from autopoll.home.home import Home
 
 News = QueryState | AnswerPiece | Result
 
@@ -17,23 +19,23 @@ News = QueryState | AnswerPiece | Result
 class Subscription:
     """Iterates over the news of one question: each change at most once, and the newest only."""
 
-    def __init__(self, home: Home, message_id: int, *, pieces: bool) -> None:
+    def __init__(self, message_id: int, *, pieces: bool) -> None:
         self.message_id = message_id
+        self.wants_pieces = pieces
         self._news = asyncio.Event()
         self._state: QueryState | None = None
         self._error: AutopollError | None = None
         self._stuck = 0  # looks in a row that found a lasting obstacle
-        self._read: list[AnswerPiece] = []
-        self._pieces = PieceReader(home, message_id, self._read.append) if pieces else None
+        self._pieces = AnswerPieces()
 
-    @property
-    def is_reading(self) -> bool:
-        """Whether it follows an answer that is being written."""
-        return bool(self._pieces and self._state and self._state.state == "leased")
+    def begin(self, state: QueryState) -> None:
+        """Note how the question stood when it was looked at; what was said since is newer."""
+        if self._state is None:
+            self.update(state)
 
     def update(self, state: QueryState) -> None:
-        """Note how the question stands."""
-        if state != self._state:
+        """Note how the question stands; an outcome stays."""
+        if state != self._state and not (self._state and self._state.answer):
             self._state = state
             self._news.set()
 
@@ -49,19 +51,21 @@ class Subscription:
             fetch = "read the answer by its id"
             self.fail(obstacle.blocked(f"question {self.message_id}", fetch))
 
-    def wake(self) -> None:
-        """Look for more of the answer."""
+    def add_text(self, text: AnswerText) -> None:
+        """Note the next part of the answer, where it is wanted."""
+        if not self.wants_pieces:
+            return
+        self._pieces.add(text)
+        if self._state and self._state.state != "leased":
+            self._state = msgspec.structs.replace(
+                self._state, state="leased", attempts=text.attempt
+            )
         self._news.set()
 
     def fail(self, error: AutopollError) -> None:
         """Raise this error from the iteration, unless the answer is there."""
         self._error = error
         self._news.set()
-
-    def close(self) -> None:
-        """Close the file of the answer that is being written; may be called twice."""
-        if self._pieces:
-            self._pieces.close()
 
     async def __aiter__(self) -> AsyncIterator[News]:
         seen: QueryState | None = None
@@ -78,7 +82,5 @@ class Subscription:
                 seen = state
                 yield state
             # Only now that they are wanted, so that a slow reader holds up nothing.
-            if state and self._pieces and state.state == "leased":
-                self._pieces.look(state.attempts)
-                while self._read:
-                    yield self._read.pop(0)
+            if state and (piece := self._pieces.take(self.message_id)):
+                yield piece

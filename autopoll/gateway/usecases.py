@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from autopoll.bridge.records import (
+    Arrival,
     Conversation,
     IdempotencyKey,
     Message,
@@ -46,27 +47,25 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 class UseCases:
     """What one proven caller may do, over the open bridge of the home."""
 
-    def __init__(self, client: Client, caller: Caller, hub: Hub) -> None:
+    def __init__(self, client: Client, caller: Caller) -> None:
         self.client = client
         self.caller = caller
         self._bridge = client.bridge
-        self._hub = hub
 
     # --- questions
 
-    def ask(self, question: Question, key: str | None = None) -> SentMessage:
-        """Store a question of the caller, once under each idempotency key."""
+    def arrival(self, question: Question, key: str | None = None) -> Arrival:
+        """Return a question of the caller to be stored, once under each idempotency key."""
         conversation, session = self._asker(question)
         once = None
         if key is not None:
             digest = hashlib.sha256(msgspec.json.encode(question)).digest()
             once = IdempotencyKey(scope=self.caller.scope, name=key, digest=digest)
-        return self.client.ask_once(
+        return self.client.arrival(
             question.question,
             conversation,
             session,
             context_file=question.context_file,
-            waiter=self._hub,
             key=once,
         )
 
@@ -229,13 +228,17 @@ class CallerAccess:
         def proven(client: Client) -> T:
             caller = self._prove(client)
             try:
-                return use(UseCases(client, caller, self.hub))
+                return use(UseCases(client, caller))
             except (NotFound, Forbidden) as error:
                 if not caller.is_operator:
                     client.bridge.conversations.audit_denial(caller.conversation, _why(error))
                 raise
 
         return await self.hub.call(proven)
+
+    async def ask(self, question: Question, key: str | None = None) -> SentMessage:
+        """Store a question, once under each idempotency key; raises as `call` does."""
+        return await self.hub.store(await self.call(lambda use: use.arrival(question, key)))
 
 
 def by_token(hub: Hub, token: str | None, conversation: str | None = None) -> CallerAccess:

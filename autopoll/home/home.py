@@ -113,20 +113,6 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.run / "remarks"
 
     @cached_property
-    def waiters(self) -> Path:
-        """The bells of askers that wait for an answer."""
-        return self.run / "waiters"
-
-    @cached_property
-    def partials(self) -> Path:
-        """What there is of answers that are still being written, a file per attempt (0600)."""
-        return self.run / "partial"
-
-    def partial(self, message_id: int, attempt: int) -> Path:
-        """The file of one attempt's answer; only numbers of ours are in its name."""
-        return self.partials / f"{message_id}-{attempt}"
-
-    @cached_property
     def bell(self) -> Path:
         """The poller's bell, rung after a commit."""
         return self.run / "bell.fifo"
@@ -140,8 +126,7 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         """Create the folders under var/ with mode 0700, whatever the umask."""
         for folder in (
             self.var, self.locks, self.log, self.evidence, self.run,
-            self.beats, self.workers, self.gates, self.pauses, self.remarks, self.waiters,
-            self.partials,
+            self.beats, self.workers, self.gates, self.pauses, self.remarks,
         ):  # fmt: skip
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)

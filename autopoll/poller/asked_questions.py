@@ -22,7 +22,7 @@ from autopoll.bridge.poller_protocol import (
     shortened,
 )
 from autopoll.bridge.protocols import MessageStore
-from autopoll.bridge.records import Arrival, Delivery, QueryState, SentMessage, Settled
+from autopoll.bridge.records import Arrival, Delivery, QueryState, Settled, Stored
 from autopoll.errors import AutopollError, BridgeError
 from autopoll.poller.asker_connection import AskerConnection
 from autopoll.poller.asker_listener import MOST_CONNECTIONS
@@ -119,7 +119,7 @@ class AskedQuestions:
                 self._send(connection, refusal(error), number)
             raise
 
-    def committed(self, stored: Iterable[SentMessage | AutopollError]) -> None:
+    def committed(self, stored: Iterable[Stored]) -> None:
         """Say what has become of what arrived, now that it is committed."""
         for (connection, number, request), one in zip(self._storing, stored, strict=True):
             if connection not in self._connections:

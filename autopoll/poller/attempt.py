@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from math import inf
 
 from autopoll.bridge.records import Delivery
-from autopoll.message import read_envelope
 
-ANNOUNCE_S = 0.05  # an answer within this needs no ring that says that work has begun
+ANNOUNCE_S = 0.05  # an answer within this needs no word that work has begun
 # From CANCEL to the end of the link to a worker that does not heed it. The watchdog sees the same
 # deadline, takes a few seconds, and has killed a worker that hangs by then.
 CANCEL_GRACE_S = 10.0
@@ -30,11 +29,6 @@ class Attempt:
     def message_id(self) -> int:
         """The question."""
         return self.delivery.message_id
-
-    @property
-    def waiter(self) -> str | None:
-        """The bell of the asker."""
-        return read_envelope(self.delivery.metadata).waiter
 
     @property
     def lease_end(self) -> float:

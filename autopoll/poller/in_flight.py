@@ -18,7 +18,6 @@ from autopoll.home.config import Config
 from autopoll.message import Answer, Query, read_query
 from autopoll.poller import outcomes
 from autopoll.poller.asked_questions import AskedQuestions
-from autopoll.poller.asker_bells import Askers
 from autopoll.poller.attempt import Attempt
 from autopoll.poller.partial_answers import PartialAnswers
 from autopoll.poller.shared_timer import SharedTimer
@@ -41,13 +40,11 @@ class InFlight:
         self,
         config: Config,
         workers: Workers,
-        askers: Askers,
         questions: AskedQuestions,
         partial_answers: PartialAnswers,
         on_outcome: Callable[[Outcome], None],
     ) -> None:
         self._workers = workers
-        self._askers = askers
         self._questions = questions
         self._partial_answers = partial_answers
         self._on_outcome = on_outcome
@@ -126,12 +123,9 @@ class InFlight:
         except msgspec.MsgspecError as error:
             log.warning("%s sent a progress that cannot be read: %s", attempt.worker, error)
             return  # a sign of life all the same
-        delivery, piece = attempt.delivery, progress.piece
-        more = piece and self._partial_answers.add(delivery, piece)
-        if more:
-            self._questions.text(delivery, more)
-        if progress.text or more:
-            self._askers.ring(attempt.waiter)
+        piece = progress.piece
+        if piece and (more := self._partial_answers.add(attempt.delivery, piece)):
+            self._questions.text(attempt.delivery, more)
 
     def remove(self, request_id: int) -> Attempt | None:
         """Return an attempt that has come to its end; None when it was given up before."""
@@ -176,7 +170,6 @@ class InFlight:
             else:
                 attempt.announced = True
                 self._questions.working(attempt.delivery)
-                self._askers.ring(attempt.waiter)
         for worker in stuck:
             self._give_up(worker)
         return min((attempt.due for attempt in self._attempts.values()), default=inf)

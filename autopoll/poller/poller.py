@@ -22,7 +22,6 @@ from autopoll.home import fingerprint
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.poller.asked_questions import AskedQuestions
-from autopoll.poller.asker_bells import SWEEP_S, Askers
 from autopoll.poller.asker_listener import AskerListener
 from autopoll.poller.daily_budgets import DailyBudgets
 from autopoll.poller.in_flight import InFlight
@@ -60,12 +59,11 @@ class Poller:
         self.crash: BaseException | None = None
         self.schedule = Schedule(self.wake)
         self.outages = Outages()
-        self.askers = Askers(home, heart)
         self.workers = Workers(home, config, heart, self.on_event)
-        partial_answers = PartialAnswers(home, redacting=config.access.redact)
+        partial_answers = PartialAnswers(redacting=config.access.redact)
         self.questions = AskedQuestions(partial_answers, config.delivery.max_message, self.wake)
         self.in_flight = InFlight(
-            config, self.workers, self.askers, self.questions, partial_answers, self.add_outcome
+            config, self.workers, self.questions, partial_answers, self.add_outcome
         )
         self.pauses = Pauses(home, config.shards)
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
@@ -149,9 +147,12 @@ class Poller:
         self.report()
 
     def notify(self, settled: list[Settled]) -> None:
-        """Tell those who wait what was committed."""
-        self.askers.notify(settled)
-        self.questions.settled(settled)
+        """Count what was settled, and tell those who wait."""
+        kept = [each for each in settled if each.state != "lost"]
+        if kept:
+            done = sum(each.state == "done" for each in kept)
+            self.heart.count(done=done, failed=len(kept) - done)
+            self.questions.settled(kept)
 
     # --- start, stop and new settings
 
@@ -167,7 +168,6 @@ class Poller:
         log.info("ready; took over %d unfinished questions", freed)
         self.heart.state = ProcessState.IDLE
         self.schedule.every(CHECK_S, self.check)
-        self.schedule.every(SWEEP_S, self.askers.sweep)
         self.schedule.every(self.in_flight.lease_ms / 4000, self.renew_leases)
         self.schedule.every(ANNOUNCE_S, self.announce)
         self.schedule.every(min(CHECK_S, self.renewal.every_s), self.renew_tokens)
@@ -231,8 +231,8 @@ class Poller:
             self.budgets.check(self.pauses.check())
 
     def restore_folders(self) -> None:
-        """Make again what somebody removed from var/run."""
-        if not (self.home.waiters.is_dir() and self.home.partials.is_dir()):
+        """Make again what somebody removed of var/run."""
+        if not self.home.run.is_dir():
             with suppress(OSError):  # what cannot be made is named by whoever needs it
                 self.home.make_private()
 

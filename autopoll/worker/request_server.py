@@ -10,7 +10,7 @@ from autopoll.backends.contract import Broken, Mistaken, Permanent, Retriable, U
 from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.process.heartbeat_writer import Heart
-from autopoll.process.waiter import nudge
+from autopoll.process.nudge import nudge
 from autopoll.request import Failure, Reply, Request, write
 from autopoll.worker.backend_errors import failure_of, text_of
 from autopoll.worker.instance import Instance

@@ -16,7 +16,7 @@ from pathlib import Path
 from autopoll.bridge.connect import connect
 from autopoll.clock import utc_iso
 from autopoll.ops.selftest.scratch_home import Scratch
-from autopoll.process.waiter import nudge
+from autopoll.process.nudge import nudge
 from bench.cost.figures import Figure, Say, interleave
 
 SECTION = "idle"

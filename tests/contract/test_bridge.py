@@ -455,13 +455,6 @@ def test_a_release_gives_the_attempt_back(bridge: Bridge) -> None:
         assert settle(bridge, released(delivery)).state == "ready"
 
 
-def test_the_bell_of_the_asker_comes_back_with_the_settlement(bridge: Bridge) -> None:
-    conversation = talk(bridge)
-    for name, known in (("w-1", "w-1"), ("../x", None), ("w" * 65, None), (None, None)):
-        ask(bridge, conversation, "1", metadata=json.dumps({"waiter": name}))
-        assert settle(bridge, answered(claim_one(bridge))).waiter == known
-
-
 def test_an_answer_is_stored_without_secrets_and_without_what_others_cannot_read(
     bridge: Bridge,
 ) -> None:

@@ -23,7 +23,7 @@ LATE = (
     "autopoll.ops.up",
     "autopoll.ops.down",
     "autopoll.ops.restart",
-    "autopoll.process.waiter",
+    "autopoll.client.poller_connection",
     "autopoll.gateway.mcp.install",
     "rich.console",
     "rich.table",

@@ -63,10 +63,6 @@ def running(place: Place, *args: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def waiters(place: Place) -> list[Path]:
-    return list(place.home.waiters.iterdir())
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_question_stays_and_its_answer_can_be_fetched(
     place: Place, number: signal.Signals
@@ -79,7 +75,6 @@ def test_an_interrupted_question_stays_and_its_answer_can_be_fetched(
     assert asking.returncode == 130
     assert out == ""
     command = json.loads(err)["mend"].rpartition("autopoll answer ")[2].split()
-    assert waiters(place) == []
     result = place.json("answer", command[0])
     assert (result["status"], result["answer"]) == ("answered", "still there?")
 
@@ -146,7 +141,6 @@ def test_health_asks_every_shard(place: Place) -> None:
     assert health["verdict"] == "ok"
     canaries = [check for check in health["checks"] if check["name"].startswith("canary")]
     assert [check["name"] for check in canaries] == ["canary main", "canary slow"]
-    assert waiters(place) == []
 
 
 def test_followed_messages_show_what_comes(place: Place) -> None:

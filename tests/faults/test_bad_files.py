@@ -217,38 +217,41 @@ def test_a_bell_that_only_has_a_wrong_mode_or_is_gone_is_hung_up_anew(place, pre
     assert place.ask("can you hear me?")["status"] == "answered"
 
 
-@pytest.mark.parametrize("way", [by_a_file, by_a_symlink, FOREIGN[-1], by_nothing], ids=named)
-def test_an_asker_whose_bell_was_replaced_still_gets_its_answer(place, precious, way) -> None:
+# --- the poller's socket
+
+
+@pytest.mark.parametrize("way", [by_a_file, by_a_symlink, FOREIGN[-1]], ids=named)
+def test_without_its_socket_the_poller_is_asked_by_way_of_the_store_and_says_what_lies_there(
+    place, precious, way
+) -> None:
     poller = place.pid("poller")
-    asking = place.start_ask("who rings?", "--shard", "slow")
-    [bell] = until(lambda: list(place.home.waiters.glob("*.fifo")), what="the asker's bell")
-    place.busy("worker-slow-1")
-    way(bell, precious)
-    out, err = asking.communicate(timeout=20)
-    assert asking.returncode == 0, err
-    assert "Traceback" not in err
-    assert json.loads(out)["answer"] == "who rings?"
+    way(place.home.poller_socket, precious)
+    try:
+        until(lambda: str(place.home.poller_socket) in place.beat("poller").note, 30, "the note")
+        assert place.ask("by the store?", "--timeout", "20s")["answer"] == "by the store?"
+    finally:
+        assert untouched(place.home.poller_socket)
+        mend(place.home.poller_socket)
+    until(place.home.poller_socket.is_socket, 30, "a new socket")
+    until(lambda: place.beat("poller").note == "", 30, "the note to go")
+    assert place.ask("and now?")["status"] == "answered"
     assert place.pid("poller") == poller
-    if way in FOREIGN:
-        assert untouched(bell)
-    mend(bell)
+
+
+def test_a_socket_that_is_gone_is_made_again_and_who_waits_waits_on(place) -> None:
+    poller = place.pid("poller")
+    asking = place.start_ask("who is there?", "--shard", "slow")
+    place.busy("worker-slow-1")
+    place.home.poller_socket.unlink()
+    out, err = asking.communicate(timeout=20)
+    assert json.loads(out)["answer"] == "who is there?", err
+    until(place.home.poller_socket.is_socket, 30, "a new socket")
+    assert place.home.poller_socket.stat().st_mode & 0o777 == 0o600
+    assert place.ask("and now?")["status"] == "answered"
+    assert place.pid("poller") == poller
 
 
 # --- heartbeats and everything
-
-
-def test_the_bell_of_an_asker_that_was_killed_is_taken_away(new_place) -> None:
-    place = new_place()
-    place.run("up")
-    place.kill("worker", signal.SIGSTOP)
-    asking = place.start_ask("who is there?")
-    [bell] = until(lambda: list(place.home.waiters.glob("*.fifo")), what="the asker's bell")
-    place.kill("worker", signal.SIGCONT)
-    asking.kill()
-    asking.communicate()
-    os.utime(bell, (0, 0))  # as if it were older than a minute
-    place.kill("poller")  # a new one looks at once, and then once a minute
-    until(lambda: not bell.exists(), what="the bell to be gone")
 
 
 def test_a_garbled_or_replaced_heartbeat_comes_back_and_nobody_is_killed_for_it(

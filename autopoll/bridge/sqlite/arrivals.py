@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from autopoll.bridge.records import Arrival, BridgeLimits, SentMessage
+from autopoll.bridge.records import Arrival, BridgeLimits, SentMessage, Stored
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.idempotency import IdempotencyKeys
@@ -14,8 +14,6 @@ from autopoll.bridge.sqlite.rows import other_session
 from autopoll.errors import AutopollError, NotFound, RateLimited, RowRefused, UsageError
 
 _HEAD = 100  # characters of a text within which its query_id begins and ends
-
-Stored = SentMessage | AutopollError
 
 
 class CheckedArrival(NamedTuple):

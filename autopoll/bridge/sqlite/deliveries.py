@@ -16,8 +16,9 @@ from autopoll.bridge.records import (
     Outcome,
     SentMessage,
     Settled,
+    Stored,
 )
-from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival, Stored
+from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error

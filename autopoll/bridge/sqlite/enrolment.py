@@ -29,9 +29,9 @@ _SWEPT = """FROM routes r
 _FOUND = f"""SELECT m.id, r.conversation_id, r.session, r.shard,
   EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id),
   coalesce(octet_length(m.message),0)<=:max, {TEXT}, {METADATA}"""
-_INSERT = """INSERT INTO deliveries(message_id,conversation_id,to_session,shard,lane,waiter,
+_INSERT = """INSERT INTO deliveries(message_id,conversation_id,to_session,shard,lane,
   enrolled_at,changed_at,state,owner,lease_until,attempts,fence)
-  VALUES(?1,?2,?3,?4,?5,?6,?7,?7,?8,?9,?10,?11,?11)"""
+  VALUES(?1,?2,?3,?4,?5,?6,?6,?7,?8,?9,?10,?10)"""
 
 
 class Work(NamedTuple):
@@ -169,7 +169,7 @@ class Enrolment:
             )
         busy.add(lane)
         place = (found.message_id, found.conversation, found.session, found.shard, lane)
-        return (*place, envelope.waiter, lease.now, *held), leased
+        return (*place, lease.now, *held), leased
 
     def _sweep(self, now: int) -> None:
         self._beyond, self._sweeping, self._swept_at = 0, True, now

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
-from autopoll.bridge.records import Arrival, BridgeLimits, Message, QueryState
-from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival, Stored
+from autopoll.bridge.records import Arrival, BridgeLimits, Message, QueryState, Stored
+from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.message_checks import MessageChecks

@@ -31,7 +31,7 @@ from autopoll.text import storable
 
 _HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
-    d.fence, d.waiter, d.last_error, d.enrolled_at, {TEXT}
+    d.fence, d.last_error, d.enrolled_at, {TEXT}
   FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
 
 
@@ -46,7 +46,6 @@ class Held(NamedTuple):
     lane: str
     attempts: int
     fence: int
-    waiter: str | None
     last_error: str | None
     enrolled_at: int
     question: bytes
@@ -186,7 +185,6 @@ class Settlement:
         return Settled(
             message_id=held.message_id,
             state="ready",
-            waiter=held.waiter,
             query=held.query("ready", attempts, clean),
         )
 
@@ -226,7 +224,6 @@ class Settlement:
             message_id=held.message_id,
             state=state,
             answer_id=message.id,
-            waiter=held.waiter,
             query=held.query(state, held.attempts, clean, message, now),
         )
 

@@ -31,7 +31,8 @@ Token = Annotated[
 class Call:
     """What a tool is given beside its arguments.
 
-    `use` carries out a use-case as the caller; `report` tells a caller that `listens` how it goes.
+    `use` carries out a use-case as the caller, `ask` stores a question of the caller's; `report`
+    tells a caller that `listens` how it goes.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Call:
         self.access = access
         self.hub = access.hub
         self.use = access.call
+        self.ask = access.ask
         self.report = report
         self.listens = listens
 

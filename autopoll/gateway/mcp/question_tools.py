@@ -8,10 +8,9 @@ from typing import Annotated
 import msgspec
 
 from autopoll.bridge.records import QueryState
+from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.availability import Blocked
-from autopoll.client.listening import is_listening
 from autopoll.client.outcome_wait import down
-from autopoll.client.partial_answer import AnswerPiece
 from autopoll.client.result import Result, words
 from autopoll.errors import Down
 from autopoll.gateway.hub import ShuttingDown
@@ -94,11 +93,8 @@ async def ask(call: Call, given: Ask) -> ToolReply:
     answer is there (status pending), or is cancelled, fetch it with get_answer; do not ask again.
     """
     question = Question(question=given.question, shard=given.shard, context_file=given.context_file)
-
-    def store(use: UseCases) -> tuple[int, bool]:
-        return use.ask(question, given.key).id, is_listening(use.client.home)
-
-    number, is_served = await call.use(store)
+    number = (await call.ask(question, given.key)).id
+    is_served = await call.hub.is_served()
     await call.report(f"question {number} is stored; get_answer fetches its answer at any time")
     if not is_served and (await _result(call, number)).status == "pending":
         raise down([number], _start_and_fetch(number))

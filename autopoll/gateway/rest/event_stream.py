@@ -13,7 +13,7 @@ from contextlib import aclosing
 import msgspec
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from autopoll.client.partial_answer import AnswerPiece
+from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError
 from autopoll.gateway import strict_json

@@ -80,7 +80,7 @@ async def ask(
     ask again under the same Idempotency-Key.
     """
     asked = Question(**question.model_dump())
-    sent = await access.call(lambda use: use.ask(asked, idempotency_key))
+    sent = await access.ask(asked, idempotency_key)
     headers = {"Location": f"/v1/questions/{sent.id}"}
     if not sent.fresh:
         headers["Idempotency-Replayed"] = "true"

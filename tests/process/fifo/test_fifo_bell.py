@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fifo.bell import Bell, ring, sweep
+from fifo.bell import Bell, ring
 from fifo.exceptions import FolderError, UnsafePipe
 
 
@@ -127,18 +127,3 @@ def full(path):
         return not select.select([], [descriptor], [], 0)[1]
     finally:
         os.close(descriptor)
-
-
-def test_bells_of_the_dead_are_swept_and_all_else_in_their_folder_stays(bell, path, tmp_path):
-    code = "import os, sys, pathlib, fifo.bell as b; b.Bell(pathlib.Path(sys.argv[1])); os._exit(0)"
-    killed = tmp_path / "killed.fifo"
-    subprocess.run([sys.executable, "-c", code, str(killed)], timeout=20, check=True)
-    (tmp_path / "a file").touch()
-    (tmp_path / "a link").symlink_to(killed)
-    os.mkfifo(tmp_path / "open to others.fifo", 0o644)
-    before = sorted(each.name for each in tmp_path.iterdir())
-    assert sweep(tmp_path, older_s=60) == 0
-    assert sorted(each.name for each in tmp_path.iterdir()) == before
-    assert sweep(tmp_path, older_s=0) == 1
-    assert sorted({*before} - {each.name for each in tmp_path.iterdir()}) == ["killed.fifo"]
-    assert ring(path), "and whoever listens goes on"

@@ -1,25 +1,30 @@
-"""Many who wait in one process: one bell, one connection, and nobody forgotten."""
+"""Many who wait in one process: one connection, and nobody forgotten."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
+from hand_poller import HandPoller
 
 from autopoll.bridge.connect import connect
+from autopoll.bridge.poller_protocol import LARGEST_ANSWER
 from autopoll.bridge.protocols import Bridge, MessageStore
-from autopoll.bridge.records import Answered, Failed, QueryState
+from autopoll.bridge.records import Answered, Arrival, QueryState
+from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.availability import Blocked, Obstacle
+from autopoll.client.client import Client
 from autopoll.client.result import Result
 from autopoll.errors import BridgeBusy, ConfigError, Down, NotFound
 from autopoll.gateway import hub
 from autopoll.gateway.hub import Hub, ShuttingDown
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
-from autopoll.message import Answer, read_envelope
+from autopoll.message import Answer
 from autopoll.ops.init import prepare
-from fifo.bell import Bell, ring
+from fifo.bell import Bell
 
 CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
 HOUR_S = 3600.0
@@ -31,8 +36,8 @@ class Setting:
     def __init__(self, home: Home, config: Config, bridge: Bridge) -> None:
         self.home, self.config, self.bridge = home, config, bridge
 
-    def answer(self, open_hub: Hub | None, text: str = "yes") -> None:
-        """Answer everything that waits, and ring, as the poller does; or do not ring."""
+    def answer(self, text: str = "yes") -> None:
+        """Answer everything that waits, without a word to anybody."""
         taken = self.bridge.deliveries.claim("owner", {"main": 1000}, 60_000)
         self.bridge.deliveries.settle(
             [
@@ -40,21 +45,27 @@ class Setting:
                 for each in taken
             ]
         )
-        if open_hub:
-            ring(self.home.waiters / f"{open_hub.name}.fifo")
 
-    def run(self, story: Callable[[Hub], Awaitable[None]], name: str | None = None) -> None:
+    def run(self, story: Callable[[Hub], Awaitable[None]]) -> None:
         async def main() -> None:
-            async with asyncio.timeout(30), Hub(self.home, self.config, name) as open_hub:
+            async with asyncio.timeout(30), Hub(self.home, self.config) as open_hub:
                 await story(open_hub)
 
         asyncio.run(main())
 
 
 async def ask(open_hub: Hub, question: str) -> int:
-    """Store a question of the home's own, whose answer rings the hub; return its number."""
-    stored = await open_hub.call(lambda client: client.ask([question], "main", waiter=open_hub))
-    return stored.ids[0]
+    """Store a question of the home's own; return its number."""
+
+    def arrival(client: Client) -> Arrival:
+        return client.arrival(question, *client.own_session("main"))
+
+    return (await open_hub.store(await open_hub.call(arrival))).id
+
+
+async def off(use: Callable[[], None]) -> None:
+    """Have the poller do something, while the loop goes on."""
+    await asyncio.to_thread(use)
 
 
 @pytest.fixture
@@ -70,65 +81,82 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
 
 
 @pytest.fixture
+def poller(setting: Setting) -> Iterator[HandPoller]:
+    with HandPoller(setting.home) as poller:
+        yield poller
+
+
+@pytest.fixture
 def slow_net(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "NET_S", HOUR_S)
 
 
-def test_whoever_waits_is_told_at_the_ring(setting: Setting, slow_net: None) -> None:
+def test_whoever_waits_is_given_the_answer_by_the_poller(
+    setting: Setting, poller: HandPoller, slow_net: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def story(open_hub: Hub) -> None:
         number = await ask(open_hub, "Really?")
-        waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
-        while not open_hub.waiting:
-            await asyncio.sleep(0)
-        setting.answer(open_hub)
-        result = await waiter
+        assert [each.message_id for each in poller.claimed] == [number]
+        await off(poller.answer)  # before anybody waits
+        monkeypatch.setattr(type(setting.bridge.messages), "query_state", None)
+        result = await open_hub.outcome(number, HOUR_S)
         assert (result.status, result.answer, open_hub.waiting) == ("answered", "yes", 0)
 
     setting.run(story)
 
 
-def test_whoever_is_not_rung_is_told_within_a_net(setting: Setting) -> None:
+def test_without_a_poller_whoever_waits_is_told_within_a_net(setting: Setting) -> None:
     async def story(open_hub: Hub) -> None:
         number = await ask(open_hub, "Really?")
         waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
         while not open_hub.waiting:
             await asyncio.sleep(0)
-        setting.answer(None)
+        setting.answer()
         assert (await waiter).answer == "yes"
 
     setting.run(story)
 
 
-def test_two_hundred_wait_and_a_ring_costs_few_looks(
-    setting: Setting, slow_net: None, monkeypatch: pytest.MonkeyPatch
+def test_two_hundred_wait_over_one_connection(
+    setting: Setting, poller: HandPoller, slow_net: None
 ) -> None:
     async def story(open_hub: Hub) -> None:
-        numbers = [await ask(open_hub, f"number {each}") for each in range(200)]
+        numbers = await asyncio.gather(*(ask(open_hub, f"number {each}") for each in range(200)))
         waiters = [asyncio.create_task(open_hub.outcome(each, HOUR_S)) for each in numbers]
-        # Only when each has had its first look do they all depend on the ring.
-        looked = 0
-
-        def count(messages: MessageStore, ids: list[int]) -> list[QueryState]:
-            nonlocal looked
-            looked += 1
-            return original(messages, ids)
-
-        store_type = type(setting.bridge.messages)
-        original = store_type.query_states
-        monkeypatch.setattr(store_type, "query_states", count)
         while open_hub.waiting < 200:
             await asyncio.sleep(0)
-        await open_hub.call(lambda service: None)  # behind their first looks in the thread
-        setting.answer(open_hub)
+        assert poller.run(lambda: len(poller.questions)) == 1
+        await off(poller.answer)
         results = await asyncio.gather(*waiters)
         assert [each.status for each in results] == ["answered"] * 200
         assert {each.id for each in results} == set(numbers)
-        assert 1 <= looked <= 2
 
     setting.run(story)
 
 
-def test_a_follower_sees_each_change_once_and_then_the_result(setting: Setting) -> None:
+def test_two_hundred_wait_while_the_poller_goes_and_another_one_comes(setting: Setting) -> None:
+    async def story(open_hub: Hub) -> None:
+        with HandPoller(setting.home) as first:
+            numbers = [await ask(open_hub, f"number {each}") for each in range(200)]
+            waiters = [asyncio.create_task(open_hub.outcome(each, HOUR_S)) for each in numbers]
+            await off(lambda: first.run(first.questions.drain))
+            numbers.append(await ask(open_hub, "while it drains"))
+        numbers.append(await ask(open_hub, "while there is none"))
+        with HandPoller(setting.home) as second:
+            await off(lambda: second.run(second.turn))
+            await off(second.answer)
+            results = await asyncio.gather(*waiters)
+            assert [each.answer for each in results] == ["yes"] * 200
+            late = [await open_hub.outcome(number, HOUR_S) for number in numbers[200:]]
+            assert [each.answer for each in late] == ["yes"] * 2
+        assert len(setting.bridge.messages.find(kind="query", limit=1000)) == 202
+
+    setting.run(story)
+
+
+def test_a_follower_sees_each_change_once_and_then_the_result(
+    setting: Setting, poller: HandPoller, slow_net: None
+) -> None:
     async def story(open_hub: Hub) -> None:
         number = await ask(open_hub, "Really?")
         seen: list[str] = []
@@ -139,42 +167,90 @@ def test_a_follower_sees_each_change_once_and_then_the_result(setting: Setting) 
                     continue
                 seen.append(each.state)
                 if each.state == "sent":
-                    [delivery] = setting.bridge.deliveries.claim("owner", {"main": 1}, 60_000)
-                    ring(setting.home.waiters / f"{open_hub.name}.fifo")
+                    await off(poller.work)
                 elif each.state == "leased":
-                    failed = Failed(message_id=number, fence=delivery.fence, error="no", wait_ms=0)
-                    setting.bridge.deliveries.settle([failed])
-                    ring(setting.home.waiters / f"{open_hub.name}.fifo")
+                    await off(lambda: poller.fail("no"))
                 else:
-                    setting.answer(open_hub)
+                    await off(lambda: poller.run(poller.turn))
+                    await off(poller.answer)
         assert seen == ["sent", "leased", "ready", "answered"]
 
     setting.run(story)
 
 
-def test_the_next_process_hears_of_what_the_one_before_had_asked(
-    setting: Setting, slow_net: None
+def test_whoever_follows_pieces_is_given_all_of_them_however_late(
+    setting: Setting, poller: HandPoller
 ) -> None:
-    numbers: list[int] = []
+    async def story(open_hub: Hub) -> None:
+        number = await ask(open_hub, "Really?")
+        await off(lambda: poller.write("It is "))
 
-    async def first(open_hub: Hub) -> None:
-        numbers.append(await ask(open_hub, "Really?"))
+        async def text() -> str:
+            read = ""
+            async with aclosing(open_hub.follow(number, pieces=True)) as news:
+                async for each in news:
+                    if isinstance(each, AnswerPiece):
+                        read += each.text
+                    if read.endswith("so."):
+                        return read
+            raise AssertionError(read)
 
-    async def second(open_hub: Hub) -> None:
-        waiter = asyncio.create_task(open_hub.outcome(numbers[0], HOUR_S))
+        early = asyncio.create_task(text())
         while not open_hub.waiting:
             await asyncio.sleep(0)
-        await open_hub.call(lambda service: None)
-        [delivery] = setting.bridge.deliveries.claim("owner", {"main": 1}, 60_000)
-        assert read_envelope(delivery.metadata).waiter == open_hub.name
-        answer = Answer(text="to you")
-        outcome = Answered(message_id=numbers[0], fence=delivery.fence, answer=answer)
-        [settled] = setting.bridge.deliveries.settle([outcome])
-        ring(setting.home.waiters / f"{settled.waiter}.fifo")
-        assert (await waiter).answer == "to you"
+        late = asyncio.create_task(text())
+        while open_hub.waiting < 2:
+            await asyncio.sleep(0)
+        await off(lambda: poller.write("so."))
+        assert await asyncio.gather(early, late) == ["It is so."] * 2
 
-    setting.run(first, "gateway")
-    setting.run(second, "gateway")
+    setting.run(story)
+
+
+def test_an_answer_too_long_for_the_socket_is_read_in_the_store(
+    setting: Setting, poller: HandPoller, slow_net: None
+) -> None:
+    async def story(open_hub: Hub) -> None:
+        number = await ask(open_hub, "Really?")
+        waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
+        while not open_hub.waiting:
+            await asyncio.sleep(0)
+        long = "x" * (LARGEST_ANSWER + 1)
+        await off(lambda: poller.answer(long))
+        assert (await waiter).answer == long
+
+    setting.run(story)
+
+
+def test_a_question_is_asked_once_when_the_poller_hangs_and_wakes_again(
+    setting: Setting, poller: HandPoller
+) -> None:
+    async def story(open_hub: Hub) -> None:
+        await ask(open_hub, "connected?")
+        awake = threading.Event()
+        poller.stall(awake)
+        number = await ask(open_hub, "hung?")
+        awake.set()
+        while number not in [each.message_id for each in poller.claimed]:
+            await asyncio.sleep(0.01)
+        assert len(setting.bridge.messages.find(kind="query")) == 2
+
+    setting.run(story)
+
+
+def test_a_question_is_asked_once_when_the_poller_dies_before_it_says_so(setting: Setting) -> None:
+    async def story(open_hub: Hub) -> None:
+        with HandPoller(setting.home) as first:
+            first.questions.committed = lambda stored: None  # type: ignore[method-assign]
+            asking = asyncio.create_task(ask(open_hub, "once?"))
+            while not first.claimed:
+                await asyncio.sleep(0.01)
+            assert not asking.done()
+            await off(first.kill)
+        assert await asking == first.claimed[0].message_id
+        assert len(setting.bridge.messages.find(kind="query")) == 1
+
+    setting.run(story)
 
 
 def test_who_waits_is_sent_away_when_the_process_ends_and_the_question_stays(
@@ -191,7 +267,7 @@ def test_who_waits_is_sent_away_when_the_process_ends_and_the_question_stays(
         with pytest.raises(ShuttingDown):  # and whoever comes late
             await open_hub.outcome(number, HOUR_S)
         assert setting.bridge.messages.query_state(number).state == "sent"
-        setting.answer(open_hub)
+        setting.answer()
         assert (
             await open_hub.outcome(number, HOUR_S)
         ).answer == "yes"  # what is known is still told
@@ -232,7 +308,7 @@ def test_who_waits_is_told_what_needs_somebodys_help_and_others_wait_on(
             await open_hub.outcome(first, HOUR_S)
         assert not other.done()
         found["main"] = None
-        setting.answer(open_hub)
+        setting.answer()
         assert (await other).answer == "yes"
 
     setting.run(story)
@@ -256,7 +332,7 @@ def test_what_cannot_be_found_out_sends_nobody_away(
         waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
         while looks < 5:
             await asyncio.sleep(0.01)
-        setting.answer(None)
+        setting.answer()
         assert (await waiter).answer == "yes"
 
     setting.run(story)
@@ -318,7 +394,7 @@ def test_trouble_with_the_store_passes_and_whoever_waits_goes_on_waiting(
         waiter = asyncio.create_task(open_hub.outcome(number, HOUR_S))
         while not looks:  # whoever waits has looked by itself before, and found no answer
             await asyncio.sleep(0)
-        setting.answer(None)
+        setting.answer()
         assert (await waiter).answer == "yes"
         assert looks >= 5
 

@@ -12,7 +12,7 @@ import pytest
 import autopoll
 from autopoll.cli import main, output
 from autopoll.cli.streaming import Live
-from autopoll.client.partial_answer import AnswerPiece
+from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.errors import Exit
 from autopoll.text import visible
 

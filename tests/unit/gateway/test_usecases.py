@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from autopoll.bridge.connect import connect
+from autopoll.bridge.records import Arrival, SentMessage
 from autopoll.client.client import Client
 from autopoll.errors import AccessDenied, NotFound
 from autopoll.gateway import operator_usecases
@@ -38,8 +39,13 @@ def client(tmp_path: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def of(client: Client) -> Callable[[Caller], UseCases]:
-    hub = Hub(client.home, client.config)
-    return lambda caller: UseCases(client, caller, hub)
+    return lambda caller: UseCases(client, caller)
+
+
+def ask(client: Client, arrival: Arrival) -> int:
+    stored = client.store_without_poller(arrival)
+    assert isinstance(stored, SentMessage)
+    return stored.id
 
 
 def session(client: Client, shard: str | None = None) -> Caller:
@@ -88,7 +94,7 @@ def test_what_looks_after_a_home_is_refused_to_a_session_and_audited(client, fun
 
 def test_a_session_sees_nothing_of_another_conversation(client, of) -> None:
     mine, other = session(client, "main"), session(client, "other")
-    number = of(other).ask(Question(question="secret?")).id
+    number = ask(client, of(other).arrival(Question(question="secret?")))
     use = of(mine)
     for look in (
         lambda: use.conversation(other.conversation),
@@ -99,7 +105,7 @@ def test_a_session_sees_nothing_of_another_conversation(client, of) -> None:
         lambda: use.inbox(other.conversation, limit=10),
         lambda: use.set_status(other.conversation, status="x"),
         lambda: use.result(number),
-        lambda: use.ask(Question(question="x", conversation=other.conversation)),
+        lambda: use.arrival(Question(question="x", conversation=other.conversation)),
     ):
         with pytest.raises(NotFound, match="there is no"):
             look()

@@ -27,7 +27,6 @@ class Scene:
 
     def __init__(self, home: Home, limit_s: float = 60.0) -> None:
         self.outcomes: list[Outcome] = []
-        self.rung: list[str | None] = []
         self.working: list[int] = []
         self.texts: list[str] = []
         self.calls: list[tuple[Any, ...]] = []
@@ -39,12 +38,11 @@ class Scene:
         self.in_flight = InFlight(
             Config(shards={"main": section}),
             self,  # type: ignore[arg-type]  # its workers
-            SimpleNamespace(ring=self.rung.append),  # type: ignore[arg-type]
             SimpleNamespace(  # type: ignore[arg-type]
                 working=lambda delivery: self.working.append(delivery.message_id),
                 text=lambda delivery, text: self.texts.append(text),
             ),
-            PartialAnswers(home, redacting=False),
+            PartialAnswers(redacting=False),
             self.outcomes.append,
         )
 
@@ -80,7 +78,7 @@ class Scene:
 def question(number: int, text: str | None = "why?") -> Delivery:
     return Delivery(
         message_id=number, conversation="c", session="b", shard="main", lane=f"m{number}",
-        text=text, metadata='{"waiter":"w-1"}', fence=3, attempt=1, enrolled_at=0,
+        text=text, metadata=None, fence=3, attempt=1, enrolled_at=0,
     )  # fmt: skip
 
 
@@ -147,14 +145,14 @@ def test_a_worker_that_keeps_a_cancelled_question_fails_it_and_gives_the_others_
     on(test, limit_s=0.1)
 
 
-def test_an_asker_hears_once_that_work_has_begun_if_the_answer_takes_long(on) -> None:
+def test_an_asker_learns_once_that_work_has_begun_if_the_answer_takes_long(on) -> None:
     async def test(scene: Scene) -> None:
         scene.in_flight.send(question(7))
         scene.in_flight.progress(1, BEGUN)
-        assert scene.rung == []
-        await until(lambda: scene.rung)
+        assert scene.working == []
+        await until(lambda: scene.working)
         scene.in_flight.progress(1, b"\xc1 not MessagePack")
-        assert scene.rung == ["w-1"]
+        assert scene.working == [7]
 
     on(test)
 

@@ -1,0 +1,287 @@
+"""Asking over the poller's socket, whatever happens to the poller or to the connection."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hand_poller import HandPoller
+from place import until
+
+from autopoll.bridge import poller_protocol as protocol
+from autopoll.bridge.connect import connect
+from autopoll.client import poller_connection
+from autopoll.client.answer_pieces import AnswerPiece
+from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
+from autopoll.errors import NotFound, RateLimited
+from autopoll.home.config import load
+from autopoll.home.home import Home
+from autopoll.ops.init import prepare
+
+CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
+LIMITS = "[access]\nrate_per_second = 1\nrate_burst = 5\n"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    home = Home(tmp_path)
+    home.config.write_text('[shards.main]\nbackend = "echo"\n' + LIMITS)
+    home.supervisord_conf.parent.mkdir()
+    home.supervisord_conf.write_text(CONF)
+    config = load(home, {})
+    prepare(home, config)
+    with closing(connect(home, config)) as bridge:
+        yield Client(home, config, bridge)
+
+
+@pytest.fixture
+def connection(client: Client) -> Iterator[PollerConnection]:
+    with PollerConnection(client.home, pieces=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def poller(client: Client) -> Iterator[HandPoller]:
+    with HandPoller(client.home) as poller:
+        yield poller
+
+
+def ask(client: Client, connection: PollerConnection, question: str = "how?") -> int:
+    [number] = client.ask([question], "main", connection=connection).ids
+    return number
+
+
+def questions(client: Client) -> list[str]:
+    """Return what stands in the store."""
+    return [
+        str(client.result(each.id).status) for each in client.bridge.messages.find(kind="query")
+    ]
+
+
+def test_a_question_is_stored_by_the_poller_and_its_answer_read_nowhere(
+    client: Client,
+    connection: PollerConnection,
+    poller: HandPoller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = client.ask(["how?"], "main", connection=connection)
+    assert asked.listening
+    assert [each.message_id for each in poller.claimed] == asked.ids
+    poller.answer("so")
+    monkeypatch.setattr(type(client.bridge.messages), "query_state", None)
+    [result] = client.wait(asked.ids, connection, timeout=10)
+    assert (result.status, result.answer, result.shard, result.attempts) == (
+        "answered", "so", "main", 1,
+    )  # fmt: skip
+
+
+def test_the_result_is_the_one_that_the_store_holds(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    number = ask(client, connection)
+    poller.answer('é \U0001f600 "x"\n\nSources: none')
+    [result] = client.wait([number], connection, timeout=10)
+    assert result == client.result(number)
+
+
+def test_an_answer_too_long_for_the_socket_is_read_in_the_store(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    number = ask(client, connection)
+    long = "x" * (protocol.LARGEST_ANSWER + 1)
+    poller.answer(long)
+    [result] = client.wait([number], connection, timeout=10)
+    assert result.answer == long
+
+
+def test_each_question_is_refused_on_its_own_merits_with_its_own_error(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    stored, listening = client.submit(["one"] * 7, "main", connection=connection)
+    assert [type(each).__name__ for each in stored] == ["SentMessage"] * 5 + ["RateLimited"] * 2
+    assert listening
+    [refused] = [each for each in stored if isinstance(each, RateLimited)][:1]
+    assert refused.wait_ms > 0 and "sends too fast" in refused.what
+
+
+@pytest.mark.parametrize("word", ["Down", "SomethingElse"])
+def test_a_refusal_of_any_kind_becomes_an_error(word: str) -> None:
+    error = protocol.error_of(protocol.QuestionRefused(word, "no", "mend it"))
+    assert (error.what, error.mend) == ("no", "mend it")
+    known = protocol.error_of(protocol.refusal(NotFound("gone", "list them")))
+    assert isinstance(known, NotFound) and known.mend == "list them"
+
+
+def test_without_a_poller_a_question_is_stored_by_its_asker(
+    client: Client, connection: PollerConnection
+) -> None:
+    number = ask(client, connection)
+    assert questions(client) == ["pending"]
+    with HandPoller(client.home) as poller:
+        poller.run(poller.turn)
+        poller.answer()
+        [result] = client.wait([number], connection, timeout=10)
+    assert result.answer == "yes"
+
+
+def test_a_wait_is_taken_up_again_with_the_next_poller(
+    client: Client, connection: PollerConnection
+) -> None:
+    with HandPoller(client.home):
+        number = ask(client, connection)
+    with HandPoller(client.home) as poller:
+        poller.run(poller.turn)
+        waiting = threading.Timer(0.3, poller.answer)
+        waiting.start()
+        [result] = client.wait([number], connection, timeout=10)
+        waiting.join()
+    assert result.answer == "yes"
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_question_is_asked_once_when_its_poller_dies_before_it_says_so(
+    client: Client, connection: PollerConnection, committed: bool, replaced: bool
+) -> None:
+    """Dead between receipt and commit, or between commit and word; alone, or with a successor."""
+    first = HandPoller(client.home)
+    with first:
+        first.paused = True
+        asking = threading.Thread(target=ask, args=(client, connection))
+        # The bridge is one thread's at a time: it is the asker's while it asks.
+        asking.start()
+        until(lambda: first.run(lambda: len(first.questions._arrived)), what="the question")
+        if committed:
+            first.questions.committed = lambda stored: None  # type: ignore[method-assign]
+            first.run(first.turn)
+        if replaced:
+            socket_of_first = first.home.poller_socket
+            first.run(first.listener.close)
+            assert not socket_of_first.exists()
+            first.run(first.bridge.deliveries.close)
+            with HandPoller(client.home) as second:
+                first.kill()
+                asking.join(10)
+                assert not asking.is_alive()
+                second.run(second.turn)
+        else:
+            first.kill()
+            asking.join(10)
+            assert not asking.is_alive()
+    assert questions(client) == ["pending"]
+
+
+def test_a_poller_that_wakes_after_its_asker_has_gone_to_the_store_asks_nothing_twice(
+    client: Client,
+    connection: PollerConnection,
+    poller: HandPoller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask(client, connection)  # connected
+    awake = threading.Event()
+    poller.stall(awake)
+    began = time.monotonic()
+    number = ask(client, connection, "hung?")
+    assert time.monotonic() - began >= poller_connection.SURE_S
+    assert len(questions(client)) == 2
+    awake.set()
+    until(lambda: number in [each.message_id for each in poller.claimed], what="its delivery")
+    assert len(questions(client)) == 2
+
+
+def test_a_poller_that_drains_leaves_the_storing_to_its_askers(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    first = ask(client, connection)
+    poller.run(poller.questions.drain)
+    began = time.monotonic()
+    second = ask(client, connection, "and now?")
+    assert time.monotonic() - began < 1
+    assert [each.message_id for each in poller.claimed] == [first]
+    assert questions(client) == ["pending", "pending"]
+    poller.answer("before the end")  # what is in flight is still said
+    [result] = client.wait([first], connection, timeout=10)
+    assert (result.answer, second > first) == ("before the end", True)
+
+
+def test_a_poller_of_another_version_is_left_alone_and_the_store_is_used(
+    client: Client, poller: HandPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_connection, "VERSION", protocol.VERSION + 1)
+    with PollerConnection(client.home) as connection:
+        number = ask(client, connection)
+        assert f"speaks version {protocol.VERSION} of its protocol" in connection.trouble
+        assert poller.claimed == []
+        poller.run(poller.turn)
+        poller.answer()
+        [result] = client.wait([number], connection, timeout=10)
+    assert result.answer == "yes"
+
+
+def test_what_listens_and_says_nothing_costs_an_asker_some_seconds_and_no_question(
+    client: Client, connection: PollerConnection
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as mute:
+        mute.bind(str(client.home.poller_socket))
+        mute.listen()
+        ask(client, connection)
+    assert questions(client) == ["pending"]
+
+
+def test_news_come_as_they_happen_with_the_error_of_the_attempt_before(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    number = ask(client, connection)
+    seen = []
+
+    def next_state() -> tuple[str, int, str | None]:
+        assert connection.wait(10)
+        state = connection.state(number)
+        assert state
+        seen.append(state)
+        return state.state, state.attempts, state.last_error
+
+    poller.work()
+    assert next_state() == ("leased", 1, None)
+    poller.fail("it broke")
+    assert next_state() == ("ready", 1, "it broke")
+    poller.run(poller.turn)
+    poller.work()
+    assert next_state() == ("leased", 2, "it broke")
+    poller.answer()
+    assert next_state()[0] == "done"
+
+
+def test_pieces_come_once_and_another_attempt_begins_anew(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    number = ask(client, connection)
+
+    def taken() -> tuple[str, bool] | None:
+        assert connection.wait(10)
+        piece = connection.take_pieces(number)
+        return (piece.text, piece.anew) if piece else None
+
+    poller.write("It is ")
+    assert taken() == ("It is ", False)
+    assert connection.take_pieces(number) is None
+    state = connection.state(number)
+    assert state and state.state == "leased"
+    poller.write("so.")
+    assert taken() == ("so.", False)
+    poller.fail("no")
+    poller.run(poller.turn)
+    assert taken() is None
+    poller.write("No, ")
+    assert taken() == ("No, ", True)
+    with PollerConnection(client.home, pieces=True) as late:
+        late.follow([number])
+        until(lambda: late.wait(0.1) and (piece := late.take_pieces(number)) and pieces(piece))
+
+
+def pieces(piece: AnswerPiece) -> bool:
+    return (piece.text, piece.attempt, piece.anew) == ("No, ", 2, False)
