@@ -10,8 +10,8 @@ fence, a number that grows with every claim. A settle under an old fence is refu
 instances that were asked the same question only one can answer.
 
 Every method commits before it returns, or raises BridgeError (BridgeBusy, BridgeFull) and has
-changed nothing. A session is 'a' or 'b', or raises UsageError. Times are wall-clock milliseconds unless a
-name says otherwise.
+changed nothing. A session is 'a' or 'b'; others raise UsageError. Times are wall-clock milliseconds
+unless a name says otherwise.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

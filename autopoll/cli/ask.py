@@ -1,9 +1,10 @@
 """Asking a question, or many, of one shard or several."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,7 @@ from autopoll.cli.awaiting import (
     shows_pieces,
 )
 from autopoll.cli.base_command import CommandLine, DurationType, command
+from autopoll.cli.interrupt import undisturbed
 from autopoll.cli.output import OutputLost, say
 from autopoll.cli.question_input import read_lines, read_question
 from autopoll.cli.render import ProgressLine
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from autopoll.home.config import Config
 
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @command(
@@ -74,11 +75,13 @@ def ask(
 
     _refuse_contradictions(question, shard, to_all, lines)
     limit = cli.config.delivery.max_message
-    questions = read_lines(limit) if lines else [read_question(question or "", limit)]
     shards = list(cli.config.shards) if to_all else _named(shard, cli.config)
-    # Another signal that ends us means the same as Ctrl-C: no bell is left behind.
+    # Another signal that ends us means the same as Ctrl-C: what becomes of the questions is said.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)
+    if lines and cli.json and not no_wait:
+        return _ask_lines(cli, shards, context_file, timeout)
+    questions = read_lines(limit) if lines else [read_question(question or "", limit)]
     with closing(connect(cli.home, cli.config)) as bridge:
         asking = _Asking(cli, Client(cli.home, cli.config, bridge), shards, questions, context_file)
         try:
@@ -123,6 +126,27 @@ def _named(names: str | None, config: "Config") -> list[str]:
             f"There are: {', '.join(config.shards)}.",
         )
     return shards
+
+
+def _ask_lines(
+    cli: CommandLine, shards: list[str], context_file: str | None, timeout: float
+) -> Exit:
+    """Ask each line as it comes, for a program that reads the outcomes while it writes on."""
+    from autopoll.bridge.connect import connect
+    from autopoll.cli.line_questions import LineQuestions, Lines
+    from autopoll.client.client import Client
+
+    lines = Lines(sys.stdin.fileno(), cli.config.delivery.max_message)
+    with closing(connect(cli.home, cli.config)) as bridge:
+        client = Client(cli.home, cli.config, bridge)
+        with LineQuestions(cli.home, cli, client, lines, shards, context_file, timeout) as asking:
+            try:
+                return asking.run()
+            except KeyboardInterrupt:
+                raise interrupted(asking.ids) from None
+            except OutputLost:
+                cli.lost = kept(asking.ids)
+                raise
 
 
 class _Asking:
@@ -176,7 +200,7 @@ class _Asking:
 
         fan_out = FanOut(self._client, connection)
         for shard in self._shards:
-            with _undisturbed():
+            with undisturbed():
                 self.ids += fan_out.ask(self._questions[0], shard, self._context_file)
         return side_by_side.show(self._cli, fan_out, self._shards, timeout, progress)
 
@@ -197,7 +221,7 @@ class _Asking:
         ids: dict[int, int] = {}  # by the place of the question
         before, left = len(self.ids), list(range(len(questions)))
         while left:
-            with _undisturbed():
+            with undisturbed():
                 stored, self._listening = self._client.submit(
                     [questions[place] for place in left],
                     shard,
@@ -216,13 +240,3 @@ class _Asking:
             waits = [error.wait_ms for error in refused if isinstance(error, RateLimited)]
             time.sleep(min(waits, default=0) / 1000)
         return self.ids[before:]
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let an interrupt in only when the block has ended."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)

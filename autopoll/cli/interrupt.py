@@ -1,5 +1,6 @@
-"""What is said after Ctrl-C: the state that things are in, and what to type."""
+"""Ctrl-C: when it is let in, and what is said after it: how things are, and what to type."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,17 @@ RELOADING = (
     "some of the changed settings may be taken up, and others not",
     "Complete it with: autopoll reload",
 )
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let an interrupt in only when the block has ended."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
 
 
 @contextmanager

@@ -9,14 +9,14 @@ def read_question(text: str, limit: int) -> str:
     """Return the text, or for `-` what stdin holds; raise UsageError when that is too much."""
     if text != "-":
         return text
-    return _decode(_bounded(sys.stdin.buffer.read(limit + 1), limit))
+    return decoded(bounded(sys.stdin.buffer.read(limit + 1), limit))
 
 
 def read_lines(limit: int) -> list[str]:
     """Return the questions on stdin, one a line; raise UsageError when there is none."""
     questions = []
     while line := sys.stdin.buffer.readline(limit + 1):
-        text = _decode(_bounded(line, limit)).strip()
+        text = decoded(bounded(line, limit)).strip()
         if text:
             questions.append(text)
     if not questions:
@@ -24,7 +24,8 @@ def read_lines(limit: int) -> list[str]:
     return questions
 
 
-def _bounded(data: bytes, limit: int) -> bytes:
+def bounded(data: bytes, limit: int) -> bytes:
+    """Return the bytes; raise UsageError for too many of them."""
     if len(data) > limit:
         raise UsageError(
             f"the question is longer than {limit:,} bytes",
@@ -33,7 +34,8 @@ def _bounded(data: bytes, limit: int) -> bytes:
     return data
 
 
-def _decode(data: bytes) -> str:
+def decoded(data: bytes) -> str:
+    """Return the text; raise UsageError for bytes that are none."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -89,7 +89,7 @@ class Client:
         stored.
         """
         for question in questions:
-            _check_question(question)
+            require_question(question)
         conversation, session = self.own_session(shard)
         arrivals = [
             _arrival(question, context_file, conversation, session, canary=canary)
@@ -116,7 +116,7 @@ class Client:
 
         Raises UsageError for what is no question, or when no shard answers the partner.
         """
-        _check_question(question)
+        require_question(question)
         partner = "b" if session == "a" else "a"
         if self.bridge.conversations.shard_of(conversation, partner) is None:
             raise UsageError(
@@ -248,7 +248,8 @@ def _arrival(
     )
 
 
-def _check_question(question: str) -> None:
+def require_question(question: str) -> None:
+    """Raise UsageError for what is no question."""
     if not question.strip():
         raise UsageError("the question is empty", "Give one: autopoll ask 'How …?'")
     if "\0" in question:

@@ -83,10 +83,8 @@ class OutcomeWait:
             result = self._first(ids[number:], on_news, on_piece)
             self._connection.forget(message_id)
             if result is None:
-                raise TimedOut(
-                    f"no answer to {_these(ids[number:])} within {self._timeout:g} s",
-                    f"It is kept; fetch it with: {_fetch(ids[number:])}",
-                )
+                assert self._timeout is not None
+                raise timed_out(ids[number:], self._timeout)
             yield result
 
     def _first(
@@ -120,6 +118,12 @@ class OutcomeWait:
         from autopoll.client import availability  # loads more than an asker mostly needs
 
         return availability.obstacle(self._home, self._config, shard)
+
+
+def timed_out(ids: Sequence[int], seconds: float) -> TimedOut:
+    """Return the error of questions whose answers did not come in time; they stay stored."""
+    what = f"no answer to {_these(ids)} within {seconds:g} s"
+    return TimedOut(what, f"It is kept; fetch it with: {_fetch(ids)}")
 
 
 def down(ids: Sequence[int], mend: str = "") -> Down:

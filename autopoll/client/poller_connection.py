@@ -48,6 +48,7 @@ class PollerConnection:
     """Used as a context manager, by one thread; with `pieces`, answers come as they are written."""
 
     def __init__(self, home: Home, *, pieces: bool = False) -> None:
+        self.also: int | None = None  # a descriptor that ends a wait when it can be read
         self.trouble = ""  # why this program and the poller do not understand each other
         self._path = home.poller_socket
         self._with_pieces = pieces
@@ -158,11 +159,13 @@ class PollerConnection:
         """Return when there is news of any question, or after the time; tell which."""
         end = time.monotonic() + max(0.0, seconds)
         while True:
+            left = end - time.monotonic()
             if self._socket is None and not self._connect(end):
-                time.sleep(max(0.0, min(RETRY_S, end - time.monotonic())))
-            elif self._receive(end - time.monotonic()):
+                left = min(left, RETRY_S)
+            ready = self._ready(left, self.also)
+            if self._socket and self._socket.fileno() in ready and self._receive(0.0):
                 return True
-            if time.monotonic() >= end:
+            if self.also in ready or time.monotonic() >= end:
                 return False
 
     # --- the connection
@@ -231,10 +234,7 @@ class PollerConnection:
 
     def _receive(self, seconds: float) -> bool:
         """Take what comes within the time, and tell whether there was news; close at the end."""
-        assert self._socket
-        ready = select.poll()
-        ready.register(self._socket, select.POLLIN)
-        if not ready.poll(max(0.0, seconds) * 1000):
+        if not self._socket or not self._ready(seconds):
             return False
         data, news = b"", False
         with suppress(OSError):  # then it is over, as at the end
@@ -247,6 +247,14 @@ class PollerConnection:
         except RemoteFault:
             self._give_up()
         return news
+
+    def _ready(self, seconds: float, also: int | None = None) -> set[int]:
+        """Return which of the connection and another descriptor can be read within the time."""
+        poll = select.poll()
+        for descriptor in (self._socket and self._socket.fileno(), also):
+            if descriptor is not None:
+                poll.register(descriptor, select.POLLIN)
+        return {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
 
     def _take(self, number: int, record: FromPoller) -> bool:
         """Take one record; tell whether it is news of a question."""

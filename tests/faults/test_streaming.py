@@ -154,7 +154,8 @@ def test_what_a_killed_poller_kept_is_gone_and_the_answer_shown_anew(scene: Scen
     scene.tell(piece="Perhaps by ")
     asking.shows("Perhaps by ")
     number = scene.number()
-    scene.place.kill("poller")
+    dead = scene.place.kill("poller")
+    until(lambda: (beat := scene.place.beat("poller")) and beat.pid != dead, what="a new poller")
     scene.tell(piece="By hand ")
     asking.shows("By hand ")
     assert scene.number() == number
