@@ -26,18 +26,16 @@ HERE = Path(__file__).parent
 MARK = "way"  # of the table in a page
 # The marks in the order in which a question passes them, and what is done up to each.
 WAY = (
-    ("commit<", "the asker: credentials, token, redaction"),
-    ("commit>", "send: rate budget, message, durable commit"),
-    ("asked", "ring the poller"),
-    ("on_bell<", "the poller wakes"),
-    ("send<", "take: find, enrol, claim, commit"),
+    ("store<", "the asker: credentials, token"),
+    ("receive<", "into the socket, the poller wakes"),
+    ("send<", "take: redaction, rate budget, message, delivery, durable commit"),
     ("send>", "read the question, write it into the pipe"),
     ("request<", "the worker wakes"),
     ("reply<", "decode, beat, report progress, echo"),
     ("on_reply<", "the poller reads the reply"),
     ("turn<", "and ends the cycle"),
-    ("ring<", "settle: answer, audit, durable commit"),
-    ("woken", "ring the asker, who wakes"),
+    ("settled<", "settle: answer, audit, durable commit"),
+    ("woken", "into the socket, the asker wakes"),
     ("read", "read the answer"),
 )
 
@@ -54,7 +52,7 @@ def main() -> None:
         lowest = ask_floor(folder, given.count)
         spans = trace(folder, given.count)
     rows = table(spans, lowest)
-    print("\n".join(f"{text:45} {time:>8} {share:>7}" for text, time, share in rows))
+    print("\n".join(f"{text:65} {time:>8} {share:>7}" for text, time, share in rows))
     if given.out:
         draw(spans, lowest, given.out)
     if given.page:
@@ -100,20 +98,18 @@ def trace(folder: Path, count: int) -> dict[str, float]:
     with chain.home(folder, chain.CONFIG) as asker:
         client, connection = asker.client, asker.connection
         asked: list[dict[str, int]] = []
-        send = client.bridge.messages.send
+        store = connection.store
 
-        def marked(*args: Any, **more: Any) -> Any:
-            asked[-1]["commit<"] = time.monotonic_ns()
-            result = send(*args, **more)
-            asked[-1]["commit>"] = time.monotonic_ns()
-            return result
+        def marked(arrivals: Any) -> Any:
+            asked[-1]["store<"] = time.monotonic_ns()
+            return store(arrivals)
 
-        client.bridge.messages.send = marked  # type: ignore[method-assign]
+        connection.store = marked  # type: ignore[method-assign]
         for _ in range(count):
             asked.append({"ask": time.monotonic_ns()})
             ids = client.ask([chain.TEXT], "main", connection=connection).ids
-            asked[-1]["asked"] = time.monotonic_ns()
-            assert connection.wait(10.0), "no answer"
+            state = connection.state(ids[0])  # which may have come with the word that it is stored
+            assert (state and state.answer) or connection.wait(10.0), "no answer"
             asked[-1]["woken"] = time.monotonic_ns()
             [result] = client.wait(ids, connection)
             asked[-1]["read"] = time.monotonic_ns()

@@ -30,16 +30,16 @@ def _mark(owner: Any, method: str, name: str) -> None:
 
 def _begin() -> None:
     if "poller" in sys.orig_argv:
-        from autopoll.poller.asker_bells import Askers
+        from autopoll.poller.asked_questions import AskedQuestions
         from autopoll.poller.in_flight import InFlight
         from autopoll.poller.poller import Poller
         from autopoll.poller.replies import Replies
 
-        _mark(Poller, "on_bell", "on_bell")
+        _mark(AskedQuestions, "receive", "receive")
         _mark(InFlight, "send", "send")
         _mark(Replies, "_on_reply", "on_reply")
         _mark(Poller, "run_once", "turn")
-        _mark(Askers, "ring", "ring")
+        _mark(AskedQuestions, "settled", "settled")
     elif "worker" in sys.orig_argv:
         from autopoll.worker.request_server import RequestServer
         from fifo.server_end import ServerEnd

@@ -1,0 +1,264 @@
+"""The poller's socket: who is let in, and what one bad connection costs the others."""
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from hand_poller import HandPoller
+from place import until
+
+from autopoll.bridge import poller_protocol as protocol
+from autopoll.bridge.connect import connect
+from autopoll.bridge.poller_protocol import AskerGreeting, FollowRequest, PollerGreeting, pack
+from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
+from autopoll.home.config import load
+from autopoll.home.home import Home
+from autopoll.ops.init import prepare
+from autopoll.poller import asker_connection, asker_listener
+from autopoll.process.poller_socket import short_address
+from fifo.frame import Type, header
+
+CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
+GREETING = b"".join(pack(AskerGreeting(protocol.VERSION)))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    home.config.write_text('[shards.main]\nbackend = "echo"\n')
+    home.supervisord_conf.parent.mkdir()
+    home.supervisord_conf.write_text(CONF)
+    prepare(home, load(home, {}))
+    return home
+
+
+@pytest.fixture
+def poller(home: Home) -> Iterator[HandPoller]:
+    with HandPoller(home) as poller:
+        yield poller
+
+
+@pytest.fixture
+def client(home: Home) -> Iterator[Client]:
+    config = load(home, {})
+    with closing(connect(home, config)) as bridge:
+        yield Client(home, config, bridge)
+
+
+@pytest.fixture
+def well(client: Client, poller: HandPoller) -> Iterator[Callable[[], None]]:
+    """Check that an asker on a connection that is there all the time is served."""
+    with PollerConnection(client.home) as connection:
+
+        def check() -> None:
+            asked = client.ask(["well?"], "main", connection=connection)
+            assert asked.ids == [poller.claimed[-1].message_id]
+            poller.answer("well")
+            [result] = client.wait(asked.ids, connection, timeout=20)
+            assert result.answer == "well"
+            assert connection.is_open
+
+        check()
+        yield check
+
+
+def plug(home: Home) -> socket.socket:
+    """Connect, and say nothing."""
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    found.settimeout(20)
+    with short_address(home.poller_socket) as address:
+        found.connect(address)
+    return found
+
+
+def ends(connection: socket.socket) -> bool:
+    """Read to the end of a connection, which must come in time."""
+    try:
+        while connection.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def test_the_socket_is_private_from_its_first_moment(home: Home, poller: HandPoller) -> None:
+    assert home.poller_socket.stat().st_mode & 0o777 == 0o600
+    assert home.run.stat().st_mode & 0o777 == 0o700
+    with plug(home) as mine:
+        assert asker_listener.peer_uid(mine) == os.geteuid()
+
+
+def test_another_user_is_refused_and_root_is_not(
+    home: Home, poller: HandPoller, well: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(asker_listener, "peer_uid", lambda _: os.geteuid() + 1)
+        with plug(home) as foreign:
+            assert ends(foreign)
+        patch.setattr(asker_listener, "peer_uid", lambda _: 0)
+        with plug(home) as root:
+            root.sendall(GREETING)
+            assert root.recv(1)
+    well()
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"GET / HTTP/1.1\r\n\r\n" * 9,
+        GREETING + b"\0" * 64,
+        GREETING + GREETING,
+        b"".join(pack(FollowRequest([1], pieces=False))),
+        header(Type.REQUEST, 1, 0, b"\xc1") + b"\xc1",
+        header(Type.REQUEST, 1, 0, b"x" * (1 << 21)),  # larger than is taken, and never sent
+    ],
+    ids=["http", "zeros", "twice", "no greeting", "no record", "too large"],
+)
+def test_rubbish_costs_its_own_connection_only(
+    home: Home, poller: HandPoller, well: Callable[[], None], rubbish: bytes
+) -> None:
+    with plug(home) as odd:
+        odd.sendall(rubbish)
+        assert ends(odd)
+    until(lambda: poller.run(lambda: len(poller.questions)) == 1)
+    well()
+
+
+def test_half_a_frame_holds_up_nobody(
+    home: Home, poller: HandPoller, well: Callable[[], None]
+) -> None:
+    with plug(home) as half, plug(home) as silent:
+        half.sendall(GREETING[:-1])
+        until(lambda: poller.run(lambda: len(poller.questions)) == 3)
+        well()
+        half.sendall(GREETING[-1:])
+        assert half.recv(1), "it is served once it is whole"
+        silent.close()
+    until(lambda: poller.run(lambda: len(poller.questions)) == 1)
+
+
+def test_an_asker_that_never_reads_is_cut_off_and_can_come_back(
+    home: Home,
+    client: Client,
+    poller: HandPoller,
+    well: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asker_connection, "MOST_BUFFERED", 1 << 18)
+    with PollerConnection(home) as connection:
+        ids = client.ask(["how?"] * 20, "main", connection=connection).ids
+        poller.answer("yes " * (1 << 14))
+        with plug(home) as deaf:
+            deaf.sendall(GREETING + b"".join(pack(FollowRequest(ids, pieces=True))))
+            until(lambda: poller.run(lambda: len(poller.questions)) == 2, what="the cut")
+            assert ends(deaf)
+        results = list(client.wait(ids, connection, timeout=20))
+        assert {len(result.answer or "") for result in results} == {1 << 16}
+    well()
+
+
+def test_what_a_closed_connection_wanted_stored_is_dropped(
+    home: Home, client: Client, poller: HandPoller
+) -> None:
+    poller.paused = True
+    [arrival] = [client.arrival("gone?", *client.own_session("main"))]
+    with plug(home) as asker:
+        asker.sendall(GREETING)
+        asker.sendall(b"".join(pack(protocol.AskRequest(arrival, pieces=False), 1)))
+        until(lambda: poller.run(lambda: len(poller.questions._arrived)) == 1)
+    until(lambda: poller.run(lambda: len(poller.questions)) == 0)
+    poller.run(poller.turn)
+    assert client.bridge.messages.find() == []
+
+
+def test_a_thousand_connections_are_served_and_more_are_sent_to_the_store(
+    home: Home, client: Client, poller: HandPoller, well: Callable[[], None]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * asker_listener.MOST_CONNECTIONS + 600
+    assert hard == resource.RLIM_INFINITY or hard >= wanted, "raise ulimit -n to run this"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    with ExitStack() as stack:
+        crowd = []
+        for _ in range(asker_listener.MOST_CONNECTIONS - 1):
+            crowd.append(stack.enter_context(plug(home)))
+            crowd[-1].sendall(GREETING)
+        for each in crowd:
+            assert each.recv(100)
+        well()
+        with PollerConnection(home) as late:
+            [number] = client.ask(["and I?"], "main", connection=late).ids
+            assert not late.is_open
+            poller.run(poller.turn)
+            poller.answer("you too")
+            [result] = client.wait([number], late, timeout=20)
+            assert result.answer == "you too"
+    until(lambda: poller.run(lambda: len(poller.questions)) <= 2)
+    well()
+
+
+def test_the_greeting_says_the_version_and_another_one_ends_the_connection(
+    home: Home, poller: HandPoller, well: Callable[[], None]
+) -> None:
+    reader: protocol.RecordReader[protocol.FromPoller] = protocol.RecordReader(protocol.FromPoller)
+    with plug(home) as newer:
+        newer.sendall(b"".join(pack(AskerGreeting(protocol.VERSION + 1))))
+        [(_, greeting)] = reader.records(newer.recv(1 << 16))
+        assert isinstance(greeting, PollerGreeting) and greeting.version == protocol.VERSION
+        assert ends(newer)
+    well()
+
+
+def test_the_socket_of_a_dead_poller_is_replaced_and_another_ones_is_left(home: Home) -> None:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as dead:
+        dead.bind(str(home.poller_socket))
+    with HandPoller(home) as first:
+        with plug(home) as asker:
+            asker.sendall(GREETING)
+            assert asker.recv(1)
+        home.poller_socket.unlink()
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as other:
+            other.bind(str(home.poller_socket))
+            first.kill()
+            assert home.poller_socket.is_socket(), "it was not the poller's to remove"
+
+
+def test_under_a_path_of_any_length_it_is_reached(tmp_path: Path) -> None:
+    root = tmp_path / ("long" * 30) / ("path" * 30)
+    root.mkdir(parents=True)
+    home = Home(root)
+    home.config.write_text('[shards.main]\nbackend = "echo"\n')
+    home.supervisord_conf.parent.mkdir()
+    home.supervisord_conf.write_text("[unix_http_server]\nfile = /tmp/s.sock\n")
+    prepare(home, load(home, {}))
+    with HandPoller(home), plug(home) as asker:
+        asker.sendall(GREETING)
+        assert asker.recv(1)
+
+
+def test_a_removed_socket_is_made_again_and_a_link_is_neither_followed_nor_removed(
+    home: Home, poller: HandPoller
+) -> None:
+    began = time.monotonic()
+    home.poller_socket.unlink()
+    poller.run(poller.listener.look)
+    with plug(home):
+        pass
+    precious = home.root / "precious"
+    precious.write_text("mine")
+    home.poller_socket.unlink()
+    home.poller_socket.symlink_to(precious)
+    poller.run(poller.listener.look)
+    assert "it is a symlink" in poller.listener.trouble
+    assert home.poller_socket.is_symlink() and precious.read_text() == "mine"
+    home.poller_socket.unlink()
+    poller.run(poller.listener.look)
+    assert poller.listener.trouble == "" and time.monotonic() - began < 20
+    with plug(home):
+        pass
