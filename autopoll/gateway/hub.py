@@ -16,11 +16,11 @@ from autopoll.client import availability
 from autopoll.client.client import Client
 from autopoll.client.listening import is_listening
 from autopoll.client.outcome_wait import DOWN_AFTER, NET_S, down
-from autopoll.client.poller_connection import just_sent
+from autopoll.client.poller_connection import is_whole, just_sent
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError
 from autopoll.gateway.bridge_thread import BridgeThread
-from autopoll.gateway.poller_link import PollerLink
+from autopoll.gateway.poller_thread import PollerNews, PollerThread
 from autopoll.gateway.subscription import News, Subscription
 from autopoll.home.config import Config
 from autopoll.home.home import Home
@@ -45,11 +45,11 @@ class Hub:
         self._subscriptions: dict[int, set[Subscription]] = {}  # by question
         self._recent: dict[int, QueryState] = {}  # of what is not waited for yet
         self._rung = asyncio.Event()  # to look at the store now
-        self._link = PollerLink(home, self)
         self._end: ShuttingDown | None = None
 
     async def __aenter__(self) -> Self:
-        self._link.look()
+        self._link = PollerThread(self.home, self._on_news)
+        self._link.running.add_done_callback(self._watching_ended)
         self._watching = asyncio.create_task(self._watch())
         self._watching.add_done_callback(self._watching_ended)
         return self
@@ -63,7 +63,7 @@ class Hub:
         self.drain()
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
-        self._link.close()
+        await self._link.close()
         await self._thread.close()
 
     @property
@@ -86,7 +86,7 @@ class Hub:
 
     async def store(self, arrival: Arrival) -> SentMessage:
         """Store a question, by the poller or without it; raise why it is not stored."""
-        stored = await self._link.store(arrival)
+        stored = await self._link.ask(arrival)
         if isinstance(stored, Arrival):
             left = stored
             stored = await self.call(lambda client: client.store_without_poller(left))
@@ -116,7 +116,7 @@ class Hub:
         try:
             recent = self._recent.pop(message_id, None)
             if recent is None or pieces:
-                self._link.follow([message_id], pieces=pieces)
+                self._link.want(message_id, pieces=pieces)
             # Only now, so that no news is missed between the look and the waiting.
             if recent is None:
                 recent = await self.call(lambda use: use.bridge.messages.query_state(message_id))
@@ -152,27 +152,17 @@ class Hub:
 
     # --- what the poller says
 
-    def on_connected(self) -> None:
-        """Follow all questions that are waited for on the new connection."""
-        for each in self._all():
-            self._link.follow([each.message_id], pieces=each.wants_pieces)
-
-    def on_news(self, news: QuestionNews | AnswerText) -> None:
+    def _on_news(self, news: PollerNews) -> None:
         """Tell those who wait; keep for a moment what is said of a question just asked."""
         match news:
             case QuestionNews(query=query):
-                if self._is_whole(query):
+                if is_whole(query):
                     self._tell(query)
                 else:
                     self._rung.set()
             case AnswerText(id=number):
                 for each in self._subscriptions.get(number, ()):
                     each.add_text(news)
-
-    @staticmethod
-    def _is_whole(query: QueryState) -> bool:
-        """Tell whether it has its answer, where it is settled; a long one is in the store."""
-        return query.answer is not None or query.settled_at is None
 
     def _tell(self, query: QueryState) -> None:
         subscriptions = self._subscriptions.get(query.message_id)
@@ -189,7 +179,6 @@ class Hub:
         while True:
             await role.wait(self._rung, NET_S)
             self._rung.clear()
-            self._link.look()
             self._recent.clear()
             if not self._subscriptions:
                 continue
@@ -206,7 +195,7 @@ class Hub:
                     each.fail(down([each.message_id], "Read it again then, by its id."))
 
     def _watching_ended(self, watching: asyncio.Task[None]) -> None:
-        """End all waiting when a bug ends the watching: no answer would be noticed any more."""
+        """End all waiting when a bug ends the watching or the link: no news would come any more."""
         if not watching.cancelled() and (error := watching.exception()):
             log.error("the watching of questions has crashed", exc_info=error)
             self.crash = error

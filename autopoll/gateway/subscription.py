@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import msgspec
-
 from autopoll.bridge.poller_protocol import AnswerText
 from autopoll.bridge.records import QueryState
 from autopoll.client.answer_pieces import AnswerPiece, AnswerPieces
 from autopoll.client.availability import Obstacle
 from autopoll.client.outcome_wait import DOWN_AFTER
+from autopoll.client.poller_connection import working
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError
 
@@ -57,9 +56,7 @@ class Subscription:
             return
         self._pieces.add(text)
         if self._state and self._state.state != "leased":
-            self._state = msgspec.structs.replace(
-                self._state, state="leased", attempts=text.attempt
-            )
+            self._state = working(self._state, text.attempt)
         self._news.set()
 
     def fail(self, error: AutopollError) -> None:

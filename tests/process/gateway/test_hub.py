@@ -20,6 +20,7 @@ from autopoll.client.result import Result
 from autopoll.errors import BridgeBusy, ConfigError, Down, NotFound
 from autopoll.gateway import hub
 from autopoll.gateway.hub import Hub, ShuttingDown
+from autopoll.gateway.poller_thread import PollerThread
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.message import Answer
@@ -368,6 +369,27 @@ def test_nobody_waits_for_ever_when_a_bug_ends_the_looking(
         with pytest.raises(ShuttingDown):
             await open_hub.outcome(number, HOUR_S)
         assert isinstance(open_hub.crash, ZeroDivisionError)
+
+    setting.run(story)
+
+
+def test_nobody_waits_for_ever_when_a_bug_ends_the_link(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_link: PollerThread, _seconds: float) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(PollerThread, "wait", broken)
+
+    async def story(open_hub: Hub) -> None:
+        while not open_hub.crash:
+            await asyncio.sleep(0.01)
+        assert isinstance(open_hub.crash, ZeroDivisionError)
+        with pytest.raises(ShuttingDown):
+            await open_hub.outcome(await open_hub.call(stored), HOUR_S)
+
+    def stored(client: Client) -> int:
+        return client.ask(["Really?"], "main").ids[0]
 
     setting.run(story)
 

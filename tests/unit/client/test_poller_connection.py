@@ -13,7 +13,7 @@ from place import until
 
 from autopoll.bridge import poller_protocol as protocol
 from autopoll.bridge.connect import connect
-from autopoll.client import poller_connection
+from autopoll.client import poller_link
 from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
@@ -186,7 +186,7 @@ def test_a_poller_that_wakes_after_its_asker_has_gone_to_the_store_asks_nothing_
     poller.stall(awake)
     began = time.monotonic()
     number = ask(client, connection, "hung?")
-    assert time.monotonic() - began >= poller_connection.SURE_S
+    assert time.monotonic() - began >= poller_link.SURE_S
     assert len(questions(client)) == 2
     awake.set()
     until(lambda: number in [each.message_id for each in poller.claimed], what="its delivery")
@@ -211,7 +211,7 @@ def test_a_poller_that_drains_leaves_the_storing_to_its_askers(
 def test_a_poller_of_another_version_is_left_alone_and_the_store_is_used(
     client: Client, poller: HandPoller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(poller_connection, "VERSION", protocol.VERSION + 1)
+    monkeypatch.setattr(poller_link, "VERSION", protocol.VERSION + 1)
     with PollerConnection(client.home) as connection:
         number = ask(client, connection)
         assert f"speaks version {protocol.VERSION} of its protocol" in connection.trouble

@@ -1,0 +1,259 @@
+"""A link to the poller, which may break at any time: the store is always behind it.
+
+While there is none, it is tried again whenever its owner waits. Questions that are followed are
+followed again over the next one.
+"""
+
+import select
+import socket
+import stat
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from autopoll.bridge.poller_protocol import (
+    VERSION,
+    AnswerText,
+    AskerGreeting,
+    AskRequest,
+    FollowRequest,
+    FromAsker,
+    FromPoller,
+    PollerDraining,
+    PollerGreeting,
+    QuestionNews,
+    QuestionRefused,
+    QuestionStored,
+    RecordReader,
+    error_of,
+    pack,
+)
+from autopoll.bridge.records import SURE_S, Arrival, SentMessage, Stored
+from autopoll.home.home import Home
+from autopoll.process.poller_socket import short_address
+from fifo.exceptions import RemoteFault
+from fifo.frame import LINK
+
+RETRY_S = 0.25  # between two tries to connect
+PATIENCE_S = SURE_S + 0.5  # for the poller's word, before a question is stored without it
+_READ = 256 * 1024
+
+
+class PollerLink(ABC):
+    """Used as a context manager, by one thread; with `pieces`, answers come as they are written."""
+
+    def __init__(self, home: Home, *, pieces: bool = False) -> None:
+        self.also: int | None = None  # a descriptor that ends a wait when it can be read
+        self.trouble = ""  # why this program and the poller do not understand each other
+        self._path = home.poller_socket
+        self._pieces = pieces
+        self._socket: socket.socket | None = None
+        self._draining = False
+        self._newest = 0
+        self._last_sent = 0.0
+        self._gave_up = False  # we have closed it, and the poller may still read what we sent
+        self._number = LINK
+        self._unknown: dict[int, Arrival] = {}  # by number: not known to be stored or refused
+        self._outcomes: dict[int, Stored | Arrival] = {}
+        self._followed: dict[int, bool] = {}  # with pieces or without
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    @abstractmethod
+    def on_stored(self, message_id: int, arrival: Arrival) -> None:
+        """Take the number of a question that was stored just now."""
+
+    @abstractmethod
+    def on_news(self, news: QuestionNews | AnswerText) -> None:
+        """Take what the poller says of a question that is followed."""
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether there is a poller at the other end, hung or not."""
+        return self._socket is not None
+
+    # --- storing
+
+    def store(self, arrivals: Sequence[Arrival]) -> list[Stored | Arrival]:
+        """Have questions stored; in place of what becomes of one, itself where that is not known.
+
+        It is to be stored without the poller then, and knows whether it may have been already.
+        """
+        first = self._number + 1
+        self._number += len(arrivals)
+        self._unknown, self._outcomes = dict(enumerate(arrivals, first)), {}
+        self._gave_up = False
+        end = time.monotonic() + PATIENCE_S
+        while self._unknown and not self._draining and self._opens_before(end):
+            self._send_unknown(end)
+            while self._unknown and self._socket and time.monotonic() < end:
+                self._receive(end - time.monotonic())
+            if self._unknown and self._socket:
+                self._give_up()
+        if self._unknown and self._gave_up:  # until the poller, too, looks whether it is stored
+            time.sleep(max(0.0, self._last_sent + SURE_S - time.monotonic()))
+        return [(self._outcomes | self._unknown)[first + each] for each in range(len(arrivals))]
+
+    def _send_unknown(self, end: float) -> None:
+        for number, arrival in self._unknown.items():
+            after = arrival.after if arrival.repeated else self._newest
+            self._last_sent = time.monotonic()
+            sent = msgspec.structs.replace(arrival, after=after, sent_at=self._last_sent)
+            self._unknown[number] = msgspec.structs.replace(sent, repeated=True)
+            if not self._send(AskRequest(sent, self._pieces), number, end):
+                return
+
+    # --- waiting
+
+    def follow(self, ids: Iterable[int], *, pieces: bool = False) -> None:
+        """Be told how these questions go on; with `pieces`, be sent again what there is so far."""
+        pieces = pieces or self._pieces
+        new = {each: pieces for each in ids if not self._followed.get(each, not pieces) or pieces}
+        self._followed |= new
+        if new and self._socket:
+            self._follow(new, time.monotonic() + PATIENCE_S)
+
+    def wait(self, seconds: float) -> bool:
+        """Return when there is news of any question, or after the time; tell which."""
+        end = time.monotonic() + max(0.0, seconds)
+        while True:
+            left = end - time.monotonic()
+            if self._socket is None and not self._connect(end):
+                left = min(left, RETRY_S)
+            ready = self._ready(left, self.also)
+            if self._socket and self._socket.fileno() in ready and self._receive(0.0):
+                return True
+            if self.also in ready or time.monotonic() >= end:
+                return False
+
+    # --- the connection
+
+    def _opens_before(self, end: float) -> bool:
+        return time.monotonic() < end and (self._socket is not None or self._connect(end))
+
+    def _connect(self, end: float) -> bool:
+        """Connect and greet; tell whether that worked in time."""
+        if self.trouble:
+            return False
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            if not stat.S_ISSOCK(self._path.lstat().st_mode):
+                raise OSError
+            found.settimeout(max(0.01, end - time.monotonic()))
+            with short_address(self._path) as address:
+                found.connect(address)
+        except OSError:
+            found.close()
+            return False
+        self._socket, self._draining = found, False
+        self._reader: RecordReader[FromPoller] = RecordReader(FromPoller)
+        self._greeting: PollerGreeting | None = None
+        self._send(AskerGreeting(VERSION), LINK, end)
+        while self._socket and self._greeting is None and time.monotonic() < end:
+            self._receive(end - time.monotonic())
+        if self._greeting is None or self._greeting.version != VERSION:
+            if self._greeting:
+                self.trouble = (
+                    f"the poller speaks version {self._greeting.version} of its protocol, this"
+                    f" program version {VERSION}"
+                )
+            self._close()
+            return False
+        self._newest = self._greeting.newest
+        self._follow(self._followed, end)
+        return self._socket is not None
+
+    def _follow(self, wanted: dict[int, bool], end: float) -> None:
+        for pieces in (False, True):
+            if ids := [each for each, with_pieces in wanted.items() if with_pieces is pieces]:
+                self._send(FollowRequest(ids, pieces), LINK, end)
+
+    def _close(self) -> None:
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def _give_up(self) -> None:
+        """Close what seems to be hung."""
+        self._gave_up = True
+        self._close()
+
+    def _send(self, record: FromAsker, number: int, end: float) -> bool:
+        """Send a record; close, and tell so, when it cannot be sent in time."""
+        if self._socket is None:
+            return False
+        head, payload = pack(record, number)
+        try:
+            self._socket.settimeout(max(0.01, end - time.monotonic()))
+            self._socket.sendall(head + payload)
+        except TimeoutError:
+            self._give_up()
+            return False
+        except OSError:
+            self._close()
+            return False
+        return True
+
+    def _receive(self, seconds: float) -> bool:
+        """Take what comes within the time, and tell whether there was news; close at the end."""
+        if not self._socket or not self._ready(seconds):
+            return False
+        data, news = b"", False
+        with suppress(OSError):  # then it is over, as at the end
+            data = self._socket.recv(_READ)
+        try:
+            for number, record in self._reader.records(data):
+                news = self._take(number, record) or news
+            if not data:
+                self._close()
+        except RemoteFault:
+            self._give_up()
+        return news
+
+    def _ready(self, seconds: float, also: int | None = None) -> set[int]:
+        """Return which of the connection and another descriptor can be read within the time."""
+        poll = select.poll()
+        for descriptor in (self._socket and self._socket.fileno(), also):
+            if descriptor is not None:
+                poll.register(descriptor, select.POLLIN)
+        return {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
+
+    def _take(self, number: int, record: FromPoller) -> bool:
+        """Take one record; tell whether it is news of a question."""
+        match record:
+            case QuestionNews(query=query):
+                if query.settled_at is not None:
+                    self._followed.pop(query.message_id, None)
+                self.on_news(record)
+                return True
+            case AnswerText():
+                self.on_news(record)
+                return True
+            case QuestionStored(id=message_id, fresh=fresh):
+                self._outcomes[number] = SentMessage(id=message_id, fresh=fresh)
+                self._followed.setdefault(message_id, self._pieces)
+                self.on_stored(message_id, self._unknown.pop(number))
+            case QuestionRefused():
+                self._outcomes[number] = error_of(record)
+                del self._unknown[number]
+            case PollerDraining():
+                self._draining = True
+                if number in self._unknown:
+                    self._outcomes[number] = self._unknown.pop(number)
+            case PollerGreeting():
+                self._greeting = record
+        return False
