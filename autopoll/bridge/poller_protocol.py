@@ -83,7 +83,10 @@ class QuestionRefused(msgspec.Struct, frozen=True, tag=True):
 
 
 class QuestionNews(msgspec.Struct, frozen=True, tag=True):
-    """How a question stands; a settled one without its answer has one that is too long to send."""
+    """How a question stands; where it is settled without an answer, that is read in the store.
+
+    It is too long to be sent, or too much waits already for the asker to read.
+    """
 
     query: QueryState
 
@@ -151,8 +154,8 @@ def error_of(refused: QuestionRefused) -> AutopollError:
     return _ERRORS.get(refused.kind, AutopollError)(refused.what, refused.mend)
 
 
-def shortened(query: QueryState) -> QueryState:
-    """Return a state as it is sent: without an answer that is too long for that."""
-    if query.answer is None or len(query.answer.text) <= LARGEST_ANSWER:
+def shortened(query: QueryState, most: int) -> QueryState:
+    """Return a state without its answer where that has more than so many characters."""
+    if query.answer is None or len(query.answer.text) <= most:
         return query
     return msgspec.structs.replace(query, answer=None)

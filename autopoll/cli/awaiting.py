@@ -62,7 +62,14 @@ def await_outcomes(
         raise
     finally:
         live.leave()
+        say_trouble(cli, connection)
     return code
+
+
+def say_trouble(cli: CommandLine, connection: "PollerConnection") -> None:
+    """Say why the poller was not asked, where it was there and could not be."""
+    if connection.trouble and not cli.json:
+        say(f"autopoll: {connection.trouble}; asked by way of the bridge", err=True)
 
 
 def shows_pieces(cli: CommandLine) -> bool:

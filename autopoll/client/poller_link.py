@@ -122,7 +122,7 @@ class PollerLink(ABC):
     def follow(self, ids: Iterable[int], *, pieces: bool = False) -> None:
         """Be told how these questions go on; with `pieces`, be sent again what there is so far."""
         pieces = pieces or self._pieces
-        new = {each: pieces for each in ids if not self._followed.get(each, not pieces) or pieces}
+        new = {each: pieces for each in ids if pieces or each not in self._followed}
         self._followed |= new
         if new and self._socket:
             self._follow(new, time.monotonic() + PATIENCE_S)
@@ -244,12 +244,13 @@ class PollerLink(ABC):
                 self.on_news(record)
                 return True
             case QuestionStored(id=message_id, fresh=fresh):
-                self._outcomes[number] = SentMessage(id=message_id, fresh=fresh)
-                self._followed.setdefault(message_id, self._pieces)
-                self.on_stored(message_id, self._unknown.pop(number))
+                if arrival := self._unknown.pop(number, None):
+                    self._outcomes[number] = SentMessage(id=message_id, fresh=fresh)
+                    self._followed.setdefault(message_id, self._pieces)
+                    self.on_stored(message_id, arrival)
             case QuestionRefused():
-                self._outcomes[number] = error_of(record)
-                del self._unknown[number]
+                if self._unknown.pop(number, None):
+                    self._outcomes[number] = error_of(record)
             case PollerDraining():
                 self._draining = True
                 if number in self._unknown:

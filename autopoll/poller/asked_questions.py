@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from autopoll.bridge.poller_protocol import (
+    LARGEST_ANSWER,
     AnswerText,
     AskRequest,
     FollowRequest,
@@ -28,6 +29,7 @@ from autopoll.poller.asker_connection import AskerConnection
 from autopoll.poller.asker_listener import MOST_CONNECTIONS
 from autopoll.poller.partial_answers import PartialAnswers
 
+BATCH = 1000  # questions stored in one turn
 _FRAME_SLACK = 64 * 1024  # bytes of a frame beside the text of its question
 
 
@@ -111,7 +113,9 @@ class AskedQuestions:
 
         Such an error is then why all of it is refused, and askers learn it.
         """
-        self._storing, self._arrived = self._arrived, []
+        self._storing, self._arrived = self._arrived[:BATCH], self._arrived[BATCH:]
+        if self._arrived:
+            self._wake()
         try:
             yield [request.arrival for _, _, request in self._storing]
         except BridgeError as error:
@@ -144,7 +148,9 @@ class AskedQuestions:
                 for connection in connections:
                     self._tell_text(text, connection)
             self._tell(query)
-        self._to_look_up.clear()  # of the others there is no message
+        for message_id in self._to_look_up:  # there are no such messages
+            self._drop(message_id)
+        self._to_look_up.clear()
 
     def settled(self, settled: Iterable[Settled]) -> None:
         """Tell the followers what was committed."""
@@ -189,17 +195,17 @@ class AskedQuestions:
     # --- followers
 
     def _follow(self, message_id: int, connection: AskerConnection, pieces: bool) -> None:
-        self._followers.setdefault(message_id, {})[connection] = pieces
+        followers = self._followers.setdefault(message_id, {})
+        followers[connection] = pieces or followers.get(connection, False)
         connection.following.add(message_id)
 
     def _tell(self, query: QueryState) -> None:
         """Tell all followers, for the last time where it is settled."""
-        news = QuestionNews(shortened(query))
+        news = QuestionNews(shortened(query, LARGEST_ANSWER))
         for connection in list(self._followers.get(query.message_id, ())):
-            self._send(connection, news)
+            brief = QuestionNews(shortened(query, 0)) if connection.is_behind else news
+            self._send(connection, brief)
         if query.state in ("done", "dead"):
-            for connection in self._followers.get(query.message_id, ()):
-                connection.following.discard(query.message_id)
             self._drop(query.message_id)
         else:
             self._errors[query.message_id] = query.last_error
@@ -209,7 +215,8 @@ class AskedQuestions:
             connection.send(text)
 
     def _drop(self, message_id: int) -> None:
-        self._followers.pop(message_id, None)
+        for connection in self._followers.pop(message_id, ()):
+            connection.following.discard(message_id)
         self._errors.pop(message_id, None)
 
     def _send(self, connection: AskerConnection, record: FromPoller, number: int = 0) -> None:

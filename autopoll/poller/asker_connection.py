@@ -20,6 +20,7 @@ from fifo.pipe import Ends
 from fifo.wire import Wire
 
 MOST_BUFFERED = 8 << 20  # bytes that wait for an asker that does not read
+_BEHIND = 1 << 20  # bytes with which an asker is behind: answers are left to the store
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,11 @@ class AskerConnection:
         if self._wire.buffered > MOST_BUFFERED:
             self.close(f"{self._wire.buffered} bytes wait for it to read")
         self._wire.send(*pack(record, number))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for it to read that answers are better read in the store."""
+        return self._wire.buffered > _BEHIND
 
     def push(self) -> None:
         """Write what was sent since the loop's turn began."""

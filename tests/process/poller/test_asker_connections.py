@@ -163,6 +163,38 @@ def test_an_asker_that_never_reads_is_cut_off_and_can_come_back(
     well()
 
 
+def settled(connection: PollerConnection, number: int) -> bool:
+    """Return whether a settled state was sent, though without its answer."""
+    return connection._states[number].settled_at is not None
+
+
+def test_an_asker_that_is_behind_reads_its_answers_in_the_store(
+    home: Home, client: Client, poller: HandPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker_connection, "_BEHIND", 1 << 16)
+    with PollerConnection(home) as connection:
+        ids = client.ask(["how?"] * 20, "main", connection=connection).ids
+        poller.answer("yes " * (1 << 14))
+        assert poller.run(lambda: len(poller.questions)) == 1
+        until(lambda: connection.wait(0.1) and settled(connection, ids[-1]))
+        assert 0 < sum(connection.state(each) is None for each in ids) < 20
+        results = list(client.wait(ids, connection, timeout=20))
+        assert {len(result.answer or "") for result in results} == {1 << 16}
+
+
+def test_nobody_is_followed_that_does_not_exist(
+    home: Home, client: Client, poller: HandPoller
+) -> None:
+    with PollerConnection(home) as connection:
+        connection.follow([4711])
+        [number] = client.ask(["how?"], "main", connection=connection).ids
+        connection.follow([4711, number], pieces=True)
+        until(lambda: connection.wait(0.1) and connection.state(number))
+        assert connection.state(4711) is None
+        assert poller.run(lambda: set(poller.questions._followers)) == {number}
+    until(lambda: poller.run(lambda: not poller.questions._followers))
+
+
 def test_what_a_closed_connection_wanted_stored_is_dropped(
     home: Home, client: Client, poller: HandPoller
 ) -> None:
