@@ -66,6 +66,9 @@ def ask(
 
     On a terminal the answer is shown as it is written, if the backend gives it piece by piece.
 
+    With --lines and --json each line is asked as it comes and answered in its order, as soon as it
+    can be, so that a program may keep this open and write on; the time-out counts for each.
+
     The question is kept once it is sent: Ctrl-C, a time-out or a stopped autopoll only end the
     waiting, and `autopoll answer ID` takes it up again.
     """
