@@ -52,6 +52,19 @@ def to_result(state: QueryState) -> Result:
     )
 
 
+def just_stored(message_id: int) -> Result:
+    """Return the outcome of a question that was stored just now, whatever has come of it since."""
+    return Result(
+        id=message_id,
+        status="pending",
+        answer=None,
+        sources=[],
+        shard=None,
+        attempts=0,
+        latency_ms=None,
+    )
+
+
 def words(state: QueryState, paused: str | None, obstacle: str = "") -> str:
     """Return one line for whoever waits: how a question stands.
 

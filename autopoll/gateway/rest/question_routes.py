@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
-from autopoll.client.result import Result
+from autopoll.client.result import Result, just_stored
 from autopoll.errors import Down
 from autopoll.gateway.hub import Hub, ShuttingDown
 from autopoll.gateway.problems import response
@@ -84,7 +84,10 @@ async def ask(
     headers = {"Location": f"/v1/questions/{sent.id}"}
     if not sent.fresh:
         headers["Idempotency-Replayed"] = "true"
-    return await _answer(request, access.hub, sent.id, _seconds(access.hub, prefer), headers, 202)
+    seconds = _seconds(access.hub, prefer)
+    if sent.fresh and seconds is None:
+        return send(just_stored(sent.id), 202, headers)
+    return await _answer(request, access.hub, sent.id, seconds, headers, 202)
 
 
 @router.get(
