@@ -94,7 +94,7 @@ class QuestionNews(msgspec.Struct, frozen=True, tag=True):
 class AnswerText(msgspec.Struct, frozen=True, tag=True):
     """The next part of an answer that is being written, or all there was of it `so_far`.
 
-    What bears another fence is the text of another attempt.
+    What bears another fence is the text of another attempt. Who follows is sent the latter first.
     """
 
     id: int

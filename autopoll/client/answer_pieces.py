@@ -20,15 +20,24 @@ OnPiece = Callable[[AnswerPiece], None]
 
 
 class AnswerPieces:
-    """The text of each question's newest attempt, and how much of it was taken."""
+    """The text of each question's newest attempt, and how much of it was taken.
+
+    What comes before `begin`, or before all there was so far, lacks its beginning: it is left out.
+    """
 
     def __init__(self) -> None:
-        self._texts: dict[int, AnswerText] = {}
+        self._texts: dict[int, AnswerText] = {}  # of those that have begun
         self._taken: dict[int, tuple[int, int]] = {}  # fence, and characters
+
+    def begin(self, message_id: int) -> None:
+        """Take the parts of a question of which nothing was written yet."""
+        self._texts.setdefault(message_id, AnswerText(message_id, attempt=0, fence=0, text=""))
 
     def add(self, part: AnswerText) -> None:
         """Add the next part, or all that there was so far."""
         known = self._texts.get(part.id)
+        if known is None and not part.so_far:
+            return
         if known and known.fence == part.fence and not part.so_far:
             text = known.text + part.text
             part = AnswerText(part.id, part.attempt, part.fence, text)

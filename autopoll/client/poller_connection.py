@@ -34,6 +34,7 @@ class PollerConnection(PollerLink):
 
     def on_stored(self, message_id: int, arrival: Arrival) -> None:
         """Note how a question stands that was stored just now."""
+        self._texts.begin(message_id)
         self._states.setdefault(message_id, just_sent(message_id, arrival))
 
     def on_news(self, news: QuestionNews | AnswerText) -> None:
@@ -43,7 +44,7 @@ class PollerConnection(PollerLink):
                 self._states[query.message_id] = query
             case AnswerText(id=message_id, attempt=attempt):
                 self._texts.add(news)
-                if state := self._states.get(message_id):
+                if news.text and (state := self._states.get(message_id)):
                     self._states[message_id] = working(state, attempt)
 
 

@@ -55,7 +55,7 @@ class Subscription:
         if not self.wants_pieces:
             return
         self._pieces.add(text)
-        if self._state and self._state.state != "leased":
+        if text.text and self._state and self._state.state != "leased":
             self._state = working(self._state, text.attempt)
         self._news.set()
 

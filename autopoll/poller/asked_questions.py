@@ -46,7 +46,7 @@ class AskedQuestions:
         self._connections: set[AskerConnection] = set()
         self._arrived: list[tuple[AskerConnection, int, AskRequest]] = []
         self._storing: list[tuple[AskerConnection, int, AskRequest]] = []
-        self._to_look_up: dict[int, set[AskerConnection]] = {}
+        self._to_look_up: dict[int, dict[AskerConnection, bool]] = {}
         self._followers: dict[int, dict[AskerConnection, bool]] = {}  # with pieces or without
         self._errors: dict[int, str | None] = {}  # why a followed question is tried again
         self._written: set[AskerConnection] = set()  # since the last flush
@@ -54,6 +54,11 @@ class AskedQuestions:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    @property
+    def have_arrived(self) -> bool:
+        """Whether anything is to be stored."""
+        return bool(self._arrived)
 
     # --- connections
 
@@ -74,8 +79,7 @@ class AskedQuestions:
                 self._wake()
             case FollowRequest(ids=ids, pieces=pieces):
                 for message_id in ids:
-                    self._follow(message_id, connection, pieces)
-                    self._to_look_up.setdefault(message_id, set()).add(connection)
+                    self._look_up_later(message_id, connection, pieces)
                 self._wake()
             case _:
                 connection.close("it greeted twice")
@@ -132,21 +136,22 @@ class AskedQuestions:
                 self._send(connection, refusal(one), number)
                 continue
             self._send(connection, QuestionStored(one.id, one.fresh), number)
-            self._follow(one.id, connection, request.pieces)
             if one.fresh:
                 self.newest = one.id
+                self._follow(one.id, connection, request.pieces)
             else:
-                self._to_look_up.setdefault(one.id, set()).add(connection)
+                self._look_up_later(one.id, connection, request.pieces)
 
     def look_up(self, messages: MessageStore) -> None:
         """Say how questions stand that somebody began to follow; raises BridgeError."""
         if not self._to_look_up:
             return
         for query in messages.query_states(list(self._to_look_up)):
-            connections = self._to_look_up.pop(query.message_id)
-            if text := self._partial_answers.so_far(query.message_id):
-                for connection in connections:
-                    self._tell_text(text, connection)
+            so_far = self._partial_answers.so_far(query.message_id)
+            for connection, pieces in self._to_look_up.pop(query.message_id).items():
+                if pieces and connection in self._connections:
+                    self._follow(query.message_id, connection, pieces)
+                    connection.send(so_far)
             self._tell(query)
         for message_id in self._to_look_up:  # there are no such messages
             self._drop(message_id)
@@ -189,10 +194,16 @@ class AskedQuestions:
         """Pass on the next part of an answer that is being written."""
         if delivery.message_id in self._followers:
             part = AnswerText(delivery.message_id, delivery.attempt, delivery.fence, text)
-            for connection in list(self._followers[delivery.message_id]):
-                self._tell_text(part, connection)
+            for connection, pieces in list(self._followers[delivery.message_id].items()):
+                if pieces:
+                    connection.send(part)
 
     # --- followers
+
+    def _look_up_later(self, message_id: int, connection: AskerConnection, pieces: bool) -> None:
+        """Follow a question that is to be looked up in the store; its pieces only from then on."""
+        self._follow(message_id, connection, False)
+        self._to_look_up.setdefault(message_id, {})[connection] = pieces
 
     def _follow(self, message_id: int, connection: AskerConnection, pieces: bool) -> None:
         followers = self._followers.setdefault(message_id, {})
@@ -209,10 +220,6 @@ class AskedQuestions:
             self._drop(query.message_id)
         else:
             self._errors[query.message_id] = query.last_error
-
-    def _tell_text(self, text: AnswerText, connection: AskerConnection) -> None:
-        if self._followers.get(text.id, {}).get(connection):
-            connection.send(text)
 
     def _drop(self, message_id: int) -> None:
         for connection in self._followers.pop(message_id, ()):

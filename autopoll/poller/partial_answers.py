@@ -28,11 +28,11 @@ class PartialAnswers:
         self._redacting = redacting
         self._partials: dict[tuple[int, int], _Partial] = {}  # by question and fence
 
-    def so_far(self, message_id: int) -> AnswerText | None:
+    def so_far(self, message_id: int) -> AnswerText:
         """Return what was kept of a question's newest attempt, if anything."""
         fences = [fence for number, fence in self._partials if number == message_id]
         if not fences:
-            return None
+            return AnswerText(message_id, attempt=0, fence=0, text="", so_far=True)
         partial = self._partials[message_id, max(fences)]
         text = "".join(partial.parts)
         return AnswerText(message_id, partial.attempt, max(fences), text, so_far=True)

@@ -96,6 +96,8 @@ class Poller:
     def run_once(self) -> None:
         """Check what is due; store, settle and claim in one commit; send, and tell who asked."""
         self.schedule.run_due()
+        if self.questions.have_arrived:
+            self.bridge.require_in_place()  # or end, before they are stored where nobody looks
         with self.outages.tolerated("settle and claim"):
             with self.questions.taken() as arrivals:
                 stored, settled, claimed = self.bridge.deliveries.commit_turn(

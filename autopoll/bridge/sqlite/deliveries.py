@@ -130,6 +130,7 @@ class SqliteDeliveries:
 
     def reap(self) -> list[Settled]:
         self._db.cut_log()
+        self._db.drop_cache()
         values = {"now": self._db.clock(), "future": self._db.clock() + CLOCK_SLACK_MS}
         ((expired, moved),) = self._db.rows(
             "SELECT EXISTS(SELECT 1 FROM deliveries WHERE state='leased' AND lease_until<:now),"
