@@ -16,7 +16,7 @@ from autopoll.cli.render import print_json
 from autopoll.client.client import Client, require_question
 from autopoll.client.outcome_wait import down, timed_out
 from autopoll.client.poller_connection import PollerConnection
-from autopoll.errors import AutopollError, Down, Exit, RateLimited, TimedOut, UsageError
+from autopoll.errors import AutopollError, Exit, RateLimited, TimedOut, UsageError
 
 if TYPE_CHECKING:
     from autopoll.client.result import Result
@@ -108,8 +108,8 @@ class LineQuestions(PollerConnection):
     def run(self) -> Exit:
         """Ask until the input ends and print each outcome; return the worst code.
 
-        Raises TimedOut at the end where answers did not come in time; Down when nobody is there to
-        answer; and what keeps a line from being asked, after the outcomes of those before it.
+        Raises TimedOut at the end where answers did not come in time; what keeps a line from being
+        asked, after the outcomes of those before it; and Down when nobody is there to answer.
         """
         try:
             while True:
@@ -120,7 +120,7 @@ class LineQuestions(PollerConnection):
                     self.wait(_IDLE_S)
                 else:
                     break
-        except Down:
+        except AutopollError:
             print_ids(self._cli, self.ids)
             raise
         if self._lines.refusal:
