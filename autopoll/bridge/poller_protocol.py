@@ -46,10 +46,15 @@ class AskerGreeting(msgspec.Struct, frozen=True, tag=True):
 
 
 class PollerGreeting(msgspec.Struct, frozen=True, tag=True):
-    """Which version the poller speaks, and the number of a message that is older than the next."""
+    """Which version the poller speaks, and what it takes.
+
+    `newest` is the number of a message that is older than all that will be stored; `largest` is how
+    many bytes of a record are taken.
+    """
 
     version: int
     newest: int
+    largest: int
 
 
 class AskRequest(msgspec.Struct, frozen=True, tag=True):

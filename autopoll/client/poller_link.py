@@ -22,7 +22,6 @@ from autopoll.bridge.poller_protocol import (
     AskerGreeting,
     AskRequest,
     FollowRequest,
-    FromAsker,
     FromPoller,
     PollerDraining,
     PollerGreeting,
@@ -41,6 +40,7 @@ from fifo.frame import LINK
 
 RETRY_S = 0.25  # between two tries to connect
 PATIENCE_S = SURE_S + 0.5  # for the poller's word, before a question is stored without it
+_TRIES = 3  # connections that break before questions are stored without the poller
 _READ = 256 * 1024
 
 
@@ -54,7 +54,6 @@ class PollerLink(ABC):
         self._pieces = pieces
         self._socket: socket.socket | None = None
         self._draining = False
-        self._newest = 0
         self._last_sent = 0.0
         self._gave_up = False  # we have closed it, and the poller may still read what we sent
         self._number = LINK
@@ -98,7 +97,9 @@ class PollerLink(ABC):
         self._unknown, self._outcomes = dict(enumerate(arrivals, first)), {}
         self._gave_up = False
         end = time.monotonic() + PATIENCE_S
-        while self._unknown and not self._draining and self._opens_before(end):
+        for _ in range(_TRIES):
+            if not self._unknown or self._draining or not self._opens_before(end):
+                break
             self._send_unknown(end)
             while self._unknown and self._socket and time.monotonic() < end:
                 self._receive(end - time.monotonic())
@@ -109,12 +110,18 @@ class PollerLink(ABC):
         return [(self._outcomes | self._unknown)[first + each] for each in range(len(arrivals))]
 
     def _send_unknown(self, end: float) -> None:
-        for number, arrival in self._unknown.items():
-            after = arrival.after if arrival.repeated else self._newest
-            self._last_sent = time.monotonic()
-            sent = msgspec.structs.replace(arrival, after=after, sent_at=self._last_sent)
+        assert self._greeting
+        for number, arrival in list(self._unknown.items()):
+            after = arrival.after if arrival.repeated else self._greeting.newest
+            sent_at = time.monotonic()
+            sent = msgspec.structs.replace(arrival, after=after, sent_at=sent_at)
+            frame = pack(AskRequest(sent, self._pieces), number)
+            if len(frame[1]) > self._greeting.largest:  # the store says what is wrong with it
+                self._outcomes[number] = self._unknown.pop(number)
+                continue
+            self._last_sent = sent_at
             self._unknown[number] = msgspec.structs.replace(sent, repeated=True)
-            if not self._send(AskRequest(sent, self._pieces), number, end):
+            if not self._send(frame, end):
                 return
 
     # --- waiting
@@ -162,7 +169,7 @@ class PollerLink(ABC):
         self._socket, self._draining = found, False
         self._reader: RecordReader[FromPoller] = RecordReader(FromPoller)
         self._greeting: PollerGreeting | None = None
-        self._send(AskerGreeting(VERSION), LINK, end)
+        self._send(pack(AskerGreeting(VERSION)), end)
         while self._socket and self._greeting is None and time.monotonic() < end:
             self._receive(end - time.monotonic())
         if self._greeting is None or self._greeting.version != VERSION:
@@ -173,14 +180,13 @@ class PollerLink(ABC):
                 )
             self._close()
             return False
-        self._newest = self._greeting.newest
         self._follow(self._followed, end)
         return self._socket is not None
 
     def _follow(self, wanted: dict[int, bool], end: float) -> None:
         for pieces in (False, True):
             if ids := [each for each, with_pieces in wanted.items() if with_pieces is pieces]:
-                self._send(FollowRequest(ids, pieces), LINK, end)
+                self._send(pack(FollowRequest(ids, pieces)), end)
 
     def _close(self) -> None:
         if self._socket:
@@ -192,14 +198,13 @@ class PollerLink(ABC):
         self._gave_up = True
         self._close()
 
-    def _send(self, record: FromAsker, number: int, end: float) -> bool:
+    def _send(self, frame: tuple[bytes, bytes], end: float) -> bool:
         """Send a record; close, and tell so, when it cannot be sent in time."""
         if self._socket is None:
             return False
-        head, payload = pack(record, number)
         try:
             self._socket.settimeout(max(0.01, end - time.monotonic()))
-            self._socket.sendall(head + payload)
+            self._socket.sendall(b"".join(frame))
         except TimeoutError:
             self._give_up()
             return False

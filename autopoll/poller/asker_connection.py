@@ -43,6 +43,7 @@ class AskerConnection:
     def __init__(self, connection: socket.socket, handler: RecordHandler, max_payload: int) -> None:
         self.following: set[int] = set()
         self._handler = handler
+        self._largest = max_payload
         self._reader: RecordReader[FromAsker] = RecordReader(FromAsker, max_payload)
         self._greeted = False
         reader = connection.detach()
@@ -86,7 +87,7 @@ class AskerConnection:
             self.close(error.what)
 
     def _greet(self, record: FromAsker) -> None:
-        self.send(PollerGreeting(VERSION, self._handler.newest))
+        self.send(PollerGreeting(VERSION, self._handler.newest, self._largest))
         if not isinstance(record, AskerGreeting):
             self.close("it did not greet")
         elif record.version != VERSION:

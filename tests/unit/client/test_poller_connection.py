@@ -116,6 +116,17 @@ def test_a_refusal_of_any_kind_becomes_an_error(word: str) -> None:
     assert isinstance(known, NotFound) and known.mend == "list them"
 
 
+def test_a_question_too_large_for_the_socket_is_refused_by_the_store_alone(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    first = ask(client, connection)
+    large = "x" * (9 * 1024 * 1024)
+    stored, _ = client.submit([large, "small"], "main", connection=connection)
+    assert "too large" in str(stored[0])
+    assert [each.message_id for each in poller.claimed] == [first, first + 1]
+    assert connection.is_open
+
+
 def test_without_a_poller_a_question_is_stored_by_its_asker(
     client: Client, connection: PollerConnection
 ) -> None:
