@@ -14,7 +14,7 @@ import apsw
 import legacy
 import pytest
 
-from autopoll.bridge.records import Answered, BridgeLimits, Outcome, Released
+from autopoll.bridge.records import Answered, Arrival, BridgeLimits, Outcome, Released
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.errors import BridgeBusy
 from autopoll.message import Answer
@@ -38,8 +38,8 @@ def test_killed_claimers_and_writers_lose_nothing_double_nothing_and_keep_the_or
     rival_talk = shared_talk(path)
     half = len(conversations) // 2
     tasks: list[Callable[[], None]] = [lambda: insist(path, claim) for _ in range(4)]
-    for own in (conversations[:half], conversations[half:]):
-        tasks.append(lambda own=own: insist(path, lambda bridge: write(bridge, own)))
+    for own, send in ((conversations[:half], write), (conversations[half:], repeat)):
+        tasks.append(lambda own=own, send=send: insist(path, lambda bridge: send(bridge, own)))
     running = [start(task) for task in tasks]
     rival = subprocess.Popen([sys.executable, legacy.__file__, path, rival_talk, str(EACH)])
     foreign = start(lambda: write_as_foreign(path, rival_talk))
@@ -75,9 +75,10 @@ def test_killed_claimers_and_writers_lose_nothing_double_nothing_and_keep_the_or
             " WHERE m.conversation_id=? AND m.from_session='a' ORDER BY m.id",
             (conversation,),
         ).fetchall()
-        assert [text for text, _, _, _ in asked] == [str(number) for number in range(EACH)]
+        texts = [text for text, _, _, _ in asked]
+        assert [int(text.split()[-1]) for text in texts] == list(range(EACH)), "lost or twice"
         # Whoever answered held the lease: the fence it knew is the one it was settled under.
-        expected = [f"re {number} #{asked[number][3]}" for number in range(EACH)]
+        expected = [f"re {text} #{fence}" for text, _, _, fence in asked]
         assert [reply for _, _, reply, _ in asked] == expected
         answers = [answer for _, answer, _, _ in asked]
         assert answers == sorted(answers), "out of order"
@@ -175,6 +176,27 @@ def write(bridge: SqliteBridge, conversations: list[str]) -> None:
             conversation, "a", [str(number) for number in batch], [None] * len(batch)
         )
         time.sleep(chance.uniform(0, 0.02))
+
+
+def repeat(bridge: SqliteBridge, conversations: list[str]) -> None:
+    """Store 0 to EACH in each conversation, from the beginning in each life, without a look."""
+    chance = random.Random()
+    for first in range(0, EACH, 5):
+        for conversation in conversations:
+            arrivals = [asked(conversation, number) for number in range(first, first + 5)]
+            if chance.random() < 0.5:
+                bridge.messages.store(arrivals)
+            else:
+                bridge.deliveries.commit_turn(arrivals, [], "repeater", {}, LEASE_MS)
+        time.sleep(chance.uniform(0, 0.02))
+
+
+def asked(conversation: str, number: int) -> Arrival:
+    query_id = f"q-{conversation[-8:]}-{number:04d}"
+    text = f"{query_id} {number}"
+    return Arrival(
+        query_id=query_id, conversation=conversation, session="a", text=text, repeated=True
+    )
 
 
 def write_as_foreign(path: Path, conversation: str) -> None:
