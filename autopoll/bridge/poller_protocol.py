@@ -4,7 +4,7 @@ A faster way in, and no second queue: whatever is said here stands in the store,
 
 Each record is MessagePack inside a frame of `fifo.frame`, whose request id is the number that an
 asker gives to a question: the answer to it bears the same. The first record either way is a
-greeting with the version of all that follows; where the versions differ the poller hangs up, and
+greeting with the version of all that follows; where the versions differ the poller closes, and
 the asker uses the store.
 """
 
@@ -99,7 +99,7 @@ class QuestionNews(msgspec.Struct, frozen=True, tag=True):
 class AnswerText(msgspec.Struct, frozen=True, tag=True):
     """The next part of an answer that is being written, or all there was of it `so_far`.
 
-    What bears another fence is the text of another attempt. Who follows is sent the latter first.
+    What bears another fence is the text of another attempt. A follower is sent the latter first.
     """
 
     id: int

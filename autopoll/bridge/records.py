@@ -117,7 +117,7 @@ class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to be stored once, whoever stores it: the poller, or the asker itself.
+    """A question to be stored once, by the poller or by the asker itself.
 
     `query_id` is random, and stands at the beginning of `text`. Where an earlier try may have
     stored it, it is looked for among the messages beyond number `after`.

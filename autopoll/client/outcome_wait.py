@@ -21,7 +21,7 @@ from autopoll.home.home import Home
 if TYPE_CHECKING:
     from autopoll.client.availability import Obstacle
 
-NET_S = 1.0  # how often who waits looks at the store, without news of the poller
+NET_S = 1.0  # between two looks at the store, without news of the poller
 IS_DOWN = "autopoll is down"
 DOWN_AFTER = 3  # nets in a row with nobody listening; a poller's restart takes less
 

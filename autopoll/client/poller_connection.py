@@ -10,7 +10,7 @@ from autopoll.home.home import Home
 
 
 class PollerConnection(PollerLink):
-    """What whoever waits in a thread of its own asks and waits by."""
+    """The link of an asker that waits in a thread of its own."""
 
     def __init__(self, home: Home, *, pieces: bool = False) -> None:
         super().__init__(home, pieces=pieces)

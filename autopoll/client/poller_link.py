@@ -127,7 +127,7 @@ class PollerLink(ABC):
     # --- waiting
 
     def follow(self, ids: Iterable[int], *, pieces: bool = False) -> None:
-        """Be told how these questions go on; with `pieces`, be sent again what there is so far."""
+        """Receive how these questions go on; with `pieces`, once more what there is so far."""
         pieces = pieces or self._pieces
         new = {each: pieces for each in ids if pieces or each not in self._followed}
         self._followed |= new

@@ -1,4 +1,4 @@
-"""All who ask and wait in one process, behind one connection to the poller and one to the bridge.
+"""All askers of one process, behind one connection to the poller and one to the bridge.
 
 To stop waiting is only to stop listening: a question is kept from the moment it is stored.
 """
@@ -153,7 +153,7 @@ class Hub:
     # --- what the poller says
 
     def _on_news(self, news: PollerNews) -> None:
-        """Tell those who wait; keep for a moment what is said of a question just asked."""
+        """Pass it on to its subscriptions; keep that of a question just asked for a moment."""
         match news:
             case QuestionNews(query=query):
                 if is_whole(query):

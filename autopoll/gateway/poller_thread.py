@@ -44,7 +44,7 @@ class PollerThread(PollerLink):
         return await result
 
     def want(self, message_id: int, *, pieces: bool) -> None:
-        """Be told how a question stands, now and as that changes."""
+        """Receive how a question stands, now and as that changes."""
         self._wanted.append((message_id, pieces))
         self._wake()
 
@@ -62,7 +62,7 @@ class PollerThread(PollerLink):
     # --- in the thread
 
     def on_stored(self, message_id: int, arrival: Arrival) -> None:
-        """Leave it to whoever asked."""
+        """Do nothing: the caller of `ask` has it."""
 
     def on_news(self, news: PollerNews) -> None:
         """Have the loop tell it."""
@@ -87,5 +87,5 @@ class PollerThread(PollerLink):
 
 
 def _settle(result: "asyncio.Future[Stored | Arrival]", stored: Stored | Arrival) -> None:
-    if not result.done():  # whoever asked may be gone
+    if not result.done():  # the caller may be gone
         result.set_result(stored)

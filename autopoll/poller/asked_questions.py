@@ -1,4 +1,4 @@
-"""What askers want stored, and who follows which question to its answer.
+"""What askers want stored, and the followers of each question.
 
 What arrives is only noted, and wakes the loop. An asker gets the poller's word that its question is
 stored after the commit, and no sooner. Until then it counts for nothing: a connection that ends

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class RecordHandler(Protocol):
-    """Whoever serves the connections."""
+    """The server of the connections."""
 
     newest: int
 

@@ -94,7 +94,7 @@ class Poller:
             raise self.crash
 
     def run_once(self) -> None:
-        """Check what is due; store, settle and claim in one commit; send, and tell who asked."""
+        """Check what is due; store, settle and claim in one commit; send, and notify."""
         self.schedule.run_due()
         if self.questions.have_arrived:
             self.bridge.require_in_place()  # or end, before they are stored where nobody looks
@@ -149,7 +149,7 @@ class Poller:
         self.report()
 
     def notify(self, settled: list[Settled]) -> None:
-        """Count what was settled, and tell those who wait."""
+        """Count what was settled, and notify its followers."""
         kept = [each for each in settled if each.state != "lost"]
         if kept:
             done = sum(each.state == "done" for each in kept)

@@ -1,4 +1,4 @@
-"""Where the poller's socket is, for those who listen and those who connect."""
+"""The address of the poller's socket, for both ends."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Questions that are stored once, each on its own merits, by whoever has the write lock."""
+"""Questions that are stored once, each on its own merits, under the write lock of the caller."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
