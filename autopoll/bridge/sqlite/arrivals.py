@@ -39,7 +39,8 @@ class Arrivals:
 
     def check(self, arrivals: Sequence[Arrival]) -> list[CheckedArrival | AutopollError]:
         """Return each as it will be stored, or why it is refused; before the transaction."""
-        return [self._check(each) for each in arrivals]
+        metadata: dict[str | None, str | None] = {}  # checked: most have the same
+        return [self._check(each, metadata) for each in arrivals]
 
     def store(
         self, checked: Sequence[CheckedArrival | AutopollError], insert: Insert
@@ -60,13 +61,17 @@ class Arrivals:
             for each in checked
         ]
 
-    def _check(self, arrival: Arrival) -> CheckedArrival | AutopollError:
+    def _check(
+        self, arrival: Arrival, metadata: dict[str | None, str | None]
+    ) -> CheckedArrival | AutopollError:
         try:
+            if arrival.metadata not in metadata:
+                metadata[arrival.metadata] = self._checks.metadata(arrival.metadata)
             recipient = other_session(arrival.session)
             text = self._checks.text(arrival.text)
             if len(arrival.query_id) < 8 or arrival.query_id not in text[:_HEAD]:
                 raise UsageError("the question does not begin with its query_id")
-            return CheckedArrival(arrival, recipient, text, self._checks.metadata(arrival.metadata))
+            return CheckedArrival(arrival, recipient, text, metadata[arrival.metadata])
         except UsageError as error:
             return error
 
@@ -87,11 +92,12 @@ class Arrivals:
         return paid
 
     def _store(self, checked: CheckedArrival, insert: Insert, paid: set[tuple[str, str]]) -> Stored:
-        arrival, now = checked.arrival, self._db.clock()
+        arrival = checked.arrival
         repeated = arrival.may_be_stored()
         known = self._find(arrival) if repeated else None
         try:
             if known is None and arrival.key:
+                now = self._db.clock()
                 known = self._keys.message_id(arrival.key, now)
             if known is not None:
                 return SentMessage(id=known, fresh=False)

@@ -133,12 +133,11 @@ class Enrolment:
         arrival, session = checked.arrival, checked.recipient
         shard = self._routes.shard_of(arrival.conversation, session)
         envelope = read_envelope(checked.metadata)
-        taken = shard is not None and is_answerable(checked.text, envelope)
         number = insert_message(
             self._db, arrival.conversation, arrival.session, session, checked.text,
-            checked.metadata, read=taken,
+            checked.metadata, read=shard is not None,
         )  # fmt: skip
-        if shard is None or not taken:
+        if shard is None:
             return number, []
         found = _Enrollable(
             number, arrival.conversation, session, shard, checked.text, checked.metadata
