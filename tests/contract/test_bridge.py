@@ -1531,6 +1531,22 @@ def test_what_arrives_waits_behind_what_was_in_the_store_before_it(bridge: Bridg
     assert [one.message_id for one in after.claimed] == [number]
 
 
+def test_what_arrives_overtakes_nothing_that_is_too_much_to_be_enrolled_in_one_turn(
+    bridge: Bridge,
+) -> None:
+    others, conversation = talk(bridge), talk(bridge)
+    ask(bridge, others, *map(str, range(1500)))
+    (before,) = ask(bridge, conversation, "before")
+    committed = turn(bridge, arrival(conversation, "after", metadata=None), count=2000)
+    [after] = [stored(one).id for one in committed.stored]
+    claimed = [one.message_id for one in committed.claimed]
+    while before not in claimed:
+        assert after not in claimed
+        claimed += [one.message_id for one in turn(bridge, count=2000).claimed]
+    assert after not in claimed
+    assert bridge.messages.query_state(after).state == "queued"
+
+
 def test_each_arrival_is_refused_on_its_own_merits(store: SqliteStore) -> None:
     bridge = store.open(rate_per_s=1, rate_burst=3, max_message=2000)
     conversation = talk(bridge)

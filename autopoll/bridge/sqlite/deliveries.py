@@ -106,7 +106,7 @@ class SqliteDeliveries:
                 lease = self._lease(owner, wanted, lease_ms)
                 work = self._enrolment.find_work(_with_room(wanted), lease.now)
                 claimed, beyond = self._claim(work, lease)
-                stored, leased = self._admit(checked, lease, together)
+                stored, leased = self._admit(checked, lease, together, beyond >= work.newest)
             self._enrolment.advance(beyond, work.newest)
             return CommittedTurn(stored, settled, claimed + leased)
 
@@ -176,13 +176,17 @@ class SqliteDeliveries:
         return claimed + leased, beyond
 
     def _admit(
-        self, checked: Sequence[CheckedArrival | AutopollError], lease: Lease, together: bool
+        self,
+        checked: Sequence[CheckedArrival | AutopollError],
+        lease: Lease,
+        together: bool,
+        in_turn: bool,
     ) -> tuple[list[Stored], list[Delivery]]:
         """Store and enrol what has arrived; also return what was leased of it."""
         leased: dict[int, list[Delivery]] = {}
 
         def insert(one: CheckedArrival) -> int:
-            number, deliveries = self._enrolment.admit(one, lease)
+            number, deliveries = self._enrolment.admit(one, lease, in_turn=in_turn)
             leased[number] = deliveries
             return number
 

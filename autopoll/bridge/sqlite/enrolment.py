@@ -125,13 +125,16 @@ class Enrolment:
         self._db.many(_INSERT, rows)
         return leased, last if count == BATCH else max(newest, last)
 
-    def admit(self, checked: CheckedArrival, lease: Lease) -> tuple[int, list[Delivery]]:
+    def admit(
+        self, checked: CheckedArrival, lease: Lease, *, in_turn: bool
+    ) -> tuple[int, list[Delivery]]:
         """Store a question that arrives with its delivery; return its number and what was leased.
 
-        Where no shard serves the session, it waits unread until one does.
+        It waits unread, to be enrolled later, where no shard serves the session, or where it is not
+        `in_turn`: something that came before it is not enrolled yet, perhaps of its own lane.
         """
         arrival, session = checked.arrival, checked.recipient
-        shard = self._routes.shard_of(arrival.conversation, session)
+        shard = self._routes.shard_of(arrival.conversation, session) if in_turn else None
         envelope = read_envelope(checked.metadata)
         number = insert_message(
             self._db, arrival.conversation, arrival.session, session, checked.text,
