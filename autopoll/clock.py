@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from autopoll.errors import UsageError
@@ -53,12 +54,16 @@ def day_end_ms(ms: int) -> int:
     return (ms // _DAY_MS + 1) * _DAY_MS
 
 
-def utc_iso(offset_s: float = 0.0) -> str:
+def utc_iso(offset_s: int = 0) -> str:
     """Return the time as a naive UTC ISO string, the form that legacy bridge clients can read."""
-    moment = utc_now()
-    if offset_s:
-        moment += timedelta(seconds=offset_s)
-    return moment.isoformat().removesuffix("+00:00")
+    seconds, ns = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_utc_second(seconds + offset_s)}.{ns // 1000:06d}"
+
+
+@lru_cache(maxsize=1)
+def _utc_second(seconds: int) -> str:
+    """Many rows are written within a second."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 
 
 def zoned(text: str, precision: str = "seconds") -> str:

@@ -142,6 +142,10 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
             return self.repeated
         return not 0 <= time.monotonic() - self.sent_at < SURE_S
 
+    def is_new(self) -> bool:
+        """Tell whether nothing is to be looked for before it is stored; under the write lock."""
+        return self.key is None and not self.may_be_stored()
+
 
 class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A stored message; not `fresh` when it was stored before under the same key."""

@@ -1,6 +1,6 @@
 """Questions that are stored once, each on its own merits, under the write lock of the caller."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.idempotency import IdempotencyKeys
 from autopoll.bridge.sqlite.message_checks import MessageChecks
 from autopoll.bridge.sqlite.rate_limit import RateLimiter
-from autopoll.bridge.sqlite.rows import other_session
+from autopoll.bridge.sqlite.rows import NewMessage, other_session
 from autopoll.errors import AutopollError, NotFound, RateLimited, RowRefused, UsageError
 
 _HEAD = 100  # characters of a text within which its query_id begins and ends
@@ -24,8 +24,14 @@ class CheckedArrival(NamedTuple):
     text: str
     metadata: str | None
 
+    def message(self, *, read: bool = False) -> NewMessage:
+        """Return the message to add."""
+        conversation, sender = self.arrival.conversation, self.arrival.session
+        return NewMessage(conversation, sender, self.recipient, self.text, self.metadata, read)
 
-Insert = Callable[[CheckedArrival], int]
+
+# Stores questions that are new, and returns their numbers.
+Insert = Callable[[Sequence[CheckedArrival]], Sequence[int]]
 
 
 class Arrivals:
@@ -45,12 +51,18 @@ class Arrivals:
     def store(
         self, checked: Sequence[CheckedArrival | AutopollError], insert: Insert
     ) -> list[Stored]:
-        """Store what was not refused; `insert` stores one that is new and returns its number."""
-        paid = self._pay_together([each for each in checked if isinstance(each, CheckedArrival)])
-        return [
-            self._store(each, insert, paid) if isinstance(each, CheckedArrival) else each
-            for each in checked
-        ]
+        """Store what was not refused, in its order."""
+        paid = self._pay_together(checked)
+        stored: list[Stored] = []
+        together: list[CheckedArrival] = []  # after what is `stored`
+        for place, each in enumerate(checked):
+            if isinstance(each, CheckedArrival) and place in paid:
+                together.append(each)
+                continue
+            stored += _insert(together, insert)
+            together = []
+            stored.append(self._store(each, insert) if isinstance(each, CheckedArrival) else each)
+        return stored + _insert(together, insert)
 
     def store_one_by_one(
         self, checked: Sequence[CheckedArrival | AutopollError], insert: Insert
@@ -75,38 +87,34 @@ class Arrivals:
         except UsageError as error:
             return error
 
-    def _pay_together(self, checked: Sequence[CheckedArrival]) -> set[tuple[str, str]]:
-        """Charge the new questions of each session at once; return the sessions that had room."""
-        counts = Counter(
-            (arrival.conversation, arrival.session)
-            for arrival, *_ in checked
-            if arrival.key is None and not arrival.may_be_stored()
-        )
-        paid = set()
-        for session, count in counts.items():
+    def _pay_together(self, checked: Sequence[CheckedArrival | AutopollError]) -> set[int]:
+        """Charge the new questions of each session at once; return the places of what is paid."""
+        places: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for place, each in enumerate(checked):
+            if isinstance(each, CheckedArrival) and each.arrival.is_new():
+                places[each.arrival.conversation, each.arrival.session].append(place)
+        paid: set[int] = set()
+        for session, those in places.items():
             try:
-                self._rate.spend(*session, count)
-                paid.add(session)
+                self._rate.spend(*session, len(those))
+                paid.update(those)
             except (NotFound, RateLimited, UsageError):  # each learns by itself why
                 continue
         return paid
 
-    def _store(self, checked: CheckedArrival, insert: Insert, paid: set[tuple[str, str]]) -> Stored:
+    def _store(self, checked: CheckedArrival, insert: Insert) -> Stored:
         arrival = checked.arrival
-        repeated = arrival.may_be_stored()
-        known = self._find(arrival) if repeated else None
+        known = self._find(arrival) if arrival.may_be_stored() else None
         try:
             if known is None and arrival.key:
                 now = self._db.clock()
                 known = self._keys.message_id(arrival.key, now)
             if known is not None:
                 return SentMessage(id=known, fresh=False)
-            session = (arrival.conversation, arrival.session)
-            if repeated or arrival.key or session not in paid:
-                self._rate.spend(*session, 1)
+            self._rate.spend(arrival.conversation, arrival.session, 1)
         except (NotFound, RateLimited, UsageError) as error:
             return error
-        number = insert(checked)
+        [number] = insert([checked])
         if arrival.key:
             self._keys.remember(arrival.key, number, now)
         return SentMessage(id=number, fresh=True)
@@ -114,7 +122,7 @@ class Arrivals:
     def _store_or_refuse(self, checked: CheckedArrival, insert: Insert) -> Stored:
         self._db.rows("SAVEPOINT arrival")
         try:
-            stored = self._store(checked, insert, set())
+            stored = self._store(checked, insert)
         except OF_ONE_ROW as error:
             self._db.rows("ROLLBACK TO arrival")
             log_error(f"a question cannot be stored: {error}")
@@ -130,3 +138,7 @@ class Arrivals:
             (arrival.conversation, arrival.after, arrival.session, _HEAD, arrival.query_id),
         )
         return rows[0][0] if rows else None
+
+
+def _insert(new: Sequence[CheckedArrival], insert: Insert) -> list[Stored]:
+    return [SentMessage(id=number, fresh=True) for number in insert(new)]

@@ -3,7 +3,7 @@
 import json
 
 from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.rows import insert_audit_line
+from autopoll.bridge.sqlite.rows import AuditLine, insert_audit_lines
 from autopoll.redact.redact import redact_message
 from autopoll.text import storable
 
@@ -28,7 +28,7 @@ class AuditLog:
         except (ValueError, RecursionError):
             clean = json.dumps({"text": clean})
         with self._db.writing():
-            insert_audit_line(self._db, conversation, session, action, clean)
+            insert_audit_lines(self._db, [AuditLine(conversation, session, action, clean)])
 
     def audit_denial(self, conversation: str | None, why: str) -> None:
         self.deny(conversation, why, key=conversation or why)
@@ -46,9 +46,8 @@ class AuditLog:
         with self._db.writing(durable=False):
             seen = self._db.rows(recent, values)
             if not seen:
-                line = insert_audit_line(
-                    self._db, conversation, None, "access_denied", _denied(why, 1)
-                )
+                denied = AuditLine(conversation, None, "access_denied", _denied(why, 1))
+                [line] = insert_audit_lines(self._db, [denied])
                 self._db.rows("REPLACE INTO denials VALUES(?,?,?,1)", (key, line, now))
                 return
             line, count = seen[0]

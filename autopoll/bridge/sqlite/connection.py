@@ -172,17 +172,31 @@ class Database:
     def many(self, sql: str, rows: Sequence[Values]) -> None:
         """Run a statement once for each row of values."""
         if rows:
-            with self._explained():
+            try:
                 self.driver.executemany(sql, rows)
+            except apsw.Error as error:
+                raise self._explain(error) from error
 
     def each(self, sql: str, values: Values = ()) -> Generator[Row, None, None]:
         """Yield rows one by one, because all at once need not fit into memory."""
         with self._explained(), closing(self.driver.execute(sql, values)) as cursor:
             yield from cursor
 
-    def last_id(self) -> int:
-        """Return the number of the row that was inserted last."""
-        return self.driver.last_insert_rowid()
+    def insert(self, sql: str, rows: Sequence[Values]) -> range:
+        """Run an INSERT for each row of values, in a transaction; return the rows' numbers.
+
+        A writer is alone, so numbers follow one another. Raises BridgeError where they do not, as
+        when a trigger adds rows of its own. (RETURNING costs as much again as the insert.)
+        """
+        if not rows:
+            return range(0)
+        self.rows(sql, rows[0])
+        first = self.driver.last_insert_rowid()
+        self.many(sql, rows[1:])
+        last = self.driver.last_insert_rowid()
+        if last - first != len(rows) - 1:
+            raise self.damaged("rows do not follow one another; is there a trigger that adds some?")
+        return range(first, last + 1)
 
     def damaged(self, how: str) -> BridgeError:
         """Return the error for damage that was found."""

@@ -9,7 +9,8 @@ from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.presence import SessionStatuses
 from autopoll.bridge.sqlite.routes import Routes
 from autopoll.bridge.sqlite.rows import (
-    insert_audit_line,
+    AuditLine,
+    insert_audit_lines,
     other_session,
     readable,
     require_conversation,
@@ -55,7 +56,8 @@ class SqliteConversations:
                     tokens.hashed(new.b), tokens.iso_naive(now), self._expiry(now),
                 ),
             )  # fmt: skip
-            insert_audit_line(self._db, new.conversation, None, "conversation_created", "{}")
+            created = AuditLine(new.conversation, None, "conversation_created", "{}")
+            insert_audit_lines(self._db, [created])
         return new
 
     def all(self) -> list[Conversation]:
@@ -138,7 +140,7 @@ class SqliteConversations:
                 f"UPDATE conversations SET session_{session}_token=?, expires_at=? WHERE id=?",
                 (stored, self._expiry(self._db.clock()), conversation),
             )
-            insert_audit_line(self._db, conversation, session, action, "{}")
+            insert_audit_lines(self._db, [AuditLine(conversation, session, action, "{}")])
 
     def _renew_expiry(self, conversation: str, left_ms: float | None) -> None:
         """Give the tokens their whole lifetime again when less than half of it is left."""

@@ -183,17 +183,19 @@ class SqliteDeliveries:
         in_turn: bool,
     ) -> tuple[list[Stored], list[Delivery]]:
         """Store and enrol what has arrived; also return what was leased of it."""
-        leased: dict[int, list[Delivery]] = {}
+        leased: dict[int, Delivery] = {}
 
-        def insert(one: CheckedArrival) -> int:
-            number, deliveries = self._enrolment.admit(one, lease, in_turn=in_turn)
-            leased[number] = deliveries
-            return number
+        def insert(new: Sequence[CheckedArrival]) -> range:
+            numbers, deliveries = self._enrolment.admit(new, lease, in_turn=in_turn)
+            for number in numbers:
+                leased.pop(number, None)  # of one that the store has refused: the number is free
+            leased.update({each.message_id: each for each in deliveries})
+            return numbers
 
         store = self._arrivals.store if together else self._arrivals.store_one_by_one
         stored = store(checked, insert)
         fresh = [one.id for one in stored if isinstance(one, SentMessage) and one.fresh]
-        return stored, [delivery for number in fresh for delivery in leased[number]]
+        return stored, [leased[number] for number in fresh if number in leased]
 
     def _claim_ready(self, shard: str, count: int, lease: Lease) -> list[Delivery]:
         rows = self._db.rows(

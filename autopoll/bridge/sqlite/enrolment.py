@@ -12,7 +12,7 @@ from autopoll.bridge.sqlite.arrivals import CheckedArrival
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.lanes import DUE, Lanes
 from autopoll.bridge.sqlite.routes import Routes
-from autopoll.bridge.sqlite.rows import METADATA, TEXT, insert_message, readable
+from autopoll.bridge.sqlite.rows import METADATA, TEXT, insert_messages, readable
 from autopoll.message import Envelope, is_answerable, read_envelope
 
 BATCH = 1000  # messages enrolled in one transaction, so that it stays at some 10 ms
@@ -126,28 +126,32 @@ class Enrolment:
         return leased, last if count == BATCH else max(newest, last)
 
     def admit(
-        self, checked: CheckedArrival, lease: Lease, *, in_turn: bool
-    ) -> tuple[int, list[Delivery]]:
-        """Store a question that arrives with its delivery; return its number and what was leased.
+        self, checked: Sequence[CheckedArrival], lease: Lease, *, in_turn: bool
+    ) -> tuple[range, list[Delivery]]:
+        """Store questions that arrive with their deliveries; return their numbers and the leased.
 
-        It waits unread, to be enrolled later, where no shard serves the session, or where it is not
-        `in_turn`: something that came before it is not enrolled yet, perhaps of its own lane.
+        One waits unread, to be enrolled later, where no shard serves the session, or where it is
+        not `in_turn`: something that came before is not enrolled yet, perhaps of its own lane.
         """
-        arrival, session = checked.arrival, checked.recipient
-        shard = self._routes.shard_of(arrival.conversation, session) if in_turn else None
-        envelope = read_envelope(checked.metadata)
-        number = insert_message(
-            self._db, arrival.conversation, arrival.session, session, checked.text,
-            checked.metadata, read=shard is not None,
-        )  # fmt: skip
-        if shard is None:
-            return number, []
-        found = _Enrollable(
-            number, arrival.conversation, session, shard, checked.text, checked.metadata
-        )
-        row, leased = self._place(found, envelope, lease, set())
-        self._db.rows(_INSERT, row)
-        return number, leased
+        sessions = {(each.arrival.conversation, each.recipient) for each in checked}
+        shards = {one: self._routes.shard_of(*one) if in_turn else None for one in sessions}
+        messages = []
+        for each in checked:
+            served = shards[each.arrival.conversation, each.recipient] is not None
+            messages.append(each.message(read=served))
+        numbers = insert_messages(self._db, messages)
+        rows, leased, busy = [], [], set[str]()
+        for number, (conversation, _, session, text, metadata, _) in zip(
+            numbers, messages, strict=True
+        ):
+            if (shard := shards[conversation, session]) is None:
+                continue
+            found = _Enrollable(number, conversation, session, shard, text, metadata)
+            row, delivery = self._place(found, read_envelope(metadata), lease, busy)
+            rows.append(row)
+            leased += delivery
+        self._db.many(_INSERT, rows)
+        return numbers, leased
 
     def _place(
         self, found: _Enrollable, envelope: Envelope, lease: Lease, busy: set[str]

@@ -12,7 +12,8 @@ from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.message_checks import MessageChecks
 from autopoll.bridge.sqlite.rate_limit import RateLimiter
 from autopoll.bridge.sqlite.rows import (
-    insert_message,
+    NewMessage,
+    insert_messages,
     other_session,
     readable,
     require_conversation,
@@ -59,11 +60,14 @@ class SqliteMessages:
     ) -> list[int]:
         checked = {data: self._checks.metadata(data) for data in set(metadata)}
         pairs = zip(texts, metadata, strict=True)
-        rows = [(self._checks.text(text), checked[data]) for text, data in pairs]
         partner = other_session(session)
+        new = [
+            NewMessage(conversation, session, partner, self._checks.text(text), checked[data])
+            for text, data in pairs
+        ]
         with self._db.writing():
-            self._rate.spend(conversation, session, len(rows))
-            return [insert_message(self._db, conversation, session, partner, *row) for row in rows]
+            self._rate.spend(conversation, session, len(new))
+            return list(insert_messages(self._db, new))
 
     def store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
         checked = self._arrivals.check(arrivals)
@@ -139,11 +143,8 @@ class SqliteMessages:
                     break
         return [_message(row) for row in (reversed(rows) if newest else rows)]
 
-    def _insert(self, checked: CheckedArrival) -> int:
-        conversation, session = checked.arrival.conversation, checked.arrival.session
-        return insert_message(
-            self._db, conversation, session, checked.recipient, checked.text, checked.metadata
-        )
+    def _insert(self, checked: Sequence[CheckedArrival]) -> range:
+        return insert_messages(self._db, [each.message() for each in checked])
 
     def _mark_read(self, message_id: int) -> bool:
         """Mark a message read; return whether it was still unread, so that one reader gets it."""

@@ -3,6 +3,9 @@
 What writes here is called within a transaction.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.clock import utc_iso
 from autopoll.errors import NotFound, UsageError
@@ -37,35 +40,42 @@ def unknown_conversation(conversation: str) -> NotFound:
     )
 
 
-def insert_message(
-    db: Database,
-    conversation: str,
-    sender: str,
-    recipient: str,
-    text: str,
-    metadata: str | None,
-    *,
-    read: bool = False,
-) -> int:
-    """Add a message and return its id; unread as a legacy writer does, or taken already."""
-    db.rows(
-        "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,"
-        "timestamp,read) VALUES(?,?,?,?,?,?,?)",
-        (conversation, sender, recipient, text, metadata, utc_iso(), int(read)),
+class NewMessage(NamedTuple):
+    """A message to add; unread as a legacy writer's, or taken already."""
+
+    conversation: str
+    sender: str
+    recipient: str
+    text: str
+    metadata: str | None
+    read: bool = False
+
+
+def insert_messages(db: Database, new: Sequence[NewMessage]) -> range:
+    """Add messages and return their numbers, which follow one another."""
+    return db.insert(
+        "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,read,"
+        "timestamp) VALUES(?,?,?,?,?,?,?)",
+        [(*each, utc_iso()) for each in new],
     )
-    return db.last_id()
 
 
-def insert_audit_line(
-    db: Database, conversation: str | None, session: str | None, action: str, details: str
-) -> int:
-    """Add a line to the audit log, whose readers expect JSON in `details`, and return its id."""
-    db.rows(
+class AuditLine(NamedTuple):
+    """A line to add to the audit log, whose readers expect JSON in `details`."""
+
+    conversation: str | None
+    session: str | None
+    action: str
+    details: str
+
+
+def insert_audit_lines(db: Database, lines: Sequence[AuditLine]) -> range:
+    """Add lines to the audit log and return their numbers."""
+    return db.insert(
         "INSERT INTO audit_log(conversation_id,session_id,action,details,timestamp)"
         " VALUES(?,?,?,?,?)",
-        (conversation, session, action, details, utc_iso()),
+        [(*each, utc_iso()) for each in lines],
     )
-    return db.last_id()
 
 
 def other_session(session: str) -> str:

@@ -4,8 +4,9 @@ A settle must name the fence of its claim. Since writers are serialized, what a 
 stays true until it commits.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import to_builtins
 
@@ -13,18 +14,17 @@ from autopoll.bridge.records import (
     Answered,
     BridgeLimits,
     Failed,
-    Message,
     Outcome,
-    QueryState,
     Released,
     Settled,
 )
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
+from autopoll.bridge.sqlite.held_delivery import EndedDelivery, HeldDelivery
 from autopoll.bridge.sqlite.lanes import Lanes
-from autopoll.bridge.sqlite.rows import TEXT, insert_audit_line, insert_message, other_session
-from autopoll.message import Answer, to_json, write_answer
+from autopoll.bridge.sqlite.rows import TEXT, insert_audit_lines, insert_messages
+from autopoll.message import Answer, write_answer
 from autopoll.redact.redact import redact
 from autopoll.request import Usage
 from autopoll.text import storable
@@ -33,47 +33,9 @@ _HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
     d.fence, d.last_error, d.enrolled_at, {TEXT}
   FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
+_LARGEST_FORM = 64 << 10  # bytes of a question that are read to answer in its form
 
-
-class Held(NamedTuple):
-    """A leased delivery; `question` is as `TEXT` selects it, empty when the message was deleted."""
-
-    message_id: int
-    conversation: str
-    session: str
-    sender: str | None
-    shard: str
-    lane: str
-    attempts: int
-    fence: int
-    last_error: str | None
-    enrolled_at: int
-    question: bytes
-
-    def query(
-        self,
-        state: str,
-        attempts: int,
-        error: str | None,
-        answer: Message | None = None,
-        settled_at: int | None = None,
-    ) -> QueryState:
-        """Return the question as it stands after its lease."""
-        return QueryState(
-            message_id=self.message_id,
-            conversation=self.conversation,
-            session=self.session,
-            state=state,
-            shard=self.shard,
-            attempts=attempts,
-            last_error=error or self.last_error,
-            answer=answer,
-            enrolled_at=self.enrolled_at,
-            settled_at=settled_at,
-        )
-
-
-_One = TypeVar("_One", bound=Outcome | Held)
+_One = TypeVar("_One", bound=Outcome | HeldDelivery)
 
 
 class Settlement:
@@ -85,18 +47,32 @@ class Settlement:
         self._lanes = lanes
         self._costs = costs
 
-    def held(self, which: str, values: dict[str, Any]) -> list[Held]:
+    def held(self, which: str, values: dict[str, Any]) -> list[HeldDelivery]:
         """Return the leased deliveries that fulfil a condition, oldest first."""
         # The plus keeps the planner from walking the table in its order instead of using d_lease.
         rows = self._db.rows(
             f"{_HELD} {which} ORDER BY +d.message_id",
-            {**values, "max": self._limits.max_message},
+            {**values, "max": _LARGEST_FORM},
         )
-        return [Held(*row) for row in rows]
+        return [HeldDelivery(*row) for row in rows]
 
     def settle(self, outcomes: Sequence[Outcome], now: int) -> list[Settled]:
         """Settle outcomes and add what they have cost."""
-        settled = [self._settle(outcome, now) for outcome in outcomes]
+        numbers = json.dumps([outcome.message_id for outcome in outcomes])
+        held = {
+            (each.message_id, each.fence): each
+            for each in self.held(
+                "AND d.message_id IN (SELECT value FROM json_each(:numbers))", {"numbers": numbers}
+            )
+        }
+        settled = self._write(
+            [
+                # Taken away: a second outcome of the same lease finds it no longer held.
+                self._settle(held.pop((outcome.message_id, outcome.fence), None), outcome, now)
+                for outcome in outcomes
+            ],
+            now,
+        )
         self._costs.charge(outcomes, settled, now)
         return settled
 
@@ -107,13 +83,18 @@ class Settlement:
         """
         return [self._settle_or_refuse(outcome, now) for outcome in outcomes]
 
-    def release(self, held: Held, now: int) -> Settled:
+    def release(self, held: HeldDelivery, now: int) -> Settled:
         """Make a delivery ready again and give the attempt back."""
         return self._make_ready(held, now, attempts=held.attempts - 1)
 
-    def try_fail(self, held: Held, error: str, now: int) -> Settled | None:
+    def try_fail(self, held: HeldDelivery, error: str, now: int) -> Settled | None:
         """Settle a delivery as failed; return None when that could not be stored."""
-        return self._in_savepoint(held, lambda one: self._fail(one, error, 0, now))
+
+        def fail(one: HeldDelivery) -> Settled:
+            [settled] = self._write([self._fail(one, error, 0, now)], now)
+            return settled
+
+        return self._in_savepoint(held, fail)
 
     def _settle_or_refuse(self, outcome: Outcome, now: int) -> Settled:
         def settle(one: Outcome) -> Settled:
@@ -144,37 +125,37 @@ class Settlement:
         self._db.rows("RELEASE one")
         return settled
 
-    def _settle(self, outcome: Outcome, now: int) -> Settled:
-        held = self.held(
-            "AND d.message_id=:id AND d.fence=:fence",
-            {"id": outcome.message_id, "fence": outcome.fence},
-        )
-        if not held:
+    def _settle(
+        self, held: HeldDelivery | None, outcome: Outcome, now: int
+    ) -> Settled | EndedDelivery:
+        if held is None:
             return Settled(message_id=outcome.message_id, state="lost")
         match outcome:
             case Answered():
-                return self._answer(
-                    held[0], outcome.answer, now, seconds=outcome.seconds, usage=outcome.usage
-                )
+                return self._end(held, outcome.answer, seconds=outcome.seconds, usage=outcome.usage)
             case Failed(permanent=True):
-                return self._fail_for_good(
-                    held[0], outcome.error, outcome.error, now, outcome.usage
-                )
+                return self._end_dead(held, outcome.error, outcome.error, outcome.usage)
             case Failed():
-                return self._fail(held[0], outcome.error, outcome.wait_ms, now, outcome.usage)
+                return self._fail(held, outcome.error, outcome.wait_ms, now, outcome.usage)
             case Released():
-                return self.release(held[0], now)
+                return self.release(held, now)
 
     def _fail(
-        self, held: Held, error: str, wait_ms: int, now: int, usage: Usage | None = None
-    ) -> Settled:
+        self, held: HeldDelivery, error: str, wait_ms: int, now: int, usage: Usage | None = None
+    ) -> Settled | EndedDelivery:
         if held.attempts < self._limits.max_attempts:
             return self._make_ready(held, now, attempts=held.attempts, wait_ms=wait_ms, error=error)
         times = "1 attempt" if held.attempts == 1 else f"{held.attempts} attempts"
-        return self._fail_for_good(held, f"No answer after {times}: {error}", error, now, usage)
+        return self._end_dead(held, f"No answer after {times}: {error}", error, usage)
 
     def _make_ready(
-        self, held: Held, now: int, *, attempts: int, wait_ms: int = 0, error: str | None = None
+        self,
+        held: HeldDelivery,
+        now: int,
+        *,
+        attempts: int,
+        wait_ms: int = 0,
+        error: str | None = None,
     ) -> Settled:
         clean = error and self._clean(error)
         self._db.rows(
@@ -188,49 +169,21 @@ class Settlement:
             query=held.query("ready", attempts, clean),
         )
 
-    def _fail_for_good(
-        self, held: Held, text: str, error: str, now: int, usage: Usage | None
-    ) -> Settled:
-        return self._answer(held, Answer(text=text, error=True), now, error=error, usage=usage)
+    def _end_dead(
+        self, held: HeldDelivery, text: str, error: str, usage: Usage | None
+    ) -> EndedDelivery:
+        return self._end(held, Answer(text=text, error=True), error=error, usage=usage)
 
-    def _answer(
+    def _end(
         self,
-        held: Held,
+        held: HeldDelivery,
         answer: Answer,
-        now: int,
         *,
         seconds: float = 0.0,
         error: str | None = None,
         usage: Usage | None = None,
-    ) -> Settled:
-        """Write the one answer and end the delivery: done, or dead when there is an `error`."""
-        state = "done" if error is None else "dead"
-        clean = error and self._clean(error)
-        self._db.rows(
-            "UPDATE deliveries SET state=?, owner=NULL, lease_until=NULL, changed_at=?,"
-            " settled_at=?, last_error=coalesce(?,last_error) WHERE message_id=?",
-            (state, now, now, clean, held.message_id),
-        )
-        message = self._insert_answer(held, answer, seconds, usage)
-        facts = {
-            "message_id": held.message_id, "answer_id": message.id, "state": state,
-            "shard": held.shard, "attempts": held.attempts,
-        }  # fmt: skip
-        insert_audit_line(
-            self._db, held.conversation, held.session, "query_answered", to_json(facts)
-        )
-        self._lanes.promote(held.lane, now)
-        return Settled(
-            message_id=held.message_id,
-            state=state,
-            answer_id=message.id,
-            query=held.query(state, held.attempts, clean, message, now),
-        )
-
-    def _insert_answer(
-        self, held: Held, answer: Answer, seconds: float, usage: Usage | None
-    ) -> Message:
-        """Store the answer as a message to the sender of the question, and return it."""
+    ) -> EndedDelivery:
+        """Return the one answer and the end of its delivery: dead when there is an `error`."""
         text, metadata = write_answer(
             held.question.decode("utf-8", "replace"),
             Answer(text=self._clean(answer.text), sources=answer.sources, error=answer.error),
@@ -240,22 +193,31 @@ class Settlement:
             seconds=seconds,
             usage=to_builtins(usage),
         )
-        recipient = held.sender or other_session(held.session)
-        text = storable(text)
-        answer_id = insert_message(
-            self._db, held.conversation, held.session, recipient, text, metadata
+        state = "done" if error is None else "dead"
+        return EndedDelivery(held, state, error and self._clean(error), storable(text), metadata)
+
+    def _write(self, settled: Sequence[Settled | EndedDelivery], now: int) -> list[Settled]:
+        """Write the answers of those that end, all at once, and return what became of each."""
+        ended = [each for each in settled if isinstance(each, EndedDelivery)]
+        self._db.many(
+            "UPDATE deliveries SET state=?, owner=NULL, lease_until=NULL, changed_at=?,"
+            " settled_at=?, last_error=coalesce(?,last_error) WHERE message_id=?",
+            [(each.state, now, now, each.error, each.held.message_id) for each in ended],
         )
-        self._db.rows("INSERT INTO answers VALUES(?,?,?)", (held.message_id, answer_id, held.fence))
-        return Message(
-            id=answer_id,
-            conversation=held.conversation,
-            sender=held.session,
-            recipient=recipient,
-            text=text,
-            metadata=metadata,
-            timestamp="",
-            read=False,
+        numbers = insert_messages(self._db, [each.message() for each in ended])
+        pairs = [*zip(ended, numbers, strict=True)]
+        self._db.many(
+            "INSERT INTO answers VALUES(?,?,?)",
+            [(each.held.message_id, number, each.held.fence) for each, number in pairs],
         )
+        insert_audit_lines(self._db, [each.audit_line(number) for each, number in pairs])
+        for each in ended:
+            self._lanes.promote(each.held.lane, now)
+        answers = iter(numbers)
+        return [
+            each.settled(next(answers), now) if isinstance(each, EndedDelivery) else each
+            for each in settled
+        ]
 
     def _clean(self, text: str) -> str:
         return storable(redact(text) if self._limits.redact else text)

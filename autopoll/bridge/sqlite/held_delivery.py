@@ -1,0 +1,91 @@
+"""A leased delivery as a settle reads it, and as it ends with an answer."""
+
+from typing import NamedTuple
+
+from autopoll.bridge.records import Message, QueryState, Settled
+from autopoll.bridge.sqlite.rows import AuditLine, NewMessage, other_session
+from autopoll.message import to_json
+
+
+class HeldDelivery(NamedTuple):
+    """A leased delivery; `question` is as `TEXT` selects it, empty when the message was deleted."""
+
+    message_id: int
+    conversation: str
+    session: str
+    sender: str | None
+    shard: str
+    lane: str
+    attempts: int
+    fence: int
+    last_error: str | None
+    enrolled_at: int
+    question: bytes
+
+    def query(
+        self,
+        state: str,
+        attempts: int,
+        error: str | None,
+        answer: Message | None = None,
+        settled_at: int | None = None,
+    ) -> QueryState:
+        """Return the question as it stands after its lease."""
+        return QueryState(
+            message_id=self.message_id,
+            conversation=self.conversation,
+            session=self.session,
+            state=state,
+            shard=self.shard,
+            attempts=attempts,
+            last_error=error or self.last_error,
+            answer=answer,
+            enrolled_at=self.enrolled_at,
+            settled_at=settled_at,
+        )
+
+
+class EndedDelivery(NamedTuple):
+    """A delivery that ends with an answer: done, or dead."""
+
+    held: HeldDelivery
+    state: str
+    error: str | None
+    text: str
+    metadata: str
+
+    def message(self) -> NewMessage:
+        """Return the answer as a message to the sender of the question."""
+        held = self.held
+        recipient = held.sender or other_session(held.session)
+        return NewMessage(held.conversation, held.session, recipient, self.text, self.metadata)
+
+    def audit_line(self, answer_id: int) -> AuditLine:
+        """Return what the audit log says of it."""
+        held = self.held
+        facts = {
+            "message_id": held.message_id, "answer_id": answer_id, "state": self.state,
+            "shard": held.shard, "attempts": held.attempts,
+        }  # fmt: skip
+        return AuditLine(held.conversation, held.session, "query_answered", to_json(facts))
+
+    def settled(self, answer_id: int, now: int) -> Settled:
+        """Return what became of it."""
+        held = self.held
+        conversation, sender, recipient, text, metadata, _ = self.message()
+        answer = Message(
+            id=answer_id,
+            conversation=conversation,
+            sender=sender,
+            recipient=recipient,
+            text=text,
+            metadata=metadata,
+            timestamp="",
+            read=False,
+        )
+        return Settled(
+            message_id=held.message_id,
+            state=self.state,
+            answer_id=answer_id,
+            query=held.query(self.state, held.attempts, self.error, answer, now),
+        )
