@@ -144,12 +144,15 @@ _PATTERNS = (
     ),
 )
 
-# One flat list: most texts only go through it once and hold nothing of it.
-_FORMS = [
-    (literal, (name, pattern))
-    for name, literals, pattern in (*_PREFIXED, *_PATTERNS)
-    for literal in literals
-]
+_FORMS = (*_PREFIXED, *_PATTERNS)
+
+# What several literals share and most texts do not hold: it is looked for in their place. With each
+# the literals and the numbers of their forms.
+_SHARED = ("A", "K", "S", "x", "gl", "gh", "k_", "sk-", "")
+_LITERALS: dict[str, list[tuple[str, int]]] = {shared: [] for shared in _SHARED}
+for _number, (_, _literals, _) in enumerate(_FORMS):
+    for _literal in _literals:
+        _LITERALS[next(each for each in _SHARED if each in _literal)].append((_literal, _number))
 
 # What a secret hangs on, with white space before the secret itself, at the end of a text.
 _LEAD = r"(?i:aws_?secret_?access_?key|token|bearer)[\"']?\s{0,3}(?:[=:]\s{0,3})?[\"']?\Z"
@@ -164,8 +167,9 @@ def redact(text: str) -> str:
 
     docs/configuration.md says what is covered.
     """
-    if forms := [form for literal, form in _FORMS if literal in text]:
-        for name, pattern in dict.fromkeys(forms):
+    some = [_LITERALS[shared] for shared in _SHARED if shared in text]
+    if numbers := {number for each in some for literal, number in each if literal in text}:
+        for name, _, pattern in map(_FORMS.__getitem__, sorted(numbers)):
             text = compiled(pattern).sub(rf"\g<1>[redacted:{name}]", text)
     return assignment.clean(text) if "=" in text or ":" in text or "--" in text else text
 

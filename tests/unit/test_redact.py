@@ -333,7 +333,7 @@ def seconds(text: str) -> float:
 
 
 # All literals stand in front, so that every pattern is tried on every text.
-LITERALS = " ".join(literal for literal, _ in _FORMS) + " "
+LITERALS = " ".join(literal for _, literals, _ in _FORMS for literal in literals) + " "
 
 
 @pytest.mark.parametrize("begin", HOSTILE)
