@@ -24,7 +24,7 @@ from autopoll.client.listening import is_listening
 from autopoll.client.outcome_wait import OnNews, OutcomeWait
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.client.result import Result, to_result
-from autopoll.errors import AutopollError, NotFound, UsageError
+from autopoll.errors import AutopollError, BridgeError, NotFound, UsageError
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.message import answered_by, is_answerable, read_envelope, write_query
@@ -99,7 +99,7 @@ class Client:
         if connection:
             stored = connection.store(arrivals)
         left = [one for one in stored if isinstance(one, Arrival)]
-        by_us = iter(self.bridge.messages.store(left) if left else ())
+        by_us = iter(self._store(left) if left else ())
         done = [next(by_us) if isinstance(one, Arrival) else one for one in stored]
         return done, not left or is_listening(self.home)
 
@@ -127,9 +127,19 @@ class Client:
 
     def store_without_poller(self, arrival: Arrival) -> Stored:
         """Store a question that the poller has not stored, or not said so; then wake the poller."""
-        [stored] = self.bridge.messages.store([arrival])
+        [stored] = self._store([arrival])
         nudge(self.home)
         return stored
+
+    def _store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
+        """Store questions; raises BridgeError, and says when the poller may store them yet."""
+        try:
+            return self.bridge.messages.store(arrivals)
+        except BridgeError as error:
+            if any(each.repeated for each in arrivals):
+                error.what += "; the poller has the question too, and may store it yet"
+                error.mend = "Before you ask again, look: autopoll messages --type query"
+            raise
 
     def converse(self, role_a: str, role_b: str, shard: str | None = None) -> Tokens:
         """Create a conversation, with a shard as session b if one is named; raise NotFound."""

@@ -42,6 +42,7 @@ RETRY_S = 0.25  # between two tries to connect
 PATIENCE_S = SURE_S + 0.5  # for the poller's word, before a question is stored without it
 _TRIES = 3  # connections that break before questions are stored without the poller
 _READ = 256 * 1024
+_SENT_AT_ONCE = 64 * 1024
 
 
 class PollerLink(ABC):
@@ -111,18 +112,23 @@ class PollerLink(ABC):
 
     def _send_unknown(self, end: float) -> None:
         assert self._greeting
+        together = bytearray()  # so that the poller meets them in one turn
         for number, arrival in list(self._unknown.items()):
             after = arrival.after if arrival.repeated else self._greeting.newest
             sent_at = time.monotonic()
             sent = msgspec.structs.replace(arrival, after=after, sent_at=sent_at)
-            frame = pack(AskRequest(sent, self._pieces), number)
-            if len(frame[1]) > self._greeting.largest:  # the store says what is wrong with it
+            head, payload = pack(AskRequest(sent, self._pieces), number)
+            if len(payload) > self._greeting.largest:  # the store says what is wrong with it
                 self._outcomes[number] = self._unknown.pop(number)
                 continue
             self._last_sent = sent_at
             self._unknown[number] = msgspec.structs.replace(sent, repeated=True)
-            if not self._send(frame, end):
-                return
+            together += head + payload
+            if len(together) >= _SENT_AT_ONCE:
+                if not self._send(together, end):
+                    return
+                together.clear()
+        self._send(together, end)
 
     # --- waiting
 
@@ -169,7 +175,7 @@ class PollerLink(ABC):
         self._socket, self._draining = found, False
         self._reader: RecordReader[FromPoller] = RecordReader(FromPoller)
         self._greeting: PollerGreeting | None = None
-        self._send(pack(AskerGreeting(VERSION)), end)
+        self._send(b"".join(pack(AskerGreeting(VERSION))), end)
         while self._socket and self._greeting is None and time.monotonic() < end:
             self._receive(end - time.monotonic())
         if self._greeting is None or self._greeting.version != VERSION:
@@ -186,7 +192,7 @@ class PollerLink(ABC):
     def _follow(self, wanted: dict[int, bool], end: float) -> None:
         for pieces in (False, True):
             if ids := [each for each, with_pieces in wanted.items() if with_pieces is pieces]:
-                self._send(pack(FollowRequest(ids, pieces)), end)
+                self._send(b"".join(pack(FollowRequest(ids, pieces))), end)
 
     def _close(self) -> None:
         if self._socket:
@@ -198,13 +204,13 @@ class PollerLink(ABC):
         self._gave_up = True
         self._close()
 
-    def _send(self, frame: tuple[bytes, bytes], end: float) -> bool:
-        """Send a record; close, and tell so, when it cannot be sent in time."""
+    def _send(self, frames: bytes | bytearray, end: float) -> bool:
+        """Send records; close, and tell so, when they cannot be sent in time."""
         if self._socket is None:
             return False
         try:
             self._socket.settimeout(max(0.01, end - time.monotonic()))
-            self._socket.sendall(b"".join(frame))
+            self._socket.sendall(frames)
         except TimeoutError:
             self._give_up()
             return False

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 from hand_poller import HandPoller
 from place import until
@@ -17,7 +18,7 @@ from autopoll.client import poller_link
 from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
-from autopoll.errors import NotFound, RateLimited
+from autopoll.errors import BridgeBusy, NotFound, RateLimited
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.init import prepare
@@ -202,6 +203,25 @@ def test_a_poller_that_wakes_after_its_asker_has_gone_to_the_store_asks_nothing_
     awake.set()
     until(lambda: number in [each.message_id for each in poller.claimed], what="its delivery")
     assert len(questions(client)) == 2
+
+
+def test_an_asker_whom_the_store_refuses_after_the_poller_has_its_question_learns_that(
+    client: Client,
+    connection: PollerConnection,
+    poller: HandPoller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask(client, connection)  # connected
+    awake = threading.Event()
+    poller.stall(awake)
+    monkeypatch.setattr("autopoll.bridge.sqlite.connection.BUSY_S", 0.1)
+    with closing(apsw.Connection(str(client.home.var / "bridge.db"))) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BridgeBusy, match="may store it yet") as refused:
+            ask(client, connection, "stored after all?")
+    assert "autopoll messages" in refused.value.mend
+    awake.set()
+    until(lambda: len(questions(client)) == 2, what="the question, stored by the poller")
 
 
 def test_a_poller_that_drains_leaves_the_storing_to_its_askers(
