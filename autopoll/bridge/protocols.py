@@ -5,9 +5,11 @@ A delivery is the way of one message to its answer:
                  ^        |----> ready   (retry, expiry, release)
                  |        `----> dead    (an error answer is written with it)
 
-Only the head of a lane is `ready`; the rest of the lane waits as `queued`. A lease is held under a
-fence, a number that grows with every claim. A settle under an old fence is refused, so of two
-instances that were asked the same question only one can answer.
+Only the head of a lane is `ready`; the rest of the lane waits as `queued`. A lease is held by an
+owner, a random id of one start of a poller, under a fence, a number that grows with every claim. A
+settle under an old fence or by another owner is refused, so of two instances that were asked the
+same question only one can answer. The owner counts too, because a server that fails may lose the
+last claims, and hands out their fences once more.
 
 Every method commits before it returns, or raises BridgeError (BridgeBusy, BridgeFull) and has
 changed nothing. A session is 'a' or 'b'; others raise UsageError. Times are wall-clock milliseconds
@@ -179,10 +181,11 @@ class DeliveryStore(Protocol):
         commit is not synced to disk: a lease need not outlive a power cut.
         """
 
-    def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+    def settle(self, outcomes: Sequence[Outcome], owner: str) -> list[Settled]:
         """Finish deliveries in one durable commit, each on its own merits, and promote lanes.
 
-        Returns one item for each outcome, in order. Usage is added to the day of the shard,
+        Returns one item for each outcome, in order: `lost` where the owner does not hold the lease
+        under that fence. Usage is added to the day of the shard,
         also when the lease was lost: spent is spent. An outcome that the store cannot hold is
         settled as a permanent failure, and does not keep the others from being settled.
         """
@@ -201,8 +204,11 @@ class DeliveryStore(Protocol):
         first in its lane and there is room. Without arrivals and outcomes, do `claim`.
         """
 
-    def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
-        """Extend (message_id, fence) leases; return the ids still held. Missing ids are lost."""
+    def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
+        """Extend (message_id, fence) leases of an owner; return the ids still held.
+
+        Missing ids are lost.
+        """
 
     def reap(self) -> list[Settled]:
         """Settle as failed those whose lease expired, if not renewed first; mend headless lanes."""

@@ -63,7 +63,7 @@ Outcome = Answered | Failed | Released
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """What an outcome led to; `lost` means the fence was old and nothing was changed."""
+    """What an outcome led to; `lost` means the lease was not held and nothing was changed."""
 
     message_id: int
     state: str  # done | ready | dead | lost

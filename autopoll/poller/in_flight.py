@@ -196,7 +196,7 @@ class InFlight:
 
     # --- leases
 
-    def renew_leases(self, deliveries: DeliveryStore) -> list[Settled]:
+    def renew_leases(self, deliveries: DeliveryStore, owner: str) -> list[Settled]:
         """Renew the leases of what is within its time, and reap those that have expired.
 
         Returns what became of these. Raises BridgeError.
@@ -208,7 +208,7 @@ class InFlight:
             if now < attempt.lease_end and not attempt.lease_lost
         }
         leases = [(number, self._attempts[held[number]].delivery.fence) for number in held]
-        kept = deliveries.renew(leases, self.lease_ms)
+        kept = deliveries.renew(leases, owner, self.lease_ms)
         lost = {held[number] for number in held.keys() - kept}
         reaped = deliveries.reap()
         gone = {each.message_id for each in reaped}

@@ -141,7 +141,7 @@ class Poller:
     def settle(self) -> None:
         """Write what came back, and claim nothing."""
         with self.outages.tolerated("settle"):
-            settled = self.bridge.deliveries.settle(self.unsettled)
+            settled = self.bridge.deliveries.settle(self.unsettled, self.owner)
             self.unsettled.clear()
             self.notify(settled)
             self.questions.look_up(self.bridge.messages)
@@ -241,7 +241,7 @@ class Poller:
     def renew_leases(self) -> None:
         """Renew the leases of what is in flight, and free what nobody works on any more."""
         with self.outages.tolerated("renew leases"):
-            self.notify(self.in_flight.renew_leases(self.bridge.deliveries))
+            self.notify(self.in_flight.renew_leases(self.bridge.deliveries, self.owner))
 
     def announce(self) -> None:
         """Let partners see that their sessions are served."""

@@ -125,7 +125,8 @@ def claim(bridge: Bridge) -> tuple[int, int]:
 def settle(bridge: Bridge, claimed: tuple[int, int]) -> None:
     """Answer what was claimed."""
     number, fence = claimed
-    (settled,) = bridge.deliveries.settle([Answered(message_id=number, fence=fence, answer=ANSWER)])
+    outcome = Answered(message_id=number, fence=fence, answer=ANSWER)
+    (settled,) = bridge.deliveries.settle([outcome], OWNER)
     assert settled.state == "done", settled
 
 

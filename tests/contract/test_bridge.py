@@ -165,9 +165,15 @@ def released(delivery: Delivery) -> Released:
     return Released(message_id=delivery.message_id, fence=delivery.fence)
 
 
-def settle(bridge: Bridge, outcome: Outcome) -> Settled:
-    (settled,) = bridge.deliveries.settle([outcome])
+def settle(bridge: Bridge, outcome: Outcome, owner: str = "me") -> Settled:
+    (settled,) = bridge.deliveries.settle([outcome], owner)
     return settled
+
+
+def renew(bridge: Bridge, delivery: Delivery, owner: str = "me") -> bool:
+    """Renew one lease and return whether it is still held."""
+    held = bridge.deliveries.renew([(delivery.message_id, delivery.fence)], owner, LEASE)
+    return held == {delivery.message_id}
 
 
 # --- the way of a message to its answer
@@ -366,7 +372,7 @@ def test_an_old_fence_is_refused_and_the_rest_of_the_batch_is_not(bridge: Bridge
     settle(bridge, failed(stale))
     again = claim_one(bridge)
     states = bridge.deliveries.settle(
-        [answered(stale, "stale"), answered(fresh), answered(again, "again")]
+        [answered(stale, "stale"), answered(fresh), answered(again, "again")], "me"
     )
     assert [settled.state for settled in states] == ["lost", "done", "done"]
     answer = bridge.messages.query_state(old).answer
@@ -386,9 +392,32 @@ def test_every_outcome_under_an_old_fence_changes_nothing(
     settle(bridge, failed(stale))
     current = claim_one(bridge)
     assert settle(bridge, make(stale)).state == "lost"
-    assert bridge.deliveries.renew([(stale.message_id, stale.fence)], LEASE) == set()
+    assert not renew(bridge, stale)
     assert settle(bridge, answered(current)).state == "done"
     assert settle(bridge, make(current)).state == "lost"
+
+
+@pytest.mark.parametrize("make", [answered, failed, released])
+def test_every_outcome_of_another_owner_changes_nothing_under_the_same_fence(
+    bridge: Bridge, make: Callable[[Delivery], Outcome]
+) -> None:
+    ask(bridge, talk(bridge), "1")
+    held = claim_one(bridge)
+    assert settle(bridge, make(held), owner="another").state == "lost"
+    turned = bridge.deliveries.commit_turn([], [make(held)], "another", {"main": 9}, LEASE)
+    assert ([one.state for one in turned.settled], turned.claimed) == (["lost"], [])
+    assert settle(bridge, answered(held)).state == "done"
+
+
+def test_another_owner_renews_nothing_under_the_same_fence(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    ask(bridge, talk(bridge), "1")
+    held = claim_one(bridge)
+    store.clock.now += LEASE
+    assert not renew(bridge, held, owner="another")
+    store.clock.now += 1
+    assert [one.message_id for one in bridge.deliveries.reap()] == [held.message_id]
 
 
 def test_a_turn_settles_and_hands_out_what_that_made_ready(bridge: Bridge) -> None:
@@ -488,7 +517,7 @@ def test_an_answer_that_the_store_refuses_becomes_an_error_and_holds_up_no_other
     settled = (
         bridge.deliveries.commit_turn([], outcomes, "me", {}, LEASE).settled
         if and_claim
-        else bridge.deliveries.settle(outcomes)
+        else bridge.deliveries.settle(outcomes, "me")
     )
     assert [each.state for each in settled] == ["done", "dead", "done", "done"]
     answer = bridge.messages.query_state(two.message_id).answer
@@ -505,7 +534,7 @@ def test_what_cannot_be_settled_at_all_stays_leased_and_holds_up_no_other(
     ask(bridge, blessed, "2", "3")
     store.foreign(_REFUSE.format(f"new.conversation_id='{cursed}'"))
     one, two = claim(bridge)
-    settled = bridge.deliveries.settle([answered(one), answered(two)])
+    settled = bridge.deliveries.settle([answered(one), answered(two)], "me")
     assert [each.state for each in settled] == ["lost", "done"]
     three = claim_one(bridge)
     store.clock.now += LEASE + 1
@@ -537,7 +566,9 @@ def test_whatever_stands_in_a_foreign_row_it_is_enrolled_and_settled_beside_a_go
     (good,) = ask(bridge, conversation, "good")
     settled = 0
     while taken := claim(bridge):
-        settled += len(bridge.deliveries.settle([answered(each, "so \ud83d") for each in taken]))
+        settled += len(
+            bridge.deliveries.settle([answered(each, "so \ud83d") for each in taken], "me")
+        )
     assert settled == 4 * len(ODD) + 1
     answer = bridge.messages.query_state(good).answer
     assert answer and answer.text == "so \ufffd"
@@ -553,7 +584,7 @@ def test_an_expired_lease_frees_its_question_and_a_renewed_one_does_not(
     ask(bridge, conversation, "1", "2", metadata=OWN)
     kept, lost = claim(bridge)
     store.clock.now += LEASE
-    assert bridge.deliveries.renew([(kept.message_id, kept.fence)], LEASE) == {kept.message_id}
+    assert renew(bridge, kept)
     store.clock.now += 1
     (settled,) = bridge.deliveries.reap()
     assert (settled.message_id, settled.state) == (lost.message_id, "ready")
@@ -585,7 +616,7 @@ def test_a_new_owner_frees_what_the_old_one_held_and_gives_the_attempt_back(
     ask(bridge, conversation, "1", "2", metadata=OWN)
     taken = claim(bridge, owner="old")
     assert bridge.deliveries.take_over("new") == 2
-    assert bridge.deliveries.settle([answered(delivery) for delivery in taken]) == [
+    assert bridge.deliveries.settle([answered(delivery) for delivery in taken], "old") == [
         Settled(message_id=delivery.message_id, state="lost") for delivery in taken
     ]
     again = claim(bridge, owner="new")
@@ -866,7 +897,7 @@ def test_the_numbers_tell_what_became_of_the_questions(bridge: Bridge, store: Sq
     ask(bridge, conversation, "1", "2", "3", "4", metadata=OWN)
     one, two, three, _ = claim(bridge)
     store.clock.now += 70
-    bridge.deliveries.settle([answered(one), failed(two, permanent=True), failed(three, 1)])
+    bridge.deliveries.settle([answered(one), failed(two, permanent=True), failed(three, 1)], "me")
     assert bridge.overview.counts() == {"queued": 0, "ready": 1, "leased": 1, "done": 1, "dead": 1}
     assert bridge.overview.latencies_ms() == [70]
     assert bridge.overview.in_flight() == {"main": 1}
@@ -881,7 +912,7 @@ def test_many_queries_are_looked_at_at_once_as_each_is_by_itself(bridge: Bridge)
     conversation = talk(bridge)
     first, second, third = ask(bridge, conversation, "one", "two", "three", metadata=OWN)
     one, two, _ = claim(bridge)
-    bridge.deliveries.settle([answered(one), failed(two, 1)])
+    bridge.deliveries.settle([answered(one), failed(two, 1)], "me")
     looked = {
         state.message_id: state
         for state in bridge.messages.query_states([first, 17_000, third, second])
@@ -1018,7 +1049,7 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
     store.clock.now += moved
 
     # Who holds a lease and renews it first loses it to nobody, and settles under it.
-    assert bridge.deliveries.renew([(held.message_id, held.fence)], LEASE) == {held.message_id}
+    assert renew(bridge, held)
     assert bridge.deliveries.reap() == []
     settle(bridge, answered(held))
     # Nothing that waits waits for the old time, and the budget is never shut for as long as a step.
@@ -1058,7 +1089,7 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
     assert bridge.deliveries.take_over("the next") == 3
     for each in claim(bridge, owner="the next"):
         assert each.attempt == (2 if each.message_id == failing.message_id else 1)
-        settle(bridge, answered(each))
+        settle(bridge, answered(each), "the next")
     counts = bridge.overview.counts()
     assert counts["dead"] == counts["leased"] == counts["ready"] == counts["queued"] == 0
 
@@ -1424,7 +1455,7 @@ def test_dead_letters_are_shown_in_short_and_one_by_one(bridge: Bridge) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "first" * 10, "second" * 10, metadata=OWN)
     first, second = claim(bridge)
-    bridge.deliveries.settle([failed(first, permanent=True), failed(second, permanent=True)])
+    bridge.deliveries.settle([failed(first, permanent=True), failed(second, permanent=True)], "me")
     assert [each.text for each in bridge.overview.dead_letters(text_bytes=7)] == [
         "firstfi",
         "seconds",
@@ -1644,10 +1675,10 @@ def test_what_a_settle_says_of_a_question_is_what_the_store_says(bridge: Bridge)
     numbers = ask(bridge, conversation, "1", '{"type":"query","question":"2"}', metadata=OWN)
     first, second = claim(bridge)
     outcomes = [failed(first, 0), answered(second, "é \ud83d\ude00 '\"")]
-    for settled in bridge.deliveries.settle(outcomes):
+    for settled in bridge.deliveries.settle(outcomes, "me"):
         assert settled.query == _without_time(bridge.messages.query_state(settled.message_id))
     [again] = claim(bridge)
-    [settled] = bridge.deliveries.settle([failed(again, 0, permanent=True)])
+    [settled] = bridge.deliveries.settle([failed(again, 0, permanent=True)], "me")
     assert settled.query == _without_time(bridge.messages.query_state(numbers[0]))
 
 
@@ -1726,7 +1757,7 @@ def test_what_is_finished_is_told_once_in_order(bridge: Bridge, store: SqliteSto
     ask(bridge, conversation, "1", "2", "3", metadata=OWN)
     one, two, _ = claim(bridge)
     store.clock.now += 70
-    bridge.deliveries.settle([answered(one), failed(two, permanent=True)])
+    bridge.deliveries.settle([answered(one), failed(two, permanent=True)], "me")
     done, dead = bridge.overview.finished(0, 10)
     assert (done.shard, done.state, done.latency_ms, done.attempts) == ("main", "done", 70, 1)
     assert (dead.state, dead.latency_ms) == ("dead", 70)

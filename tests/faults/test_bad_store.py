@@ -478,11 +478,13 @@ def test_rows_of_a_poller_whose_clock_ran_an_hour_ahead_are_answered_at_once(tmp
     client = Legacy(place.home.var / "bridge.db")
     asked = [client.insert(made["conversation"], f"question {number}?") for number in range(4)]
     own = ahead.messages.send(made["conversation"], "a", ["later?"] * 3, ['{"lane": "own"}'] * 3)
-    taken = ahead.deliveries.claim("a poller from the future", {"main": 3}, 60_000)
+    owner = "a poller from the future"
+    taken = ahead.deliveries.claim(owner, {"main": 3}, 60_000)
     assert len(taken) == 3
     # One is to wait for long before it is tried again; the other two stay leased: it was killed.
     ahead.deliveries.settle(
-        [Failed(message_id=taken[0].message_id, fence=taken[0].fence, error="x", wait_ms=60_000)]
+        [Failed(message_id=taken[0].message_id, fence=taken[0].fence, error="x", wait_ms=60_000)],
+        owner,
     )
     ahead.close()
     with place.running():

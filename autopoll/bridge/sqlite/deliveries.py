@@ -1,7 +1,7 @@
 """Claims, and what ends them.
 
 Two guards carry everything: the unique index `d_head` lets at most one delivery of a lane be ready
-or leased, and a settle must name the fence of its claim.
+or leased, and a settle must name the fence and the owner of its claim.
 """
 
 import os
@@ -81,10 +81,10 @@ class SqliteDeliveries:
         self._enrolment.advance(beyond, work.newest)
         return claimed
 
-    def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+    def settle(self, outcomes: Sequence[Outcome], owner: str) -> list[Settled]:
         def commit(together: bool) -> list[Settled]:
             with self._db.writing():
-                return self._settle(outcomes, together)
+                return self._settle(outcomes, owner, together)
 
         return _commit(commit) if outcomes else []
 
@@ -102,7 +102,7 @@ class SqliteDeliveries:
 
         def commit(together: bool) -> CommittedTurn:
             with self._db.writing():
-                settled = self._settle(outcomes, together)
+                settled = self._settle(outcomes, owner, together)
                 lease = self._lease(owner, wanted, lease_ms)
                 work = self._enrolment.find_work(_with_room(wanted), lease.now)
                 claimed, beyond = self._claim(work, lease)
@@ -112,7 +112,7 @@ class SqliteDeliveries:
 
         return _commit(commit)
 
-    def renew(self, leases: Iterable[tuple[int, int]], lease_ms: int) -> set[int]:
+    def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
         held = list(leases)
         if not held:
             return set()
@@ -121,8 +121,8 @@ class SqliteDeliveries:
             rows = [
                 self._db.rows(
                     "UPDATE deliveries SET lease_until=?, changed_at=?"
-                    " WHERE message_id=? AND fence=? AND state='leased' RETURNING message_id",
-                    (now + lease_ms, now, message_id, fence),
+                    " WHERE message_id=? AND fence=? AND owner=? RETURNING message_id",
+                    (now + lease_ms, now, message_id, fence, owner),
                 )
                 for message_id, fence in held
             ]
@@ -158,10 +158,10 @@ class SqliteDeliveries:
         now = self._db.clock()
         return Lease(owner, now, now + lease_ms, dict(wanted))
 
-    def _settle(self, outcomes: Sequence[Outcome], together: bool) -> list[Settled]:
+    def _settle(self, outcomes: Sequence[Outcome], owner: str, together: bool) -> list[Settled]:
         settlement = self._settlement
         settle = settlement.settle if together else settlement.settle_one_by_one
-        return settle(outcomes, self._db.clock())
+        return settle(outcomes, owner, self._db.clock())
 
     def _claim(self, work: Work, lease: Lease) -> tuple[list[Delivery], int]:
         """Claim what is ready, then enrol what is new; also return up to which id was looked."""

@@ -1,7 +1,7 @@
 """What an outcome makes of a leased delivery: done, ready again, or dead.
 
-A settle must name the fence of its claim. Since writers are serialized, what a transaction has read
-stays true until it commits.
+A settle must name the fence and the owner of its claim. Since writers are serialized, what a
+transaction has read stays true until it commits.
 """
 
 import json
@@ -56,13 +56,14 @@ class Settlement:
         )
         return [HeldDelivery(*row) for row in rows]
 
-    def settle(self, outcomes: Sequence[Outcome], now: int) -> list[Settled]:
+    def settle(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
         """Settle outcomes and add what they have cost."""
         numbers = json.dumps([outcome.message_id for outcome in outcomes])
         held = {
             (each.message_id, each.fence): each
             for each in self.held(
-                "AND d.message_id IN (SELECT value FROM json_each(:numbers))", {"numbers": numbers}
+                "AND d.message_id IN (SELECT value FROM json_each(:numbers)) AND d.owner=:owner",
+                {"numbers": numbers, "owner": owner},
             )
         }
         settled = self._write(
@@ -76,12 +77,12 @@ class Settlement:
         self._costs.charge(outcomes, settled, now)
         return settled
 
-    def settle_one_by_one(self, outcomes: Sequence[Outcome], now: int) -> list[Settled]:
+    def settle_one_by_one(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
         """Settle outcomes of which the store may refuse one; that one's error answer says so.
 
         What cannot be settled even so keeps its lease until that expires.
         """
-        return [self._settle_or_refuse(outcome, now) for outcome in outcomes]
+        return [self._settle_or_refuse(outcome, owner, now) for outcome in outcomes]
 
     def release(self, held: HeldDelivery, now: int) -> Settled:
         """Make a delivery ready again and give the attempt back."""
@@ -96,9 +97,9 @@ class Settlement:
 
         return self._in_savepoint(held, fail)
 
-    def _settle_or_refuse(self, outcome: Outcome, now: int) -> Settled:
+    def _settle_or_refuse(self, outcome: Outcome, owner: str, now: int) -> Settled:
         def settle(one: Outcome) -> Settled:
-            [settled] = self.settle([one], now)
+            [settled] = self.settle([one], owner, now)
             return settled
 
         refused = Failed(

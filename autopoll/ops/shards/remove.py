@@ -149,7 +149,7 @@ def give_up(
     while True:
         taken = bridge.deliveries.claim(owner, {shard: AT_ONCE}, LEASE_MS)
         # Clients that wait poll once a second, so no bell is rung.
-        count += len(bridge.deliveries.settle([outcome(delivery) for delivery in taken]))
+        count += len(bridge.deliveries.settle([outcome(delivery) for delivery in taken], owner))
         if taken:
             continue
         if not (left := bridge.overview.waiting().get(shard, 0)):

@@ -52,7 +52,7 @@ def answer_one(bridge: Bridge) -> str:
     outcome = Answered(
         message_id=delivery.message_id, fence=delivery.fence, answer=Answer(text="because")
     )
-    (settled,) = bridge.deliveries.settle([outcome])
+    (settled,) = bridge.deliveries.settle([outcome], "me")
     return settled.state
 
 
@@ -242,7 +242,8 @@ def test_a_store_of_before_the_costs_is_migrated_and_keeps_what_it_holds(
     assert delivery.message_id == waiting
     usage = Usage(output_tokens=9)
     bridge.deliveries.settle(
-        [Answered(message_id=waiting, fence=delivery.fence, answer=Answer(text="so"), usage=usage)]
+        [Answered(message_id=waiting, fence=delivery.fence, answer=Answer(text="so"), usage=usage)],
+        "me",
     )
     assert bridge.overview.spent(utc_day(wall_ms()))["main"].output_tokens == 9
     bridge.close()
@@ -259,7 +260,8 @@ def test_a_question_without_usage_costs_no_statement_more(tmp_path: Path) -> Non
         seen.clear()
         answer = Answer(text="so")
         bridge.deliveries.settle(
-            [Answered(message_id=one.message_id, fence=one.fence, answer=answer, usage=usage)]
+            [Answered(message_id=one.message_id, fence=one.fence, answer=answer, usage=usage)],
+            "me",
         )
         return list(seen)
 
@@ -389,11 +391,11 @@ def test_a_full_store_refuses_takes_and_settlements_whole_and_goes_on_with_room(
     answer = Answer(text="because " * 50 * KIB)
     outcome = Answered(message_id=delivery.message_id, fence=delivery.fence, answer=answer)
     with pytest.raises(BridgeFull, match="nothing was changed") as full:
-        bridge.deliveries.settle([outcome])
+        bridge.deliveries.settle([outcome], "me")
     assert "Make room" in full.value.mend
     assert bridge.messages.query_state(delivery.message_id).state == "leased"
     bridge._db.rows("PRAGMA max_page_count=1000000")
-    assert [settled.state for settled in bridge.deliveries.settle([outcome])] == ["done"]
+    assert [settled.state for settled in bridge.deliveries.settle([outcome], "me")] == ["done"]
     go_on(bridge, sent)
 
 
@@ -407,8 +409,8 @@ def test_a_log_that_fills_the_last_room_is_emptied_and_work_goes_on(tmp_path: Pa
     try:
         with pytest.raises(BridgeFull):
             for _ in range(1000):  # each adds the same page to the log once more
-                bridge.deliveries.renew(lease, 60_000)
-        assert bridge.deliveries.renew(lease, 60_000) == {delivery.message_id}
+                bridge.deliveries.renew(lease, "me", 60_000)
+        assert bridge.deliveries.renew(lease, "me", 60_000) == {delivery.message_id}
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     bridge.close()

@@ -143,7 +143,7 @@ def claim(bridge: SqliteBridge) -> None:
         taken = bridge.deliveries.claim(owner, {"main": chance.randint(1, 4)}, LEASE_MS)
         time.sleep(0.3 if taken and chance.random() < 0.05 else chance.uniform(0, 0.004))
         if chance.random() < 0.5:
-            bridge.deliveries.renew([(one.message_id, one.fence) for one in taken], LEASE_MS)
+            bridge.deliveries.renew([(one.message_id, one.fence) for one in taken], owner, LEASE_MS)
         outcomes: list[Outcome] = [
             Released(message_id=one.message_id, fence=one.fence)
             if chance.random() < 0.1
@@ -154,7 +154,7 @@ def claim(bridge: SqliteBridge) -> None:
             )
             for one in taken
         ]
-        bridge.deliveries.settle(outcomes)
+        bridge.deliveries.settle(outcomes, owner)
 
 
 def write(bridge: SqliteBridge, conversations: list[str]) -> None:

@@ -44,7 +44,8 @@ class Setting:
             [
                 Answered(message_id=each.message_id, fence=each.fence, answer=Answer(text=text))
                 for each in taken
-            ]
+            ],
+            "owner",
         )
 
     def run(self, story: Callable[[Hub], Awaitable[None]]) -> None:

@@ -46,7 +46,7 @@ def well(bridge: Bridge) -> None:
 
 def settle(bridge: Bridge, delivery, answer: Answer) -> None:
     outcome = Answered(message_id=delivery.message_id, fence=delivery.fence, answer=answer)
-    bridge.deliveries.settle([outcome])
+    bridge.deliveries.settle([outcome], "me")
 
 
 def test_questions_that_are_answered_once_are_neither_lost_nor_doubled(place) -> None:

@@ -21,6 +21,8 @@ from autopoll.message import Answer
 
 ZONED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(?!\d|\.|:|Z)")
 
+OWNER = "0" * 16
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -35,7 +37,7 @@ def bridge_of(home: Path) -> Bridge:
 
 
 def take(bridge: Bridge) -> tuple[int, int]:
-    [delivery] = bridge.deliveries.claim("0" * 16, {"main": 9}, 60_000)
+    [delivery] = bridge.deliveries.claim(OWNER, {"main": 9}, 60_000)
     return delivery.message_id, delivery.fence
 
 
@@ -54,7 +56,7 @@ def test_unread_is_what_waits_and_not_the_answer_that_ask_fetches(
         number, fence = take(bridge)
         assert waiting(capsys) == [1], "taken by a poller, and not answered"
         bridge.deliveries.settle(
-            [Answered(message_id=number, fence=fence, answer=Answer(text="yes"))]
+            [Answered(message_id=number, fence=fence, answer=Answer(text="yes"))], OWNER
         )
     assert waiting(capsys) == []
     made = create(capsys)
@@ -75,7 +77,7 @@ def test_the_answer_in_a_conversation_waits_for_its_reader(
     with closing(bridge_of(home)) as bridge:
         number, fence = take(bridge)
         bridge.deliveries.settle(
-            [Answered(message_id=number, fence=fence, answer=Answer(text="yes"))]
+            [Answered(message_id=number, fence=fence, answer=Answer(text="yes"))], OWNER
         )
     assert waiting(capsys) == [2]
 
@@ -94,7 +96,7 @@ def test_the_id_of_an_answer_names_its_question(
     with closing(bridge_of(home)) as bridge:
         number, fence = take(bridge)
         bridge.deliveries.settle(
-            [Answered(message_id=number, fence=fence, answer=Answer(text="yes"))]
+            [Answered(message_id=number, fence=fence, answer=Answer(text="yes"))], OWNER
         )
     capsys.readouterr()
     for args in (["answer", "2"], ["answer", "1", "2", "--no-wait", "--json"]):

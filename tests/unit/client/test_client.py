@@ -58,7 +58,8 @@ def answer(bridge: Bridge, text: str, *, error: bool = False) -> None:
                 message_id=each.message_id, fence=each.fence, answer=Answer(text=text, error=error)
             )
             for each in bridge.deliveries.claim("owner", {"main": 100}, 60_000)
-        ]
+        ],
+        "owner",
     )
 
 

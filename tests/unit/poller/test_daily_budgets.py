@@ -54,7 +54,7 @@ class Scene:
             message_id=number, fence=one.fence, answer=Answer(text="so"), usage=Usage(**usage)
         )
         self.budgets.charge(shard, outcome.usage)
-        self.bridge.deliveries.settle([outcome])
+        self.bridge.deliveries.settle([outcome], "me")
 
     @property
     def paused(self) -> str | None:

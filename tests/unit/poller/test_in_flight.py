@@ -64,7 +64,7 @@ class Scene:
 
     # what it asks of deliveries
 
-    def renew(self, leases: list[tuple[int, int]], lease_ms: int) -> set[int]:
+    def renew(self, leases: list[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
         self.renewed = [number for number, _ in leases]
         return self.held.intersection(self.renewed)
 
@@ -72,7 +72,7 @@ class Scene:
         return self.reaped
 
     def renew_leases(self) -> list[Settled]:
-        return self.in_flight.renew_leases(self)  # type: ignore[arg-type]
+        return self.in_flight.renew_leases(self, "me")  # type: ignore[arg-type]
 
 
 def question(number: int, text: str | None = "why?") -> Delivery:
