@@ -31,11 +31,12 @@ VERSION = 1
 MAX_PAYLOAD = 16 * 1024 * 1024
 LINK = 0  # the request id of frames that belong to the link
 
-_HEADER = struct.Struct(">4sBBHQQII")
-_SEALED = struct.Struct(">4sBBHQQI")  # the part that the crc covers
+_HEADER = struct.Struct(">5sBxxQQII")
+_SEALED = struct.Struct(">5sBxxQQI")  # the part that the crc covers
 _CRC = struct.Struct(">I")
 HEADER_SIZE = _HEADER.size
 _SEALED_SIZE = _SEALED.size
+_OPENING = MAGIC + bytes([VERSION])
 _unpack, _seal, _number = _HEADER.unpack_from, _SEALED.pack, _CRC.pack
 
 
@@ -53,7 +54,7 @@ class Type(IntEnum):
     BYE = 11
 
 
-_TYPES = {int(kind): kind for kind in Type}
+_TYPES = tuple(map({int(kind): kind for kind in Type}.get, range(256)))  # by their number
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 def header(kind: Type, epoch: int, request_id: int, payload: bytes) -> bytes:
     """Return what goes into the pipe before the payload; raise struct.error on a number too big."""
-    sealed = _seal(MAGIC, VERSION, kind, 0, epoch, request_id, len(payload))
+    sealed = _seal(_OPENING, kind, epoch, request_id, len(payload))
     return sealed + _number(crc32(payload, crc32(sealed)))
 
 
@@ -80,35 +81,34 @@ class Decoder:
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
         self.max_payload = max_payload
-        self.pending = 0  # bytes of an unfinished frame that are held
+        self.pending = 0  # bytes that are held, of a frame that is not whole
         self._wanted = HEADER_SIZE  # with fewer pending there is nothing to do
         self._buffer = b""
-        self._start = 0  # of the unfinished frame in the buffer
+        self._start = 0  # of the next frame in the buffer
         self._more: list[bytes] = []  # of it, joined to the buffer once all that is wanted is there
 
     def feed(self, data: bytes) -> None:
         """Add what was read."""
         if self.pending:
             self._more.append(data)
-        else:
-            self._buffer = data
-            self._start = 0
-        self.pending += len(data)
+            self.pending += len(data)
+            if self.pending < self._wanted:
+                return
+            data = b"".join((self._buffer[self._start :], *self._more))
+            self._more.clear()
+        self._buffer, self._start, self.pending = data, 0, len(data)
+        self._wanted = HEADER_SIZE
 
     def frames(self) -> Iterator[Frame]:
         """Yield every whole frame; raise RemoteFault at the first bad one."""
-        while self.pending >= self._wanted:
-            if self._more:
-                self._buffer = b"".join((self._buffer[self._start :], *self._more))
-                self._start = 0
-                self._more.clear()
+        while (pending := self.pending) >= self._wanted:
             buffer, start = self._buffer, self._start
-            magic, version, kind, _, epoch, request_id, length, crc = _unpack(buffer, start)
-            known = _TYPES.get(kind)
-            if magic != MAGIC or version != VERSION or known is None or length > self.max_payload:
-                raise self._fault(self._wrong(magic, version, kind, length))
+            opening, number, epoch, request_id, length, crc = _unpack(buffer, start)
+            kind = _TYPES[number]
+            if opening != _OPENING or kind is None or length > self.max_payload:
+                raise self._fault(self._wrong(opening, number, length))
             size = HEADER_SIZE + length
-            if self.pending < size:
+            if pending < size:
                 self._wanted = size
                 return
             end = start + size
@@ -116,21 +116,19 @@ class Decoder:
             if crc32(payload, crc32(buffer[start : start + _SEALED_SIZE])) != crc:
                 raise self._fault("its crc32 is wrong")
             self._start = end
-            self.pending -= size
-            self._wanted = HEADER_SIZE
-            if not self.pending:  # else a large frame would be held until the next one comes
+            self.pending = pending - size
+            if pending == size:  # else a large frame would be held until the next one comes
                 self._buffer = buffer = b""
-                self._start = 0
-            yield Frame(known, epoch, request_id, payload)
+            yield Frame(kind, epoch, request_id, payload)
 
-    def _wrong(self, magic: bytes, version: int, kind: int, length: int) -> str:
+    def _wrong(self, opening: bytes, number: int, length: int) -> str:
         """Say which field of a header makes it a bad one."""
-        if magic != MAGIC:
+        if opening[:-1] != MAGIC:
             return "it does not begin with the magic"
-        if version != VERSION:
-            return f"its layout is version {version}, not {VERSION}"
-        if kind not in _TYPES:
-            return f"there is no type {kind}"
+        if opening != _OPENING:
+            return f"its layout is version {opening[-1]}, not {VERSION}"
+        if _TYPES[number] is None:
+            return f"there is no type {number}"
         return f"its payload of {length} bytes is over {self.max_payload}"
 
     def _fault(self, why: str) -> RemoteFault:
