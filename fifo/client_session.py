@@ -55,15 +55,16 @@ class ClientSession(PairSession[ClientEvent]):
 
     def request(self, request_id: int, payload: bytes) -> None:
         """Ask; raise NotConnected, NoCredit, TooLarge, or LocalFault when the id is in flight."""
-        if not self.live:
-            raise NotConnected("the link is not open", "Wait for Connected.")
-        free = self.free
-        if free < 1:
+        in_flight = self._in_flight
+        free = self._credits - len(in_flight)
+        if free < 1 or self._state is not _OPEN:
+            if not self.live:
+                raise NotConnected("the link is not open", "Wait for Connected.")
             raise NoCredit("the server takes no more for now", "Wait until `free` is above 0.")
-        if request_id in self._in_flight:
+        if request_id in in_flight:
             raise LocalFault(f"request {request_id} is in flight already")
         self._send(_REQUEST, request_id, payload, free == 1)
-        self._in_flight[request_id] = False
+        in_flight[request_id] = False
 
     def cancel(self, request_id: int) -> None:
         """Ask to stop a request; does nothing when it has ended or was cancelled before."""
@@ -72,20 +73,19 @@ class ClientSession(PairSession[ClientEvent]):
             self._in_flight[request_id] = True
 
     def _take(self, frame: Frame) -> ClientEvent | None:
-        answer = _ANSWERS.get(frame.type)
-        if answer is None:
-            match frame.type:
-                case Type.WELCOME:
-                    return self._begin(read(frame, Welcome))
-                case Type.DRAIN:
-                    return events.DrainReceived()
-                case other:
-                    raise RemoteFault(f"a {other.name} means nothing to a client")
-        if frame.request_id not in self._in_flight:
-            return None
-        if frame.type is not _PROGRESS:
-            del self._in_flight[frame.request_id]
-        return answer(frame.request_id, frame.payload)
+        kind, request_id = frame.type, frame.request_id
+        if answer := _ANSWERS.get(kind):
+            if request_id not in self._in_flight:
+                return None
+            if kind is not _PROGRESS:
+                del self._in_flight[request_id]
+            return answer(request_id, frame.payload)
+        match kind:
+            case Type.WELCOME:
+                return self._begin(read(frame, Welcome))
+            case Type.DRAIN:
+                return events.DrainReceived()
+        raise RemoteFault(f"a {kind.name} means nothing to a client")
 
     def _begin(self, welcome: Welcome) -> ClientEvent:
         if welcome.nonce != self._nonce:

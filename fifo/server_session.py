@@ -44,7 +44,8 @@ class ServerSession(PairSession[ServerEvent]):
 
     def progress(self, request_id: int, payload: bytes) -> None:
         """Send a sign of life or a part of the reply."""
-        if (wire_id := self._known(request_id)) is not None:
+        wire_id = self._wire_id.get(request_id)
+        if wire_id is not None and self.live:
             self._send(_PROGRESS, wire_id, payload)
 
     def reply(self, request_id: int, payload: bytes) -> None:
@@ -63,25 +64,32 @@ class ServerSession(PairSession[ServerEvent]):
             self._credits = 0
 
     def _finish(self, kind: Type, request_id: int, payload: bytes) -> None:
-        if (wire_id := self._known(request_id)) is not None:
+        wire_id = self._wire_id.get(request_id)
+        if wire_id is not None and self.live:
             self._send(kind, wire_id, payload, len(self._number) == 1)
             del self._wire_id[request_id], self._number[wire_id]
 
-    def _known(self, request_id: int) -> int | None:
-        wire_id = self._wire_id.get(request_id)
-        return wire_id if self.live else None
-
     def _take(self, frame: Frame) -> ServerEvent | None:
-        if frame.type is _REQUEST:
-            return self._accept(frame.request_id, frame.payload)
+        if frame.type is not _REQUEST:
+            return self._take_other(frame)
+        wire_id = frame.request_id
+        if wire_id in self._number:
+            raise RemoteFault(f"the client sent request {wire_id} while it is in flight")
+        if len(self._number) >= self._credits:
+            raise RemoteFault(f"the client sent more than its {self._credits} credits allow")
+        number = next(self._numbers)
+        self._wire_id[number] = wire_id
+        self._number[wire_id] = number
+        return events.RequestReceived(number, frame.payload)
+
+    def _take_other(self, frame: Frame) -> ServerEvent | None:
         match frame.type:
             case Type.HELLO:
                 return self._welcome(read(frame, Hello))
             case Type.CANCEL:
                 number = self._number.get(frame.request_id)
                 return None if number is None else events.CancelReceived(number)
-            case other:
-                raise RemoteFault(f"a {other.name} means nothing to a server")
+        raise RemoteFault(f"a {frame.type.name} means nothing to a server")
 
     def _welcome(self, hello: Hello) -> ServerEvent:
         if hello.version not in VERSIONS:
@@ -98,13 +106,3 @@ class ServerSession(PairSession[ServerEvent]):
         self._limit = min(self._limit, hello.max_payload)
         self._send(Type.WELCOME, payload=msgspec.json.encode(welcome))
         return events.ClientJoined(hello.pid)
-
-    def _accept(self, wire_id: int, payload: bytes) -> ServerEvent:
-        if wire_id in self._number:
-            raise RemoteFault(f"the client sent request {wire_id} while it is in flight")
-        if len(self._number) >= self._credits:
-            raise RemoteFault(f"the client sent more than its {self._credits} credits allow")
-        number = next(self._numbers)
-        self._wire_id[number] = wire_id
-        self._number[wire_id] = number
-        return events.RequestReceived(number, payload)

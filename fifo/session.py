@@ -74,11 +74,12 @@ MOVES: dict[tuple[SessionState, Side, Type], SessionState] = {
     **{(live, _S, Type.FAILURE): live for live in _LIVE},
     **{(state, side, Type.BYE): _CLOSED for state in SessionState for side in Side},
 }
-_ROWS: dict[tuple[SessionState, Side], dict[Type, SessionState]] = {
-    (state, side): {} for state in SessionState for side in Side
+# What either side sends and receives most often: the frames that leave the state as it is.
+_QUIET: dict[tuple[SessionState, Side], frozenset[Type]] = {
+    (state, side): frozenset(kind for kind in Type if MOVES.get((state, side, kind)) is state)
+    for state in SessionState
+    for side in Side
 }
-for (_state, _side, _kind), _following in MOVES.items():
-    _ROWS[_state, _side][_kind] = _following
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -124,7 +125,7 @@ class PairSession(ABC, Generic[_Event]):
     def _enter(self, state: SessionState) -> None:
         self._state = state
         self.live = state in _LIVE  # whether requests and answers may move
-        self._own_moves, self._peers_moves = _ROWS[state, self.side], _ROWS[state, self.peer]
+        self._own_quiet, self._peers_quiet = _QUIET[state, self.side], _QUIET[state, self.peer]
 
     @property
     def torn(self) -> int:
@@ -139,13 +140,13 @@ class PairSession(ABC, Generic[_Event]):
                 return
             if frame.epoch != self.epoch:
                 continue
-            following = self._peers_moves.get(frame.type)
-            if following is not self._state:
-                self._go(following, RemoteFault, self.peer, frame.type)
-            if following is _CLOSED:
-                bye = read(frame, Bye)
-                yield PeerLeft(bye.reason, bye.fault)
-            elif event := self._take(frame):
+            if frame.type not in self._peers_quiet:
+                self._go(frame.type, self.peer, RemoteFault)
+                if self._state is _CLOSED:
+                    bye = read(frame, Bye)
+                    yield PeerLeft(bye.reason, bye.fault)
+                    return
+            if event := self._take(frame):
                 yield event
 
     def bye(self, reason: str, *, fault: bool = False) -> None:
@@ -170,16 +171,14 @@ class PairSession(ABC, Generic[_Event]):
                 "Send less.",
             )
         head = header(kind, self.epoch, request_id, payload)
-        following = self._own_moves.get(kind)
-        if following is not self._state:
-            self._go(following, LocalFault, self.side, kind)
+        if kind not in self._own_quiet:
+            self._go(kind, self.side, LocalFault)
         # What else the peer has sent may call for more frames, which then go out together.
         self._sink(head, payload, last and not self._decoder.pending)
 
-    def _go(
-        self, following: SessionState | None, fault: type[ProtocolError], sender: Side, kind: Type
-    ) -> None:
+    def _go(self, kind: Type, sender: Side, fault: type[ProtocolError]) -> None:
         """Enter the state that follows a move; raise the fault when it may not be made."""
+        following = MOVES.get((self._state, sender, kind))
         if following is None:
             raise fault(f"a {sender} may not send {kind.name} when {self._state}")
         self._enter(following)

@@ -163,6 +163,15 @@ def test_answers_to_unknown_requests_are_dropped_at_both_ends():
     assert joined.client.free == 2
 
 
+@pytest.mark.parametrize("send", ["progress", "reply", "fail"])
+def test_an_answer_after_the_client_is_gone_is_dropped(send):
+    joined = Joined.opened()
+    number = joined.asked(1)
+    joined.server.hang_up()
+    getattr(joined.server, send)(number, b"")
+    assert joined.to_client == b""
+
+
 def test_an_answer_to_a_dead_clients_request_never_reaches_the_next_client():
     numbers = count(1)
     first = Joined.opened(numbers=numbers)
