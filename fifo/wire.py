@@ -15,7 +15,8 @@ from itertools import islice
 from fifo.pipe import CAPACITY, Ends
 
 CHUNK = 96 * 1024  # 64 KiB of payload come in one read; over 128 KiB are mapped afresh each time
-_AT_ONCE = 256  # buffers in one writev, two for each frame; the kernel takes up to 1024
+_SMALL = 16 * 1024  # bytes of a payload that are copied behind its header, to be one buffer
+_AT_ONCE = 256  # buffers in one writev; the kernel takes up to 1024
 
 
 class Wire:
@@ -51,8 +52,23 @@ class Wire:
         """
         if self.closed or self._broken:
             return
+        if self.buffered or len(payload) > _SMALL or (self._sent_last and not last):
+            self._enqueue(head, payload, last)
+            return
+        self._sent_last = True
+        data = head + payload
+        try:
+            written = os.write(self._ends.writer, data)
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):  # `_write` meets it again
+            written = 0
+        if written != len(data):
+            self.buffered = len(data) - written
+            self._queue.append(data[written:])
+            self._write()
+
+    def _enqueue(self, head: bytes, payload: bytes, last: bool) -> None:
         self.buffered += len(head) + len(payload)
-        self._queue += (head, payload)
+        self._queue += (head + payload,) if len(payload) <= _SMALL else (head, payload)
         if self._blocked:
             return
         if last or not self._sent_last:
@@ -123,10 +139,9 @@ class Wire:
             self._on_lost(reason)
 
     def _write(self) -> None:
+        queue = self._queue
         try:
-            queue = self._queue
-            some = queue if len(queue) <= _AT_ONCE else [*islice(queue, _AT_ONCE)]
-            written = os.writev(self._ends.writer, some)
+            written = os.writev(self._ends.writer, [*islice(queue, _AT_ONCE)])
         except BlockingIOError:
             written = 0
         except (BrokenPipeError, ConnectionResetError):
@@ -137,13 +152,13 @@ class Wire:
             return
         self.buffered -= written
         if not self.buffered:
-            self._queue.clear()
+            queue.clear()
             if self._blocked:
                 self._unblock()
             return
-        while written >= len(self._queue[0]):
-            written -= len(self._queue.popleft())
-        self._queue[0] = memoryview(self._queue[0])[written:]
+        while written >= len(queue[0]):
+            written -= len(queue.popleft())
+        queue[0] = memoryview(queue[0])[written:]
         if not self._blocked:
             self._blocked = True
             self._loop.add_writer(self._ends.writer, self._write)

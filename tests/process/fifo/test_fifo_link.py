@@ -7,11 +7,30 @@ import pytest
 from fifo_end import Answerer, Asker, on_loop, stand_still_until, until
 from frames import encode
 
-from fifo import client_end, events, pair, server_end, server_session, wire
+from fifo import client_end, endpoint, events, pair, server_end, server_session, wire
 from fifo.exceptions import AlreadyHeld, NoCredit, NotConnected, TooLarge
-from fifo.frame import MAX_PAYLOAD, Frame, Type
+from fifo.frame import HEADER_SIZE, MAX_PAYLOAD, Frame, Type
 from fifo.link import BUFFER_LIMIT
+from fifo.pipe import CAPACITY
 from fifo.server_end import ServerEnd
+
+
+def frames_written(monkeypatch):
+    """Return a list that takes up how many frames go into a pipe with each write; small ones."""
+    counts, write, writev = [], os.write, os.writev
+
+    def counting(descriptor, data):
+        counts.append(1)
+        return write(descriptor, data)
+
+    def counting_several(descriptor, frames):
+        counts.append(len(frames))
+        return writev(descriptor, frames)
+
+    monkeypatch.setattr(wire.os, "write", counting)
+    monkeypatch.setattr(wire.os, "writev", counting_several)
+    return counts
+
 
 # --- both ends well
 
@@ -108,33 +127,27 @@ async def test_frames_of_one_turn_go_out_in_two_writes_the_first_and_the_last_at
 ):
     answerer = await Answerer(folder, credits=10).start()
     asker = await Asker(folder).connect()
-    writes, writev = [], os.writev
-
-    def counting(descriptor, buffers):
-        writes.append(len(buffers))
-        return writev(descriptor, buffers)
-
     answerer.hold = True
     await asyncio.sleep(0)
-    monkeypatch.setattr(wire.os, "writev", counting)
+    writes = frames_written(monkeypatch)
     for request_id in range(1, 9):
         asker.client.request(request_id, b"x")
-        assert writes == [2]  # the header and the payload
+        assert writes == [1]
     await until(lambda: len(answerer.told(events.RequestReceived)) == 8)
-    assert writes == [2, 14]
+    assert writes == [1, 7]
     asker.client.request(9, b"x")
-    assert writes == [2, 14]  # the server has not said a word since: this may wait for the turn
+    assert writes == [1, 7]  # the server has not said a word since: this may wait for the turn
     await until(lambda: len(answerer.told(events.RequestReceived)) == 9)
-    assert writes == [2, 14, 2]
+    assert writes == [1, 7, 1]
     asker.client.request(10, b"x")
-    assert writes == [2, 14, 2, 2]  # no credit is left, so nothing can follow
+    assert writes == [1, 7, 1, 1]  # no credit is left, so nothing can follow
     await until(lambda: len(answerer.told(events.RequestReceived)) == 10)
     writes.clear()
     for request_id in range(1, 11):
         answerer.server.reply(request_id, b"y")
-        assert writes == ([2] if request_id < 10 else [2, 18])  # no request is left in hand
+        assert writes == ([1] if request_id < 10 else [1, 9])  # no request is left in hand
     await until(lambda: len(asker.told(events.ReplyReceived)) == 10)
-    assert writes == [2, 18]
+    assert writes == [1, 9]
     asker.client.close()
     await answerer.server.close()
 
@@ -143,18 +156,44 @@ async def test_frames_of_one_turn_go_out_in_two_writes_the_first_and_the_last_at
 async def test_answers_to_requests_that_came_together_go_out_together(folder, monkeypatch):
     answerer = await Answerer(folder, credits=9).start()
     asker = await Asker(folder).connect()
-    writes, writev = [], os.writev
-
-    def counting(descriptor, buffers):
-        writes.append(len(buffers))
-        return writev(descriptor, buffers)
-
-    monkeypatch.setattr(wire.os, "writev", counting)
+    writes = frames_written(monkeypatch)
     for request_id in range(1, 10):
         asker.client.request(request_id, b"x")
     await until(lambda: len(asker.told(events.ReplyReceived)) == 9)
     # Each is the only one in hand when it is answered, but the others were there to be read.
-    assert sorted(writes) == [2, 2, 16, 16]
+    assert sorted(writes) == [1, 1, 8, 8]
+    asker.client.close()
+    await answerer.server.close()
+
+
+@on_loop
+async def test_frames_of_all_sizes_pass_a_full_pipe_whole_and_in_order(folder, spawn):
+    server = spawn("server")
+    asker = await Asker(folder).connect()
+    server.stop()
+    sizes = [700_000, 700_000, 0, 1, 16_383, 16_384, 16_385, 200, 98_304, 0, 9, 65_536, 300_000, 1]
+    payloads = [os.urandom(size) for size in sizes]
+    for request_id, payload in enumerate(payloads):
+        asker.client.request(request_id, payload)
+    server.carry_on()
+    await until(lambda: len(asker.told(events.ReplyReceived)) == len(sizes))
+    assert asker.told(events.ReplyReceived) == [
+        events.ReplyReceived(request_id, payload) for request_id, payload in enumerate(payloads)
+    ]
+    asker.client.close()
+
+
+@pytest.mark.parametrize("left", [0, 1, 5000])
+@on_loop
+async def test_a_frame_that_a_pipe_takes_in_part_or_not_at_all_passes_whole(folder, left):
+    answerer = await Answerer(folder, credits=2).start()
+    asker = await Asker(folder).connect()
+    first, second = bytes(CAPACITY - HEADER_SIZE - left), os.urandom(10_000)
+    asker.client.request(1, first)
+    asker.client.request(2, second)  # at once, as no credit is left
+    assert asker.client._link.wire.buffered > 0
+    await until(lambda: len(asker.told(events.ReplyReceived)) == 2)
+    assert [event.payload for event in answerer.told(events.RequestReceived)] == [first, second]
     asker.client.close()
     await answerer.server.close()
 
@@ -205,6 +244,22 @@ async def test_close_is_tolerated_before_start_and_twice_and_a_new_start_follows
         asker.client.poke()
     assert not asker.client.connected
     await answerer.server.close()
+
+
+@on_loop
+async def test_what_is_in_the_way_again_after_a_link_is_reported_again(folder):
+    folder.mkdir(mode=0o700)
+    asker = Asker(folder)
+    for number in (1, 2):
+        (folder / endpoint.NAME).write_bytes(b"{")
+        for _ in range(2):
+            asker.client.poke()
+        assert len(asker.told(events.Unreachable)) == number
+        answerer = await Answerer(folder).start()
+        await asker.connect()
+        await answerer.server.close()
+        await until(lambda number=number: len(asker.told(events.Disconnected)) == number)
+    asker.client.close()
 
 
 # --- a peer that does not read
@@ -294,7 +349,8 @@ async def test_a_bad_frame_from_the_server_ends_the_link_with_what_was_in_flight
     [lost] = await until(lambda: asker.told(events.Disconnected))
     assert lost.in_flight == [7]
     assert "a server may not send HELLO" in asker.told(events.ProtocolFault)[0].error.what
-    await until(lambda: answerer.told(events.ClientLeft))
+    [left] = await until(lambda: answerer.told(events.ClientLeft))
+    assert "a server may not send HELLO" in left.reason
     await asker.connect()
     asker.client.close()
     await answerer.server.close()
