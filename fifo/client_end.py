@@ -32,9 +32,9 @@ from fifo.events import (
     ReplyReceived,
     Unreachable,
 )
-from fifo.exceptions import FifoError, NoCredit, NotConnected
+from fifo.exceptions import FifoError, NoCredit, NotConnected, RemoteFault
 from fifo.frame import MAX_PAYLOAD
-from fifo.link import BUFFER_LIMIT, Link, receive
+from fifo.link import BUFFER_LIMIT, Link
 from fifo.wire import Wire
 
 LOCK_NAME = "client.lock"
@@ -85,7 +85,7 @@ class ClientEnd:
     def request(self, request_id: int, payload: bytes) -> None:
         """Send a request; raise NotConnected, NoCredit, TooLarge, or LocalFault on a used id."""
         link = self._link
-        if link is None or not link.session.live:
+        if link is None:
             raise NotConnected(f"no server serves {self.folder} now", "Wait for Connected.")
         if link.wire.buffered >= BUFFER_LIMIT:
             raise NoCredit(
@@ -144,21 +144,25 @@ class ClientEnd:
 
     def _on_data(self, data: bytes) -> None:
         link = self._link
-        if link and (fault := receive(link.session, data, self._on_session_event)):
+        if link is None:
+            return
+        try:
+            for event in link.session.receive(data):
+                match event:
+                    case ReplyReceived() | ProgressReceived() | FailureReceived():  # most often
+                        self._on_event(event)
+                    case PeerLeft():
+                        self._leave(event.reason, fault=event.fault)
+                    case Connected():
+                        self._joined = True
+                        self._trouble = ""
+                        self._on_event(event)
+                    case _:
+                        self._on_event(event)
+        except RemoteFault as fault:
+            link.session.bye(fault.what, fault=True)
             self._on_event(ProtocolFault(fault))
             self._leave(f"protocol error: {fault.what}", fault=True)
-
-    def _on_session_event(self, event: ClientEvent | PeerLeft) -> None:
-        match event:
-            case ReplyReceived() | ProgressReceived() | FailureReceived():  # what comes most often
-                self._on_event(event)
-            case PeerLeft():
-                self._leave(event.reason, fault=event.fault)
-            case _:
-                if isinstance(event, Connected):
-                    self._joined = True
-                    self._trouble = ""
-                self._on_event(event)
 
     def _on_lost(self, reason: str) -> None:
         if self._link:

@@ -1,20 +1,15 @@
 """One pair in use, as the end of either side holds it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from fifo.client_session import ClientSession
 from fifo.endpoint import Endpoint
-from fifo.events import PeerLeft
-from fifo.exceptions import RemoteFault
 from fifo.server_session import ServerSession
-from fifo.session import PairSession
 from fifo.wire import Wire
 
 BUFFER_LIMIT = 4 * 1024 * 1024  # bytes that wait for room in the pipe
 
-EventT = TypeVar("EventT")
 SessionT = TypeVar("SessionT", bound=ServerSession | ClientSession)
 
 
@@ -35,16 +30,3 @@ class Link(Generic[SessionT]):
         """Return the reason, and whether the peer was lost in the middle of a frame."""
         torn = self.session.torn
         return f"{reason}, {torn} bytes into a frame" if torn else reason
-
-
-def receive(
-    session: PairSession[EventT], data: bytes, on_event: Callable[[EventT | PeerLeft], None]
-) -> RemoteFault | None:
-    """Pass on what the bytes mean; a peer that breaks the protocol gets a BYE: return its fault."""
-    try:
-        for event in session.receive(data):
-            on_event(event)
-    except RemoteFault as error:
-        session.bye(error.what, fault=True)
-        return error
-    return None

@@ -33,9 +33,9 @@ from fifo.events import (
     RequestReceived,
     ServerEvent,
 )
-from fifo.exceptions import FifoError
+from fifo.exceptions import FifoError, RemoteFault
 from fifo.frame import MAX_PAYLOAD
-from fifo.link import BUFFER_LIMIT, Link, receive
+from fifo.link import BUFFER_LIMIT, Link
 from fifo.server_session import ServerSession
 from fifo.session import VERSIONS
 from fifo.wire import Wire
@@ -151,19 +151,22 @@ class ServerEnd:
 
     def _on_data(self, data: bytes) -> None:
         link = self._link
-        if link and (fault := receive(link.session, data, self._on_session_event)):
+        if link is None:
+            return
+        try:
+            for event in link.session.receive(data):
+                match event:
+                    case RequestReceived() | CancelReceived():  # most often
+                        self._on_event(event)
+                    case PeerLeft():
+                        self._leave(event.reason)
+                    case ClientJoined():
+                        self._joined = True
+                        self._on_event(event)
+        except RemoteFault as fault:
+            link.session.bye(fault.what, fault=True)
             self._on_event(ProtocolFault(fault))
             self._leave(f"protocol error: {fault.what}")
-
-    def _on_session_event(self, event: ServerEvent | PeerLeft) -> None:
-        match event:
-            case RequestReceived() | CancelReceived():  # first, as it comes most often
-                self._on_event(event)
-            case PeerLeft():
-                self._leave(event.reason)
-            case ClientJoined():
-                self._joined = True
-                self._on_event(event)
 
     def _on_lost(self, reason: str) -> None:
         if self._link:
