@@ -143,13 +143,16 @@ class Database:
         return db
 
     def cut_log(self, *, always: bool = False) -> None:
-        """Empty the log when no reader needs it and it is longer than WAL_LIMIT, or `always`."""
+        """Have the next commit cut a log longer than WAL_LIMIT; or `always` empty it, at once.
+
+        Only where no reader needs it.
+        """
         log = Path(f"{self.path}-wal")
         if not log.exists() or log.stat().st_size <= (0 if always else WAL_LIMIT):
             return
         self.driver.set_busy_handler(None)  # a reader may go on for long
         try:
-            self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+            self.rows(f"PRAGMA wal_checkpoint({'TRUNCATE' if always else 'RESTART'})")
         finally:
             self.driver.set_busy_handler(BusyHandler())
 

@@ -18,6 +18,7 @@ from autopoll.bridge.records import (
     Settled,
     Stored,
 )
+from autopoll.bridge.sqlite import log_room
 from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.costs import Costs
@@ -61,6 +62,7 @@ class SqliteDeliveries:
         if self._lock is None:
             path = self._db.path
             self._lock = acquire(path.with_name(f"{path.name}-poller.lock"), f"a poller of {path}")
+            log_room.reserve(self._db)
         with self._db.writing():
             now = self._db.clock()
             held = self._settlement.held("AND d.owner<>:owner", {"owner": owner})

@@ -505,7 +505,8 @@ def test_the_log_is_cut_back_after_a_long_reader(
     rows.close()
     reader.close()
     bridge.deliveries.reap()
-    assert log.stat().st_size == 0
+    ask(bridge)
+    assert log.stat().st_size <= 400 * KIB
     bridge.close()
 
 

@@ -1,0 +1,86 @@
+"""Room in the log is made beforehand, and nothing hangs on it."""
+
+import errno
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from autopoll.bridge.records import BridgeLimits
+from autopoll.bridge.sqlite import SqliteBridge, log_room
+from autopoll.bridge.sqlite.connection import WAL_LIMIT
+
+
+@pytest.fixture
+def bridge(tmp_path: Path) -> Iterator[SqliteBridge]:
+    with closing(SqliteBridge(tmp_path / "bridge.db", BridgeLimits(), create=True)) as bridge:
+        yield bridge
+
+
+def log_size(folder: Path) -> int:
+    return (folder / "bridge.db-wal").stat().st_size
+
+
+def test_an_answerer_finds_the_room_made_and_what_stood_in_the_log_stays(
+    bridge: SqliteBridge, tmp_path: Path
+) -> None:
+    tokens = bridge.conversations.create("a", "b")
+    assert log_size(tmp_path) < WAL_LIMIT
+    bridge.deliveries.take_over("me")
+    assert log_size(tmp_path) == WAL_LIMIT
+    [number] = bridge.messages.send(tokens.conversation, "a", ["after it"], [None])
+    assert log_size(tmp_path) == WAL_LIMIT
+    with closing(sqlite3.connect(tmp_path / "bridge.db")) as foreign:
+        assert foreign.execute("SELECT id, message FROM messages").fetchall() == [
+            (number, "after it")
+        ]
+
+
+def test_a_log_with_room_is_read_by_whoever_comes_after_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "bridge.db"
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from autopoll.bridge.records import BridgeLimits\n"
+        "from autopoll.bridge.sqlite import SqliteBridge\n"
+        "bridge = SqliteBridge(Path(sys.argv[1]), BridgeLimits(), create=True)\n"
+        "bridge.deliveries.take_over('me')\n"
+        "tokens = bridge.conversations.create('a', 'b')\n"
+        "bridge.messages.send(tokens.conversation, 'a', ['kept'], [None])\n"
+        "os._exit(9)\n"  # as kill -9 does: nothing is closed
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    assert log_size(tmp_path) == WAL_LIMIT
+    with closing(sqlite3.connect(path)) as foreign:
+        assert foreign.execute("SELECT message FROM messages").fetchall() == [("kept",)]
+
+
+def test_a_disk_with_little_room_is_left_alone(
+    bridge: SqliteBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_room, "_FREE", 10**9)
+    before = log_size(tmp_path)
+    bridge.deliveries.take_over("me")
+    assert log_size(tmp_path) == before
+
+
+def test_a_disk_that_fills_meanwhile_gets_its_room_back(
+    bridge: SqliteBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwrite
+
+    def pwrite(handle: int, data: bytes, start: int) -> int:
+        if start > WAL_LIMIT // 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(handle, data, start)
+
+    before = log_size(tmp_path)
+    monkeypatch.setattr("autopoll.bridge.sqlite.log_room.os.pwrite", pwrite)
+    bridge.deliveries.take_over("me")
+    assert log_size(tmp_path) == before
+    tokens = bridge.conversations.create("a", "b")
+    assert bridge.messages.send(tokens.conversation, "a", ["stored all the same"], [None])
