@@ -3,6 +3,8 @@
 import os
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -105,6 +107,23 @@ def test_another_user_is_refused_and_root_is_not(
         with plug(home) as root:
             root.sendall(GREETING)
             assert root.recv(1)
+    well()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user to try it")
+def test_another_user_whom_somebody_has_let_at_the_socket_is_refused_by_the_kernels_word(
+    home: Home, poller: HandPoller, well: Callable[[], None]
+) -> None:
+    home.run.chmod(0o711)
+    home.poller_socket.chmod(0o666)
+    code = (
+        "import os, socket; os.setuid(65534); found = socket.socket(socket.AF_UNIX);"
+        "found.settimeout(5); found.connect('poller.sock'); print(found.recv(1))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=home.run, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == "b''\n" or "ConnectionResetError" in ran.stderr, ran.stderr
     well()
 
 
