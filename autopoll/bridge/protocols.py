@@ -185,9 +185,13 @@ class DeliveryStore(Protocol):
         """Finish deliveries in one durable commit, each on its own merits, and promote lanes.
 
         Returns one item for each outcome, in order: `lost` where the owner does not hold the lease
-        under that fence. Usage is added to the day of the shard,
-        also when the lease was lost: spent is spent. An outcome that the store cannot hold is
-        settled as a permanent failure, and does not keep the others from being settled.
+        under that fence. Usage is added to the day of the shard, also when the lease was lost:
+        spent is spent. An outcome that the store cannot hold is settled as a permanent failure, and
+        does not keep the others from being settled.
+
+        May be repeated where nobody knows whether it was committed. A lease that the owner has
+        settled before is reported as what became of it, until the question is claimed again;
+        nothing is answered or charged twice.
         """
 
     def commit_turn(

@@ -1,6 +1,6 @@
 """What the shards cost, by day."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from autopoll.bridge.records import Answered, Outcome, Settled, Spent
 from autopoll.bridge.sqlite.connection import Database
@@ -30,9 +30,9 @@ class Costs:
             for shard, tokens_in, tokens_out, cached, cost, answers in rows
         }
 
-    def charge(self, outcomes: Sequence[Outcome], settled: Sequence[Settled], now: int) -> None:
+    def charge(self, settled: Iterable[tuple[Outcome, Settled]], now: int) -> None:
         """Add what outcomes have cost to their shards, within the transaction that settles them."""
-        for outcome, became in zip(outcomes, settled, strict=True):
+        for outcome, became in settled:
             if (usage := outcome.usage) is None:
                 continue
             answers = int(isinstance(outcome, Answered) and became.state == "done")

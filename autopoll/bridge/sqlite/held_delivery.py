@@ -8,7 +8,10 @@ from autopoll.message import to_json
 
 
 class HeldDelivery(NamedTuple):
-    """A leased delivery; `question` is as `TEXT` selects it, empty when the message was deleted."""
+    """A leased delivery; `question` is as `TEXT` selects it, empty when the message was deleted.
+
+    `settled_by` is the owner where it ends the lease, None where the lease is ended for it.
+    """
 
     message_id: int
     conversation: str
@@ -21,6 +24,7 @@ class HeldDelivery(NamedTuple):
     last_error: str | None
     enrolled_at: int
     question: bytes
+    settled_by: str | None
 
     def query(
         self,

@@ -1,6 +1,5 @@
 """Messages: sent, received, listed, and how far a query has come."""
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
@@ -10,23 +9,20 @@ from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.message_checks import MessageChecks
+from autopoll.bridge.sqlite.query_states import query_states
 from autopoll.bridge.sqlite.rate_limit import RateLimiter
 from autopoll.bridge.sqlite.rows import (
+    MESSAGE,
     NewMessage,
     insert_messages,
+    message_of,
     other_session,
-    readable,
     require_conversation,
 )
 from autopoll.errors import NotFound
 
 PAGE = 16 << 20  # bytes of text after which a list ends, however many were asked for
 
-# Foreign programs may have stored anything. As bytes it can be read; as text it need not be UTF-8,
-# which SQLite does not check and the driver refuses.
-_COLUMNS = """m.id, CAST(m.conversation_id AS BLOB), CAST(m.from_session AS BLOB),
-  CAST(m.to_session AS BLOB), CAST(m.message AS BLOB), CAST(m.metadata AS BLOB),
-  CAST(m.timestamp AS BLOB), m.read IS NOT 0"""
 _KIND = """coalesce(
   CASE WHEN json_valid(CAST(m.message AS TEXT)) THEN CAST(m.message AS TEXT)->>'$.type' END,
   CASE WHEN json_valid(CAST(m.metadata AS TEXT)) THEN CAST(m.metadata AS TEXT)->>'$.type' END,
@@ -39,11 +35,6 @@ _WAITING = f"""(EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id
     AND d.state IN ('queued','ready','leased'))
   OR m.read=? AND NOT EXISTS(SELECT 1 FROM answers a JOIN deliveries d ON d.message_id=a.query_id
     WHERE a.query_id={_IN_REPLY_TO} AND a.answer_id=m.id AND instr(d.lane,'/')=0))"""
-
-_STATE = f"""q.id, CAST(q.conversation_id AS BLOB), CAST(q.to_session AS BLOB), d.state, d.shard,
-  d.attempts, d.last_error, d.enrolled_at, d.settled_at, {_COLUMNS}
-  FROM messages q LEFT JOIN deliveries d ON d.message_id=q.id
-  LEFT JOIN answers a ON a.query_id=q.id LEFT JOIN messages m ON m.id=a.answer_id"""
 
 
 class SqliteMessages:
@@ -116,23 +107,19 @@ class SqliteMessages:
         return self._select(where, [value for _, value in terms], limit, newest=not after)
 
     def query_state(self, message_id: int) -> QueryState:
-        rows = self._db.rows(f"SELECT {_STATE} WHERE q.id=?", (message_id,))
-        if not rows:
+        found = query_states(self._db, [message_id])
+        if not found:
             raise NotFound(f"there is no message {message_id}", "List them with: autopoll messages")
-        return _state(rows[0])
+        return found[0]
 
     def query_states(self, message_ids: Sequence[int]) -> list[QueryState]:
-        rows = self._db.rows(
-            f"SELECT {_STATE} WHERE q.id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(message_ids)),),
-        )
-        return [_state(row) for row in rows]
+        return query_states(self._db, message_ids)
 
     def _select(
         self, where: str, values: Sequence[Any], limit: int, *, newest: bool = False
     ) -> list[Message]:
         order = "DESC" if newest else "ASC"
-        sql = f"SELECT {_COLUMNS} FROM messages m WHERE {where} ORDER BY m.id {order} LIMIT ?"
+        sql = f"SELECT {MESSAGE} FROM messages m WHERE {where} ORDER BY m.id {order} LIMIT ?"
         rows: list[tuple[Any, ...]] = []
         size = 0
         with closing(self._db.each(sql, (*values, limit))) as found:
@@ -141,7 +128,7 @@ class SqliteMessages:
                 size += len(row[4] or b"") + len(row[5] or b"")
                 if size >= PAGE:
                     break
-        return [_message(row) for row in (reversed(rows) if newest else rows)]
+        return [message_of(row) for row in (reversed(rows) if newest else rows)]
 
     def _insert(self, checked: Sequence[CheckedArrival]) -> range:
         return insert_messages(self._db, [each.message() for each in checked])
@@ -153,33 +140,3 @@ class SqliteMessages:
                 "UPDATE messages SET read=1 WHERE id=? AND read=0 RETURNING id", (message_id,)
             )
         )
-
-
-def _state(row: tuple[Any, ...]) -> QueryState:
-    number, conversation, session, state, shard, attempts, error, enrolled, settled, *answer = row
-    return QueryState(
-        message_id=number,
-        conversation=readable(conversation) or "",
-        session=readable(session) or "",
-        state=state or "sent",
-        shard=shard,
-        attempts=attempts or 0,
-        last_error=error,
-        answer=_message(answer) if answer[0] is not None else None,
-        enrolled_at=enrolled,
-        settled_at=settled,
-    )
-
-
-def _message(row: Sequence[Any]) -> Message:
-    number, conversation, sender, recipient, text, metadata, timestamp, read = row
-    return Message(
-        id=number,
-        conversation=readable(conversation) or "",
-        sender=readable(sender) or "",
-        recipient=readable(recipient) or "",
-        text=readable(text) or "",
-        metadata=readable(metadata),
-        timestamp=readable(timestamp) or "",
-        read=bool(read),
-    )

@@ -4,8 +4,9 @@ What writes here is called within a transaction.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from autopoll.bridge.records import Message
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.clock import utc_iso
 from autopoll.errors import NotFound, UsageError
@@ -25,6 +26,12 @@ TEXT = f"""CASE WHEN m.message IS NULL THEN x'' WHEN octet_length(m.message)<=:m
 METADATA = (
     f"CASE WHEN octet_length(m.metadata)<={_METADATA_LIMIT} THEN CAST(m.metadata AS BLOB) END"
 )
+
+# Foreign programs may have stored anything. As bytes it can be read; as text it need not be UTF-8,
+# which SQLite does not check and the driver refuses.
+MESSAGE = """m.id, CAST(m.conversation_id AS BLOB), CAST(m.from_session AS BLOB),
+  CAST(m.to_session AS BLOB), CAST(m.message AS BLOB), CAST(m.metadata AS BLOB),
+  CAST(m.timestamp AS BLOB), m.read IS NOT 0"""
 
 
 def require_conversation(db: Database, conversation: str) -> None:
@@ -49,6 +56,21 @@ class NewMessage(NamedTuple):
     text: str
     metadata: str | None
     read: bool = False
+
+
+def message_of(row: Sequence[Any]) -> Message:
+    """Return the message of a row of MESSAGE."""
+    number, conversation, sender, recipient, text, metadata, timestamp, read = row
+    return Message(
+        id=number,
+        conversation=readable(conversation) or "",
+        sender=readable(sender) or "",
+        recipient=readable(recipient) or "",
+        text=readable(text) or "",
+        metadata=readable(metadata),
+        timestamp=readable(timestamp) or "",
+        read=bool(read),
+    )
 
 
 def insert_messages(db: Database, new: Sequence[NewMessage]) -> range:

@@ -96,7 +96,10 @@ CREATE INDEX c_token_a ON conversations(session_a_token);
 CREATE INDEX c_token_b ON conversations(session_b_token);
 """
 
-STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE, _KEYS)
+# The owner that has settled its lease under `fence`; NULL when somebody else ended the lease.
+_SETTLED_BY = "ALTER TABLE deliveries ADD COLUMN settled_by TEXT;"
+
+STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE, _KEYS, _SETTLED_BY)
 KNOWN = len(STEPS)
 
 

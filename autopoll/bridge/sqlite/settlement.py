@@ -23,6 +23,7 @@ from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.held_delivery import EndedDelivery, HeldDelivery
 from autopoll.bridge.sqlite.lanes import Lanes
+from autopoll.bridge.sqlite.query_states import query_states
 from autopoll.bridge.sqlite.rows import TEXT, insert_audit_lines, insert_messages
 from autopoll.message import Answer, write_answer
 from autopoll.redact.redact import redact
@@ -47,34 +48,45 @@ class Settlement:
         self._lanes = lanes
         self._costs = costs
 
-    def held(self, which: str, values: dict[str, Any]) -> list[HeldDelivery]:
+    def held(
+        self, which: str, values: dict[str, Any], *, settled_by: str | None = None
+    ) -> list[HeldDelivery]:
         """Return the leased deliveries that fulfil a condition, oldest first."""
         # The plus keeps the planner from walking the table in its order instead of using d_lease.
         rows = self._db.rows(
             f"{_HELD} {which} ORDER BY +d.message_id",
             {**values, "max": _LARGEST_FORM},
         )
-        return [HeldDelivery(*row) for row in rows]
+        return [HeldDelivery._make((*row, settled_by)) for row in rows]
 
     def settle(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
         """Settle outcomes and add what they have cost."""
-        numbers = json.dumps([outcome.message_id for outcome in outcomes])
         held = {
             (each.message_id, each.fence): each
             for each in self.held(
                 "AND d.message_id IN (SELECT value FROM json_each(:numbers)) AND d.owner=:owner",
-                {"numbers": numbers, "owner": owner},
+                {"numbers": _numbers(outcomes), "owner": owner},
+                settled_by=owner,
             )
         }
+        repeated: dict[tuple[int, int], Settled] = {}
+        if len(held) < len(outcomes):
+            repeated = self._settled_before(
+                [one for one in outcomes if (one.message_id, one.fence) not in held], owner
+            )
         settled = self._write(
             [
+                repeated.get((one.message_id, one.fence))
                 # Taken away: a second outcome of the same lease finds it no longer held.
-                self._settle(held.pop((outcome.message_id, outcome.fence), None), outcome, now)
-                for outcome in outcomes
+                or self._settle(held.pop((one.message_id, one.fence), None), one, now)
+                for one in outcomes
             ],
             now,
         )
-        self._costs.charge(outcomes, settled, now)
+        pairs = zip(outcomes, settled, strict=True)
+        self._costs.charge(
+            (pair for pair in pairs if (pair[0].message_id, pair[0].fence) not in repeated), now
+        )
         return settled
 
     def settle_one_by_one(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
@@ -96,6 +108,30 @@ class Settlement:
             return settled
 
         return self._in_savepoint(held, fail)
+
+    def _settled_before(
+        self, outcomes: Sequence[Outcome], owner: str
+    ) -> dict[tuple[int, int], Settled]:
+        """Return by (message_id, fence) what became of leases that the owner settled before."""
+        rows = self._db.rows(
+            "SELECT d.message_id, d.fence, d.state, a.answer_id FROM deliveries d LEFT JOIN answers"
+            " a ON a.query_id=d.message_id WHERE d.settled_by=:owner AND d.state<>'leased'"
+            " AND d.message_id IN (SELECT value FROM json_each(:numbers))",
+            {"numbers": _numbers(outcomes), "owner": owner},
+        )
+        queries = {
+            query.message_id: query
+            for query in query_states(self._db, [message_id for message_id, *_ in rows])
+        }
+        return {
+            (message_id, fence): Settled(
+                message_id=message_id,
+                state=state,
+                answer_id=answer_id,
+                query=queries.get(message_id),
+            )
+            for message_id, fence, state, answer_id in rows
+        }
 
     def _settle_or_refuse(self, outcome: Outcome, owner: str, now: int) -> Settled:
         def settle(one: Outcome) -> Settled:
@@ -161,8 +197,9 @@ class Settlement:
         clean = error and self._clean(error)
         self._db.rows(
             "UPDATE deliveries SET state='ready', owner=NULL, lease_until=NULL, attempts=?,"
-            " not_before=?, changed_at=?, last_error=coalesce(?,last_error) WHERE message_id=?",
-            (attempts, now + wait_ms, now, clean, held.message_id),
+            " not_before=?, changed_at=?, last_error=coalesce(?,last_error), settled_by=?"
+            " WHERE message_id=?",
+            (attempts, now + wait_ms, now, clean, held.settled_by, held.message_id),
         )
         return Settled(
             message_id=held.message_id,
@@ -202,8 +239,11 @@ class Settlement:
         ended = [each for each in settled if isinstance(each, EndedDelivery)]
         self._db.many(
             "UPDATE deliveries SET state=?, owner=NULL, lease_until=NULL, changed_at=?,"
-            " settled_at=?, last_error=coalesce(?,last_error) WHERE message_id=?",
-            [(each.state, now, now, each.error, each.held.message_id) for each in ended],
+            " settled_at=?, last_error=coalesce(?,last_error), settled_by=? WHERE message_id=?",
+            [
+                (each.state, now, now, each.error, each.held.settled_by, each.held.message_id)
+                for each in ended
+            ],
         )
         numbers = insert_messages(self._db, [each.message() for each in ended])
         pairs = [*zip(ended, numbers, strict=True)]
@@ -222,3 +262,7 @@ class Settlement:
 
     def _clean(self, text: str) -> str:
         return storable(redact(text) if self._limits.redact else text)
+
+
+def _numbers(outcomes: Sequence[Outcome]) -> str:
+    return json.dumps([outcome.message_id for outcome in outcomes])

@@ -149,7 +149,9 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, read_only: boo
     make(path).close()
     set_version(path, 99)
     before = path.read_bytes()
-    with pytest.raises(BridgeError, match=r"newer schema version 99, this autopoll knows 4") as new:
+    with pytest.raises(
+        BridgeError, match=f"schema version 99, this autopoll knows {schema.KNOWN}"
+    ) as new:
         SqliteBridge(path, BridgeLimits(), read_only=read_only)
     assert "Upgrade" in new.value.mend
     assert path.read_bytes() == before
@@ -192,27 +194,34 @@ def test_a_legacy_file_is_adopted_with_its_rows_and_columns(tmp_path: Path) -> N
     assert {name: definitions(path)[name] for name in before} == before
 
 
+@pytest.mark.parametrize("version", range(1, schema.KNOWN))
 def test_an_older_store_is_migrated_with_all_that_is_under_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, version: int
 ) -> None:
     path = tmp_path / "bridge.db"
-    with monkeypatch.context() as older:
-        older.setattr(schema, "STEPS", schema.STEPS[:1])
-        older.setattr(schema, "KNOWN", 1)
-        bridge = make(path)
-        answered = ask(bridge)
-        assert answer_one(bridge) == "done"
-        name = bridge.conversations.all()[0].id
-        bridge.messages.send(name, "a", ["one", "two"], [None, None])
-        (one,) = bridge.deliveries.claim("me", {"main": 9}, 60_000)
-        own = ask(bridge)
-        bridge.close()
     bridge = make(path)
-    assert (answer := bridge.messages.query_state(answered).answer) and answer.text == "because"
-    outcome = Answered(message_id=one.message_id, fence=one.fence, answer=Answer(text="yes"))
-    _, settled, taken = bridge.deliveries.commit_turn([], [outcome], "me", {"main": 9}, 60_000)
-    assert settled[0].state == "done"
-    assert [each.message_id for each in taken] == [one.message_id + 1, own]
+    before = ask(bridge)
+    assert answer_one(bridge) == "done"
+    name = bridge.conversations.all()[0].id
+    bridge.messages.send(name, "a", ["one", "two"], [None, None])
+    (one,) = bridge.deliveries.claim("me", {"main": 9}, 60_000)
+    own = ask(bridge)
+    bridge.close()
+    set_back(path, version)
+    with pytest.raises(BridgeError, match=f"older schema version {version}"):
+        SqliteBridge(path, BridgeLimits(), read_only=True)
+    bridge = make(path)
+    assert (answer := bridge.messages.query_state(before).answer) and answer.text == "because"
+    usage = Usage(output_tokens=9)
+    outcome = Answered(
+        message_id=one.message_id, fence=one.fence, answer=Answer(text="yes"), usage=usage
+    )
+    for claimed in ([one.message_id + 1, own], []):
+        _, settled, taken = bridge.deliveries.commit_turn([], [outcome], "me", {"main": 9}, 60_000)
+        assert settled[0].state == "done"
+        assert [each.message_id for each in taken] == claimed
+    assert bridge.overview.spent(utc_day(wall_ms()))["main"].output_tokens == 9
+    assert bridge.examine(60)
     bridge.close()
     db = apsw.Connection(str(path))
     with pytest.raises(apsw.ConstraintError):  # two heads of one lane
@@ -220,33 +229,6 @@ def test_an_older_store_is_migrated_with_all_that_is_under_way(
             "UPDATE deliveries SET state='leased', owner='x', lease_until=1, settled_at=NULL"
         )
     db.close()
-
-
-def test_a_store_of_before_the_costs_is_migrated_and_keeps_what_it_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "bridge.db"
-    with monkeypatch.context() as older:
-        older.setattr(schema, "STEPS", schema.STEPS[:2])
-        older.setattr(schema, "KNOWN", 2)
-        bridge = make(path)
-        asked = ask(bridge)
-        assert answer_one(bridge) == "done"
-        waiting = ask(bridge)
-        bridge.close()
-    with pytest.raises(BridgeError, match="older schema version 2"):
-        SqliteBridge(path, BridgeLimits(), read_only=True)
-    bridge = make(path)
-    assert (answer := bridge.messages.query_state(asked).answer) and answer.text == "because"
-    (delivery,) = bridge.deliveries.claim("me", {"main": 9}, 60_000)
-    assert delivery.message_id == waiting
-    usage = Usage(output_tokens=9)
-    bridge.deliveries.settle(
-        [Answered(message_id=waiting, fence=delivery.fence, answer=Answer(text="so"), usage=usage)],
-        "me",
-    )
-    assert bridge.overview.spent(utc_day(wall_ms()))["main"].output_tokens == 9
-    bridge.close()
 
 
 def test_a_question_without_usage_costs_no_statement_more(tmp_path: Path) -> None:
@@ -532,6 +514,22 @@ def set_version(path: Path, number: int) -> None:
     db = apsw.Connection(str(path))
     db.pragma("user_version", number)
     db.close()
+
+
+def set_back(path: Path, version: int) -> None:
+    """Leave the rows of a closed store in the tables of an earlier schema version."""
+    older = path.with_name("older.db")
+    db = apsw.Connection(str(older))
+    for step in schema.STEPS[:version]:
+        db.execute(step)
+    db.pragma("user_version", version)
+    db.execute("ATTACH ? AS newer", (str(path),))
+    tables = "SELECT name FROM main.sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%'"
+    for (table,) in db.execute(tables).fetchall():
+        columns = ",".join(name for _, name, *_ in db.execute(f"PRAGMA main.table_info({table})"))
+        db.execute(f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM newer.{table}")
+    db.close()
+    older.replace(path)
 
 
 def definitions(path: Path) -> dict[str, str]:

@@ -1,0 +1,39 @@
+"""How questions stand, each as its asker may see it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from autopoll.bridge.records import QueryState
+from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.rows import MESSAGE, message_of, readable
+
+_STATE = f"""q.id, CAST(q.conversation_id AS BLOB), CAST(q.to_session AS BLOB), d.state, d.shard,
+  d.attempts, d.last_error, d.enrolled_at, d.settled_at, {MESSAGE}
+  FROM messages q LEFT JOIN deliveries d ON d.message_id=q.id
+  LEFT JOIN answers a ON a.query_id=q.id LEFT JOIN messages m ON m.id=a.answer_id"""
+
+
+def query_states(db: Database, message_ids: Sequence[int]) -> list[QueryState]:
+    """Return the states of those questions that exist."""
+    rows = db.rows(
+        f"SELECT {_STATE} WHERE q.id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(message_ids)),),
+    )
+    return [_state(row) for row in rows]
+
+
+def _state(row: tuple[Any, ...]) -> QueryState:
+    number, conversation, session, state, shard, attempts, error, enrolled, settled, *answer = row
+    return QueryState(
+        message_id=number,
+        conversation=readable(conversation) or "",
+        session=readable(session) or "",
+        state=state or "sent",
+        shard=shard,
+        attempts=attempts or 0,
+        last_error=error,
+        answer=message_of(answer) if answer[0] is not None else None,
+        enrolled_at=enrolled,
+        settled_at=settled,
+    )
