@@ -1,37 +1,23 @@
 """What every engine of the bridge does; one test suite runs over all of them.
 
-A delivery is the way of one message to its answer:
-    queued -> ready -> leased -> done
-                 ^        |----> ready   (retry, expiry, release)
-                 |        `----> dead    (an error answer is written with it)
-
-Only the head of a lane is `ready`; the rest of the lane waits as `queued`. A lease is held by an
-owner, a random id of one start of a poller, under a fence, a number that grows with every claim. A
-settle under an old fence or by another owner is refused, so of two instances that were asked the
-same question only one can answer. The owner counts too, because a server that fails may lose the
-last claims, and hands out their fences once more.
-
 Every method commits before it returns, or raises BridgeError (BridgeBusy, BridgeFull) and has
 changed nothing. A session is 'a' or 'b'; others raise UsageError. Times are wall-clock milliseconds
 unless a name says otherwise.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+from autopoll.bridge.delivery_protocol import DeliveryStore
 from autopoll.bridge.records import (
     Arrival,
     Backlog,
-    CommittedTurn,
     Conversation,
     DeadLetter,
-    Delivery,
     Finished,
     Message,
-    Outcome,
     Presence,
     QueryState,
-    Settled,
     Spent,
     Stored,
     Tokens,
@@ -161,61 +147,6 @@ class MessageStore(Protocol):
 
     def query_states(self, message_ids: Sequence[int]) -> list[QueryState]:
         """Return the states of those queries that exist, by one SELECT."""
-
-
-class DeliveryStore(Protocol):
-    """Deliveries: claimed under a lease, renewed, settled. For the one answerer of a store."""
-
-    def take_over(self, owner: str) -> int:
-        """Become the one answerer, free what earlier owners still held, and return how many.
-
-        Holds until the bridge is closed. Raises AlreadyRunning while another process is the
-        answerer, of whatever home. The death of an owner costs a query no attempt up to 20 claims,
-        so that a query which kills its poller ends as a dead letter all the same.
-        """
-
-    def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
-        """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.
-
-        One or two SELECTs when there is nothing to do. What wants no answer is left as it is. The
-        commit is not synced to disk: a lease need not outlive a power cut.
-        """
-
-    def settle(self, outcomes: Sequence[Outcome], owner: str) -> list[Settled]:
-        """Finish deliveries in one durable commit, each on its own merits, and promote lanes.
-
-        Returns one item for each outcome, in order: `lost` where the owner does not hold the lease
-        under that fence. Usage is added to the day of the shard, also when the lease was lost:
-        spent is spent. An outcome that the store cannot hold is settled as a permanent failure, and
-        does not keep the others from being settled.
-
-        May be repeated where nobody knows whether it was committed. A lease that the owner has
-        settled before is reported as what became of it, until the question is claimed again;
-        nothing is answered or charged twice.
-        """
-
-    def commit_turn(
-        self,
-        arrivals: Sequence[Arrival],
-        outcomes: Sequence[Outcome],
-        owner: str,
-        wanted: Mapping[str, int],
-        lease_ms: int,
-    ) -> CommittedTurn:
-        """Do `settle`, `claim` and `MessageStore.store` in one durable commit.
-
-        What arrives is enrolled with it, behind what is new in the store, and leased where it is
-        first in its lane and there is room. Without arrivals and outcomes, do `claim`.
-        """
-
-    def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
-        """Extend (message_id, fence) leases of an owner; return the ids still held.
-
-        Missing ids are lost.
-        """
-
-    def reap(self) -> list[Settled]:
-        """Settle as failed those whose lease expired, if not renewed first; mend headless lanes."""
 
 
 class Overview(Protocol):

@@ -11,7 +11,7 @@ from math import inf
 
 import msgspec
 
-from autopoll.bridge.protocols import DeliveryStore
+from autopoll.bridge.delivery_protocol import DeliveryStore
 from autopoll.bridge.records import Delivery, Outcome, Settled
 from autopoll.errors import BadQuery
 from autopoll.home.config import Config
@@ -195,6 +195,10 @@ class InFlight:
         self._workers.disconnect(worker, "it kept a cancelled request")
 
     # --- leases
+
+    def leases(self) -> list[tuple[int, int]]:
+        """Return the (message_id, fence) of all that is in flight."""
+        return [(attempt.message_id, attempt.delivery.fence) for attempt in self._attempts.values()]
 
     def renew_leases(self, deliveries: DeliveryStore, owner: str) -> list[Settled]:
         """Renew the leases of what is within its time, and reap those that have expired.

@@ -7,7 +7,6 @@ in one commit, so that whatever arrives together is written together.
 
 import asyncio
 import logging
-import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from autopoll.poller.asked_questions import AskedQuestions
 from autopoll.poller.asker_listener import AskerListener
 from autopoll.poller.daily_budgets import DailyBudgets
 from autopoll.poller.in_flight import InFlight
+from autopoll.poller.lease_owner import LeaseOwner
 from autopoll.poller.outages import Outages
 from autopoll.poller.partial_answers import PartialAnswers
 from autopoll.poller.pauses import Pauses
@@ -53,8 +53,6 @@ class Poller:
         self.config = config
         self.bridge = bridge
         self.heart = heart
-        self.owner = secrets.token_hex(8)
-        self.unsettled: list[Outcome] = []
         self.stopping = False
         self.crash: BaseException | None = None
         self.schedule = Schedule(self.wake)
@@ -65,6 +63,7 @@ class Poller:
         self.in_flight = InFlight(
             config, self.workers, self.questions, partial_answers, self.add_outcome
         )
+        self.leases = LeaseOwner(bridge.deliveries, self.in_flight)
         self.pauses = Pauses(home, config.shards)
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
         self.replies = Replies(
@@ -100,10 +99,7 @@ class Poller:
             self.bridge.require_in_place()  # or end, before they are stored where nobody looks
         with self.outages.tolerated("settle and claim"):
             with self.questions.taken() as arrivals:
-                stored, settled, claimed = self.bridge.deliveries.commit_turn(
-                    arrivals, self.unsettled, self.owner, self.room(), self.in_flight.lease_ms
-                )
-            self.unsettled.clear()  # only now: a store that refused must get them again
+                stored, settled, claimed = self.leases.commit_turn(arrivals, self.room())
             self.outages.has_served = True
             for delivery in claimed:
                 self.in_flight.send(delivery)
@@ -129,7 +125,7 @@ class Poller:
         end = loop.time() + self.config.delivery.drain_timeout
         with self.crash_noted():
             self.settle()
-        while (self.in_flight or self.unsettled) and loop.time() < end:
+        while (self.in_flight or self.leases.has_unsettled) and loop.time() < end:
             await self.wakers.wait()
             with self.crash_noted():
                 self.schedule.run_due()
@@ -141,9 +137,7 @@ class Poller:
     def settle(self) -> None:
         """Write what came back, and claim nothing."""
         with self.outages.tolerated("settle"):
-            settled = self.bridge.deliveries.settle(self.unsettled, self.owner)
-            self.unsettled.clear()
-            self.notify(settled)
+            self.notify(self.leases.settle())
             self.questions.look_up(self.bridge.messages)
         self.questions.flush()
         self.report()
@@ -164,7 +158,7 @@ class Poller:
         loop.set_exception_handler(self.on_crash)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         role.end_by(self.stop)
-        freed = self.bridge.deliveries.take_over(self.owner)
+        freed = self.leases.take_over()
         for newest in self.bridge.messages.find(limit=1):
             self.questions.newest = newest.id
         log.info("ready; took over %d unfinished questions", freed)
@@ -241,7 +235,7 @@ class Poller:
     def renew_leases(self) -> None:
         """Renew the leases of what is in flight, and free what nobody works on any more."""
         with self.outages.tolerated("renew leases"):
-            self.notify(self.in_flight.renew_leases(self.bridge.deliveries, self.owner))
+            self.notify(self.leases.renew())
 
     def announce(self) -> None:
         """Let partners see that their sessions are served."""
@@ -278,7 +272,7 @@ class Poller:
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Note an outcome for the next turn, and look again when its next attempt is due."""
-        self.unsettled.append(outcome)
+        self.leases.add(outcome)
         if isinstance(outcome, Failed):
             self.wakers.wake_in(min(outcome.wait_ms / 1000, LONGEST_WAIT_S))
         self.wake()

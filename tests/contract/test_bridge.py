@@ -705,6 +705,26 @@ def test_a_new_owner_frees_what_the_old_one_held_and_gives_the_attempt_back(
     assert bridge.deliveries.take_over("new") == 0
 
 
+def test_what_an_owner_has_claimed_without_knowing_is_released_and_the_rest_is_kept(
+    bridge: Bridge,
+) -> None:
+    conversation = talk(bridge)
+    ask(bridge, conversation, "1", "2", "3", "4", metadata=OWN)
+    (others,) = claim(bridge, 1, owner="another")
+    known, expired, unknown = claim(bridge)
+    settle(bridge, failed(expired))
+    (again,) = claim(bridge)
+    held = [(known.message_id, known.fence), (expired.message_id, expired.fence)]
+    assert bridge.deliveries.release_unconfirmed("me", held) == 2
+    assert {(one.message_id, one.fence, one.attempt) for one in claim(bridge)} == {
+        (again.message_id, again.fence + 1, 2),
+        (unknown.message_id, unknown.fence + 1, 1),
+    }
+    assert settle(bridge, answered(unknown)).state == "lost"
+    assert settle(bridge, answered(known)).state == "done"
+    assert settle(bridge, answered(others), owner="another").state == "done"
+
+
 def test_a_question_that_kills_every_owner_dies_in_the_end(store: SqliteStore) -> None:
     bridge = store.open(max_attempts=3)
     conversation = talk(bridge)

@@ -1,7 +1,7 @@
 """The embedded engine: one SQLite file in WAL mode, through apsw.
 
 Every part is handed the one connection. Methods of the contract are documented in
-`autopoll.bridge.protocols`.
+`autopoll.bridge.protocols` and `autopoll.bridge.delivery_protocol`.
 """
 
 from collections.abc import Callable

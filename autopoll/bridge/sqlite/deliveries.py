@@ -130,6 +130,16 @@ class SqliteDeliveries:
             ]
         return {row[0][0] for row in rows if row}
 
+    def release_unconfirmed(self, owner: str, held: Iterable[tuple[int, int]]) -> int:
+        known = set(held)
+        with self._db.writing(durable=False):
+            now = self._db.clock()
+            mine = self._settlement.held("AND d.owner=:owner", {"owner": owner})
+            unconfirmed = [one for one in mine if (one.message_id, one.fence) not in known]
+            for delivery in unconfirmed:
+                self._settlement.release(delivery, now)
+        return len(unconfirmed)
+
     def reap(self) -> list[Settled]:
         self._db.cut_log()
         self._db.drop_cache()

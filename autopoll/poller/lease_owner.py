@@ -1,0 +1,67 @@
+"""The owner of this poller's leases: claims, settles and renews them under one random id."""
+
+import logging
+import secrets
+from collections.abc import Sequence
+
+from autopoll.bridge.delivery_protocol import DeliveryStore
+from autopoll.bridge.records import Arrival, CommittedTurn, Outcome, Settled
+from autopoll.poller.in_flight import InFlight
+
+log = logging.getLogger(__name__)
+
+
+class LeaseOwner:
+    """What this poller holds in the store; each method raises BridgeError, to be called again.
+
+    Whatever is not known to be committed is repeated: an outcome is kept until it is settled, and
+    after a claim that failed what was leased by it all the same is given back.
+    """
+
+    def __init__(self, deliveries: DeliveryStore, in_flight: InFlight) -> None:
+        self._id = secrets.token_hex(8)
+        self._deliveries = deliveries
+        self._in_flight = in_flight
+        self._unsettled: list[Outcome] = []
+        self._claim_failed = False
+
+    @property
+    def has_unsettled(self) -> bool:
+        """Whether outcomes wait to be settled."""
+        return bool(self._unsettled)
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome for the next settle."""
+        self._unsettled.append(outcome)
+
+    def take_over(self) -> int:
+        """Become the answerer, and return how many questions of earlier owners were freed."""
+        return self._deliveries.take_over(self._id)
+
+    def commit_turn(self, arrivals: Sequence[Arrival], room: dict[str, int]) -> CommittedTurn:
+        """Store what arrived, settle what came back, and claim what there is room for."""
+        if self._claim_failed:
+            self._release_unconfirmed()
+        self._claim_failed = True
+        turn = self._deliveries.commit_turn(
+            arrivals, self._unsettled, self._id, room, self._in_flight.lease_ms
+        )
+        self._claim_failed = False
+        self._unsettled.clear()
+        return turn
+
+    def settle(self) -> list[Settled]:
+        """Settle what came back, and claim nothing."""
+        settled = self._deliveries.settle(self._unsettled, self._id)
+        self._unsettled.clear()
+        return settled
+
+    def renew(self) -> list[Settled]:
+        """Renew what is in flight, and return what became of the leases that have expired."""
+        return self._in_flight.renew_leases(self._deliveries, self._id)
+
+    def _release_unconfirmed(self) -> None:
+        held = self._in_flight.leases()
+        held += [(outcome.message_id, outcome.fence) for outcome in self._unsettled]
+        if freed := self._deliveries.release_unconfirmed(self._id, held):
+            log.warning("gave back %d questions whose claim was not confirmed", freed)

@@ -1,0 +1,93 @@
+"""Whatever a store did before its reply was lost, nothing is answered twice or stuck."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autopoll.bridge.records import BridgeLimits, CommittedTurn, Delivery
+from autopoll.bridge.sqlite import SqliteBridge
+from autopoll.errors import BridgeError
+from autopoll.message import Answer
+from autopoll.poller import outcomes
+from autopoll.poller.lease_owner import LeaseOwner
+
+
+class Scene:
+    """A store that can lose its replies, and what is in flight."""
+
+    lease_ms = 60_000
+
+    def __init__(self, bridge: SqliteBridge) -> None:
+        self.bridge = bridge
+        self.in_flight: list[Delivery] = []
+        self.cut = False
+        made = bridge.conversations.create("asker", "memory")
+        bridge.conversations.serve(made.conversation, "b", "main")
+        own = ['{"lane": "own"}'] * 3
+        self.ids = bridge.messages.send(made.conversation, "a", ["1", "2", "3"], own)
+        self.owner = LeaseOwner(self, self)  # type: ignore[arg-type]
+
+    def leases(self) -> list[tuple[int, int]]:
+        return [(one.message_id, one.fence) for one in self.in_flight]
+
+    def commit_turn(self, *args: Any) -> CommittedTurn:
+        done = self.bridge.deliveries.commit_turn(*args)
+        if self.cut:
+            self.cut = False
+            raise BridgeError("the reply was cut")
+        return done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bridge.deliveries, name)
+
+    def turn(self, room: int) -> CommittedTurn:
+        committed = self.owner.commit_turn([], {"main": room})
+        self.in_flight += committed.claimed
+        return committed
+
+    def states(self) -> list[str]:
+        return [each.state for each in self.bridge.messages.query_states(self.ids)]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with closing(SqliteBridge(tmp_path / "bridge.db", BridgeLimits(), create=True)) as bridge:
+        yield Scene(bridge)
+
+
+def test_what_was_claimed_unknown_to_the_poller_is_claimed_again(scene: Scene) -> None:
+    scene.turn(1)
+    scene.cut = True
+    with pytest.raises(BridgeError):
+        scene.turn(1)
+    assert scene.states() == ["leased", "leased", "ready"]
+    assert [one.message_id for one in scene.turn(9).claimed] == scene.ids[1:]
+    assert [(one.fence, one.attempt) for one in scene.in_flight] == [(1, 1), (2, 1), (1, 1)]
+
+
+def test_an_outcome_whose_settle_may_have_been_committed_is_settled_once(scene: Scene) -> None:
+    [first, second] = scene.turn(2).claimed
+    scene.in_flight.clear()
+    scene.owner.add(outcomes.answered(first, Answer(text="so")))
+    scene.cut = True
+    with pytest.raises(BridgeError):
+        scene.turn(0)
+    scene.owner.add(outcomes.answered(second, Answer(text="so")))
+    assert scene.owner.has_unsettled
+    settled = scene.turn(0).settled
+    assert [(one.message_id, one.state) for one in settled] == [
+        (first.message_id, "done"),
+        (second.message_id, "done"),
+    ]
+    assert not scene.owner.has_unsettled
+    assert len(scene.bridge.messages.find(session="a")) == 2
+
+
+def test_nothing_is_released_when_no_claim_has_failed(scene: Scene) -> None:
+    scene.turn(1)
+    scene.in_flight.clear()
+    assert scene.turn(0).claimed == []
+    assert scene.states() == ["leased", "ready", "ready"]
