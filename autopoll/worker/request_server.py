@@ -82,43 +82,47 @@ class RequestServer:
         await self._pipes.close()
 
     async def _cancel_all(self) -> None:
-        running = list(self.in_flight.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        running = dict(self.in_flight)
+        for request_id in running:
+            self._cancel(request_id)
+        await asyncio.gather(*running.values(), return_exceptions=True)
 
     def on_event(self, event: events.ServerEvent) -> None:
         """Take what the pipe brings."""
         match event:
             case events.RequestReceived(request_id=request_id, payload=payload):
-                task = asyncio.get_running_loop().create_task(self._serve(request_id, payload))
-                # Not in `_serve`, which never runs when it is cancelled at once.
-                task.add_done_callback(lambda ended: self._end(request_id, ended))
-                self.in_flight[request_id] = task
+                serving = asyncio.get_running_loop().create_task(self._serve(request_id, payload))
+                self.in_flight[request_id] = serving
             case events.PairPublished(epoch=epoch):
                 self._heart.epoch = epoch
                 nudge(self._home)
             case events.CancelReceived(request_id=request_id):
-                if known := self.in_flight.get(request_id):
-                    known.cancel()
+                if request_id in self.in_flight:
+                    self._cancel(request_id)
             case events.ClientLeft(reason=reason):
                 # Its leases are void: the next poller asks again under a new fence.
                 log.info("poller left: %s", reason)
-                for running in self.in_flight.values():
-                    running.cancel()
+                for request_id in self.in_flight:
+                    self._cancel(request_id)
             case _:
                 log.info("link: %s", event)
 
-    def _end(self, request_id: int, ended: asyncio.Task[None]) -> None:
-        """Let go of a request; one without an outcome has failed, whatever ended it."""
-        self.in_flight.pop(request_id, None)
-        if ended.cancelled():
-            kind = "draining" if self._stopping.is_set() else "timeout"
-            self._fail(request_id, kind, "cancelled before its failure was told")
-        elif error := ended.exception():
-            log.error("request %d ended without an outcome", request_id, exc_info=error)
-            self._fail(request_id, "broken", f"{type(error).__name__} while it was answered")
-            self._instance.broke(error)
+    def _cancel(self, request_id: int) -> None:
+        """Cancel a request; it ends here when it has not begun, for then `_serve` never runs."""
+
+        def ended(_: asyncio.Task[None]) -> None:
+            if request_id in self.in_flight:
+                kind = "draining" if self._stopping.is_set() else "timeout"
+                self._fail(request_id, kind, "cancelled before it was begun")
+                self._end(request_id)
+
+        task = self.in_flight[request_id]
+        task.add_done_callback(ended)
+        task.cancel()
+
+    def _end(self, request_id: int) -> None:
+        """Let go of a request whose outcome was sent."""
+        del self.in_flight[request_id]
         self._on_ended()
 
     def _fail(self, request_id: int, kind: str, message: str) -> None:
@@ -129,8 +133,18 @@ class RequestServer:
             log.error("the failure of request %d cannot be sent: %s", request_id, error)
 
     async def _serve(self, request_id: int, payload: bytes) -> None:
-        """Answer one request; what is raised here all the same, `_end` makes a FAILURE of."""
-        outcome = await self._outcome(request_id, payload)
+        """Answer one request; it has failed when there is no outcome, whatever was raised."""
+        try:
+            self._send(request_id, await self._outcome(request_id, payload))
+        except BaseException as error:  # the code of a backend is foreign
+            log.error("request %d ended without an outcome", request_id, exc_info=error)
+            self._fail(request_id, "broken", f"{type(error).__name__} while it was answered")
+            self._instance.broke(error)
+        # Not as a callback of the task, which would take one more turn of the loop.
+        self._end(request_id)
+
+    def _send(self, request_id: int, outcome: Reply | Failure) -> None:
+        """Send an outcome, or that it cannot be sent."""
         try:
             if isinstance(outcome, Reply):
                 self._pipes.reply(request_id, write(outcome))
