@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -80,10 +81,16 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
-def all_stats() -> list[ProcStat]:
-    """Return a reading of every process there is."""
+def all_pids() -> set[int]:
+    """Return the number of every process there is."""
     names = os.listdir("/proc")  # noqa: PTH208 - thousands of Paths would cost more
-    return [each for name in names if name.isdigit() and (each := read_stat(int(name))) is not None]
+    return {int(name) for name in names if name.isdigit()}
+
+
+def all_stats(pids: Iterable[int] | None = None) -> list[ProcStat]:
+    """Return a reading of every process there is, or of those with these numbers."""
+    wanted = all_pids() if pids is None else pids
+    return [each for pid in wanted if (each := read_stat(pid)) is not None]
 
 
 @functools.cache

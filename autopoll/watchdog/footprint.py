@@ -1,8 +1,9 @@
 """What a process holds together with everything it has started, and which of it has ended.
 
-A reading goes through all of /proc once, for every process that is watched at the same time. What
-outlived its parent no longer hangs on the tree: it was adopted by supervisord, which is a
-subreaper, or by init, and is known by the marks it inherited.
+A reading goes through /proc once, for every process that is watched at the same time. Of the
+processes of others, the most on a machine, only the numbers are read. What outlived its parent no
+longer hangs on the tree: it was adopted by supervisord, which is a subreaper, or by init, and is
+known by the marks it inherited.
 """
 
 import os
@@ -14,9 +15,10 @@ import msgspec
 
 from autopoll.process import orphans
 from autopoll.process.orphans import Marked
-from autopoll.process.proc_stat import ProcStat, all_stats
+from autopoll.process.proc_stat import ProcStat, all_pids, all_stats
 
 INIT = 1
+_ALL_EVERY_S = 60.0  # a number that another process has been given since is noticed by then
 _INSTANCE = b"AUTOPOLL_INSTANCE="
 
 
@@ -43,26 +45,51 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FootprintReader:
-    """Reads the footprints of the processes of one home; remembers only whose strays are whose."""
+    """Reads the footprints of the processes of one home.
+
+    Remembers whose strays are whose, and which processes have nothing to do with the home.
+    """
 
     def __init__(self, supervised: str, adopters: Iterable[int]) -> None:
         """Take the home's mark, AUTOPOLL_SUPERVISED, and the pids that adopt its strays."""
         self._supervised = f"AUTOPOLL_SUPERVISED={supervised}".encode()
         self._adopters = frozenset(adopters)
         self._owners: dict[tuple[int, int], str | None] = {}
+        self._foreign: set[int] = set()
+        self._next_full = 0.0
 
     def read(self, names: Mapping[int, str], now: float) -> dict[int, Footprint]:
         """Return the footprint of each of these processes (pid -> name) that there is."""
-        everyone = all_stats()
+        if now >= self._next_full:
+            self._foreign.clear()
+            self._next_full = now + _ALL_EVERY_S
+        pids = all_pids()
+        found = all_stats(pids - self._foreign | names.keys())
         children: dict[int, list[ProcStat]] = defaultdict(list)
-        for each in everyone:
+        for each in found:
             children[each.parent].append(each)
         strays = self._strays(children, names)
+        self._foreign = pids - self._related(found, children, strays, names)
         return {
             each.pid: _footprint(each, _family(each.pid, children, strays[names[each.pid]]), now)
-            for each in everyone
+            for each in found
             if each.pid in names
         }
+
+    def _related(
+        self,
+        found: list[ProcStat],
+        children: Mapping[int, list[ProcStat]],
+        strays: Mapping[str, list[ProcStat]],
+        names: Mapping[int, str],
+    ) -> set[int]:
+        """Return the pids that may be in a footprint now or later."""
+        known = {0, *self._foreign, *(each.pid for each in found)}
+        roots = {*names, *(self._adopters - {INIT})}
+        roots.update(each.pid for group in strays.values() for each in group)
+        # One whose parent has just ended hangs on nothing now, and on its adopter in a moment.
+        roots.update(each.pid for each in found if each.parent not in known)
+        return roots.union(each.pid for each in _below(roots, children))
 
     def _strays(
         self, children: Mapping[int, list[ProcStat]], names: Mapping[int, str]
@@ -96,9 +123,13 @@ class FootprintReader:
 def _family(
     pid: int, children: Mapping[int, list[ProcStat]], strays: list[ProcStat]
 ) -> list[ProcStat]:
-    """Return all below a process, and below its strays."""
-    family = list(strays)
-    to_visit = [pid, *(each.pid for each in strays)]
+    """Return all below a process, with its strays and all below them."""
+    return [*strays, *_below([pid, *(each.pid for each in strays)], children)]
+
+
+def _below(pids: Iterable[int], children: Mapping[int, list[ProcStat]]) -> list[ProcStat]:
+    family = []
+    to_visit = list(pids)
     while to_visit:
         born = children.get(to_visit.pop(), [])
         family += born
