@@ -69,13 +69,13 @@ class Slots:
         self._map.close()
 
 
-def read(path: Path) -> bytes | None:
+def read(path: Path | str) -> bytes | None:
     """Return the newest whole record; None when there is no file, or none of ours."""
     found = _newest(path)
     return found[1] if found else None
 
 
-def _newest(path: Path) -> tuple[int, bytes] | None:
+def _newest(path: Path | str) -> tuple[int, bytes] | None:
     """Return the sequence number and the content of the newest whole record."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:

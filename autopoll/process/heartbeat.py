@@ -1,9 +1,9 @@
 """Signs of life: one small file per process, written by it in place, read by all others.
 
 Two beats tell two failures apart. The *loop beat* comes from the main loop itself and goes stale
-when the loop is stuck; the *thread beat* comes from a thread of its own and goes stale when the
-whole process is. A process cannot be judged by its CPU time: a deadlock, a lost reply and a slow
-model all look the same from outside. So work declares its deadline here.
+when the loop is stuck; the *thread beat* comes from a thread beside it, too, and goes stale only
+when the whole process is stuck. A process cannot be judged by its CPU time: a deadlock, a lost
+reply and a slow model all look the same from outside. So work declares its deadline here.
 
 Times are CLOCK_MONOTONIC seconds and mean nothing after a reboot; the boot id says which boot.
 """
@@ -70,7 +70,7 @@ class Beat(msgspec.Struct, kw_only=True, array_like=True):
         return (self.pid, self.started) == (other.pid, other.started)
 
 
-def read(path: Path) -> Beat | None:
+def read(path: Path | str) -> Beat | None:
     """Return the newest beat in the file; None when there is no file, or it holds none."""
     return decode(atomic_record.read(path))
 
@@ -81,7 +81,7 @@ def read_all(folder: Path) -> list[Beat]:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - a Path per name per second costs more
     except FileNotFoundError:
         return []
-    return [beat for name in names if (beat := read(folder / name)) is not None]
+    return [beat for name in names if (beat := read(f"{folder}/{name}")) is not None]
 
 
 def is_alive(beat: Beat) -> bool:

@@ -16,6 +16,7 @@ from autopoll.process.heartbeat import Beat, ProcessState
 from autopoll.process.proc_stat import boot_id, read_stat
 
 _MAX_NOTE = 200  # bytes
+_THREAD_S = 2.0  # between beats of the thread; a main loop that goes round beats for it meanwhile
 _encode = msgspec.msgpack.Encoder().encode
 # Looking a member up takes a quarter of a microsecond.
 _IDLE, _BUSY = ProcessState.IDLE, ProcessState.BUSY
@@ -139,7 +140,8 @@ class Heart:
 
     def beat(self) -> None:
         """Show that the main loop goes round; cheap enough for every turn of it."""
-        self._change(loop_beat=time.monotonic())
+        now = time.monotonic()
+        self._change(loop_beat=now, thread_beat=now)
 
     def begin(self, request_id: int, deadline: float) -> None:
         """Declare work on a request that is due by `deadline` (CLOCK_MONOTONIC seconds)."""
@@ -211,7 +213,7 @@ class Heart:
         self._slots.write(_encode(self._beat))
 
     def _keep_beating(self) -> None:
-        while not self._closed.wait(1.0):
+        while not self._closed.wait(_THREAD_S):
             with self._lock:
                 if not self._slots.is_in_place():
                     # Without room the old file beats on unseen, and is not judged meanwhile.

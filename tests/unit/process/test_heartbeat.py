@@ -30,6 +30,7 @@ def test_a_beat_shows_what_the_process_says_of_itself(tmp_path: Path) -> None:
         beat = heartbeat.read(tmp_path / "worker")
         assert beat and (beat.epoch, beat.state, beat.note) == (9, ProcessState.IDLE, "well")
         assert beat.ready_at and beat.ready_at <= before <= beat.loop_beat <= time.monotonic()
+        assert beat.thread_beat >= beat.loop_beat  # a loop that goes round is a thread that does
     beat = heartbeat.read(tmp_path / "worker")
     assert beat and beat.state is ProcessState.STOPPED
     assert (tmp_path / "worker").stat().st_mode & 0o777 == 0o600
