@@ -33,6 +33,7 @@ class WatchdogGuard:
 
     def __init__(self, home: Home, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> None:
         self._home = home
+        self._heartbeat = home.beats / NAME
         self._thresholds = thresholds
         self._incidents = IncidentLog(home.incidents)
         self._samples: deque[Sample] = deque(maxlen=15)
@@ -50,7 +51,7 @@ class WatchdogGuard:
         if now - self._checked_at > GAP_S:
             self._awake_since = now
         self._checked_at = now
-        beat = heartbeat.read(self._home.beats / NAME)
+        beat = heartbeat.read(self._heartbeat)
         reading = read_stat(beat.pid) if beat else None
         if beat is None or reading is None or reading.zombie or reading.started != beat.started:
             self._samples.clear()

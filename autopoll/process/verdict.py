@@ -127,9 +127,10 @@ def _look(samples: Sequence[Sample], awake_since: float, thresholds: Thresholds)
         return Verdict.BUSY
     if beat.state is ProcessState.STARTING:
         return Verdict.HUNG_START if age(beat.loop_beat) > thresholds.starting else Verdict.HEALTHY
-    silence = [sample for sample in samples if sample.at > beat.thread_beat]
-    if age(beat.thread_beat) > thresholds.silent and _cpu_share(silence) <= thresholds.asleep:
-        return Verdict.FROZEN
+    if age(beat.thread_beat) > thresholds.silent:
+        silence = [sample for sample in samples if sample.at > beat.thread_beat]
+        if _cpu_share(silence) <= thresholds.asleep:
+            return Verdict.FROZEN
     draining = beat.state is ProcessState.DRAINING
     if age(beat.loop_beat) > (thresholds.draining if draining else thresholds.silent):
         return Verdict.HUNG_IDLE
