@@ -19,6 +19,7 @@ from autopoll.process.verdict import Verdict
 
 SUPERVISORD = "supervisord"
 _LOOK_EVERY_S = 5.0
+_LIST_EVERY_S = 30.0  # while all programs run: a list costs both sides some milliseconds
 _HUNG_AFTER = 3  # time-outs in a row
 _SETTLED_AFTER_S = 5  # supervisord passes through EXITED on its way to a restart of its own
 
@@ -36,7 +37,7 @@ class Restarter:
         self._only = only
         self._budgets: dict[str, RestartBudget] = {}
         self._down_by_intent: set[str] = set()
-        self._next_look = 0.0
+        self._next_look = self._next_list = 0.0
         self._looking = False
         self._timeouts = 0
 
@@ -46,28 +47,40 @@ class Restarter:
             return False
         in_doubt = 0 < self._timeouts < _HUNG_AFTER
         lost = not self._down_by_intent.issuperset(missing)
+        if lost:
+            self._next_list = now
         return now >= self._next_look or in_doubt or lost
 
     async def look(self) -> None:
-        """Ask supervisord for its programs and start those it has given up, within budget.
+        """See that supervisord answers, and start the programs it has given up, within budget.
 
         Asks in a thread, so that a supervisord that stands still stops nothing else.
         """
         self._looking = True
         try:
-            programs = await asyncio.to_thread(self._supervisor.processes)
-            self._answered()
-            self._down_by_intent = {each.name for each in programs if _is_down_by_intent(each)}
-            stopped = [each.name for each in programs if each.state == "STOPPED"]
-            self._incidents.leave(stopped, "stopped by an operator")
-            for program in programs:
-                if self._only in (None, program.name):
-                    await self._tend(program)
+            if time.monotonic() < self._next_list:
+                await asyncio.to_thread(self._supervisor.pid)
+                self._answered()
+            else:
+                await self._look_at_programs()
         except SupervisorError as error:
             self._failed(error)
         finally:
             self._looking = False
             self._next_look = time.monotonic() + _LOOK_EVERY_S
+
+    async def _look_at_programs(self) -> None:
+        programs = await asyncio.to_thread(self._supervisor.processes)
+        self._answered()
+        self._down_by_intent = {each.name for each in programs if _is_down_by_intent(each)}
+        # A restarter for one program is used only while that is missing: it lists each time.
+        if self._only is None and all(each.state == "RUNNING" for each in programs):
+            self._next_list = time.monotonic() + _LIST_EVERY_S
+        stopped = [each.name for each in programs if each.state == "STOPPED"]
+        self._incidents.leave(stopped, "stopped by an operator")
+        for program in programs:
+            if self._only in (None, program.name):
+                await self._tend(program)
 
     async def _tend(self, program: Program) -> None:
         name, now = program.full_name, time.monotonic()
