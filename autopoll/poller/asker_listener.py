@@ -37,6 +37,7 @@ class AskerListener:
         self._loop = asyncio.get_running_loop()
         self._listener: socket.socket | None = None
         self._inode = 0
+        self._is_suspended = False
         _allow_files(MOST_CONNECTIONS + _OTHER_FILES)
         self.look()
 
@@ -44,7 +45,8 @@ class AskerListener:
         """See that askers find it; cheap enough for once a second."""
         try:
             if self._listener and self._is_in_place():
-                self._loop.add_reader(self._listener, self._accept)  # it may have been suspended
+                if self._is_suspended:
+                    self._listen()
                 return
             self.close()
             self._open()
@@ -87,7 +89,12 @@ class AskerListener:
             listener.close()
             raise
         self._listener = listener
-        self._loop.add_reader(listener, self._accept)
+        self._listen()
+
+    def _listen(self) -> None:
+        assert self._listener
+        self._is_suspended = False
+        self._loop.add_reader(self._listener, self._accept)
 
     def _is_in_place(self) -> bool:
         try:
@@ -106,6 +113,7 @@ class AskerListener:
             except OSError as error:  # no descriptor is left: try again at the next look
                 log.warning("no asker can be accepted for now: %s", error.strerror)
                 self._loop.remove_reader(self._listener)
+                self._is_suspended = True
                 return
             if (uid := peer_uid(connection)) in (0, os.geteuid()):
                 connection.setblocking(False)

@@ -1,0 +1,51 @@
+"""What the poller's socket does when it can accept nobody."""
+
+import asyncio
+import errno
+import socket
+from pathlib import Path
+
+import pytest
+
+from autopoll.poller.asker_listener import AskerListener
+from autopoll.process.poller_socket import short_address
+
+
+def test_where_no_descriptor_is_left_nobody_is_accepted_until_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[int] = []
+    full = True
+    accept = socket.socket.accept
+
+    def accept_if_there_is_room(self: socket.socket) -> tuple[socket.socket, object]:
+        if full:
+            refused.append(self.fileno())
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_if_there_is_room)
+
+    async def run() -> None:
+        nonlocal full
+        accepted: list[socket.socket] = []
+        listener = AskerListener(tmp_path / "poller.sock", accepted.append)
+        with socket.socket(socket.AF_UNIX) as asker:
+            with short_address(tmp_path / "poller.sock") as address:
+                asker.connect(address)
+            async with asyncio.timeout(10):
+                while not refused:
+                    await asyncio.sleep(0)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert len(refused) == 1  # the loop does not spin on it
+            full = False
+            async with asyncio.timeout(10):
+                while not accepted:
+                    listener.look()
+                    await asyncio.sleep(0)
+        for each in accepted:
+            each.close()
+        listener.close()
+
+    asyncio.run(run())
