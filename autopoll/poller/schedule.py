@@ -6,6 +6,8 @@ The timer wakes the loop and nothing more, so that whatever a step raises is rai
 import asyncio
 from collections.abc import Callable
 
+from autopoll.clock import until_next
+
 Step = Callable[[], None]
 
 
@@ -40,7 +42,7 @@ class Schedule:
         now = self._loop.time()
         try:
             for step in [step for step, moment in self._due.items() if moment <= now]:
-                self._due[step] = now + self._every[step]
+                self._due[step] = now + until_next(self._every[step], now)
                 step()
         finally:  # also where none was due: a timer may fire a little before its time
             self.close()

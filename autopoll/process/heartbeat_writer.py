@@ -9,6 +9,7 @@ from types import TracebackType
 
 import msgspec
 
+from autopoll.clock import until_next
 from autopoll.errors import AutopollError
 from autopoll.process import heartbeat
 from autopoll.process.atomic_record import Slots
@@ -213,7 +214,7 @@ class Heart:
         self._slots.write(_encode(self._beat))
 
     def _keep_beating(self) -> None:
-        while not self._closed.wait(_THREAD_S):
+        while not self._closed.wait(until_next(_THREAD_S, time.monotonic())):
             with self._lock:
                 if not self._slots.is_in_place():
                     # Without room the old file beats on unseen, and is not judged meanwhile.

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from autopoll.clock import until_next
 from autopoll.home.home import Home, socket_path
 from autopoll.process import heartbeat, incident_log, role
 from autopoll.process.heartbeat import Beat, ProcessState
@@ -56,24 +57,30 @@ class Watchdog:
         self.memory_watch = MemoryWatch(home, self.limits, self.remedy, self.incidents)
         self.tasks = BackgroundTasks()
         self.watch_list = WatchList(home, heart, self.incidents, self.remedy, self.tasks)
-        self.stopping = asyncio.Event()
+        self.stopping = False
+        self.news = asyncio.Event()  # the loop need not wait for its next second
         self.awake_since = self.last_look = 0.0
 
     async def run(self) -> None:
         """Watch until asked to stop, or until supervisord is gone."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-        role.end_by(self.stopping.set, self.on_orphaned)
+        role.end_by(self.stop, self.on_orphaned)
         self.heart.state = ProcessState.IDLE
-        while not self.stopping.is_set():
+        while not self.stopping:
             self.heart.beat()
             self.look(time.monotonic())
-            await role.wait(self.stopping, LOOP_S)
+            await role.pause(self.news, until_next(LOOP_S, time.monotonic()))
         await self.tasks.cancel()  # a successor finds all of it again
+
+    def stop(self) -> None:
+        """End; what is under way is left to a successor."""
+        self.stopping = True
+        self.news.set()
 
     def on_orphaned(self) -> None:
         """End with supervisord, whose death nothing else records."""
         self.supervisord_watch.note_death()
-        self.stopping.set()
+        self.stop()
 
     def look(self, now: float) -> None:
         """Look at every process once, and begin what has to be done."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 
+from autopoll.clock import until_next
 from autopoll.errors import ConfigError
 from autopoll.home import fingerprint
 from autopoll.home.config import Config
@@ -96,7 +97,7 @@ class Worker:
             log.warning("%s", why)
         self.heart.note = why  # before the state, so that a reader of it finds the reason
         self.enter(WorkerPhase.HELD)
-        await self.pause(min(BEAT_S, wait))
+        await role.pause(self.news, min(BEAT_S, wait))
 
     async def start(self) -> None:
         """Start an instance and publish the pipes; give up when asked to stop."""
@@ -136,7 +137,7 @@ class Worker:
             self.probed = self.loop.time()
         self.instance.keep_remarks()
         self.retire_if_due()
-        await self.pause(BEAT_S)
+        await role.pause(self.news, until_next(BEAT_S, self.loop.time()))
 
     def on_broken(self) -> None:
         """Have the instance replaced behind the pipes."""
@@ -168,11 +169,6 @@ class Worker:
         if section.max_age and age > section.max_age:
             return f"after {age:.0f} s, max_age is {section.max_age:g} s"
         return ""
-
-    async def pause(self, seconds: float) -> None:
-        """Wait for so long, or until there is news."""
-        if await role.wait(self.news, seconds):
-            self.news.clear()
 
 
 def run(home: Home, config: Config, shard: str, number: int) -> None:

@@ -57,7 +57,7 @@ def watch(watched: WatchedHome, *actions: str) -> None:
                 while len(watched.incidents("worker")) < len(actions):
                     await asyncio.sleep(0.05)
             await asyncio.sleep(AFTERWARDS_S)
-            watching.stopping.set()
+            watching.stop()
             await task
 
     asyncio.run(main())
