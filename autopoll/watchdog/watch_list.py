@@ -84,14 +84,16 @@ class WatchList:
         """Have the end of a process noticed at once, or where there are no pidfds, with a look."""
         if signals.is_pidfd(process.pidfd):
             asyncio.get_running_loop().add_reader(process.pidfd, self._end, process)
-        elif not self._heart.note:
+            return
+        process.is_polled = True
+        if not self._heart.note:
             self._heart.note = "there are no pidfds here: a death is noticed within a second"
             log.warning("%s", self._heart.note)
 
     def notice_ends(self) -> None:
         """Look which of those without a pidfd have ended."""
         for process in list(self):
-            if not signals.is_pidfd(process.pidfd) and signals.is_ready(process.pidfd):
+            if process.is_polled and signals.is_ready(process.pidfd):
                 self._end(process)
 
     def _note_missed(self, name: str, pid: int, seen: str, started: int = 0) -> None:
@@ -102,7 +104,7 @@ class WatchList:
 
     def _end(self, process: WatchedProcess) -> None:
         """Watch a process no longer, and see to what its end leads to."""
-        if signals.is_pidfd(process.pidfd):
+        if not process.is_polled:
             asyncio.get_running_loop().remove_reader(process.pidfd)
         beat = process.beat
         del self._processes[beat.name]

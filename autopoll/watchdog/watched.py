@@ -22,6 +22,7 @@ class WatchedProcess:
     memory_trend: Trend = field(default_factory=Trend)
     descendants_trend: Trend = field(default_factory=Trend)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    is_polled: bool = False  # there is no pidfd, so its end is looked for
     is_handled: bool = False  # something is being done about it
     continued_at: float | None = None
     reported: bool = False  # that it cannot be interrupted
