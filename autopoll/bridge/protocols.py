@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from autopoll.bridge.delivery_protocol import DeliveryStore
+from autopoll.bridge.foreign_watch import Watch
 from autopoll.bridge.records import (
     Arrival,
     Backlog,
@@ -186,19 +187,6 @@ class Overview(Protocol):
 
     def drop_dead(self, message_id: int) -> None:
         """Forget a dead letter (its message and error answer stay); raise NotFound."""
-
-
-class Watch(Protocol):
-    """A descriptor that becomes readable when a foreign program may have written."""
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait on; raise BridgeError after close."""
-
-    def read(self) -> bool:
-        """Consume what is pending and return whether it concerned the store."""
-
-    def close(self) -> None:
-        """Stop watching; tolerated twice."""
 
 
 class Bridge(Protocol):

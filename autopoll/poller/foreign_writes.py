@@ -3,21 +3,23 @@
 Without a watch, as when the kernel has no more of them, nothing is lost: the poller looks by itself
 once a second, and says why it is slower.
 
-What the watch notices is the beginning of a commit, before it can be seen; and most of what it
-notices is our own. So each event is followed by a burst of looks until the commit can be seen, and
-for a moment after it no further event is read.
+What the watch notices is the beginning of a commit, before it can be seen. So each event is
+followed by a burst of looks until the commit can be seen, and for a moment after it no further
+event is read. Most of what it notices is our own: that is dropped, and later looks stand in for it.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
 
-from autopoll.bridge.protocols import Bridge, Watch
+from autopoll.bridge.foreign_watch import Watch
+from autopoll.bridge.protocols import Bridge
 from autopoll.errors import BridgeError
 
 # inotify fires when a commit is written, before the fsync after which it can be seen: mostly within
 # 2 ms, but a busy disk was seen to take 50.
 BURST_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+LATE_S = BURST_S[3:]  # the looks after a commit of our own
 IGNORED_S = 0.002  # after an event of the folder: each write is one, and most are our own
 RETRY_S = 10.0  # until a watch that could not be made is tried again
 
@@ -39,6 +41,7 @@ class ForeignWrites:
         self._next_try = 0.0
         self._next_read: asyncio.TimerHandle | None = None
         self._next_look: asyncio.TimerHandle | None = None
+        self._own = False  # we have committed since the burst began
 
     def check(self) -> None:
         """Make the watch if there is none; cheap enough for once a second."""
@@ -56,6 +59,19 @@ class ForeignWrites:
             self.trouble = ""
             log.info("foreign messages are noticed at once again")
         self._read_events()
+
+    def committed(self) -> None:
+        """Drop the events of a commit of ours that has also looked for all there is to do.
+
+        Nobody else writes while we hold the write lock, and what was written before that we have
+        seen. What somebody began in the moment since then is left to the later looks.
+        """
+        if self._watch is None:
+            return
+        self._watch.drop()
+        self._own = True
+        if self._next_look is None:
+            self._look_after(())
 
     def close(self) -> None:
         """Watch no more; tolerated twice."""
@@ -84,9 +100,12 @@ class ForeignWrites:
         """Look again and again until the commit can be seen.
 
         The burst goes on after that: one event may stand for two commits, and show only the first.
+        After it come the late looks, where a commit of ours may have hidden an event meanwhile.
         """
         if self._next_look:
             self._next_look.cancel()
+        if not burst and self._own:
+            burst, self._own = LATE_S, False
         self._next_look = self._loop.call_later(burst[0], self._look, burst) if burst else None
 
     def _look(self, burst: tuple[float, ...]) -> None:

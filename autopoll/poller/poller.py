@@ -36,7 +36,6 @@ from autopoll.poller.workers import Workers
 from autopoll.process import role
 from autopoll.process.heartbeat import ProcessState
 from autopoll.process.heartbeat_writer import Heart
-from fifo.events import ClientEvent
 
 CHECK_S = 1.0  # how long a question can go unnoticed when bell and inotify are missing
 ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
@@ -57,7 +56,7 @@ class Poller:
         self.crash: BaseException | None = None
         self.schedule = Schedule(self.wake)
         self.outages = Outages()
-        self.workers = Workers(home, config, heart, self.on_event)
+        self.workers = Workers(home, config, heart, lambda *event: self.replies.receive(*event))
         partial_answers = PartialAnswers(redacting=config.access.redact)
         self.questions = AskedQuestions(partial_answers, config.delivery.max_message, self.wake)
         self.in_flight = InFlight(
@@ -100,6 +99,8 @@ class Poller:
         with self.outages.tolerated("settle and claim"):
             with self.questions.taken() as arrivals:
                 stored, settled, claimed = self.leases.commit_turn(arrivals, self.room())
+            if stored or settled or claimed:
+                self.wakers.committed()
             self.outages.has_served = True
             for delivery in claimed:
                 self.in_flight.send(delivery)
@@ -265,10 +266,6 @@ class Poller:
     def wake(self) -> None:
         """Have the loop take a turn."""
         self.wakers.wake()
-
-    def on_event(self, worker: str, event: ClientEvent) -> None:
-        """Take what the link to a worker brings."""
-        self.replies.receive(worker, event)
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Note an outcome for the next turn, and look again when its next attempt is due."""

@@ -32,6 +32,10 @@ class Wakers:
         await self._woken.wait()
         self._woken.clear()
 
+    def committed(self) -> None:
+        """Have a commit of a turn wake nobody here."""
+        self._foreign_writes.committed()
+
     def check(self) -> None:
         """Put back what somebody took away; cheap enough for once a second."""
         self._bell.look()

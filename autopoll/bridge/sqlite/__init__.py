@@ -7,7 +7,7 @@ Every part is handed the one connection. Methods of the contract are documented 
 from collections.abc import Callable
 from pathlib import Path
 
-from autopoll.bridge.protocols import Watch
+from autopoll.bridge.foreign_watch import Watch
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite.checkup import Checkup
 from autopoll.bridge.sqlite.connection import Database

@@ -2,10 +2,13 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from autopoll.errors import BridgeError
+
+_EVENTS = 1 << 16  # bytes of events taken at once; a commit makes some hundred
 
 
 class FolderWatch:
@@ -39,6 +42,10 @@ class FolderWatch:
         # All events are taken before the answer, so that the descriptor falls silent.
         events = self._open().read(timeout=0)
         return any(event.name in self._names or event.mask & self._lost for event in events)
+
+    def drop(self) -> None:
+        with suppress(BlockingIOError):  # nothing is pending
+            os.read(self._open().fileno(), _EVENTS)
 
     def close(self) -> None:
         if self._inotify is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
-from autopoll.bridge.protocols import Watch
+from autopoll.bridge.foreign_watch import Watch
 from autopoll.client.client import Client
 from autopoll.errors import AutopollError, BridgeError
 from autopoll.gateway.hub import Hub

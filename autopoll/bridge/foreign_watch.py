@@ -1,0 +1,19 @@
+"""What wakes whoever waits for the writes of other programs."""
+
+from typing import Protocol
+
+
+class Watch(Protocol):
+    """A descriptor that becomes readable when a foreign program may have written."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on; raise BridgeError after close."""
+
+    def read(self) -> bool:
+        """Consume what is pending and return whether it concerned the store."""
+
+    def drop(self) -> None:
+        """Consume what is pending, unread."""
+
+    def close(self) -> None:
+        """Stop watching; tolerated twice."""

@@ -1,0 +1,105 @@
+"""Foreign commits are noticed at once, and our own cost no look, whatever comes together."""
+
+import asyncio
+import select
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from autopoll.bridge.records import BridgeLimits
+from autopoll.bridge.sqlite import SqliteBridge
+from autopoll.poller import foreign_writes
+from autopoll.poller.foreign_writes import ForeignWrites
+
+Run = Callable[[SqliteBridge, SqliteBridge, ForeignWrites, asyncio.Event], Awaitable[None]]
+
+
+def on(folder: Path, run: Run) -> None:
+    """Run with our bridge, another program's, and what notices the latter."""
+
+    async def main() -> None:
+        changed = asyncio.Event()
+        path = folder / "bridge.db"
+        with (
+            closing(SqliteBridge(path, BridgeLimits(), create=True)) as ours,
+            closing(SqliteBridge(path, BridgeLimits())) as other,
+            closing(ForeignWrites(ours, changed.set)) as writes,
+        ):
+            ours.changed()
+            writes.check()
+            assert writes.trouble == ""
+            async with asyncio.timeout(20):
+                await run(ours, other, writes, changed)
+
+    asyncio.run(main())
+
+
+def test_a_commit_of_ours_is_dropped_and_leaves_few_looks_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign_writes, "LATE_S", (0.001,))
+
+    async def run(
+        ours: SqliteBridge, other: SqliteBridge, writes: ForeignWrites, changed: asyncio.Event
+    ) -> None:
+        looks = []
+        look = ours.changed
+        monkeypatch.setattr(ours, "changed", lambda: looks.append(1) or look())
+        for _ in range(50):
+            ours.conversations.create("a", "b")
+            writes.committed()
+        assert writes._watch
+        assert not select.select([writes._watch], [], [], 0)[0], "an event of ours is left"
+        while writes._next_look:
+            await asyncio.sleep(0.001)
+        assert len(looks) == 2, "one for the first commit, and one for all after it"
+        assert not changed.is_set()
+
+    on(tmp_path, run)
+
+
+def test_a_foreign_commit_whose_event_was_dropped_with_ours_is_seen_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async def run(
+        ours: SqliteBridge, other: SqliteBridge, writes: ForeignWrites, changed: asyncio.Event
+    ) -> None:
+        ours.conversations.create("a", "b")
+        other.conversations.create("c", "d")
+        writes.committed()
+        assert writes._watch
+        assert not select.select([writes._watch], [], [], 0)[0]
+        await changed.wait()
+
+    on(tmp_path, run)
+
+
+def test_what_a_commit_of_ours_hid_during_the_last_look_is_looked_for_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign_writes, "LATE_S", (0.001,))
+
+    async def run(
+        ours: SqliteBridge, other: SqliteBridge, writes: ForeignWrites, changed: asyncio.Event
+    ) -> None:
+        seen = iter([False, True])  # begun before the first look, and visible after it
+        monkeypatch.setattr(ours, "changed", lambda: next(seen))
+        writes.committed()
+        writes.committed()
+        await changed.wait()
+
+    on(tmp_path, run)
+
+
+def test_a_foreign_commit_between_two_of_ours_wakes_by_its_event(tmp_path: Path) -> None:
+    async def run(
+        ours: SqliteBridge, other: SqliteBridge, writes: ForeignWrites, changed: asyncio.Event
+    ) -> None:
+        ours.conversations.create("a", "b")
+        writes.committed()
+        other.conversations.create("c", "d")
+        await changed.wait()
+
+    on(tmp_path, run)
