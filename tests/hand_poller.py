@@ -106,7 +106,7 @@ class HandPoller:
 
     def _open(self) -> None:
         self.bridge = connect(self.home, load(self.home, {}))
-        self.bridge.deliveries.take_over(self.owner)
+        self.bridge.deliveries.take_over(self.owner, "0" * 32, LEASE_MS)
         self.partial_answers = PartialAnswers(redacting=False)
         self.questions = AskedQuestions(self.partial_answers, 1 << 20, self._wake)
         for newest in self.bridge.messages.find(limit=1):

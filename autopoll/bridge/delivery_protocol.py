@@ -25,14 +25,16 @@ from autopoll.bridge.records import (
 
 
 class DeliveryStore(Protocol):
-    """Deliveries: claimed under a lease, renewed, settled. For the one answerer of a store."""
+    """Deliveries: claimed under a lease, renewed, settled. For the one answerer of a home."""
 
-    def take_over(self, owner: str) -> int:
-        """Become the one answerer, free what earlier owners still held, and return how many.
+    def take_over(self, owner: str, home: str, lease_ms: int) -> int:
+        """Become the one answerer of a home, free what its earlier owners held; return how many.
 
-        Holds until the bridge is closed. Raises AlreadyRunning while another process is the
-        answerer, of whatever home. The death of an owner costs a query no attempt up to 20 claims,
-        so that a query which kills its poller ends as a dead letter all the same.
+        `home` is the identity of the home. What owners of other homes hold ends by its expiry: they
+        may live. Holds until the bridge is closed. Raises AlreadyRunning while another process is
+        the answerer: of the home, and in an embedded store of whatever home. The death of an owner
+        costs a query no attempt up to 20 claims, so that a query which kills its poller ends as a
+        dead letter all the same.
         """
 
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
@@ -72,7 +74,7 @@ class DeliveryStore(Protocol):
     def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
         """Extend (message_id, fence) leases of an owner; return the ids still held.
 
-        Missing ids are lost.
+        Missing ids are lost. Shows that the owner lives for as long, also without leases.
         """
 
     def release_unconfirmed(self, owner: str, held: Iterable[tuple[int, int]]) -> int:

@@ -53,6 +53,11 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.var / "operator.token"
 
     @cached_property
+    def identity(self) -> Path:
+        """The random id by which a bridge tells this home from others (0600)."""
+        return self.var / "home.id"
+
+    @cached_property
     def locks(self) -> Path:
         """Lock files; never deleted, because deleting a lock that someone holds splits it."""
         return self.var / "lock"

@@ -13,6 +13,7 @@ from autopoll.home.home import Home
 from autopoll.home.path_safety import ROOT, name_of, others_may_write, quoted
 
 _DATABASE = ("bridge.db", "bridge.db-wal", "bridge.db-shm")
+_SECRETS = ("credentials", "operator.token")
 _LOGS = (".log", ".stderr", ".jsonl")
 _MOST = 1000  # entries of a folder of var/ that are looked at
 
@@ -65,7 +66,9 @@ def _not_ours(home: Home, me: int) -> Iterator[tuple[str, int]]:
             return None
 
     names = [str(home.var)]
-    names += [str(home.var / name) for name in (*_DATABASE, "credentials", "operator.token")]
+    names += [
+        str(home.var / name) for name in (*_DATABASE, "credentials", "operator.token", "home.id")
+    ]
     for folder, ends in ((home.locks, ("",)), (home.log, _LOGS), (home.run, None)):
         names.append(str(folder))
         try:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from autopoll.bridge.delivery_protocol import DeliveryStore
 from autopoll.bridge.records import Arrival, CommittedTurn, Outcome, Settled
+from autopoll.home.home import Home
+from autopoll.home.identity import identity_of
 from autopoll.poller.in_flight import InFlight
 
 log = logging.getLogger(__name__)
@@ -34,9 +36,9 @@ class LeaseOwner:
         """Keep an outcome for the next settle."""
         self._unsettled.append(outcome)
 
-    def take_over(self) -> int:
-        """Become the answerer, and return how many questions of earlier owners were freed."""
-        return self._deliveries.take_over(self._id)
+    def take_over(self, home: Home) -> int:
+        """Become the answerer of the home; return how many questions it freed of earlier ones."""
+        return self._deliveries.take_over(self._id, identity_of(home), self._in_flight.lease_ms)
 
     def commit_turn(self, arrivals: Sequence[Arrival], room: dict[str, int]) -> CommittedTurn:
         """Store what arrived, settle what came back, and claim what there is room for."""

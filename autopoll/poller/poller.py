@@ -159,7 +159,7 @@ class Poller:
         loop.set_exception_handler(self.on_crash)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         role.end_by(self.stop)
-        freed = self.leases.take_over()
+        freed = self.leases.take_over(self.home)
         for newest in self.bridge.messages.find(limit=1):
             self.questions.newest = newest.id
         log.info("ready; took over %d unfinished questions", freed)

@@ -20,6 +20,7 @@ from autopoll.message import Answer, write_query
 SHARD = "main"
 LEASE_MS = 60_000
 OWNER = "bench"
+HOME = "0" * 32
 QUESTION = write_query(
     "How does the poller notice that a foreign program wrote a message into the bridge, and what "
     "happens when the file system does not say so?",
@@ -85,7 +86,7 @@ def answered(path: Path, messages: int) -> list[str]:
     try:
         conversation = _converse(bridge)
         if messages:
-            bridge.deliveries.take_over(OWNER)
+            bridge.deliveries.take_over(OWNER, HOME, LEASE_MS)
             ask(bridge, conversation, OWN_LANE)
             settle(bridge, claim(bridge))
     finally:

@@ -47,6 +47,7 @@ from autopoll.message import Answer, write_query
 from autopoll.request import Usage
 
 LEASE = 60_000
+HOME = "0" * 32
 DAY_MS = 24 * 3600 * 1000
 OWN = '{"lane": "own"}'
 
@@ -174,6 +175,10 @@ def renew(bridge: Bridge, delivery: Delivery, owner: str = "me") -> bool:
     """Renew one lease and return whether it is still held."""
     held = bridge.deliveries.renew([(delivery.message_id, delivery.fence)], owner, LEASE)
     return held == {delivery.message_id}
+
+
+def take_over(bridge: Bridge, owner: str, home: str = HOME) -> int:
+    return bridge.deliveries.take_over(owner, home, LEASE)
 
 
 # --- the way of a message to its answer
@@ -443,6 +448,7 @@ def test_what_an_owner_has_settled_is_lost_for_another_under_the_same_fence(
 
 def test_a_lease_that_others_have_ended_was_not_settled_by_its_owner(store: SqliteStore) -> None:
     bridge = store.open(max_attempts=1)
+    take_over(bridge, "me")
     ask(bridge, talk(bridge), "1", "2", metadata=OWN)
     late, held = claim(bridge)
     settle(bridge, released(late))
@@ -453,7 +459,7 @@ def test_a_lease_that_others_have_ended_was_not_settled_by_its_owner(store: Sqli
     assert [one.state for one in bridge.deliveries.reap()] == ["dead"]
     assert settle(bridge, costing(answered(late), USED)).state == "lost"
     assert bridge.overview.spent()["main"].output_tokens == USED.output_tokens, "spent is spent"
-    bridge.deliveries.take_over("another")
+    take_over(bridge, "another")
     assert settle(bridge, answered(held)).state == "lost"
 
 
@@ -695,14 +701,67 @@ def test_a_new_owner_frees_what_the_old_one_held_and_gives_the_attempt_back(
 ) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", metadata=OWN)
+    take_over(bridge, "old")
     taken = claim(bridge, owner="old")
-    assert bridge.deliveries.take_over("new") == 2
+    assert take_over(bridge, "new") == 2
     assert bridge.deliveries.settle([answered(delivery) for delivery in taken], "old") == [
         Settled(message_id=delivery.message_id, state="lost") for delivery in taken
     ]
     again = claim(bridge, owner="new")
     assert [delivery.attempt for delivery in again] == [1, 1]
-    assert bridge.deliveries.take_over("new") == 0
+    assert take_over(bridge, "new") == 0
+
+
+def test_a_poller_is_shown_with_its_home_for_a_lease_beyond_its_last_sign_of_life(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    shown = "SELECT owner, home, beat_until-? FROM pollers"
+
+    def left() -> int:
+        ((owner, home, span),) = store.foreign(shown, store.clock.now)
+        assert (owner, home) == ("me", HOME)
+        return int(span)
+
+    take_over(bridge, "before")
+    take_over(bridge, "me")
+    assert left() == LEASE
+    store.clock.now += LEASE // 4
+    bridge.deliveries.renew([], "me", LEASE)
+    assert left() == LEASE * 3 // 4, "nothing is written while more than half of it is left"
+    store.clock.now += LEASE // 2
+    bridge.deliveries.renew([], "me", LEASE)
+    assert left() == LEASE
+    store.clock.now -= 3_600_000
+    bridge.deliveries.renew([], "me", LEASE)
+    assert left() == LEASE
+    ask(bridge, talk(bridge), "1")
+    store.clock.now += 1000
+    assert renew(bridge, claim_one(bridge))
+    assert left() == LEASE
+
+
+def test_what_another_home_holds_is_freed_by_its_expiry_and_not_before(store: SqliteStore) -> None:
+    def start(owner: str, home: str) -> tuple[Bridge, int]:
+        store.close()  # the poller before it is dead; whether that of the other home is, who knows
+        bridge = store.open()
+        return bridge, take_over(bridge, owner, home)
+
+    one, _ = start("one", "a" * 32)
+    mine, other = ask(one, talk(one), "1", "2", metadata=OWN)
+    claim(one, 1, owner="one")
+    store.clock.now += 1000
+    two, freed = start("two", "b" * 32)
+    assert freed == 0
+    assert [each.message_id for each in claim(two, owner="two")] == [other]
+    three, freed = start("three", "a" * 32)
+    assert freed == 1
+    (again,) = claim(three, owner="three")
+    assert (again.message_id, again.attempt) == (mine, 1)
+    store.clock.now += LEASE - 500
+    assert renew(three, again, owner="three")
+    assert three.deliveries.reap() == []
+    store.clock.now += 501
+    assert [each.message_id for each in three.deliveries.reap()] == [other]
 
 
 def test_what_an_owner_has_claimed_without_knowing_is_released_and_the_rest_is_kept(
@@ -730,9 +789,10 @@ def test_a_question_that_kills_every_owner_dies_in_the_end(store: SqliteStore) -
     conversation = talk(bridge)
     ask(bridge, conversation, "poison")
     claims = 0
+    take_over(bridge, "owner 0")
     while claim(bridge, owner=f"owner {claims}"):
         claims += 1
-        bridge.deliveries.take_over(f"owner {claims}")
+        take_over(bridge, f"owner {claims}")
     assert claims == 20 + 3
     (message,) = bridge.messages.receive(conversation, "a")
     assert message.text == "No answer after 3 attempts: its poller died"
@@ -1136,6 +1196,7 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
     start, real = store.clock.now, time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: real() + (store.clock.now - start) * 1_000_000)
     bridge = store.open(rate_per_s=1.0, rate_burst=6)
+    take_over(bridge, "me")
     tokens = bridge.conversations.create("asker", "shard")
     name = tokens.conversation
     bridge.conversations.serve(name, "b", "main")
@@ -1187,7 +1248,7 @@ def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
     )
     bridge.conversations.audit_denial(name, "wrong token")
     # The next owner frees whatever is held, and nothing else becomes of it.
-    assert bridge.deliveries.take_over("the next") == 3
+    assert take_over(bridge, "the next") == 3
     for each in claim(bridge, owner="the next"):
         assert each.attempt == (2 if each.message_id == failing.message_id else 1)
         settle(bridge, answered(each), "the next")
@@ -1312,8 +1373,10 @@ class Model:
         self.waiting: dict[str, list[int]] = {}
         self.own: set[int] = set()
         self.held: dict[int, Delivery] = {}
-        self.stale: list[Delivery] = []
+        self.stale: list[tuple[Delivery, str]] = []
         self.finished: dict[int, str] = {}
+        self.owner = ""
+        self.over()
 
     def step(self, chance: random.Random) -> None:
         bridge = chance.choice(self.bridges)
@@ -1338,12 +1401,14 @@ class Model:
                     lane = f"m{asked}" if own else f"{conversation}/b"
                     self.waiting.setdefault(lane, []).append(asked)
             case "claim":
-                self.hold(claim(bridge, chance.randint(0, 4)))
+                self.hold(claim(bridge, chance.randint(0, 4), owner=self.owner))
             case "settle and claim":
                 held = chance.sample(list(self.held.values()), len(self.held) // 2)
                 outcomes = [answered(each) for each in held]
                 room = {"main": chance.randint(0, 4)}
-                _, settled, taken = bridge.deliveries.commit_turn([], outcomes, "me", room, LEASE)
+                _, settled, taken = bridge.deliveries.commit_turn(
+                    [], outcomes, self.owner, room, LEASE
+                )
                 for delivery, one in zip(held, settled, strict=True):
                     self.note(delivery, one)
                 self.hold(taken)
@@ -1351,19 +1416,23 @@ class Model:
                 for delivery in chance.sample(list(self.held.values()), len(self.held)):
                     wait = chance.choice([0, 300])
                     choices = [answered(delivery), failed(delivery, wait), released(delivery)]
-                    self.note(delivery, settle(bridge, chance.choice(choices)))
+                    self.note(delivery, settle(bridge, chance.choice(choices), self.owner))
             case "stale" if self.stale:
-                stale = chance.choice(self.stale)
+                stale, owner = chance.choice(self.stale)
                 became = self.finished.get(stale.message_id, "ready")
-                assert settle(bridge, answered(stale)).state in ("lost", became)
+                assert settle(bridge, answered(stale), owner).state in ("lost", became)
             case "late":
                 self.store.clock.now += chance.choice([200, LEASE // 2, LEASE + 1])
                 for settled in bridge.deliveries.reap():
                     self.note(self.held[settled.message_id], settled)
             case "over" if chance.random() < 0.3:
-                self.bridges[0].deliveries.take_over("another")
-                self.stale += self.held.values()
-                self.held.clear()
+                self.over()
+
+    def over(self) -> None:
+        self.stale += [(delivery, self.owner) for delivery in self.held.values()]
+        self.owner += "'"
+        assert take_over(self.bridges[0], self.owner) == len(self.held)
+        self.held.clear()
 
     def hold(self, taken: list[Delivery]) -> None:
         for delivery in taken:
@@ -1373,7 +1442,7 @@ class Model:
 
     def note(self, delivery: Delivery, settled: Settled) -> None:
         assert settled.state in ("done", "ready", "dead")
-        self.stale.append(self.held.pop(delivery.message_id))
+        self.stale.append((self.held.pop(delivery.message_id), self.owner))
         if settled.state != "ready":
             assert self.waiting[delivery.lane].pop(0) == delivery.message_id
             self.finished[delivery.message_id] = settled.state
@@ -1384,10 +1453,10 @@ class Model:
             self.store.clock.now += LEASE + 1
             for settled in bridge.deliveries.reap():
                 self.note(self.held[settled.message_id], settled)
-            for delivery in claim(bridge, 99):
+            for delivery in claim(bridge, 99, owner=self.owner):
                 assert delivery.message_id == self.waiting[delivery.lane][0]
                 self.held[delivery.message_id] = delivery
-                self.note(delivery, settle(bridge, answered(delivery)))
+                self.note(delivery, settle(bridge, answered(delivery), self.owner))
         for asked, state in self.finished.items():
             assert bridge.messages.query_state(asked).state == state
         answers = self.store.foreign("SELECT count(*) FROM messages WHERE from_session='b'")
@@ -1411,11 +1480,11 @@ def test_whatever_happens_lanes_keep_their_order_and_every_question_its_one_answ
 
 def test_only_one_bridge_is_the_answerer_until_it_closes(store: SqliteStore) -> None:
     first, second = store.open(), store.open()
-    first.deliveries.take_over("one")
+    take_over(first, "one")
     with pytest.raises(AlreadyRunning):
-        second.deliveries.take_over("two")
+        take_over(second, "two")
     first.close()
-    assert second.deliveries.take_over("two") == 0
+    assert take_over(second, "two") == 0
 
 
 def test_a_served_session_is_announced_as_alive_to_legacy_partners(store: SqliteStore) -> None:

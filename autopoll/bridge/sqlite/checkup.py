@@ -10,7 +10,7 @@ import apsw
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.errors import BridgeError
 
-_WITHOUT_ROWID = {"budgets", "denials", "usage"}
+_WITHOUT_ROWID = {"budgets", "denials", "pollers", "usage"}
 _NEEDED = _WITHOUT_ROWID | {
     "conversations", "messages", "session_status", "audit_log",
     "deliveries", "answers", "routes", "keys",

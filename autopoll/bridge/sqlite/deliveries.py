@@ -25,6 +25,7 @@ from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.enrolment import Enrolment, Lease, Work
 from autopoll.bridge.sqlite.lanes import CLOCK_SLACK_MS, DUE, Lanes
+from autopoll.bridge.sqlite.pollers import OF_HOME, Pollers
 from autopoll.bridge.sqlite.rows import METADATA, readable
 from autopoll.bridge.sqlite.settlement import Settlement
 from autopoll.errors import AutopollError
@@ -49,6 +50,7 @@ class SqliteDeliveries:
         self._lanes = Lanes(db)
         self._arrivals = Arrivals(db, limits)
         self._enrolment = Enrolment(db, limits, self._lanes)
+        self._pollers = Pollers(db)
         self._settlement = Settlement(db, limits, self._lanes, costs)
         self._lock: int | None = None  # descriptor of the answerer's lock
 
@@ -58,19 +60,22 @@ class SqliteDeliveries:
             os.close(self._lock)
             self._lock = None
 
-    def take_over(self, owner: str) -> int:
+    def take_over(self, owner: str, home: str, lease_ms: int) -> int:
         if self._lock is None:
             path = self._db.path
             self._lock = acquire(path.with_name(f"{path.name}-poller.lock"), f"a poller of {path}")
             log_room.reserve(self._db)
         with self._db.writing():
             now = self._db.clock()
-            held = self._settlement.held("AND d.owner<>:owner", {"owner": owner})
+            held = self._settlement.held(
+                f"AND d.owner<>:owner AND {OF_HOME}", {"owner": owner, "home": home}
+            )
             for delivery in held:
                 if delivery.fence <= FREE_CLAIMS:
                     self._settlement.release(delivery, now)
                 else:
                     self._settlement.try_fail(delivery, "its poller died", now)
+            self._pollers.enter(owner, home, now + lease_ms)
         return len(held)
 
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
@@ -116,10 +121,11 @@ class SqliteDeliveries:
 
     def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
         held = list(leases)
-        if not held:
+        if not (held or self._pollers.is_due(owner, self._db.clock(), lease_ms)):
             return set()
         with self._db.writing(durable=False):
             now = self._db.clock()
+            self._pollers.beat(owner, now + lease_ms)
             rows = [
                 self._db.rows(
                     "UPDATE deliveries SET lease_until=?, changed_at=?"

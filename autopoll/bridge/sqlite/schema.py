@@ -99,7 +99,13 @@ CREATE INDEX c_token_b ON conversations(session_b_token);
 # The owner that has settled its lease under `fence`; NULL when somebody else ended the lease.
 _SETTLED_BY = "ALTER TABLE deliveries ADD COLUMN settled_by TEXT;"
 
-STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE, _KEYS, _SETTLED_BY)
+_POLLERS = """
+CREATE TABLE pollers (
+  owner TEXT PRIMARY KEY, home TEXT NOT NULL, host TEXT NOT NULL, version TEXT NOT NULL,
+  beat_until INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE, _KEYS, _SETTLED_BY, _POLLERS)
 KNOWN = len(STEPS)
 
 

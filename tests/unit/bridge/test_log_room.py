@@ -15,6 +15,8 @@ from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge, log_room
 from autopoll.bridge.sqlite.connection import WAL_LIMIT
 
+PAGE = 24 + 4096  # bytes of the log that the row of a new poller takes
+
 
 @pytest.fixture
 def bridge(tmp_path: Path) -> Iterator[SqliteBridge]:
@@ -31,7 +33,7 @@ def test_an_answerer_finds_the_room_made_and_what_stood_in_the_log_stays(
 ) -> None:
     tokens = bridge.conversations.create("a", "b")
     assert log_size(tmp_path) < WAL_LIMIT
-    bridge.deliveries.take_over("me")
+    bridge.deliveries.take_over("me", "0" * 32, 60_000)
     assert log_size(tmp_path) == WAL_LIMIT
     [number] = bridge.messages.send(tokens.conversation, "a", ["after it"], [None])
     assert log_size(tmp_path) == WAL_LIMIT
@@ -48,7 +50,7 @@ def test_a_log_with_room_is_read_by_whoever_comes_after_a_crash(tmp_path: Path) 
         "from autopoll.bridge.records import BridgeLimits\n"
         "from autopoll.bridge.sqlite import SqliteBridge\n"
         "bridge = SqliteBridge(Path(sys.argv[1]), BridgeLimits(), create=True)\n"
-        "bridge.deliveries.take_over('me')\n"
+        "bridge.deliveries.take_over('me', '0' * 32, 60_000)\n"
         "tokens = bridge.conversations.create('a', 'b')\n"
         "bridge.messages.send(tokens.conversation, 'a', ['kept'], [None])\n"
         "os._exit(9)\n"  # as kill -9 does: nothing is closed
@@ -64,8 +66,8 @@ def test_a_disk_with_little_room_is_left_alone(
 ) -> None:
     monkeypatch.setattr(log_room, "_FREE", 10**9)
     before = log_size(tmp_path)
-    bridge.deliveries.take_over("me")
-    assert log_size(tmp_path) == before
+    bridge.deliveries.take_over("me", "0" * 32, 60_000)
+    assert log_size(tmp_path) == before + PAGE
 
 
 def test_a_disk_that_fills_meanwhile_gets_its_room_back(
@@ -80,7 +82,7 @@ def test_a_disk_that_fills_meanwhile_gets_its_room_back(
 
     before = log_size(tmp_path)
     monkeypatch.setattr("autopoll.bridge.sqlite.log_room.os.pwrite", pwrite)
-    bridge.deliveries.take_over("me")
-    assert log_size(tmp_path) == before
+    bridge.deliveries.take_over("me", "0" * 32, 60_000)
+    assert log_size(tmp_path) == before + PAGE
     tokens = bridge.conversations.create("a", "b")
     assert bridge.messages.send(tokens.conversation, "a", ["stored all the same"], [None])

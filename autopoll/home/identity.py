@@ -1,0 +1,30 @@
+"""The identity of a home: what tells it from the other homes that share its bridge."""
+
+import re
+import secrets
+
+from autopoll.errors import AutopollError
+from autopoll.home import files
+from autopoll.home.home import Home
+
+_FORM = re.compile(rb"[0-9a-f]{32}")
+
+
+def identity_of(home: Home) -> str:
+    """Return the random id that the home keeps; make it when there is none, or none to be read.
+
+    It is no host name, of which two hosts may have the same. Raises AutopollError when it cannot be
+    kept. Called by the poller alone, so that no two are made.
+    """
+    kept = files.get(home.identity)
+    if kept and _FORM.fullmatch(kept):
+        return kept.decode()
+    made = secrets.token_hex(16)
+    try:
+        files.put(home.identity, made.encode(), durable=True)
+    except OSError as error:
+        raise AutopollError(
+            f"cannot write {home.identity}: {error.strerror}",
+            "Make room on the disk, and see that nothing else lies in its place.",
+        ) from error
+    return made
