@@ -145,7 +145,7 @@ class ServerEnd:
         """Make a fresh pair where the last one was removed or replaced, or could not be made."""
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         link = self._link
-        usable = link and (pair.intact(self.folder, link.endpoint) or link.session.live)
+        usable = link and (link.session.live or pair.intact(self.folder, link.endpoint))
         if not usable:
             self._leave("the pair was damaged")
 

@@ -159,26 +159,21 @@ async def test_an_endpoint_that_cannot_be_read_is_told_and_mended(folder):
     await answerer.server.close()
 
 
-async def several_ticks(monkeypatch):
-    looked = []
-
-    def intact(*arguments, real=pair.intact):
-        looked.append(real(*arguments))
-        return looked[-1]
-
-    monkeypatch.setattr(pair, "intact", intact)
-    await until(lambda: len(looked) >= 3)
-    assert not any(looked)
+async def several_ticks(server):
+    for _ in range(3):
+        last = server._timer
+        await until(lambda last=last: server._timer is not last)
 
 
 @on_loop
-async def test_removing_the_whole_folder_is_mended_when_the_client_is_gone(folder, monkeypatch):
+async def test_removing_the_whole_folder_is_mended_when_the_client_is_gone(folder):
     answerer = await Answerer(folder).start()
     asker = await Asker(folder).connect()
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    await several_ticks(monkeypatch)
+    assert not pair.intact(folder, answerer.server._link.endpoint)
+    await several_ticks(answerer.server)
     assert (await asker.ask(1, b"still")).payload == b"still"
     asker.client.close()
     asker = await Asker(folder).connect()
