@@ -14,7 +14,8 @@ _DESCRIBED = HTTPBearer(
 )
 
 
-def _access(
+# A coroutine, as each function that is none is carried out in a thread of the framework's own.
+async def _access(
     request: Request,
     _described: Annotated[HTTPAuthorizationCredentials | None, Depends(_DESCRIBED)],
 ) -> CallerAccess:
