@@ -137,7 +137,7 @@ async def _await(call: Call, number: int, seconds: float) -> ToolReply:
                         return _reply(each)
                     case AnswerPiece():
                         await call.report(each.text)
-                    case _:
+                    case _ if call.listens:
                         await call.report(await _progress(call, each))
     except Blocked as error:
         fetch = f"fetch the answer with get_answer, id {number}."
