@@ -75,12 +75,15 @@ class McpServer(Server[Any]):
     def __init__(self, transport: McpTransport) -> None:
         # The SDK logs every request at INFO.
         logging.getLogger("mcp").setLevel(logging.WARNING)
+        # Made once: the library looks into the schema of the tool with each call over HTTP.
+        self._listed = {name: tool.listed() for name, tool in TOOLS.items()}
         super().__init__(
             "autopoll",
             version=__version__,
             title="autopoll",
             description="Warm AI agents that answer questions, and a bridge between agents.",
             instructions=prompts.INSTRUCTIONS,
+            get_tool_input_schema=self._input_schema,
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
             on_list_resources=self._list_resources,
@@ -122,7 +125,11 @@ class McpServer(Server[Any]):
     # --- tools
 
     async def _list_tools(self, _context: Context, _page: Page) -> ListToolsResult:
-        return ListToolsResult(tools=[tool.listed() for tool in TOOLS.values()])
+        return ListToolsResult(tools=list(self._listed.values()))
+
+    def _input_schema(self, name: str) -> dict[str, Any] | None:
+        listed = self._listed.get(name)
+        return listed.input_schema if listed else None
 
     async def _call_tool(self, context: Context, given: CallToolRequestParams) -> CallToolResult:
         try:
