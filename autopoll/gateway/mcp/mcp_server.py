@@ -25,7 +25,6 @@ from mcp_types import (
     SubscribeRequestParams,
     SubscriptionsListenRequestParams,
     SubscriptionsListenResult,
-    TextContent,
     UnsubscribeRequestParams,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -45,8 +44,6 @@ from autopoll.gateway.usecases import CallerAccess, UseCases
 
 Context = ServerRequestContext[Any, Any]
 Page = PaginatedRequestParams | None
-
-log = logging.getLogger(__name__)
 
 
 class McpTransport(Protocol):
@@ -132,13 +129,7 @@ class McpServer(Server[Any]):
         return listed.input_schema if listed else None
 
     async def _call_tool(self, context: Context, given: CallToolRequestParams) -> CallToolResult:
-        try:
-            return await call_tool(self._begin(context), given.name, given.arguments or {})
-        except Exception:
-            # The boundary: a bug of ours must neither end the connection nor show its inside.
-            log.exception("tool %.100r", given.name)
-            text = f"this is a bug in autopoll\n  Its log says more: {self._transport.hub.home.log}"
-            return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+        return await call_tool(self._begin(context), given.name, given.arguments or {})
 
     # --- resources
 

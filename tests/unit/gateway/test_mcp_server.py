@@ -1,6 +1,7 @@
 """The MCP server over the protocol's library as clients over HTTP meet it."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR
 
 from autopoll.gateway.mcp import mcp_server, tools
 from autopoll.gateway.mcp.call import Call, ToolReply
@@ -31,9 +34,16 @@ async def say(_call: Call, given: Said) -> ToolReply:
     return ToolReply(given)
 
 
+async def fail(_call: Call, given: Said) -> ToolReply:
+    """Fail by a bug."""
+    raise ZeroDivisionError(f"the inside of {given.text}")
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[McpServer]:
-    found = {"say": tools.Tool(run=say, takes=Said, gives=Said, title="?")}
+    found = {
+        run.__name__: tools.Tool(run=run, takes=Said, gives=Said, title="?") for run in (say, fail)
+    }
     monkeypatch.setattr(tools, "TOOLS", found)
     monkeypatch.setattr(mcp_server, "TOOLS", found)
     transport = SimpleNamespace(access=lambda _context: SimpleNamespace(hub=None, call=0, ask=0))
@@ -48,6 +58,28 @@ async def at(server: McpServer, stack: AsyncExitStack, mode: str) -> Client:
     http = await stack.enter_async_context(httpx2.AsyncClient(transport=transport))
     made = Client(streamable_http_client("http://127.0.0.1/mcp", http_client=http), mode=mode)
     return await stack.enter_async_context(made)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_bug_in_a_tool_is_an_error_of_the_protocol_that_shows_nothing_of_it(
+    server: McpServer, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            client = await at(server, stack, mode)
+            with pytest.raises(MCPError) as refused:
+                await client.call_tool("fail", {"text": "it"})
+            assert refused.value.error.code == INTERNAL_ERROR
+            assert "bug in autopoll" in refused.value.error.message
+            assert "inside" not in refused.value.error.message
+            said = await client.call_tool("say", {"text": "and on"})
+            assert said.structured_content == {"text": "and on"}
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(main())
+    [logged] = [each for each in caplog.records if each.exc_info]
+    assert logged.getMessage() == "tools/call fail"
+    assert "the inside of it" in caplog.text
 
 
 @pytest.mark.parametrize("mode", MODES)
