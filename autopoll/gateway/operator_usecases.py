@@ -7,7 +7,7 @@ import asyncio
 
 from autopoll.bridge.records import DeadLetter
 from autopoll.client.client import Client
-from autopoll.errors import Down, NotFound
+from autopoll.errors import BridgeFull, Down, NotFound
 from autopoll.gateway.usecases import CallerAccess, UseCases
 from autopoll.ops import status as home_status
 from autopoll.ops.status import Status
@@ -62,8 +62,14 @@ def drop(use: UseCases, number: int) -> None:
 
 
 def require_ready(client: Client) -> None:
-    """Raise Down unless poller, bridge, and a worker of every shard are there."""
+    """Raise Down unless poller, bridge, and a worker of every shard are there.
+
+    Raises BridgeFull where too little can be written.
+    """
     client.bridge.overview.in_flight()
+    has_room, _ = home_status.disk_room(home_status.written_folders(client.home, client.config))
+    if not has_room:  # which disk and how full is nothing for a stranger
+        raise BridgeFull("there is too little room to write an answer", "See: autopoll health")
     ready = {
         beat.name for beat in read_all(client.home.beats) if beat.state in READY and is_alive(beat)
     }

@@ -34,7 +34,7 @@ async def healthz() -> Response:
     responses={200: record(ProbeResult, "It would."), **problems(less=(401,))},
 )
 async def readyz(request: Request) -> Response:
-    """Look at the heartbeats of poller and workers, and at the bridge.
+    """Look at the heartbeats of poller and workers, at the bridge, and at the room on its disk.
 
     What is missing is named in /v1/status, for the operator.
     """
