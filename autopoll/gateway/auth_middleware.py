@@ -3,9 +3,12 @@
 Without a token, or with one that opens nothing, the answer is 401 on every path but the public
 ones, and no byte of the body is read. What is for the operator only is refused (403) just as early.
 The proof is made once for each connection and token; the use-cases prove it again in their own turn
-of the bridge, so that a token that was revoked meanwhile does nothing.
+of the bridge, so that a token that was revoked meanwhile does nothing. Only PROOFS_AT_ONCE are made
+at a time, so that a flood of wrong tokens does not fill the queue of the bridge's thread: whoever
+has proven a token waits for no more than these.
 """
 
+import asyncio
 import hashlib
 import re
 from typing import Protocol
@@ -20,6 +23,7 @@ from autopoll.gateway.hub import Hub
 from autopoll.gateway.problems import response
 from autopoll.gateway.usecases import UseCases, by_token
 
+PROOFS_AT_ONCE = 4
 PUBLIC = ("/healthz", "/readyz", "/openapi.json")
 _METRICS = "/metrics"
 _OPERATION = re.compile(
@@ -49,6 +53,7 @@ class AuthMiddleware:
         self._app = app
         self._hub = hub
         self._audit = audit
+        self._proofs = asyncio.Semaphore(PROOFS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request with a good token, or answer why not."""
@@ -82,7 +87,8 @@ class AuthMiddleware:
             _forget(connection)
             connection.prove()
             try:
-                connection.proof = digest, await access.call(lambda use: use.caller)
+                async with self._proofs:
+                    connection.proof = digest, await access.call(lambda use: use.caller)
             finally:
                 if connection.proof is None:
                     connection.disprove()
