@@ -65,7 +65,8 @@ class BridgeThread:
     def _reload_settings(self, client: Client) -> None:
         """Load changed settings, as a command does that is started now.
 
-        Only a shard's file that is written in place, not replaced, may take LOOK_S to be noticed.
+        Only a shard's file may take LOOK_S to be noticed: one that is written in place, not
+        replaced, or so soon after another that the folder keeps its time (a tick of the kernel).
         What concerns the bridge and the gateway itself takes effect with their next start, except
         `gateway.max_wait`, which each wait reads as it begins.
         """
