@@ -167,19 +167,20 @@ async def _answer(
 
 async def _unless_gone(request: Request, waiting: Awaitable[T]) -> T:
     """Return what is waited for; raise ClientDisconnect as soon as nobody wants it any more."""
-    wanted = asyncio.ensure_future(waiting)
-    gone = asyncio.ensure_future(_gone(request))
+    wanted = asyncio.timeout(None)
+    gone = asyncio.create_task(_end_when_gone(request, wanted))
     try:
-        await asyncio.wait((wanted, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not wanted.done():
-            raise ClientDisconnect
-        return wanted.result()
+        async with wanted:
+            return await waiting
+    except TimeoutError:
+        if not wanted.expired():
+            raise
+        raise ClientDisconnect from None
     finally:
-        for task in (wanted, gone):
-            task.cancel()
-        await asyncio.gather(wanted, gone, return_exceptions=True)
+        gone.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def _end_when_gone(request: Request, wanted: asyncio.Timeout) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    wanted.reschedule(0)  # a time in the past: it ends now
