@@ -20,19 +20,17 @@ from mcp_types import (
     ListToolsResult,
     PaginatedRequestParams,
     TextContent,
-    Tool,
 )
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from autopoll.gateway.mcp.tools import TOOLS
+
 IDLE_S = 30  # as in the gateway: a door's turn comes again after some seconds
 Context = ServerRequestContext[Any, Any]
-ASK = Tool(
-    name="ask",
-    input_schema={"type": "object", "properties": {"question": {"type": "string"}}},
-    output_schema={"type": "object", "properties": {"answer": {"type": "string"}}},
-)
+# As the product lists it, for a client checks each answer against the schema.
+ASK = TOOLS["ask"].listed()
 
 
 async def list_tools(_context: Context, _page: PaginatedRequestParams | None) -> ListToolsResult:
@@ -41,9 +39,16 @@ async def list_tools(_context: Context, _page: PaginatedRequestParams | None) ->
 
 async def call_tool(context: Context, given: CallToolRequestParams) -> CallToolResult:
     await context.session.report_progress(1, None, "stored")
-    answer = {"answer": (given.arguments or {})["question"]}
-    text = TextContent(type="text", text=json.dumps(answer))
-    return CallToolResult(content=[text], structured_content=answer)
+    text = answer((given.arguments or {})["question"])
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=json.loads(text)
+    )
+
+
+def answer(question: str) -> str:
+    """Return what the product answers, as JSON."""
+    fields = {"status": "answered", "answer": question, "sources": [], "shard": "main"}
+    return json.dumps({"id": 1, **fields, "attempts": 1, "latency_ms": 1})
 
 
 async def main() -> None:
@@ -58,8 +63,8 @@ async def main() -> None:
             await manager.handle_request(scope, receive, send)
             return
         request = Request(scope, receive)
-        answer = json.dumps({"answer": (await request.json())["question"]})
-        await Response(answer, media_type="application/json")(scope, receive, send)
+        text = answer((await request.json())["question"])
+        await Response(text, media_type="application/json")(scope, receive, send)
 
     # As the gateway's: asyncio turns Nagle's delay off only where the protocol is named.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
