@@ -16,7 +16,10 @@ def get(path: Path) -> bytes | None:
     except OSError:
         return None
     try:
-        return os.read(descriptor, _LARGEST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            return None
+        return os.read(descriptor, min(facts.st_size, _LARGEST))  # it asks for as much memory
     finally:
         os.close(descriptor)
 
