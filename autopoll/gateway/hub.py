@@ -123,8 +123,10 @@ class Hub:
             subscription.begin(recent)
             if self._end:
                 subscription.fail(self._end)
-            async for news in subscription:
-                yield news
+            # Closed here, as what is left to the collector wakes the loop once more.
+            async with aclosing(aiter(subscription)) as all_news:
+                async for news in all_news:
+                    yield news
         finally:
             self._subscriptions[message_id].discard(subscription)
             if not self._subscriptions[message_id]:

@@ -1,7 +1,7 @@
 """The news of one question, of many that are watched together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from autopoll.bridge.poller_protocol import AnswerText
 from autopoll.bridge.records import QueryState
@@ -64,7 +64,7 @@ class Subscription:
         self._error = error
         self._news.set()
 
-    async def __aiter__(self) -> AsyncIterator[News]:
+    async def __aiter__(self) -> AsyncGenerator[News, None]:
         seen: QueryState | None = None
         while True:
             await self._news.wait()

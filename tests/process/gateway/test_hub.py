@@ -1,6 +1,8 @@
 """Many who wait in one process: one connection, and nobody forgotten."""
 
 import asyncio
+import gc
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, closing
@@ -105,6 +107,23 @@ def test_whoever_waits_is_given_the_answer_by_the_poller(
         assert (result.status, result.answer, open_hub.waiting) == ("answered", "yes", 0)
 
     setting.run(story)
+
+
+def test_nothing_of_a_wait_is_left_to_the_collector_which_would_wake_the_loop_again(
+    setting: Setting, poller: HandPoller, slow_net: None
+) -> None:
+    left: list[str] = []
+
+    async def story(open_hub: Hub) -> None:
+        first, _ = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(first, lambda found: left.append(found.__qualname__))
+        number = await ask(open_hub, "Really?")
+        await off(poller.answer)
+        await open_hub.outcome(number, HOUR_S)
+        gc.collect()
+
+    setting.run(story)
+    assert left == []
 
 
 def test_without_a_poller_whoever_waits_is_told_within_a_net(setting: Setting) -> None:
