@@ -59,7 +59,7 @@ figures-backends: setup ## time a question by each way to a model, against a moc
 busy: setup ## keep every core busy for half an hour and count false kills; MINUTES=…
 	@$(RUN) bench.busy $(if $(MINUTES),--minutes $(MINUTES))
 
-doors: setup ## measure what REST and MCP add to asking, and what the gateway holds; a minute
+doors: setup ## measure what REST and MCP add to asking, and what the gateway holds; two minutes
 	@$(RUN) bench.doors
 
 faults: setup ## strike a home at random for ten minutes; SEED=… repeats, OUT=… draws a plot
