@@ -126,6 +126,10 @@ class BridgeBusy(BridgeError):
     """Another program holds the database; it may pass, so the caller may try again."""
 
 
+class BridgeUnavailable(BridgeError):
+    """The store cannot be reached; whether what was being committed is stored, nobody knows."""
+
+
 class RowRefused(BridgeError):
     """The store does not take this one row: a rule of its schema, or of another program's."""
 

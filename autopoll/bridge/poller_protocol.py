@@ -19,6 +19,7 @@ from autopoll.errors import (
     BridgeBusy,
     BridgeError,
     BridgeFull,
+    BridgeUnavailable,
     Down,
     KeyReused,
     NotFound,
@@ -34,7 +35,8 @@ LARGEST_ANSWER = 1 << 20  # characters; a longer one is read out of the store
 _ERRORS: dict[str, type[AutopollError]] = {
     kind.__name__: kind
     for kind in (
-        BridgeBusy, BridgeError, BridgeFull, Down, KeyReused, NotFound, RowRefused, UsageError,
+        BridgeBusy, BridgeError, BridgeFull, BridgeUnavailable, Down, KeyReused, NotFound,
+        RowRefused, UsageError,
     )
 }  # fmt: skip
 

@@ -1,8 +1,15 @@
 """What every engine of the bridge does; one test suite runs over all of them.
 
 Every method commits before it returns, or raises BridgeError (BridgeBusy, BridgeFull) and has
-changed nothing. A session is 'a' or 'b'; others raise UsageError. Times are wall-clock milliseconds
-unless a name says otherwise.
+changed nothing. After BridgeUnavailable alone nobody knows whether it has changed anything. Reads,
+`store`, `settle` and `renew` are repeated then, and a claim is followed by `release_unconfirmed`.
+
+Methods are called in the loop that shows the poller to be alive. None blocks for longer than
+LONGEST_CALL_S, whatever it waits for; then it raises BridgeBusy or BridgeUnavailable. The embedded
+store runs inline; an engine that speaks over a network bounds each wait itself.
+
+A session is 'a' or 'b'; others raise UsageError. Times are wall-clock milliseconds unless a name
+says otherwise.
 """
 
 from collections.abc import Sequence

@@ -12,6 +12,7 @@ from autopoll.errors import AutopollError
 from autopoll.message import Answer
 from autopoll.request import Usage
 
+LONGEST_CALL_S = 3.0  # that a method of an engine may block
 SURE_S = 2.0  # for which an asker waits for the poller's word that its question is stored
 
 

@@ -24,7 +24,7 @@ from autopoll.bridge.poller_protocol import (
 )
 from autopoll.bridge.protocols import MessageStore
 from autopoll.bridge.records import Arrival, Delivery, QueryState, Settled, Stored
-from autopoll.errors import AutopollError, BridgeError
+from autopoll.errors import AutopollError, BridgeError, BridgeUnavailable
 from autopoll.poller.asker_connection import AskerConnection
 from autopoll.poller.asker_listener import MOST_CONNECTIONS
 from autopoll.poller.partial_answers import PartialAnswers
@@ -115,13 +115,18 @@ class AskedQuestions:
     def taken(self) -> Iterator[list[Arrival]]:
         """Yield what has arrived, to be stored within the block; raises its BridgeError.
 
-        Such an error is then why all of it is refused, and askers learn it.
+        Such an error is then why all of it is refused, and askers learn it. Where nobody knows
+        whether it is stored, connections are closed instead: their askers ask again, by its name.
         """
         self._storing, self._arrived = self._arrived[:BATCH], self._arrived[BATCH:]
         if self._arrived:
             self._wake()
         try:
             yield [request.arrival for _, _, request in self._storing]
+        except BridgeUnavailable as error:
+            for connection in {connection for connection, _, _ in self._storing}:
+                connection.close(error.what)
+            raise
         except BridgeError as error:
             for connection, number, _ in self._storing:
                 self._send(connection, refusal(error), number)

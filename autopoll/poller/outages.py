@@ -1,22 +1,29 @@
-"""Errors of the store, which is locked, full or damaged: what failed is tried again, and reported.
+"""Errors of the store: what failed, since it is locked, full or away, is tried again and reported.
 
 Once the poller has served, to end would be no help: the next one would meet the same store, and
 this one can say so. At the start whoever starts it reads why it ends.
 """
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from autopoll.errors import BridgeBusy, BridgeError, BridgeFull
+from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, BridgeUnavailable
+
+_SLOW_S = 0.5  # a step of a turn that takes longer is followed by a beat: the next may do so too
 
 log = logging.getLogger(__name__)
 
 
 class Outages:
-    """The steps on the store that failed when they were last tried."""
+    """The steps on the store that failed when they were last tried.
 
-    def __init__(self) -> None:
+    A turn has several, and each may take the store LONGEST_CALL_S; `beat` is called in between.
+    """
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        self._beat = beat
         self.has_served = False
         self._reasons: dict[str, str] = {}
 
@@ -24,17 +31,22 @@ class Outages:
     def tolerated(self, step: str) -> Iterator[None]:
         """Note an error of the store in place of raising it; the caller tries the step again.
 
-        Raises BridgeError before the store has served, unless it is only busy or full.
+        Raises BridgeError before the store has served, unless that can pass by itself.
         """
+        begun = time.monotonic()
         try:
             yield
             self._reasons.pop(step, None)
         except BridgeError as error:
-            if not (self.has_served or isinstance(error, BridgeBusy | BridgeFull)):
+            passing = isinstance(error, BridgeBusy | BridgeFull | BridgeUnavailable)
+            if not (self.has_served or passing):
                 raise
             if self._reasons.get(step) != error.what:
                 log.warning("the bridge cannot be used, trying again: %s", error)
             self._reasons[step] = error.what
+        finally:
+            if time.monotonic() - begun > _SLOW_S:
+                self._beat()
 
     @property
     def reason(self) -> str:

@@ -55,7 +55,7 @@ class Poller:
         self.stopping = False
         self.crash: BaseException | None = None
         self.schedule = Schedule(self.wake)
-        self.outages = Outages()
+        self.outages = Outages(heart.beat)
         self.workers = Workers(home, config, heart, lambda *event: self.replies.receive(*event))
         partial_answers = PartialAnswers(redacting=config.access.redact)
         self.questions = AskedQuestions(partial_answers, config.delivery.max_message, self.wake)

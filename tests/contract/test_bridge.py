@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import (
+    LONGEST_CALL_S,
     SURE_S,
     Answered,
     Arrival,
@@ -37,6 +39,8 @@ from autopoll.errors import (
     AccessDenied,
     AlreadyRunning,
     AutopollError,
+    BridgeBusy,
+    BridgeUnavailable,
     KeyReused,
     NotFound,
     RateLimited,
@@ -84,6 +88,13 @@ class SqliteStore:
         rows = db.execute(sql, values).fetchall()
         db.close()
         return rows
+
+    @contextmanager
+    def blocked(self) -> Iterator[None]:
+        """Keep every writer waiting, as a foreign program or a network can."""
+        with closing(apsw.Connection(str(self.path))) as db:
+            db.execute("BEGIN IMMEDIATE")
+            yield
 
     def close(self) -> None:
         for bridge in self.bridges:
@@ -659,6 +670,20 @@ def test_whatever_stands_in_a_foreign_row_it_is_enrolled_and_settled_beside_a_go
     assert settled == 4 * len(ODD) + 1
     answer = bridge.messages.query_state(good).answer
     assert answer and answer.text == "so \ufffd"
+
+
+def test_a_store_that_keeps_a_call_waiting_gives_it_up_in_time(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    ask(bridge, talk(bridge), "1")
+    held = claim_one(bridge)
+    with store.blocked():
+        begun = time.monotonic()
+        with pytest.raises((BridgeBusy, BridgeUnavailable)):
+            settle(bridge, answered(held))
+        assert time.monotonic() - begun < LONGEST_CALL_S
+    assert settle(bridge, answered(held)).state == "done"
+    assert len(bridge.messages.find(session="a")) == 1
 
 
 # --- leases

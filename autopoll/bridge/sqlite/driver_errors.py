@@ -15,7 +15,11 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def explain(error: apsw.Error, path: Path, system_errno: int) -> BridgeError:
-    """Return the error to raise; `system_errno` is the system's error behind it, or 0."""
+    """Return the error to raise; `system_errno` is the system's error behind it, or 0.
+
+    None is BridgeUnavailable: a file is not away for a while, and a commit that fails is rolled
+    back.
+    """
     match error:
         case apsw.BusyError() | apsw.LockedError():
             return BridgeBusy(

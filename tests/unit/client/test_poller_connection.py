@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any, NoReturn
 
 import apsw
 import pytest
@@ -18,7 +19,7 @@ from autopoll.client import poller_link
 from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
-from autopoll.errors import BridgeBusy, NotFound, RateLimited
+from autopoll.errors import BridgeBusy, BridgeUnavailable, NotFound, RateLimited
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.init import prepare
@@ -222,6 +223,23 @@ def test_an_asker_whom_the_store_refuses_after_the_poller_has_its_question_learn
     assert "autopoll messages" in refused.value.mend
     awake.set()
     until(lambda: len(questions(client)) == 2, what="the question, stored by the poller")
+
+
+def test_a_question_of_which_the_poller_cannot_know_whether_it_is_stored_is_asked_again_once(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    ask(client, connection)  # connected
+    commit = poller.bridge.deliveries.commit_turn
+
+    def cut(*args: Any) -> NoReturn:
+        commit(*args)
+        poller.bridge.deliveries.commit_turn = commit
+        raise BridgeUnavailable("the reply was cut")
+
+    poller.bridge.deliveries.commit_turn = cut
+    number = ask(client, connection, "once?")
+    assert poller.bridge.deliveries.commit_turn is commit, "the reply was cut"
+    assert [each.id for each in client.bridge.messages.find(kind="query")][1:] == [number]
 
 
 def test_a_poller_that_drains_leaves_the_storing_to_its_askers(
