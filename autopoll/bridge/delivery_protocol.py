@@ -40,7 +40,8 @@ class DeliveryStore(Protocol):
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.
 
-        One or two SELECTs when there is nothing to do. What wants no answer is left as it is. The
+        A message that is committed after one with a greater number is enrolled all the same. One or
+        two SELECTs when there is nothing to do. What wants no answer is left as it is. The
         commit is not synced to disk: a lease need not outlive a power cut.
         """
 

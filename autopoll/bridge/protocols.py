@@ -8,6 +8,9 @@ Methods are called in the loop that shows the poller to be alive. None blocks fo
 LONGEST_CALL_S, whatever it waits for; then it raises BridgeBusy or BridgeUnavailable. The embedded
 store runs inline; an engine that speaks over a network bounds each wait itself.
 
+What is read beyond a number passes no row that may still be committed below it: who goes on from
+the last number that it was given misses nothing.
+
 A session is 'a' or 'b'; others raise UsageError. Times are wall-clock milliseconds unless a name
 says otherwise.
 """

@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -34,7 +35,7 @@ from autopoll.bridge.records import (
     Settled,
     Spent,
 )
-from autopoll.bridge.sqlite import SqliteBridge
+from autopoll.bridge.sqlite import SqliteBridge, connection
 from autopoll.errors import (
     AccessDenied,
     AlreadyRunning,
@@ -72,9 +73,9 @@ class SqliteStore:
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.path = folder / "bridge.db"
-        self.bridges: list[Bridge] = []
+        self.bridges: list[SqliteBridge] = []
 
-    def open(self, **given: Any) -> Bridge:
+    def open(self, **given: Any) -> SqliteBridge:
         limits = BridgeLimits(**{"rate_per_s": 1e6, "rate_burst": 10**6, **given})
         bridge = SqliteBridge(self.path, limits, create=True, clock=self.clock)
         self.bridges.append(bridge)
@@ -95,6 +96,28 @@ class SqliteStore:
         with closing(apsw.Connection(str(self.path))) as db:
             db.execute("BEGIN IMMEDIATE")
             yield
+
+    @contextmanager
+    def uncommitted(self, bridge: SqliteBridge, write: Callable[[], object]) -> Iterator[None]:
+        """Have a bridge write in another thread, and commit it no sooner than the block ends."""
+        begun, over = threading.Event(), threading.Event()
+
+        def hold() -> bool:
+            begun.set()
+            return not over.wait(30)
+
+        bridge._db.driver.set_commit_hook(hold)
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            assert begun.wait(30)
+            with pytest.MonkeyPatch.context() as others:
+                others.setattr(connection, "BUSY_S", 0.1)
+                yield
+        finally:
+            over.set()
+            writer.join()
+            bridge._db.driver.set_commit_hook(None)
 
     def close(self) -> None:
         for bridge in self.bridges:
@@ -1047,6 +1070,52 @@ def test_a_foreign_write_wakes_the_watch(store: SqliteStore) -> None:
     assert not watch.read()
     watch.close()
     watch.close()
+
+
+# --- what is read beyond a number
+
+
+@pytest.mark.parametrize("what", ["messages", "deliveries", "finished"])
+def test_a_row_that_is_committed_late_is_passed_by_nobody_who_reads_beyond_a_number(
+    store: SqliteStore, what: str
+) -> None:
+    reader, slow, quick = (store.open() for _ in range(3))
+    conversation = talk(reader)
+    ask(reader, conversation, "0", "1", "2", metadata=OWN)
+    held = claim(reader)
+    settle(reader, answered(held[0]))
+    (first,) = reader.overview.finished(0, 10)
+    seen: list[int] = []
+
+    def write(bridge: Bridge, number: int) -> None:
+        if what == "finished":
+            settle(bridge, answered(held[number]))
+        else:
+            ask(bridge, conversation, f"{number}", metadata=OWN)
+
+    def read() -> None:
+        if what == "messages":
+            after = max(seen, default=held[-1].message_id)
+            seen.extend(each.id for each in reader.messages.find(session="b", after=after))
+        elif what == "deliveries":
+            seen.extend(each.message_id for each in claim(reader))
+        else:
+            after = max(seen, default=first.number)
+            seen.extend(each.number for each in reader.overview.finished(after, 10))
+
+    again = False
+    with store.uncommitted(slow, lambda: write(slow, 1)):
+        read()
+        try:
+            write(quick, 2)
+        except BridgeBusy:  # where one writer waits for the other
+            again = True
+        read()
+    read()
+    if again:
+        write(quick, 2)
+    read()
+    assert len(set(seen)) == len(seen) == 2
 
 
 # --- dead letters and numbers
