@@ -10,7 +10,7 @@ from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.idempotency import IdempotencyKeys
 from autopoll.bridge.sqlite.message_checks import MessageChecks
 from autopoll.bridge.sqlite.rate_limit import RateLimiter
-from autopoll.bridge.sqlite.rows import NewMessage, other_session
+from autopoll.bridge.sqlite.rows import MessageRow, other_session
 from autopoll.errors import AutopollError, NotFound, RateLimited, RowRefused, UsageError
 
 _HEAD = 100  # characters of a text within which its query_id begins and ends
@@ -24,10 +24,10 @@ class CheckedArrival(NamedTuple):
     text: str
     metadata: str | None
 
-    def message(self, *, read: bool = False) -> NewMessage:
+    def message(self, *, read: bool = False) -> MessageRow:
         """Return the message to add."""
         conversation, sender = self.arrival.conversation, self.arrival.session
-        return NewMessage(conversation, sender, self.recipient, self.text, self.metadata, read)
+        return MessageRow(conversation, sender, self.recipient, self.text, self.metadata, read)
 
 
 # Stores questions that are new, and returns their numbers.

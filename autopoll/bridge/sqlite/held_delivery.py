@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from autopoll.bridge.records import Message, QueryState, Settled
-from autopoll.bridge.sqlite.rows import AuditLine, NewMessage, other_session
+from autopoll.bridge.sqlite.rows import AuditLine, MessageRow, other_session
 from autopoll.message import to_json
 
 
@@ -58,11 +58,11 @@ class EndedDelivery(NamedTuple):
     text: str
     metadata: str
 
-    def message(self) -> NewMessage:
+    def message(self) -> MessageRow:
         """Return the answer as a message to the sender of the question."""
         held = self.held
         recipient = held.sender or other_session(held.session)
-        return NewMessage(held.conversation, held.session, recipient, self.text, self.metadata)
+        return MessageRow(held.conversation, held.session, recipient, self.text, self.metadata)
 
     def audit_line(self, answer_id: int) -> AuditLine:
         """Return what the audit log says of it."""

@@ -13,7 +13,7 @@ from autopoll.bridge.sqlite.query_states import query_states
 from autopoll.bridge.sqlite.rate_limit import RateLimiter
 from autopoll.bridge.sqlite.rows import (
     MESSAGE,
-    NewMessage,
+    MessageRow,
     insert_messages,
     message_of,
     other_session,
@@ -53,7 +53,7 @@ class SqliteMessages:
         pairs = zip(texts, metadata, strict=True)
         partner = other_session(session)
         new = [
-            NewMessage(conversation, session, partner, self._checks.text(text), checked[data])
+            MessageRow(conversation, session, partner, self._checks.text(text), checked[data])
             for text, data in pairs
         ]
         with self._db.writing():

@@ -47,7 +47,7 @@ def unknown_conversation(conversation: str) -> NotFound:
     )
 
 
-class NewMessage(NamedTuple):
+class MessageRow(NamedTuple):
     """A message to add; unread as a legacy writer's, or taken already."""
 
     conversation: str
@@ -73,7 +73,7 @@ def message_of(row: Sequence[Any]) -> Message:
     )
 
 
-def insert_messages(db: Database, new: Sequence[NewMessage]) -> range:
+def insert_messages(db: Database, new: Sequence[MessageRow]) -> range:
     """Add messages and return their numbers, which follow one another."""
     return db.insert(
         "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,read,"
