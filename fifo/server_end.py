@@ -77,7 +77,7 @@ class ServerEnd:
             lock.release()
             raise
         self._lock = lock
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._tick_later()
         self._on_event(PairPublished(lock.epoch))
 
     def progress(self, request_id: int, payload: bytes) -> None:
@@ -141,9 +141,14 @@ class ServerEnd:
             session.drain()
         self._link = Link(published, wire, session)
 
+    def _tick_later(self) -> None:
+        """Tick at a multiple of TICK_S, when others do too what they do once a second."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at((round(loop.time() / TICK_S) + 1) * TICK_S, self._tick)
+
     def _tick(self) -> None:
         """Make a fresh pair where the last one was removed or replaced, or could not be made."""
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._tick_later()
         link = self._link
         usable = link and (link.session.live or pair.intact(self.folder, link.endpoint))
         if not usable:
