@@ -4,6 +4,7 @@ Errors go to stderr as `autopoll: what happened` and what to do about it, or wit
 object `{"error","mend"}`. A traceback is only shown with AUTOPOLL_DEBUG=1.
 """
 
+import gc
 import json
 import os
 import sys
@@ -77,6 +78,9 @@ class Commands(Helped, click.Group):
                 module, _, attribute = section[cmd_name][0].partition(":")
                 command = getattr(import_module(f"autopoll.cli.{module}"), attribute)
                 assert isinstance(command, click.Command)
+                if not gc.isenabled():  # as __main__ has left it
+                    gc.freeze()
+                    gc.enable()
                 return command
         return None
 
