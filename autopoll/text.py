@@ -11,13 +11,9 @@ import re
 MARK = "\N{REPLACEMENT CHARACTER}"
 # C0 but for tab and line feed, DEL, C1; the Unicode property Bidi_Control; line and paragraph
 # separator; halves of surrogate pairs, which are no characters and which nothing can encode.
-_HARMFUL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_HARMFUL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 # The same in UTF-8, of what JSON does not escape by itself.
-_HARMFUL_JSON = re.compile(
-    rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
-)
+_HARMFUL_JSON = rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
 
 
 def valid(text: str) -> str:
@@ -47,12 +43,17 @@ def is_half(character: str) -> bool:
 
 def visible(text: str) -> str:
     """Return text of which nothing drives a terminal; CR LF ends a line as LF does."""
-    return _HARMFUL.sub(_escape, text.replace("\r\n", "\n"))
+    text = text.replace("\r\n", "\n")
+    if text.replace("\n", "").isprintable():  # as most is, of what most commands print
+        return text
+    return re.sub(_HARMFUL, _escape, text)
 
 
 def visible_json(data: bytes) -> bytes:
     """Return the same JSON value, written so that nothing in it drives a terminal."""
-    return _HARMFUL_JSON.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), data)
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return re.sub(_HARMFUL_JSON, lambda match: b"\\u%04x" % ord(match[0].decode()), data)
 
 
 def _escape(match: re.Match[str]) -> str:

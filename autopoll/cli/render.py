@@ -1,7 +1,6 @@
 """How things look: JSON lines, tables, times, and what is going on meanwhile."""
 
 import contextlib
-import shutil
 import sys
 import threading
 import time
@@ -144,6 +143,8 @@ class ProgressLine:
                 if not self._text:
                     continue
                 if self._terminal:
+                    import shutil  # it loads compression, and most commands are done before this
+
                     spent = f" ({time.monotonic() - self._begun:.0f} s)"
                     # What is wider than the terminal is written over in its last line only.
                     room = max(0, shutil.get_terminal_size().columns - len(spent) - 1)

@@ -7,7 +7,7 @@ import msgspec
 from autopoll.errors import UsageError
 
 UNIX = "unix:"
-_TCP = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]+|localhost)):(?P<port>\d{1,5})")
+_TCP = r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]+|localhost)):(?P<port>\d{1,5})"
 _MEND = 'Write it as "127.0.0.1:8765", "[::1]:8765" or "unix:var/run/gateway.sock".'
 
 
@@ -26,7 +26,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             if not path or not path.isprintable():
                 raise UsageError(f"{text!r} names no socket", _MEND)
             return cls(path=path)
-        match = _TCP.fullmatch(text)
+        match = re.fullmatch(_TCP, text)
         if match is None or not 1 <= int(match["port"]) <= 65535:
             raise UsageError(f"{text!r} is not an address", _MEND)
         import ipaddress  # here: most commands read the settings and need no address

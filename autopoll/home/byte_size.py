@@ -6,7 +6,7 @@ from typing import Any
 from autopoll.errors import UsageError
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([KMG]i?B)", re.ASCII)
+_SIZE = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([KMG]i?B)"
 
 
 class ByteSize(int):
@@ -15,7 +15,7 @@ class ByteSize(int):
     @classmethod
     def parse(cls, value: Any) -> "ByteSize":
         """Read a size; raise UsageError when it is not one, or zero."""
-        match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        match = re.fullmatch(_SIZE, value.strip(), re.ASCII) if isinstance(value, str) else None
         size = round(float(match[1]) * _UNITS[match[2]]) if match else 0
         if size <= 0:
             raise UsageError(f"{value!r} is not a size", "Write it as 512MB, 1.5GB or 2GiB.")

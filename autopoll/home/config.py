@@ -4,7 +4,6 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,8 +20,8 @@ from autopoll.home.shard_files import SHARD_NAME
 OVERRIDE_PREFIX = "AUTOPOLL_"
 STOP_WAIT_S = 30  # stopwaitsecs of every program in conf/supervisord.conf
 LEAST_MEMORY = 64_000_000  # a worker with nothing in it has 31 MB
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9a-fA-F:.]+\]", re.ASCII)
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]{1,260}", re.ASCII)
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9a-fA-F:.]+\]"
+_ORIGIN = r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]{1,260}"
 LEAST_AGE_S = 5  # what exits within startsecs counts for supervisord as a failed start
 
 
@@ -157,7 +156,7 @@ def _join(home: Home, raw: dict[str, Any], tables: Mapping[str, Mapping[str, Any
                 f"shard {name} stands in {home.config} and in {shard_files.path_of(home, name)}",
                 "Take it out of one of the two.",
             )
-        shards[name] = deepcopy(table)  # overrides must not reach the caller's
+        shards[name] = table
 
 
 def context_paths(home: Home, section: ShardSection) -> list[Path]:
@@ -244,14 +243,14 @@ def _check_gateway(gateway: GatewaySection, refuse: Refuse) -> None:
                 "and make a token with: autopoll gateway token",
             )
     for host in gateway.allowed_hosts:
-        if not _HOST.fullmatch(host):
+        if not re.fullmatch(_HOST, host, re.ASCII):
             refuse(
                 "gateway.allowed_hosts",
                 f"holds {host!r}, which is no host name",
                 "Write names without a port: autopoll.example.org",
             )
     for origin in gateway.allowed_origins:
-        if not _ORIGIN.fullmatch(origin):
+        if not re.fullmatch(_ORIGIN, origin, re.ASCII):
             refuse(
                 "gateway.allowed_origins",
                 f"holds {origin!r}, which is no origin",
@@ -271,9 +270,11 @@ def _override(raw: dict[str, Any], name: str, value: str) -> None:
     *tables, key = name.removeprefix(OVERRIDE_PREFIX).lower().split("__")
     table = raw
     for step in tables:
-        table = table.setdefault(step, {})
-        if not isinstance(table, dict):
+        inner = table.get(step, {})
+        if not isinstance(inner, dict):
             raise ConfigError(f"{name} cannot be applied: {step} is not a table")
+        table[step] = {**inner}  # a copy: it may be the caller's
+        table = table[step]
     try:
         table[key] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 
-class FileStamp(NamedTuple):
+class FileStamp(msgspec.Struct, frozen=True):
     """What differs after a file was written, replaced, or made readable.
 
     To be taken before the file is read, so that no change between the two goes unnoticed.

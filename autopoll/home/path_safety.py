@@ -12,13 +12,13 @@ whoever it names shows there, and the list is read. Lists of another kind (NFSv4
 """
 
 import os
-import shlex
 import stat
 import struct
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 ROOT = 0
 _ACCOUNTS = Path("/etc/passwd")
@@ -31,7 +31,7 @@ _ACL = "system.posix_acl_access"
 _ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP, _ACL_WRITE = 0x02, 0x04, 0x08, 0x02
 
 
-class Finding(NamedTuple):
+class Finding(msgspec.Struct, frozen=True):
     """Something on a path that others can change; `foreign` when it is not even ours."""
 
     path: str
@@ -111,7 +111,7 @@ def how_to_mend(found: list[Finding], me: int, root: Path) -> str:
     commands = []
     if given:
         paths = quoted([each.path for each in given[:_SHOWN]])
-        commands.append(f"sudo chown {shlex.quote(name_of(me))} {paths}")
+        commands.append(f"sudo chown {quoted([name_of(me)])} {paths}")
     if opened:
         commands.append(f"chmod go-w {quoted([each.path for each in opened[:_SHOWN]])}")
     return "If all of it is as you left it, run: " + " && ".join(commands)
@@ -130,11 +130,13 @@ def name_of(uid: int) -> str:
 def sudo_user(uid: int) -> str:
     """Return an account as `sudo -u` takes it."""
     name = name_of(uid)
-    return f"'#{uid}'" if name == str(uid) else shlex.quote(name)
+    return f"'#{uid}'" if name == str(uid) else quoted([name])
 
 
 def quoted(paths: Iterable[str]) -> str:
-    """Return paths as words for a shell."""
+    """Return paths, or other words, as words for a shell."""
+    import shlex  # each command looks whether its home is safe, and only errors need this
+
     return " ".join(shlex.quote(path) for path in paths)
 
 

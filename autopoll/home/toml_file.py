@@ -1,5 +1,6 @@
 """A settings file as it is read: text, TOML, typed; what is wrong is said with file and key."""
 
+import codecs
 import errno
 import os
 import stat
@@ -45,7 +46,7 @@ def read_text(path: Path, *, follow: bool = True) -> str:
     if len(data) > _LARGEST:
         raise ConfigError(f"{path} is larger than {_LARGEST:,} bytes", "Shorten it.")
     try:
-        return data.decode("utf-8-sig")  # Windows editors write a mark first
+        return data.removeprefix(codecs.BOM_UTF8).decode()  # Windows editors write a mark first
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path} is not valid TOML: {error}", "Save it in the encoding UTF-8."

@@ -13,7 +13,6 @@ mended; it is remembered per user (trusted_homes.py), and holds for no var/, whe
 """
 
 import os
-import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from autopoll.home.path_safety import (
     findings,
     how_to_mend,
     name_of,
+    quoted,
     sudo_user,
 )
 
@@ -46,7 +46,7 @@ def enter(place: Path, *, named: bool, trusting: bool = False) -> Home:
         raise Untrusted(
             f"{home.root} belongs to user {name_of(uid)}, and you are root",
             f"Run it as its owner: sudo -u {sudo_user(uid)} autopoll …; or name it, and root acts "
-            f"as its owner: --home {shlex.quote(str(home.root))}; or trust it, once: --trust",
+            f"as its owner: --home {quoted([str(home.root)])}; or trust it, once: --trust",
         )
     users, seen = frozenset((uid, ROOT)), Seen()
     with explain_refusal():

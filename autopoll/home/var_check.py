@@ -4,7 +4,6 @@ An earlier `sudo autopoll up` leaves locks and folders of root's, which we may n
 """
 
 import os
-import shlex
 import stat
 from collections.abc import Iterator
 
@@ -37,7 +36,7 @@ def complaint_about(home: Home) -> tuple[str, str] | None:
         return (
             f"{path} belongs to user {name_of(uid)}, not to you ({name}){more}",
             "autopoll has run here as that user. Run: sudo chown -R "
-            f"{shlex.quote(user)} {quoted([str(home.var)])}; and if it still does: autopoll down",
+            f"{quoted([user])} {quoted([str(home.var)])}; and if it still does: autopoll down",
         )
     try:
         facts = home.var.stat()

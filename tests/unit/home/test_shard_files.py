@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from autopoll.errors import ConfigError
 from autopoll.home import files, fingerprint, shard_files
-from autopoll.home.config import Config, load
+from autopoll.home.config import Config, load, parse
 from autopoll.home.home import Home
 
 MAIN = '[shards.main]\nbackend = "echo"\n'
@@ -61,6 +61,14 @@ def test_the_environment_overrides_a_file_too_and_is_named_with_it(home: Home) -
     with pytest.raises(ConfigError) as refused:
         read(home, AUTOPOLL_SHARDS__NOTES__INSTANCES="0")
     assert f"{path} with AUTOPOLL_SHARDS__NOTES__INSTANCES: shards.notes" in refused.value.what
+
+
+def test_overrides_do_not_reach_the_tables_of_whoever_asks_what_they_would_be(home: Home) -> None:
+    tables = {"notes": {"backend": "echo", "options": {"a": 1}}}
+    text = "[shards.main]\nbackend = 'echo'\n"
+    environ = {"AUTOPOLL_SHARDS__NOTES__OPTIONS__A": "2"}
+    assert parse(home, text, tables, environ).shards["notes"].options == {"a": 2}
+    assert tables == {"notes": {"backend": "echo", "options": {"a": 1}}}
 
 
 @pytest.mark.parametrize(
