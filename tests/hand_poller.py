@@ -67,7 +67,7 @@ class HandPoller:
 
     def turn(self, *outcomes: Outcome) -> None:
         """Take a turn, as the poller does."""
-        with self.questions.taken() as arrivals:
+        with self.questions.taken(self.bridge.conversations) as arrivals:
             stored, settled, claimed = self.bridge.deliveries.commit_turn(
                 arrivals, outcomes, self.owner, {"main": self.room}, LEASE_MS
             )

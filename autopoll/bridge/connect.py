@@ -1,17 +1,23 @@
 """Which engine a url names, and the bridge of a home."""
 
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import BridgeLimits
-from autopoll.errors import ConfigError
+from autopoll.errors import BridgeError, ConfigError
 from autopoll.home.config import Config
 from autopoll.home.home import Home
+
+if TYPE_CHECKING:
+    from autopoll.bridge.protocols import Bridge
 
 _SQLITE = "sqlite:///"
 
 
-def connect(home: Home, config: Config, *, create: bool = False, read_only: bool = False) -> Bridge:
+def connect(
+    home: Home, config: Config, *, create: bool = False, read_only: bool = False
+) -> "Bridge":
     """Open the home's bridge under the limits of its configuration."""
     limits = BridgeLimits(
         max_attempts=config.delivery.max_attempts,
@@ -24,9 +30,49 @@ def connect(home: Home, config: Config, *, create: bool = False, read_only: bool
     return open_bridge(config.bridge.url, home.root, limits, create=create, read_only=read_only)
 
 
+def connect_when_needed(home: Home, config: Config, *, read_only: bool = False) -> "Bridge":
+    """Return the home's bridge, which is opened when something of it is first wanted.
+
+    For askers: while there is a poller they mostly want nothing of it. Raises BridgeError at once
+    where there is none, and later where another has come in its place.
+    """
+    return cast("Bridge", _DeferredBridge(home, config, read_only=read_only))
+
+
+class _DeferredBridge:
+    """Stands for a bridge that may never be opened."""
+
+    def __init__(self, home: Home, config: Config, *, read_only: bool) -> None:
+        self._open = partial(connect, home, config, read_only=read_only)
+        self._file = bridge_file(config.bridge.url, home.root)
+        try:
+            self._inode = self._file.stat().st_ino
+        except OSError:
+            self._bridge = self._open()  # it says what is wrong
+
+    @cached_property
+    def _bridge(self) -> "Bridge":
+        bridge = self._open()
+        if self._file.stat().st_ino != self._inode:
+            bridge.close()
+            raise BridgeError(
+                f"{self._file} was replaced while it was in use",
+                "Take the home down before a backup is put back; what was asked is in the file that"
+                " was there before.",
+            )
+        return bridge
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bridge, name)
+
+    def close(self) -> None:
+        if "_bridge" in vars(self):
+            self._bridge.close()
+
+
 def open_bridge(
     url: str, root: Path, limits: BridgeLimits, *, create: bool = False, read_only: bool = False
-) -> Bridge:
+) -> "Bridge":
     """Open the bridge that `url` names: `sqlite:///` and a path, relative ones below `root`.
 
     `create` makes a missing file; `read_only` neither writes nor migrates. Raises ConfigError for

@@ -15,6 +15,7 @@ import msgspec
 
 from autopoll.bridge.records import Arrival, QueryState
 from autopoll.errors import (
+    AccessDenied,
     AutopollError,
     BridgeBusy,
     BridgeError,
@@ -30,13 +31,13 @@ from autopoll.errors import (
 from fifo.exceptions import RemoteFault
 from fifo.frame import LINK, MAX_PAYLOAD, Decoder, Type, header
 
-VERSION = 1
+VERSION = 2
 LARGEST_ANSWER = 1 << 20  # characters; a longer one is read out of the store
 _ERRORS: dict[str, type[AutopollError]] = {
     kind.__name__: kind
     for kind in (
-        BridgeBusy, BridgeError, BridgeFull, BridgeUnavailable, Down, KeyReused, NotFound,
-        RowRefused, UsageError,
+        AccessDenied, BridgeBusy, BridgeError, BridgeFull, BridgeUnavailable, Down, KeyReused,
+        NotFound, RowRefused, UsageError,
     )
 }  # fmt: skip
 
@@ -60,10 +61,15 @@ class PollerGreeting(msgspec.Struct, frozen=True, tag=True):
 
 
 class AskRequest(msgspec.Struct, frozen=True, tag=True):
-    """Store a question and say how it goes on; with `pieces`, also its answer as it is written."""
+    """Store a question; with `follow`, say how it goes on; with `pieces`, send its answer in parts.
+
+    The `token` proves its session, where the asker has not proven it in the store.
+    """
 
     arrival: Arrival
-    pieces: bool
+    token: str | None = None
+    follow: bool = True
+    pieces: bool = False
 
 
 class FollowRequest(msgspec.Struct, frozen=True, tag=True):
@@ -98,6 +104,12 @@ class QuestionNews(msgspec.Struct, frozen=True, tag=True):
     query: QueryState
 
 
+class QuestionUnknown(msgspec.Struct, frozen=True, tag=True):
+    """There is no message of this number to follow."""
+
+    id: int
+
+
 class AnswerText(msgspec.Struct, frozen=True, tag=True):
     """The next part of an answer that is being written, or all there was of it `so_far`.
 
@@ -117,7 +129,13 @@ class PollerDraining(msgspec.Struct, frozen=True, tag=True):
 
 FromAsker = AskerGreeting | AskRequest | FollowRequest
 FromPoller = (
-    PollerGreeting | QuestionStored | QuestionRefused | QuestionNews | AnswerText | PollerDraining
+    PollerGreeting
+    | QuestionStored
+    | QuestionRefused
+    | QuestionNews
+    | QuestionUnknown
+    | AnswerText
+    | PollerDraining
 )
 
 _encode = msgspec.msgpack.Encoder().encode

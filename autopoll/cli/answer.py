@@ -2,10 +2,10 @@
 
 import signal
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import click
 
+from autopoll.bridge.connect import connect_when_needed
 from autopoll.cli.awaiting import (
     FIELDS,
     await_outcomes,
@@ -16,10 +16,12 @@ from autopoll.cli.awaiting import (
 from autopoll.cli.base_command import CommandLine, DurationType, command
 from autopoll.cli.render import ProgressLine
 from autopoll.cli.streaming import Live
+from autopoll.client import outcome_wait
+from autopoll.client.client import Client
+from autopoll.client.listening import is_listening
+from autopoll.client.poller_connection import PollerConnection
+from autopoll.client.result import Result
 from autopoll.errors import Exit
-
-if TYPE_CHECKING:
-    from autopoll.client.result import Result
 
 
 @command(
@@ -34,32 +36,26 @@ if TYPE_CHECKING:
 @click.option("--no-wait", is_flag=True, help="Show how it stands now.")
 def answer(cli: CommandLine, ids: tuple[int, ...], timeout: float, no_wait: bool) -> int:
     """Show the answer to question ID, waiting for it if need be."""
-    from autopoll.bridge.connect import connect
-    from autopoll.client import outcome_wait
-    from autopoll.client.client import Client
-    from autopoll.client.listening import is_listening
-    from autopoll.client.poller_connection import PollerConnection
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
+        with (
+            closing(connect_when_needed(cli.home, cli.config, read_only=True)) as bridge,
+            PollerConnection(cli.home, pieces=shows_pieces(cli)) as connection,
+        ):
             client = Client(cli.home, cli.config, bridge)
-            results = [client.result(message_id) for message_id in ids]
+            results = client.results(ids, connection)
             pending = [result.id for result in results if result.status == "pending"]
             if no_wait or not pending:
                 return _print_all(cli, results)
-            if not is_listening(cli.home):
+            if not (connection.is_open or is_listening(cli.home)):
                 _print_all(cli, results)
                 raise outcome_wait.down(pending)
-            with (
-                PollerConnection(cli.home, pieces=shows_pieces(cli)) as connection,
-                ProgressLine(cli.json) as progress,
-            ):
+            with ProgressLine(cli.json) as progress:
                 return await_outcomes(cli, client, list(ids), connection, timeout, progress)
     except KeyboardInterrupt:
         raise interrupted(list(ids)) from None
 
 
-def _print_all(cli: CommandLine, results: "list[Result]") -> Exit:
+def _print_all(cli: CommandLine, results: list[Result]) -> Exit:
     live = Live(several=len(results) > 1)
     return max(print_result(cli, result, live) for result in results)

@@ -5,10 +5,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import click
 
+from autopoll.bridge.connect import connect_when_needed
 from autopoll.cli.awaiting import (
     FIELDS,
     await_outcomes,
@@ -22,12 +22,11 @@ from autopoll.cli.interrupt import undisturbed
 from autopoll.cli.output import OutputLost, say
 from autopoll.cli.question_input import read_lines, read_question
 from autopoll.cli.render import ProgressLine
+from autopoll.client import outcome_wait
+from autopoll.client.client import Client
+from autopoll.client.poller_connection import PollerConnection
 from autopoll.errors import AutopollError, Exit, NotFound, RateLimited, UsageError
-
-if TYPE_CHECKING:
-    from autopoll.client.client import Client
-    from autopoll.client.poller_connection import PollerConnection
-    from autopoll.home.config import Config
+from autopoll.home.config import Config
 
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
 
@@ -72,10 +71,6 @@ def ask(
     The question is kept once it is sent: Ctrl-C, a time-out or a stopped autopoll only end the
     waiting, and `autopoll answer ID` takes it up again.
     """
-    from autopoll.bridge.connect import connect
-    from autopoll.client.client import Client
-    from autopoll.client.poller_connection import PollerConnection
-
     _refuse_contradictions(question, shard, to_all, lines)
     limit = cli.config.delivery.max_message
     shards = list(cli.config.shards) if to_all else _named(shard, cli.config)
@@ -85,20 +80,21 @@ def ask(
     if lines and cli.json and not no_wait:
         return _ask_lines(cli, shards, context_file, timeout)
     questions = read_lines(limit) if lines else [read_question(question or "", limit)]
-    with closing(connect(cli.home, cli.config)) as bridge:
-        asking = _Asking(cli, Client(cli.home, cli.config, bridge), shards, questions, context_file)
+    compared = len(shards) > 1 and not lines and not no_wait
+    pieces = shows_pieces(cli) and not compared
+    with (
+        closing(connect_when_needed(cli.home, cli.config)) as bridge,
+        PollerConnection(cli.home, follow=not no_wait, pieces=pieces) as connection,
+    ):
+        client = Client(cli.home, cli.config, bridge)
+        asking = _Asking(cli, client, connection, shards, questions, context_file)
         try:
             if no_wait:
                 return asking.store()
-            compared = len(shards) > 1 and not lines
-            pieces = not compared and shows_pieces(cli)
-            with (
-                PollerConnection(cli.home, pieces=pieces) as connection,
-                ProgressLine(cli.json) as progress,
-            ):
+            with ProgressLine(cli.json) as progress:
                 if compared:
-                    return asking.compare(connection, timeout, progress)
-                return asking.wait(connection, timeout, progress)
+                    return asking.compare(timeout, progress)
+                return asking.wait(timeout, progress)
         except KeyboardInterrupt:
             raise interrupted(asking.ids) from None
         except OutputLost:
@@ -118,7 +114,7 @@ def _refuse_contradictions(
         raise UsageError("there is no question", "Give one: autopoll ask 'How …?'")
 
 
-def _named(names: str | None, config: "Config") -> list[str]:
+def _named(names: str | None, config: Config) -> list[str]:
     """Return the shards named, each once; raise NotFound before anything is sent to the others."""
     if names is None:
         return ["main"]
@@ -135,12 +131,10 @@ def _ask_lines(
     cli: CommandLine, shards: list[str], context_file: str | None, timeout: float
 ) -> Exit:
     """Ask each line as it comes, for a program that reads the outcomes while it writes on."""
-    from autopoll.bridge.connect import connect
     from autopoll.cli.line_questions import LineQuestions, Lines
-    from autopoll.client.client import Client
 
     lines = Lines(sys.stdin.fileno(), cli.config.delivery.max_message)
-    with closing(connect(cli.home, cli.config)) as bridge:
+    with closing(connect_when_needed(cli.home, cli.config)) as bridge:
         client = Client(cli.home, cli.config, bridge)
         with LineQuestions(cli.home, cli, client, lines, shards, context_file, timeout) as asking:
             try:
@@ -158,7 +152,8 @@ class _Asking:
     def __init__(
         self,
         cli: CommandLine,
-        client: "Client",
+        client: Client,
+        connection: PollerConnection,
         shards: list[str],
         questions: list[str],
         context_file: str | None,
@@ -167,56 +162,51 @@ class _Asking:
         self._listening = True  # whether a poller was there for the last of them
         self._cli = cli
         self._client = client
+        self._connection = connection
         self._shards = shards
         self._questions = questions
         self._context_file = context_file
 
     def store(self) -> Exit:
         """Store the questions and print their ids."""
-        from autopoll.client import outcome_wait
-
-        for ids in self._send(None):
+        for ids in self._send():
             print_ids(self._cli, ids)
         if not self._listening:
             say(f"autopoll: {outcome_wait.down(self.ids).what}", err=True)
         return Exit.OK
 
-    def wait(self, connection: "PollerConnection", timeout: float, progress: ProgressLine) -> int:
+    def wait(self, timeout: float, progress: ProgressLine) -> int:
         """Store the questions, and print their outcomes in this order; return the worst code."""
-        from autopoll.client import outcome_wait
-
         progress.say("sending")
-        for _ in self._send(connection):
+        for _ in self._send():
             pass
         if not self._listening:
             if self._cli.json:
                 print_ids(self._cli, self.ids)
             raise outcome_wait.down(self.ids)
-        return await_outcomes(self._cli, self._client, self.ids, connection, timeout, progress)
+        return await_outcomes(
+            self._cli, self._client, self.ids, self._connection, timeout, progress
+        )
 
-    def compare(
-        self, connection: "PollerConnection", timeout: float, progress: ProgressLine
-    ) -> Exit:
+    def compare(self, timeout: float, progress: ProgressLine) -> Exit:
         """Ask all shards the one question, and show their outcomes side by side."""
         from autopoll.cli import side_by_side
         from autopoll.client.fan_out import FanOut
 
-        fan_out = FanOut(self._client, connection)
+        fan_out = FanOut(self._client, self._connection)
         for shard in self._shards:
             with undisturbed():
                 self.ids += fan_out.ask(self._questions[0], shard, self._context_file)
         return side_by_side.show(self._cli, fan_out, self._shards, timeout, progress)
 
-    def _send(self, connection: "PollerConnection | None") -> Iterator[list[int]]:
+    def _send(self) -> Iterator[list[int]]:
         """Store the questions batch by batch, and yield the ids of each."""
         batch = min(BATCH, self._cli.config.access.rate_burst)
         for start in range(0, len(self._questions), batch):
             for shard in self._shards:
-                yield self._send_batch(shard, self._questions[start : start + batch], connection)
+                yield self._send_batch(shard, self._questions[start : start + batch])
 
-    def _send_batch(
-        self, shard: str, questions: list[str], connection: "PollerConnection | None"
-    ) -> list[int]:
+    def _send_batch(self, shard: str, questions: list[str]) -> list[int]:
         """Store some questions to a shard, as fast as the session's rate limit allows it.
 
         The ids are kept before an interrupt is let in, so that its words can name them.
@@ -229,7 +219,7 @@ class _Asking:
                     [questions[place] for place in left],
                     shard,
                     context_file=self._context_file,
-                    connection=connection,
+                    connection=self._connection,
                 )
                 for place, one in zip(left, stored, strict=True):
                     if not isinstance(one, AutopollError):

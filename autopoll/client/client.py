@@ -5,10 +5,10 @@ A question is safe as soon as `ask` returns: it is committed.
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import (
     Arrival,
     IdempotencyKey,
@@ -30,6 +30,10 @@ from autopoll.home.home import Home
 from autopoll.message import answered_by, is_answerable, read_envelope, write_query
 from autopoll.process.nudge import nudge
 
+if TYPE_CHECKING:
+    from autopoll.bridge.protocols import Bridge
+
+_OWN = "a"  # the home's session in its conversations with shards
 _INDEPENDENT = '{"lane":"own"}'  # the metadata of a question: it waits for no other …
 _CANARY = '{"lane":"own","canary":true}'  # … and one that asks for a sign of life
 
@@ -44,7 +48,7 @@ class StoredQuestions(msgspec.Struct, frozen=True, kw_only=True):
 class Client:
     """The use-cases of one home over one open bridge."""
 
-    def __init__(self, home: Home, config: Config, bridge: Bridge) -> None:
+    def __init__(self, home: Home, config: Config, bridge: "Bridge") -> None:
         self.home = home
         self.config = config
         self.bridge = bridge
@@ -90,16 +94,17 @@ class Client:
         """
         for question in questions:
             require_question(question)
-        conversation, session = self.own_session(shard)
+        conversation = self.sessions.with_shard(shard, self.config.shards)
+        token = self.sessions.token(conversation, _OWN)
         arrivals = [
-            _arrival(question, context_file, conversation, session, canary=canary)
+            _arrival(question, context_file, conversation, _OWN, canary=canary)
             for question in questions
         ]
         stored: list[Stored | Arrival] = [*arrivals]
         if connection:
-            stored = connection.store(arrivals)
+            stored = connection.store(arrivals, token)
         left = [one for one in stored if isinstance(one, Arrival)]
-        by_us = iter(self._store(left) if left else ())
+        by_us = iter(self._store(left, proven=False) if left else ())
         done = [next(by_us) if isinstance(one, Arrival) else one for one in stored]
         return done, not left or is_listening(self.home)
 
@@ -131,9 +136,15 @@ class Client:
         nudge(self.home)
         return stored
 
-    def _store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
-        """Store questions; raises BridgeError, and says when the poller may store them yet."""
+    def _store(self, arrivals: Sequence[Arrival], *, proven: bool = True) -> list[Stored]:
+        """Store questions of one session, which is proven first if need be.
+
+        Raises as `HomeSessions.as_owner`, and BridgeError, which says when the poller may store
+        them yet.
+        """
         try:
+            if not proven:
+                self.sessions.as_owner(arrivals[0].conversation, arrivals[0].session)
             return self.bridge.messages.store(arrivals)
         except BridgeError as error:
             if any(each.repeated for each in arrivals):
@@ -153,13 +164,23 @@ class Client:
     def own_session(self, shard: str) -> tuple[str, str]:
         """Return the home's own conversation with a shard and its session there, proven.
 
-        Raises as `HomeSessions.with_shard` does.
+        Raises as `HomeSessions.with_shard` and `as_owner` do.
         """
-        return self.sessions.with_shard(shard, self.config.shards)
+        conversation = self.sessions.with_shard(shard, self.config.shards)
+        return conversation, self.sessions.as_owner(conversation, _OWN)
 
     def result(self, message_id: int) -> Result:
         """Return how a question stands, consuming nothing; raise NotFound, for an answer too."""
         return self.result_of(self.bridge.messages.query_state(message_id))
+
+    def results(self, ids: Sequence[int], connection: PollerConnection) -> list[Result]:
+        """Return how questions stand: as the poller says, else as stored; raise NotFound."""
+        connection.look_up(ids)
+        states = [connection.state(each) for each in ids]
+        return [
+            self.result_of(state) if state else self.result(number)
+            for number, state in zip(ids, states, strict=True)
+        ]
 
     def result_of(self, state: QueryState) -> Result:
         """Return what the state of a message amounts to; raise NotFound where it is no question."""

@@ -13,7 +13,7 @@ import msgspec
 from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.client import Client
-from autopoll.client.outcome_wait import IS_DOWN, NET_S, DownDetector
+from autopoll.client.outcome_wait import IS_DOWN, NET_S, DownDetector, latest_state
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.client.result import Result, to_result
 from autopoll.errors import AutopollError, Exit, UsageError
@@ -80,8 +80,7 @@ class FanOut:
         news = True
         while self._pending:
             for message_id, shard in list(self._pending.items()):
-                state = self._connection.state(message_id) if news else None
-                state = state or self._client.bridge.messages.query_state(message_id)
+                state = latest_state(message_id, self._connection, self._client.bridge, news)
                 state = msgspec.structs.replace(state, shard=shard)  # not known while unenrolled
                 left = began + timeout - time.monotonic()
                 outcome = self._settled(state, shard) or self._given_up(state, shard, left, is_down)

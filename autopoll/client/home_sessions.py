@@ -3,11 +3,14 @@
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from autopoll.bridge.protocols import Bridge
 from autopoll.errors import AccessDenied, NotFound, UsageError
 from autopoll.home import credentials
 from autopoll.home.home import Home
+
+if TYPE_CHECKING:
+    from autopoll.bridge.protocols import Bridge
 
 TOKEN_VARIABLE = "AUTOPOLL_TOKEN"  # noqa: S105 - the name of a variable
 _TOKEN_FILE_LIMIT = 4096  # characters; a token has 64
@@ -16,7 +19,7 @@ _TOKEN_FILE_LIMIT = 4096  # characters; a token has 64
 class HomeSessions:
     """The sessions whose tokens the home keeps, over one open bridge."""
 
-    def __init__(self, home: Home, bridge: Bridge) -> None:
+    def __init__(self, home: Home, bridge: "Bridge") -> None:
         self._home = home
         self._bridge = bridge
         self._kept = credentials.CredentialsCache(home)
@@ -46,30 +49,33 @@ class HomeSessions:
             kept.tokens[conversation][session] = token
             return True
 
-    def with_shard(self, shard: str, known: Collection[str]) -> tuple[str, str]:
-        """Return the home's own conversation with a shard and its session there, proven.
+    def with_shard(self, shard: str, known: Collection[str]) -> str:
+        """Return the home's own conversation with a shard, in which it is session a.
 
-        Raises NotFound for a shard that is not among those known, and as `as_owner` does.
+        Raises NotFound for a shard that is not among those known, or has none.
         """
         require_known(shard, known)
-        kept = self._kept.read()
-        conversation = kept.shards.get(shard)
+        conversation = self._kept.read().shards.get(shard)
         if conversation is None:
             raise self._lost() or NotFound(
                 f"shard {shard} has no conversation yet", f"Run: autopoll init '{self._home.root}'"
             )
-        return conversation, self.as_owner(conversation, "a")
+        return conversation
+
+    def token(self, conversation: str, session: str) -> str:
+        """Return the token that the home keeps for a session, good or not; raise NotFound."""
+        try:
+            return self._kept.read().token(conversation, session)
+        except NotFound as error:
+            raise self._lost() or error from None
 
     def as_owner(self, conversation: str, session: str) -> str:
         """Prove a session by the token that the home keeps for it, replacing one that has expired.
 
         Raises NotFound when it keeps none, and AccessDenied for a revoked one.
         """
+        token = self.token(conversation, session)
         try:
-            try:
-                token = self._kept.read().token(conversation, session)
-            except NotFound as error:
-                raise self._lost() or error from None
             return self._bridge.conversations.authenticate(conversation, token)
         except AccessDenied:
             from autopoll.bridge import token_renewal  # which an asker mostly does not need

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import QueryState
 from autopoll.client.answer_pieces import OnPiece
 from autopoll.client.listening import is_listening
@@ -19,6 +18,7 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home
 
 if TYPE_CHECKING:
+    from autopoll.bridge.protocols import Bridge
     from autopoll.client.availability import Obstacle
 
 NET_S = 1.0  # between two looks at the store, without news of the poller
@@ -32,7 +32,7 @@ OnNews = Callable[[QueryState, "Obstacle | None"], None]
 class DownDetector:
     """Finds out, over the rounds of one wait, that nobody is there to answer."""
 
-    def __init__(self, home: Home, bridge: Bridge, connection: PollerConnection) -> None:
+    def __init__(self, home: Home, bridge: "Bridge", connection: PollerConnection) -> None:
         self._home = home
         self._bridge = bridge
         self._connection = connection
@@ -43,10 +43,11 @@ class DownDetector:
 
         Raises BridgeError when the store was replaced: nobody who opens it sees the question.
         """
-        if not news:
-            self._bridge.require_in_place()
-        is_served = news or self._connection.is_open or is_listening(self._home)
-        self._alone = 0 if is_served else self._alone + 1
+        if news or self._connection.is_open:  # the poller itself sees that its store is in place
+            self._alone = 0
+            return False
+        self._bridge.require_in_place()
+        self._alone = 0 if is_listening(self._home) else self._alone + 1
         return self._alone >= DOWN_AFTER
 
 
@@ -57,7 +58,7 @@ class OutcomeWait:
         self,
         home: Home,
         config: Config,
-        bridge: Bridge,
+        bridge: "Bridge",
         connection: PollerConnection,
         timeout: float | None,
     ) -> None:
@@ -96,8 +97,7 @@ class OutcomeWait:
         while True:
             if on_piece and (piece := self._connection.take_pieces(ids[0])):
                 on_piece(piece)
-            state = self._connection.state(ids[0]) if news else None
-            state = state or self._bridge.messages.query_state(ids[0])
+            state = latest_state(ids[0], self._connection, self._bridge, news)
             result = to_result(state)
             if result.status != "pending":
                 return result
@@ -118,6 +118,14 @@ class OutcomeWait:
         from autopoll.client import availability  # loads more than an asker mostly needs
 
         return availability.obstacle(self._home, self._config, shard)
+
+
+def latest_state(
+    message_id: int, connection: PollerConnection, bridge: "Bridge", news: bool
+) -> QueryState:
+    """Return how a question stands: as the poller says while it is there, else as stored."""
+    state = connection.state(message_id) if news or connection.is_open else None
+    return state or bridge.messages.query_state(message_id)
 
 
 def timed_out(ids: Sequence[int], seconds: float) -> TimedOut:

@@ -1,19 +1,22 @@
 """A link to the poller that keeps what is said of each question until its asker looks."""
 
+import time
+from collections.abc import Sequence
+
 import msgspec
 
 from autopoll.bridge.poller_protocol import AnswerText, QuestionNews
 from autopoll.bridge.records import Arrival, QueryState
 from autopoll.client.answer_pieces import AnswerPiece, AnswerPieces
-from autopoll.client.poller_link import PollerLink
+from autopoll.client.poller_link import PATIENCE_S, PollerLink
 from autopoll.home.home import Home
 
 
 class PollerConnection(PollerLink):
     """The link of an asker that waits in a thread of its own."""
 
-    def __init__(self, home: Home, *, pieces: bool = False) -> None:
-        super().__init__(home, pieces=pieces)
+    def __init__(self, home: Home, *, follow: bool = True, pieces: bool = False) -> None:
+        super().__init__(home, follow=follow, pieces=pieces)
         self._states: dict[int, QueryState] = {}
         self._texts = AnswerPieces()
 
@@ -21,6 +24,15 @@ class PollerConnection(PollerLink):
         """Return what the poller said last of a question; None when that is not all of it."""
         state = self._states.get(message_id)
         return state if state and is_whole(state) else None
+
+    def look_up(self, ids: Sequence[int]) -> None:
+        """Have the poller say how questions stand, if it is there and does so soon."""
+        end = time.monotonic() + PATIENCE_S
+        self.follow(ids)
+        while self.opens_before(end) and any(
+            each in self._followed and each not in self._states for each in ids
+        ):
+            self.wait(end - time.monotonic())
 
     def take_pieces(self, message_id: int) -> AnswerPiece | None:
         """Return what has come of an answer that is being written, since the last call."""

@@ -28,11 +28,13 @@ from autopoll.bridge.poller_protocol import (
     QuestionNews,
     QuestionRefused,
     QuestionStored,
+    QuestionUnknown,
     RecordReader,
     error_of,
     pack,
 )
 from autopoll.bridge.records import SURE_S, Arrival, SentMessage, Stored
+from autopoll.errors import AccessDenied
 from autopoll.home.home import Home
 from autopoll.process.poller_socket import short_address
 from fifo.exceptions import RemoteFault
@@ -46,12 +48,16 @@ _SENT_AT_ONCE = 64 * 1024
 
 
 class PollerLink(ABC):
-    """Used as a context manager, by one thread; with `pieces`, answers come as they are written."""
+    """Used as a context manager, by one thread.
 
-    def __init__(self, home: Home, *, pieces: bool = False) -> None:
+    With `follow` it receives how its questions go on; with `pieces`, also their answers in parts.
+    """
+
+    def __init__(self, home: Home, *, follow: bool = True, pieces: bool = False) -> None:
         self.also: int | None = None  # a descriptor that ends a wait when it can be read
         self.trouble = ""  # why this program and the poller do not understand each other
         self._path = home.poller_socket
+        self._follow_stored = follow
         self._pieces = pieces
         self._socket: socket.socket | None = None
         self._draining = False
@@ -88,10 +94,13 @@ class PollerLink(ABC):
 
     # --- storing
 
-    def store(self, arrivals: Sequence[Arrival]) -> list[Stored | Arrival]:
+    def store(
+        self, arrivals: Sequence[Arrival], token: str | None = None
+    ) -> list[Stored | Arrival]:
         """Have questions stored; in place of what becomes of one, itself where that is not known.
 
-        It is to be stored without the poller then, and knows whether it may have been already.
+        It is to be stored without the poller then, and knows whether it may have been already. The
+        token proves their session, where that is not done yet; what it does not prove is left too.
         """
         first = self._number + 1
         self._number += len(arrivals)
@@ -99,9 +108,9 @@ class PollerLink(ABC):
         self._gave_up = False
         end = time.monotonic() + PATIENCE_S
         for _ in range(_TRIES):
-            if not self._unknown or self._draining or not self._opens_before(end):
+            if not self._unknown or self._draining or not self.opens_before(end):
                 break
-            self._send_unknown(end)
+            self._send_unknown(token, end)
             while self._unknown and self._socket and time.monotonic() < end:
                 self._receive(end - time.monotonic())
             if self._unknown and self._socket:
@@ -110,14 +119,15 @@ class PollerLink(ABC):
             time.sleep(max(0.0, self._last_sent + SURE_S - time.monotonic()))
         return [(self._outcomes | self._unknown)[first + each] for each in range(len(arrivals))]
 
-    def _send_unknown(self, end: float) -> None:
+    def _send_unknown(self, token: str | None, end: float) -> None:
         assert self._greeting
         together = bytearray()  # so that the poller meets them in one turn
         for number, arrival in list(self._unknown.items()):
             after = arrival.after if arrival.repeated else self._greeting.newest
             sent_at = time.monotonic()
             sent = msgspec.structs.replace(arrival, after=after, sent_at=sent_at)
-            head, payload = pack(AskRequest(sent, self._pieces), number)
+            request = AskRequest(sent, token, self._follow_stored, self._pieces)
+            head, payload = pack(request, number)
             if len(payload) > self._greeting.largest:  # the store says what is wrong with it
                 self._outcomes[number] = self._unknown.pop(number)
                 continue
@@ -155,7 +165,8 @@ class PollerLink(ABC):
 
     # --- the connection
 
-    def _opens_before(self, end: float) -> bool:
+    def opens_before(self, end: float) -> bool:
+        """Connect, if need be; tell whether that worked in time."""
         return time.monotonic() < end and (self._socket is not None or self._connect(end))
 
     def _connect(self, end: float) -> bool:
@@ -244,7 +255,7 @@ class PollerLink(ABC):
         return {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
 
     def _take(self, number: int, record: FromPoller) -> bool:
-        """Take one record; tell whether it is news of a question."""
+        """Take one record; tell whether it is news of a question, or that there is none."""
         match record:
             case QuestionNews(query=query):
                 if query.settled_at is not None:
@@ -254,14 +265,20 @@ class PollerLink(ABC):
             case AnswerText():
                 self.on_news(record)
                 return True
+            case QuestionUnknown(id=message_id):
+                self._followed.pop(message_id, None)
+                return True
             case QuestionStored(id=message_id, fresh=fresh):
                 if arrival := self._unknown.pop(number, None):
                     self._outcomes[number] = SentMessage(id=message_id, fresh=fresh)
-                    self._followed.setdefault(message_id, self._pieces)
-                    self.on_stored(message_id, arrival)
+                    if self._follow_stored:
+                        self._followed.setdefault(message_id, self._pieces)
+                        self.on_stored(message_id, arrival)
             case QuestionRefused():
-                if self._unknown.pop(number, None):
-                    self._outcomes[number] = error_of(record)
+                if arrival := self._unknown.pop(number, None):
+                    error = error_of(record)
+                    # A token may have expired; one that the home keeps is replaced in the store.
+                    self._outcomes[number] = arrival if isinstance(error, AccessDenied) else error
             case PollerDraining():
                 self._draining = True
                 if number in self._unknown:

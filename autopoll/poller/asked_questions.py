@@ -19,18 +19,21 @@ from autopoll.bridge.poller_protocol import (
     PollerDraining,
     QuestionNews,
     QuestionStored,
+    QuestionUnknown,
     refusal,
     shortened,
 )
-from autopoll.bridge.protocols import MessageStore
+from autopoll.bridge.protocols import ConversationStore, MessageStore
 from autopoll.bridge.records import Arrival, Delivery, QueryState, Settled, Stored
-from autopoll.errors import AutopollError, BridgeError, BridgeUnavailable
+from autopoll.errors import AccessDenied, AutopollError, BridgeError, BridgeUnavailable, NotFound
 from autopoll.poller.asker_connection import AskerConnection
 from autopoll.poller.asker_listener import MOST_CONNECTIONS
 from autopoll.poller.partial_answers import PartialAnswers
 
 BATCH = 1000  # questions stored in one turn
 _FRAME_SLACK = 64 * 1024  # bytes of a frame beside the text of its question
+
+_Asked = tuple[AskerConnection, int, AskRequest]
 
 
 class AskedQuestions:
@@ -44,8 +47,8 @@ class AskedQuestions:
         self._max_payload = max_message + _FRAME_SLACK
         self._wake = wake
         self._connections: set[AskerConnection] = set()
-        self._arrived: list[tuple[AskerConnection, int, AskRequest]] = []
-        self._storing: list[tuple[AskerConnection, int, AskRequest]] = []
+        self._arrived: list[_Asked] = []
+        self._storing: list[_Asked] = []
         self._to_look_up: dict[int, dict[AskerConnection, bool]] = {}
         self._followers: dict[int, dict[AskerConnection, bool]] = {}  # with pieces or without
         self._errors: dict[int, str | None] = {}  # why a followed question is tried again
@@ -112,25 +115,42 @@ class AskedQuestions:
     # --- each turn
 
     @contextmanager
-    def taken(self) -> Iterator[list[Arrival]]:
-        """Yield what has arrived, to be stored within the block; raises its BridgeError.
+    def taken(self, conversations: ConversationStore) -> Iterator[list[Arrival]]:
+        """Yield what has arrived and may be stored, within the block; raises its BridgeError.
 
         Such an error is then why all of it is refused, and askers learn it. Where nobody knows
         whether it is stored, connections are closed instead: their askers ask again, by its name.
         """
-        self._storing, self._arrived = self._arrived[:BATCH], self._arrived[BATCH:]
+        arrived, self._arrived = self._arrived[:BATCH], self._arrived[BATCH:]
         if self._arrived:
             self._wake()
         try:
+            self._storing = self._proven(arrived, conversations)
             yield [request.arrival for _, _, request in self._storing]
         except BridgeUnavailable as error:
-            for connection in {connection for connection, _, _ in self._storing}:
+            for connection in {connection for connection, _, _ in arrived}:
                 connection.close(error.what)
             raise
         except BridgeError as error:
-            for connection, number, _ in self._storing:
+            for connection, number, _ in arrived:
                 self._send(connection, refusal(error), number)
             raise
+
+    def _proven(self, arrived: list[_Asked], conversations: ConversationStore) -> list[_Asked]:
+        """Return what is asked by a session that is proven; refuse the rest."""
+        refusals: dict[tuple[str, str, str], AutopollError | None] = {}  # most bear the same token
+        proven = []
+        for connection, number, request in arrived:
+            arrival = request.arrival
+            if request.token is not None:
+                claim = (arrival.conversation, arrival.session, request.token)
+                if claim not in refusals:
+                    refusals[claim] = _why_unproven(conversations, *claim)
+                if error := refusals[claim]:
+                    self._send(connection, refusal(error), number)
+                    continue
+            proven.append((connection, number, request))
+        return [each for each in proven if each[0] in self._connections]  # a refusal may cut it off
 
     def committed(self, stored: Iterable[Stored]) -> None:
         """Say what has become of what arrived, now that it is committed."""
@@ -143,8 +163,9 @@ class AskedQuestions:
             self._send(connection, QuestionStored(one.id, one.fresh), number)
             if one.fresh:
                 self.newest = one.id
+            if request.follow and one.fresh:
                 self._follow(one.id, connection, request.pieces)
-            else:
+            elif request.follow:
                 self._look_up_later(one.id, connection, request.pieces)
 
     def look_up(self, messages: MessageStore) -> None:
@@ -159,6 +180,8 @@ class AskedQuestions:
                     connection.send(so_far)
             self._tell(query)
         for message_id in self._to_look_up:  # there are no such messages
+            for connection in list(self._followers.get(message_id, ())):
+                self._send(connection, QuestionUnknown(message_id))
             self._drop(message_id)
         self._to_look_up.clear()
 
@@ -234,3 +257,16 @@ class AskedQuestions:
     def _send(self, connection: AskerConnection, record: FromPoller, number: int = 0) -> None:
         connection.send(record, number)
         self._written.add(connection)
+
+
+def _why_unproven(
+    conversations: ConversationStore, conversation: str, session: str, token: str
+) -> AutopollError | None:
+    """Return why a token does not prove a session; raises BridgeError."""
+    try:
+        proven = conversations.authenticate(conversation, token)
+    except (AccessDenied, NotFound) as error:
+        return error
+    if proven != session:
+        return AccessDenied(f"the token proves session {proven} of {conversation}, not {session}")
+    return None

@@ -97,7 +97,7 @@ class Poller:
         if self.questions.have_arrived:
             self.bridge.require_in_place()  # or end, before they are stored where nobody looks
         with self.outages.tolerated("settle and claim"):
-            with self.questions.taken() as arrivals:
+            with self.questions.taken(self.bridge.conversations) as arrivals:
                 stored, settled, claimed = self.leases.commit_turn(arrivals, self.room())
             if stored or settled or claimed:
                 self.wakers.committed()

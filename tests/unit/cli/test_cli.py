@@ -12,9 +12,12 @@ from pathlib import Path
 
 import click
 import pytest
+from hand_poller import HandPoller
+from place import until
 
 from autopoll.cli import COMMANDS, commands, main
 from autopoll.errors import BridgeBusy, Exit
+from autopoll.home.home import Home
 
 ROOT = Path(__file__).parents[3]
 ECHO = '[shards.main]\nbackend = "echo"\n'
@@ -127,18 +130,62 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
         assert all(name in done.stdout for name in section)
 
 
+HEAVY = {
+    "rich", "asyncio", "psutil", "supervisor", "xmlrpc", "inotify_simple", "fastapi", "starlette",
+    "pydantic", "uvicorn", "mcp", "importlib.metadata", "logging", "platformdirs",
+}  # fmt: skip
+# What only an asker needs who finds no poller, with what that imports.
+STORE = {
+    "apsw", "hashlib", "hmac", "secrets", "random", "autopoll.bridge.sqlite",
+    "autopoll.bridge.protocols", "autopoll.bridge.token_renewal", "autopoll.client.availability",
+    "autopoll.redact.redact", "fifo.bell", "fifo.pipe", "shlex",
+}  # fmt: skip
+OTHERS = {"bz2", "configparser", "dataclasses", "lzma", "shutil", "subprocess", "tempfile"}
+
+
+def loaded_by(*args: str) -> subprocess.Popen[str]:
+    """Start a command line; the last line of what it prints is the modules it has imported."""
+    code = f"import sys; from autopoll.cli import main; main({list(args)}); print(*sys.modules)"
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def last_line(process: subprocess.Popen[str]) -> set[str]:
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return set(out.splitlines()[-1].split())
+
+
 def test_asking_imports_nothing_that_only_others_need(home: Path) -> None:
+    loaded = last_line(loaded_by("ask", "x", "--no-wait"))
+    assert "apsw" in loaded
+    assert not loaded & HEAVY
+
+
+def test_asking_a_poller_opens_no_store_and_imports_nothing_for_it(home: Path) -> None:
+    bare = subprocess.check_output([sys.executable, "-c", "import sys; print(*sys.modules)"])
+    unwanted = (HEAVY | STORE | OTHERS) - set(bare.decode().split())
+
+    def excess(process: subprocess.Popen[str]) -> set[str]:
+        return last_line(process) & unwanted
+
+    with HandPoller(Home(home)) as poller:
+        asking = loaded_by("ask", "x")
+        until(lambda: poller.claimed, what="the question")
+        poller.answer()
+        assert excess(asking) == set()
+        assert excess(loaded_by("ask", "y", "--no-wait")) == set()
+        assert excess(loaded_by("answer", "1")) == set()
+
+
+@pytest.mark.parametrize("command", ["status", "mcp", "poller"])
+def test_garbage_is_collected_once_a_command_has_been_found(command: str) -> None:
     code = (
-        "import sys; from autopoll.cli import main\n"
-        "main(['ask', 'x', '--no-wait'])\n"
-        "print(*sys.modules)"
+        f"import gc, sys; sys.argv = ['autopoll', '{command}', '--help']\n"
+        "from autopoll.__main__ import main; main()\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"rich", "asyncio", "psutil", "supervisor", "xmlrpc", "inotify_simple"}
-    heavy |= {"fastapi", "starlette", "pydantic", "uvicorn", "mcp"}
-    assert not set(done.stdout.split()) & (
-        heavy | {"importlib.metadata", "logging", "platformdirs"}
-    )
+    done = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert done.splitlines()[-1] == "True True"
 
 
 def test_no_arguments_show_the_help(run: Run) -> None:

@@ -14,12 +14,13 @@ from hand_poller import HandPoller
 from place import until
 
 from autopoll.bridge import poller_protocol as protocol
-from autopoll.bridge.connect import connect
+from autopoll.bridge.connect import connect, connect_when_needed
+from autopoll.bridge.records import Arrival, SentMessage
 from autopoll.client import poller_link
 from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
-from autopoll.errors import BridgeBusy, BridgeUnavailable, NotFound, RateLimited
+from autopoll.errors import AccessDenied, BridgeBusy, BridgeUnavailable, NotFound, RateLimited
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.init import prepare
@@ -330,6 +331,89 @@ def test_pieces_come_once_and_another_attempt_begins_anew(
     with PollerConnection(client.home, pieces=True) as late:
         late.follow([number])
         until(lambda: late.wait(0.1) and (piece := late.take_pieces(number)) and pieces(piece))
+
+
+def test_while_there_is_a_poller_its_askers_never_open_the_store(
+    client: Client, poller: HandPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autopoll.bridge.connect.open_bridge", None)
+    asker = Client(client.home, client.config, connect_when_needed(client.home, client.config))
+    with closing(asker.bridge), PollerConnection(client.home) as connection:
+        asked = asker.ask(["how?"], "main", connection=connection)
+        waiting = threading.Timer(1.5, poller.answer)  # longer than the store is left alone for
+        waiting.start()
+        [result] = asker.wait(asked.ids, connection, timeout=10)
+        waiting.join()
+        assert result.answer == "yes"
+        asked = asker.ask(["and?"], "main", connection=connection)
+        with PollerConnection(client.home) as another:
+            [first, second] = asker.results([result.id, *asked.ids], another)
+    assert first == result
+    assert (second.status, second.shard) == ("pending", "main")
+
+
+def test_how_questions_stand_is_read_in_the_store_where_the_poller_does_not_say_so(
+    client: Client, connection: PollerConnection
+) -> None:
+    number = ask(client, connection)
+    assert [each.id for each in client.results([number], connection)] == [number]
+    with HandPoller(client.home):
+        began = time.monotonic()
+        with pytest.raises(NotFound, match="no message 77"):
+            client.results([number, 77], connection)
+        assert time.monotonic() - began < poller_link.PATIENCE_S
+
+
+def test_what_is_asked_without_waiting_is_not_followed(client: Client, poller: HandPoller) -> None:
+    with PollerConnection(client.home, follow=False) as connection:
+        number = ask(client, connection)
+        assert [each.message_id for each in poller.claimed] == [number]
+        assert poller.run(lambda: poller.questions._followers) == {}
+        assert connection.state(number) is None
+
+
+def test_a_revoked_token_asks_nothing_over_the_socket(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    conversation, session = client.own_session("main")
+    client.bridge.conversations.revoke_token(conversation, session)
+    with pytest.raises(AccessDenied, match="does not open"):
+        ask(client, connection)
+    assert questions(client) == []
+    assert poller.claimed == []
+
+
+def test_an_expired_token_is_replaced_and_its_questions_are_asked_once(
+    client: Client,
+    connection: PollerConnection,
+    poller: HandPoller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conversation, session = client.own_session("main")
+    before = client.sessions.token(conversation, session)
+    true = time.time_ns
+    monkeypatch.setattr("time.time_ns", lambda: true() + 31 * 86_400 * 10**9)
+    ask(client, connection, "late?")
+    assert client.sessions.token(conversation, session) != before
+    assert questions(client) == ["pending"]
+    assert poller.claimed == [], "the store has it"
+    ask(client, connection, "and now?")
+    assert len(poller.claimed) == 2
+
+
+@pytest.mark.parametrize("which", ["b", "wrong"])
+def test_a_token_proves_only_its_own_session(
+    client: Client, connection: PollerConnection, poller: HandPoller, which: str
+) -> None:
+    conversation, session = client.own_session("main")
+    arrivals = [client.arrival(each, conversation, session) for each in ("one?", "two?")]
+    token = client.sessions.token(conversation, "b") if which == "b" else "0" * 64
+    for sent, left in zip(arrivals, connection.store(arrivals, token), strict=True):
+        assert isinstance(left, Arrival) and left.query_id == sent.query_id
+    assert questions(client) == []
+    good = client.sessions.token(conversation, session)
+    [stored] = connection.store(arrivals[:1], good)
+    assert isinstance(stored, SentMessage)
 
 
 def pieces(piece: AnswerPiece) -> bool:

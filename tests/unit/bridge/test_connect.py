@@ -1,0 +1,54 @@
+"""A home's bridge that is opened when something of it is wanted, and not before."""
+
+from pathlib import Path
+
+import pytest
+
+from autopoll.bridge.connect import connect_when_needed, open_bridge
+from autopoll.errors import BridgeError
+from autopoll.home.config import load
+from autopoll.home.home import Home
+from autopoll.ops.init import prepare
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    home.config.write_text('[shards.main]\nbackend = "echo"\n')
+    prepare(home, load(home, {}))
+    return home
+
+
+def test_a_bridge_that_is_not_there_is_missed_at_once(home: Home) -> None:
+    (home.var / "bridge.db").unlink()
+    with pytest.raises(BridgeError, match="there is no bridge at"):
+        connect_when_needed(home, load(home, {}))
+
+
+def test_nothing_is_opened_before_it_is_wanted_and_all_is_closed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    monkeypatch.setattr(
+        "autopoll.bridge.connect.open_bridge",
+        lambda *args, original=open_bridge, **kwargs: opened.append(1) or original(*args, **kwargs),
+    )
+    bridge = connect_when_needed(home, load(home, {}))
+    bridge.close()
+    assert opened == []
+    assert bridge.messages.find() == bridge.messages.find() == []
+    assert opened == [1]
+    bridge.close()
+    with pytest.raises(BridgeError):
+        bridge.messages.find()
+
+
+def test_another_file_in_its_place_is_refused(home: Home) -> None:
+    config = load(home, {})
+    bridge = connect_when_needed(home, config)
+    fresh = home.var / "fresh.db"
+    fresh.write_bytes((home.var / "bridge.db").read_bytes())
+    fresh.rename(home.var / "bridge.db")
+    with pytest.raises(BridgeError, match="was replaced while it was in use"):
+        bridge.require_in_place()
+    bridge.close()
