@@ -4,7 +4,6 @@ A question is plain text or a JSON object `{"type":"query","query_id":…,"quest
 takes the form of its question. Nothing here touches a database.
 """
 
-import json
 from typing import Any
 
 import msgspec
@@ -99,10 +98,10 @@ def read_query(text: str, metadata: str | None = None) -> Query:
 
 def write_query(question: str, query_id: str, context_file: str | None = None) -> str:
     """Return the message text that asks a question."""
-    fields = {"type": "query", "query_id": query_id, "question": question}
+    fields = {"type": "query", "query_id": query_id, "question": valid(question)}
     if context_file is not None:
-        fields["context_file"] = context_file
-    return json.dumps(fields, ensure_ascii=False)
+        fields["context_file"] = valid(context_file)
+    return msgspec.json.format(msgspec.json.encode(fields), indent=0).decode()
 
 
 def write_answer(
@@ -150,8 +149,8 @@ def to_json(fields: dict[str, Any]) -> str:
     try:
         encoded = msgspec.json.encode(fields)  # a tenth of the time, but it knows no escapes
     except UnicodeEncodeError:
-        return json.dumps(fields)
-    return encoded.decode() if encoded.isascii() else json.dumps(fields)
+        return _escaped(fields)
+    return encoded.decode() if encoded.isascii() else _escaped(fields)
 
 
 def read_answer(text: str, metadata: str | None) -> Answer:
@@ -180,7 +179,7 @@ def _object(text: str) -> dict[str, Any] | None:
     if not text.startswith("{"):
         return None
     try:
-        value = json.loads(text)
+        value = _parsed(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -188,15 +187,31 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def _parses(text: str) -> bool:
     try:
-        json.loads(text)
+        _parsed(text)
     except (ValueError, RecursionError):
         return False
     return True
 
 
+def _parsed(text: str) -> Any:
+    """Return the value that the JSON is; raise ValueError, or RecursionError."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        import json  # slower, but it takes NaN and half surrogate pairs, and says what is wrong
+
+        return json.loads(text)
+
+
+def _escaped(value: Any) -> str:
+    import json
+
+    return json.dumps(value)
+
+
 def _why_not_json(text: str) -> str:
     try:
-        json.loads(text)
+        _parsed(text)
     except ValueError as error:
         return f"the message looks like JSON but is not: {error}"
     except RecursionError:
@@ -214,7 +229,7 @@ def _short(value: Any) -> str:
             return "an object"
         case list():
             return "a list"
-    return json.dumps(value)[:60]
+    return _escaped(value)[:60]
 
 
 def _echoed(query_id: Any) -> Any:

@@ -5,7 +5,6 @@ object `{"error","mend"}`. A traceback is only shown with AUTOPOLL_DEBUG=1.
 """
 
 import gc
-import json
 import os
 import sys
 from importlib import import_module
@@ -201,6 +200,8 @@ def _decoded(args: list[str]) -> list[str]:
 def _report(what: str, mend: str, args: list[str]) -> None:
     """Say on stderr what happened and what to do about it."""
     if "--json" in args:
+        import json
+
         write_json(json.dumps({"error": what, "mend": mend}).encode(), err=True)
     else:
         say(f"autopoll: {what}" + (f"\n  {mend}" if mend else ""), err=True)

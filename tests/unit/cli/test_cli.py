@@ -140,7 +140,7 @@ STORE = {
     "autopoll.bridge.protocols", "autopoll.bridge.token_renewal", "autopoll.client.availability",
     "autopoll.redact.redact", "fifo.bell", "fifo.pipe", "shlex",
 }  # fmt: skip
-OTHERS = {"bz2", "configparser", "dataclasses", "lzma", "shutil", "subprocess", "tempfile"}
+OTHERS = {"bz2", "configparser", "dataclasses", "json", "lzma", "shutil", "subprocess"}
 
 
 def loaded_by(*args: str) -> subprocess.Popen[str]:
