@@ -5,7 +5,6 @@ room that is there already takes 330 (ext4, eight pages each). SQLite keeps room
 here it is made at the start of a poller, so that the first questions after it are as quick.
 """
 
-import logging
 import os
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from autopoll.bridge.sqlite.connection import WAL_LIMIT, Database
 
 _FREE = 10  # times the room must be free on the disk: else it is more use to others
 _CHUNK = 1 << 20
-
-log = logging.getLogger(__name__)
 
 
 def reserve(db: Database) -> None:
@@ -29,6 +26,9 @@ def reserve(db: Database) -> None:
         try:
             _fill(handle)
         except OSError as error:
+            import logging  # only now, because an `ask`, which reserves nothing, does without
+
+            log = logging.getLogger(__name__)
             log.info("no room is made in %s beforehand: %s", path, error.strerror)
         finally:
             os.close(handle)  # which takes no lock along: SQLite has none on this file
