@@ -49,11 +49,13 @@ class PollerThread(PollerLink):
         self._wake()
 
     async def close(self) -> None:
-        """End the thread, after what it has begun."""
+        """End the thread, after what it has begun; what it has not is stored without the poller."""
         self._ending = True
         os.eventfd_write(self._bell, 1)
         await asyncio.gather(self.running, return_exceptions=True)
         os.close(self._bell)
+        for arrival, result in self._asked:
+            _settle(result, arrival)
 
     def _wake(self) -> None:
         if not self._ending:

@@ -458,3 +458,19 @@ def test_a_hub_whose_database_was_replaced_asks_in_the_one_that_others_find(
             assert "After?" in found.messages.find()[0].text
 
     setting.run(story)
+
+
+def test_what_is_asked_while_the_link_ends_is_left_to_the_store(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrival = Arrival(query_id="q-00000000", conversation="c", session="a", text="late?")
+
+    async def main() -> None:
+        link = PollerThread(setting.home, lambda _: None)
+        monkeypatch.setattr(link, "_serve", lambda: None)  # it has served for the last time
+        asked = asyncio.create_task(link.ask(arrival))
+        await asyncio.sleep(0)
+        await link.close()
+        assert await asyncio.wait_for(asked, 20) is arrival
+
+    asyncio.run(main())
