@@ -61,31 +61,28 @@ class Settlement:
 
     def settle(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
         """Settle outcomes and add what they have cost."""
+        leases = [(outcome.message_id, outcome.fence) for outcome in outcomes]
+        mine = {"numbers": json.dumps([number for number, _ in leases]), "owner": owner}
         held = {
             (each.message_id, each.fence): each
             for each in self.held(
                 "AND d.message_id IN (SELECT value FROM json_each(:numbers)) AND d.owner=:owner",
-                {"numbers": _numbers(outcomes), "owner": owner},
+                mine,
                 settled_by=owner,
             )
         }
-        repeated: dict[tuple[int, int], Settled] = {}
-        if len(held) < len(outcomes):
-            repeated = self._settled_before(
-                [one for one in outcomes if (one.message_id, one.fence) not in held], owner
-            )
+        repeated = self._settled_before(mine) if len(held) < len(leases) else {}
         settled = self._write(
             [
-                repeated.get((one.message_id, one.fence))
                 # Taken away: a second outcome of the same lease finds it no longer held.
-                or self._settle(held.pop((one.message_id, one.fence), None), one, now)
-                for one in outcomes
+                repeated.get(lease) or self._settle(held.pop(lease, None), outcome, now)
+                for lease, outcome in zip(leases, outcomes, strict=True)
             ],
             now,
         )
-        pairs = zip(outcomes, settled, strict=True)
+        became = zip(leases, outcomes, settled, strict=True)
         self._costs.charge(
-            (pair for pair in pairs if (pair[0].message_id, pair[0].fence) not in repeated), now
+            [(outcome, one) for lease, outcome, one in became if lease not in repeated], now
         )
         return settled
 
@@ -109,15 +106,13 @@ class Settlement:
 
         return self._in_savepoint(held, fail)
 
-    def _settled_before(
-        self, outcomes: Sequence[Outcome], owner: str
-    ) -> dict[tuple[int, int], Settled]:
-        """Return by (message_id, fence) what became of leases that the owner settled before."""
+    def _settled_before(self, mine: dict[str, str]) -> dict[tuple[int, int], Settled]:
+        """Return by (message_id, fence) what became of leases that their owner settled before."""
         rows = self._db.rows(
             "SELECT d.message_id, d.fence, d.state, a.answer_id FROM deliveries d LEFT JOIN answers"
             " a ON a.query_id=d.message_id WHERE d.settled_by=:owner AND d.state<>'leased'"
             " AND d.message_id IN (SELECT value FROM json_each(:numbers))",
-            {"numbers": _numbers(outcomes), "owner": owner},
+            mine,
         )
         queries = {
             query.message_id: query
@@ -262,7 +257,3 @@ class Settlement:
 
     def _clean(self, text: str) -> str:
         return storable(redact(text) if self._limits.redact else text)
-
-
-def _numbers(outcomes: Sequence[Outcome]) -> str:
-    return json.dumps([outcome.message_id for outcome in outcomes])
