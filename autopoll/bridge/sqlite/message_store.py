@@ -9,7 +9,7 @@ from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.message_checks import MessageChecks
-from autopoll.bridge.sqlite.query_states import query_states
+from autopoll.bridge.sqlite.query_states import query_state, query_states
 from autopoll.bridge.sqlite.rate_limit import RateLimiter
 from autopoll.bridge.sqlite.rows import (
     MESSAGE,
@@ -107,10 +107,10 @@ class SqliteMessages:
         return self._select(where, [value for _, value in terms], limit, newest=not after)
 
     def query_state(self, message_id: int) -> QueryState:
-        found = query_states(self._db, [message_id])
-        if not found:
+        found = query_state(self._db, message_id)
+        if found is None:
             raise NotFound(f"there is no message {message_id}", "List them with: autopoll messages")
-        return found[0]
+        return found
 
     def query_states(self, message_ids: Sequence[int]) -> list[QueryState]:
         return query_states(self._db, message_ids)
