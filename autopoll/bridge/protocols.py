@@ -115,6 +115,8 @@ class MessageStore(Protocol):
     ) -> list[int]:
         """Store messages from a session to its partner in one commit and return their ids.
 
+        Repeated, they are there twice; `store` is for what is to be repeated.
+
         They are charged to the session's rate limit (GCRA), which all processes share; a refused
         call costs nothing. Raises NotFound, RateLimited, and UsageError (too large, too many, or
         metadata that is not a JSON object).
