@@ -200,10 +200,13 @@ class InFlight:
         """Return the (message_id, fence) of all that is in flight."""
         return [(attempt.message_id, attempt.delivery.fence) for attempt in self._attempts.values()]
 
-    def renew_leases(self, deliveries: DeliveryStore, owner: str) -> list[Settled]:
+    def renew_leases(
+        self, deliveries: DeliveryStore, owner: str, unsettled: list[tuple[int, int]]
+    ) -> list[Settled]:
         """Renew the leases of what is within its time, and reap those that have expired.
 
-        Returns what became of these. Raises BridgeError.
+        With them it renews `unsettled`, the (message_id, fence) leases of what came back. Returns
+        what became of those that were reaped. Raises BridgeError.
         """
         now = self._clock()
         held = {
@@ -212,7 +215,7 @@ class InFlight:
             if now < attempt.lease_end and not attempt.lease_lost
         }
         leases = [(number, self._attempts[held[number]].delivery.fence) for number in held]
-        kept = deliveries.renew(leases, owner, self.lease_ms)
+        kept = deliveries.renew(leases + unsettled, owner, self.lease_ms)
         lost = {held[number] for number in held.keys() - kept}
         reaped = deliveries.reap()
         gone = {each.message_id for each in reaped}

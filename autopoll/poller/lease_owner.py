@@ -59,11 +59,16 @@ class LeaseOwner:
         return settled
 
     def renew(self) -> list[Settled]:
-        """Renew what is in flight, and return what became of the leases that have expired."""
-        return self._in_flight.renew_leases(self._deliveries, self._id)
+        """Renew what is in flight or unsettled; return what became of leases that have expired.
+
+        After a long outage the reap would free, to be asked again, what is answered already.
+        """
+        return self._in_flight.renew_leases(self._deliveries, self._id, self._unsettled_leases())
 
     def _release_unconfirmed(self) -> None:
-        held = self._in_flight.leases()
-        held += [(outcome.message_id, outcome.fence) for outcome in self._unsettled]
+        held = self._in_flight.leases() + self._unsettled_leases()
         if freed := self._deliveries.release_unconfirmed(self._id, held):
             log.warning("gave back %d questions whose claim was not confirmed", freed)
+
+    def _unsettled_leases(self) -> list[tuple[int, int]]:
+        return [(outcome.message_id, outcome.fence) for outcome in self._unsettled]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autopoll.bridge.records import BridgeLimits, CommittedTurn, Delivery
+from autopoll.bridge.records import BridgeLimits, CommittedTurn, Delivery, Settled
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.errors import BridgeError
 from autopoll.message import Answer
@@ -20,8 +20,9 @@ class Scene:
 
     lease_ms = 60_000
 
-    def __init__(self, bridge: SqliteBridge) -> None:
+    def __init__(self, bridge: SqliteBridge, now: list[int]) -> None:
         self.bridge = bridge
+        self.now = now
         self.in_flight: list[Delivery] = []
         self.cut = False
         made = bridge.conversations.create("asker", "memory")
@@ -32,6 +33,12 @@ class Scene:
 
     def leases(self) -> list[tuple[int, int]]:
         return [(one.message_id, one.fence) for one in self.in_flight]
+
+    def renew_leases(
+        self, deliveries: "Scene", owner: str, unsettled: list[tuple[int, int]]
+    ) -> list[Settled]:
+        deliveries.renew(unsettled, owner, self.lease_ms)
+        return list(deliveries.reap())
 
     def commit_turn(self, *args: Any) -> CommittedTurn:
         done = self.bridge.deliveries.commit_turn(*args)
@@ -54,8 +61,10 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    with closing(SqliteBridge(tmp_path / "bridge.db", BridgeLimits(), create=True)) as bridge:
-        yield Scene(bridge)
+    now = [1_800_000_000_000]
+    path = tmp_path / "bridge.db"
+    with closing(SqliteBridge(path, BridgeLimits(), create=True, clock=lambda: now[0])) as bridge:
+        yield Scene(bridge, now)
 
 
 def test_what_was_claimed_unknown_to_the_poller_is_claimed_again(scene: Scene) -> None:
@@ -91,3 +100,13 @@ def test_nothing_is_released_when_no_claim_has_failed(scene: Scene) -> None:
     scene.in_flight.clear()
     assert scene.turn(0).claimed == []
     assert scene.states() == ["leased", "ready", "ready"]
+
+
+def test_an_answer_that_outlives_its_lease_in_an_outage_is_not_asked_for_again(
+    scene: Scene,
+) -> None:
+    [answered, _] = scene.turn(2).claimed
+    scene.owner.add(outcomes.answered(answered, Answer(text="so")))
+    scene.now[0] += scene.lease_ms + 1
+    assert [one.message_id for one in scene.owner.renew()] == [scene.ids[1]]
+    assert [one.state for one in scene.turn(0).settled] == ["done"]
