@@ -177,6 +177,8 @@ class SqliteDeliveries:
         return Lease(owner, now, now + lease_ms, dict(wanted))
 
     def _settle(self, outcomes: Sequence[Outcome], owner: str, together: bool) -> list[Settled]:
+        if not outcomes:
+            return []
         settlement = self._settlement
         settle = settlement.settle if together else settlement.settle_one_by_one
         return settle(outcomes, owner, self._db.clock())
@@ -201,6 +203,8 @@ class SqliteDeliveries:
         in_turn: bool,
     ) -> tuple[list[Stored], list[Delivery]]:
         """Store and enrol what has arrived; also return what was leased of it."""
+        if not checked:
+            return [], []
         leased: dict[int, Delivery] = {}
 
         def insert(new: Sequence[CheckedArrival]) -> range:
