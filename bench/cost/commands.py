@@ -12,8 +12,7 @@ from bench.cost.figures import Figure, Say, interleave
 SECTION = "idle"
 ROUNDS = 21
 BARE, USAGE, ASK = "python -c pass", "autopoll --help", "autopoll ask"
-TIMES = 5.0  # a bare interpreter
-ASK_MORE_MS = 50.0  # than that
+TIMES = {USAGE: 5.0, ASK: 3.0}  # a bare interpreter
 
 
 def measure(scratch: Scratch, scale: float, say: Say) -> list[Figure]:
@@ -27,7 +26,7 @@ def measure(scratch: Scratch, scale: float, say: Say) -> list[Figure]:
     laps = {name: partial(_seconds, line, scratch) for name, line in lines.items()}
     found = interleave(laps, max(1, round(ROUNDS * min(scale, 1))), say)
     bare = found[BARE].p50
-    figures = [
+    return [
         Figure(
             section=SECTION,
             name=name,
@@ -35,18 +34,10 @@ def measure(scratch: Scratch, scale: float, say: Say) -> list[Figure]:
             unit="ms",
             ratio=None if name == BARE else each.p50 / bare,
             floor=None if name == BARE else BARE,
-            target=TIMES if name == USAGE else None,
+            target=TIMES.get(name),
         )
         for name, each in found.items()
     ]
-    more = Figure(
-        section=SECTION,
-        name=f"{ASK}, beyond {TIMES:g} x {BARE}",
-        value=(found[ASK].p50 - TIMES * bare) * 1000,
-        unit="ms",
-        target=ASK_MORE_MS,
-    )
-    return [*figures, more]
 
 
 def _seconds(line: list[str], scratch: Scratch) -> list[float]:
