@@ -1,7 +1,7 @@
 """A link to the poller that keeps what is said of each question until its asker looks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -19,6 +19,10 @@ class PollerConnection(PollerLink):
         super().__init__(home, follow=follow, pieces=pieces)
         self._states: dict[int, QueryState] = {}
         self._texts = AnswerPieces()
+
+    def follow(self, ids: Iterable[int], *, pieces: bool = False) -> None:
+        """Receive how these questions go on, but for those that are known to be settled."""
+        super().follow([each for each in ids if not self._is_settled(each)], pieces=pieces)
 
     def state(self, message_id: int) -> QueryState | None:
         """Return what the poller said last of a question; None when that is not all of it."""
@@ -58,6 +62,10 @@ class PollerConnection(PollerLink):
                 self._texts.add(news)
                 if news.text and (state := self._states.get(message_id)):
                     self._states[message_id] = working(state, attempt)
+
+    def _is_settled(self, message_id: int) -> bool:
+        state = self._states.get(message_id)
+        return state is not None and state.settled_at is not None
 
 
 def is_whole(query: QueryState) -> bool:

@@ -257,12 +257,12 @@ class PollerLink(ABC):
     def _take(self, number: int, record: FromPoller) -> bool:
         """Take one record; tell whether it is news of a question, or that there is none."""
         match record:
-            case QuestionNews(query=query):
+            case QuestionNews(query=query) if query.message_id in self._followed:
                 if query.settled_at is not None:
-                    self._followed.pop(query.message_id, None)
+                    del self._followed[query.message_id]
                 self.on_news(record)
                 return True
-            case AnswerText():
+            case AnswerText(id=message_id) if message_id in self._followed:
                 self.on_news(record)
                 return True
             case QuestionUnknown(id=message_id):

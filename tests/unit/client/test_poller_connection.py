@@ -20,7 +20,14 @@ from autopoll.client import poller_link
 from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
-from autopoll.errors import AccessDenied, BridgeBusy, BridgeUnavailable, NotFound, RateLimited
+from autopoll.errors import (
+    AccessDenied,
+    BridgeBusy,
+    BridgeUnavailable,
+    NotFound,
+    RateLimited,
+    TimedOut,
+)
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.init import prepare
@@ -80,6 +87,34 @@ def test_a_question_is_stored_by_the_poller_and_its_answer_read_nowhere(
     assert (result.status, result.answer, result.shard, result.attempts) == (
         "answered", "so", "main", 1,
     )  # fmt: skip
+
+
+def test_what_has_come_already_is_not_asked_for_again(
+    client: Client,
+    connection: PollerConnection,
+    poller: HandPoller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    number = ask(client, connection)
+    poller.answer("yes")
+    while not ((state := connection.state(number)) and state.answer):
+        assert connection.wait(20)
+    monkeypatch.setattr(connection, "_follow", pytest.fail)
+    [result] = client.wait([number], connection, timeout=20)
+    assert result.answer == "yes"
+
+
+def test_nothing_is_kept_of_a_question_that_nobody_waits_for_any_more(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    number = ask(client, connection)
+    with pytest.raises(TimedOut):
+        list(client.wait([number], connection, timeout=0.01))
+    poller.write("a piece")
+    poller.answer("yes")
+    assert client.ask(["and?"], "main", connection=connection).ids  # after the news of the first
+    assert list(connection._states) == [number + 2]
+    assert list(connection._texts._texts) == [number + 2]
 
 
 def test_the_result_is_the_one_that_the_store_holds(
