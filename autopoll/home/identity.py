@@ -1,5 +1,6 @@
 """The identity of a home: what tells it from the other homes that share its bridge."""
 
+import os
 import re
 import secrets
 
@@ -11,14 +12,19 @@ _FORM = re.compile(rb"[0-9a-f]{32}")
 
 
 def identity_of(home: Home) -> str:
-    """Return the random id that the home keeps; make it when there is none, or none to be read.
+    """Return the random id that the home keeps; make it when there is none, or none of this form.
 
     It is no host name, of which two hosts may have the same. Raises AutopollError when it cannot be
-    kept. Called by the poller alone, so that no two are made.
+    read or kept. Called by the poller alone, so that no two are made.
     """
     kept = files.get(home.identity)
-    if kept and _FORM.fullmatch(kept):
+    if kept is not None and _FORM.fullmatch(kept):
         return kept.decode()
+    if kept is None and os.path.lexists(home.identity):  # another id would be that of another home
+        raise AutopollError(
+            f"cannot read {home.identity}",
+            "Make it a file that this user may read; without it the home takes itself for new.",
+        )
     made = secrets.token_hex(16)
     try:
         files.put(home.identity, made.encode(), durable=True)
