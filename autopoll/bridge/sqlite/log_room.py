@@ -6,45 +6,50 @@ here it is made at the start of a poller, so that the first questions after it a
 """
 
 import os
+import time
 from pathlib import Path
 
 from autopoll.bridge.sqlite.connection import WAL_LIMIT, Database
 
 _FREE = 10  # times the room must be free on the disk: else it is more use to others
-_CHUNK = 1 << 20
+_PIECE = 4 << 20
+_LONGEST_S = 0.5  # for which a start is held up
 
 
 def reserve(db: Database) -> None:
     """Make the log as long as it may become, with zeros, which SQLite takes for its end.
 
-    Written, because room that is only allocated is journalled again when it is used. Where there
-    is little room on the disk nothing is done, and commits go on to make it. Raises BridgeError.
+    Written, because room that is only allocated is journalled again when it is used. On a disk with
+    little room, or one that is slow, commits go on to make it. Raises BridgeError.
     """
     path = Path(f"{db.path}-wal")
-    with db.writing(durable=False):  # nobody else writes into the log meanwhile
+    end = time.monotonic() + _LONGEST_S
+    try:
         handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            _fill(handle)
-        except OSError as error:
-            import logging  # only now, because an `ask`, which reserves nothing, does without
-
-            log = logging.getLogger(__name__)
-            log.info("no room is made in %s beforehand: %s", path, error.strerror)
+            while time.monotonic() < end:
+                with db.writing(durable=False):  # nobody else writes into the log meanwhile
+                    if not _write_more(handle):
+                        return
+                os.fdatasync(handle)  # with the lock free again
         finally:
             os.close(handle)  # which takes no lock along: SQLite has none on this file
+    except OSError as error:
+        import logging  # only now, because an `ask`, which reserves nothing, does without
+
+        log = logging.getLogger(__name__)
+        log.info("no room is made in %s beforehand: %s", path, error.strerror)
 
 
-def _fill(handle: int) -> None:
-    """Raises OSError, with the file as long as it was before."""
+def _write_more(handle: int) -> bool:
+    """Make the file a piece longer, and tell whether it did. Raises OSError, with it as before."""
     before = os.fstat(handle).st_size
     disk = os.fstatvfs(handle)
-    if disk.f_bavail * disk.f_frsize < _FREE * WAL_LIMIT:
-        return
-    zeros, end = bytes(_CHUNK), before
+    if before >= WAL_LIMIT or disk.f_bavail * disk.f_frsize < _FREE * WAL_LIMIT:
+        return False
     try:
-        while end < WAL_LIMIT:
-            end += os.pwrite(handle, zeros[: WAL_LIMIT - end], end)
-        os.fdatasync(handle)
+        os.pwrite(handle, bytes(min(_PIECE, WAL_LIMIT - before)), before)
     except OSError:
         os.ftruncate(handle, before)
         raise
+    return True
