@@ -30,9 +30,10 @@ class DeliveryStore(Protocol):
     def take_over(self, owner: str, home: str, lease_ms: int) -> int:
         """Become the one answerer of a home, free what its earlier owners held; return how many.
 
-        `home` is the identity of the home. What owners of other homes hold ends by its expiry: they
-        may live. Holds until the bridge is closed. Raises AlreadyRunning while another process is
-        the answerer: of the home, and in an embedded store of whatever home. The death of an owner
+        `home` is the identity of the home. What owners of other homes hold ends by its expiry, as
+        they may live; in an embedded store, which has one answerer, it is freed at once, too. Holds
+        until the bridge is closed. Raises AlreadyRunning while another process is the answerer: of
+        the home, and in an embedded store of whatever home. The death of an owner
         costs a query no attempt up to 20 claims, so that a query which kills its poller ends as a
         dead letter all the same.
         """

@@ -788,28 +788,38 @@ def test_a_poller_is_shown_with_its_home_for_a_lease_beyond_its_last_sign_of_lif
     assert left() == LEASE
 
 
-def test_what_another_home_holds_is_freed_by_its_expiry_and_not_before(store: SqliteStore) -> None:
-    def start(owner: str, home: str) -> tuple[Bridge, int]:
-        store.close()  # the poller before it is dead; whether that of the other home is, who knows
-        bridge = store.open()
-        return bridge, take_over(bridge, owner, home)
+@pytest.mark.parametrize("before", ["", "\ufeff", "\xa0", "\n"])
+@pytest.mark.parametrize("size", [10, 70_000])
+def test_an_answer_names_the_question_in_json_however_long_it_is_and_begins(
+    bridge: Bridge, before: str, size: int
+) -> None:
+    ask(bridge, talk(bridge), before + write_query("x" * size, "q-12345678"), metadata=OWN)
+    settled = settle(bridge, answered(claim_one(bridge)))
+    assert settled.query
+    assert settled.query.answer
+    assert json.loads(settled.query.answer.text)["query_id"] == "q-12345678"
 
-    one, _ = start("one", "a" * 32)
-    mine, other = ask(one, talk(one), "1", "2", metadata=OWN)
-    claim(one, 1, owner="one")
-    store.clock.now += 1000
-    two, freed = start("two", "b" * 32)
-    assert freed == 0
-    assert [each.message_id for each in claim(two, owner="two")] == [other]
-    three, freed = start("three", "a" * 32)
-    assert freed == 1
-    (again,) = claim(three, owner="three")
-    assert (again.message_id, again.attempt) == (mine, 1)
-    store.clock.now += LEASE - 500
-    assert renew(three, again, owner="three")
-    assert three.deliveries.reap() == []
-    store.clock.now += 501
-    assert [each.message_id for each in three.deliveries.reap()] == [other]
+
+def test_more_than_are_settled_at_once_are_settled_in_their_order(bridge: Bridge) -> None:
+    numbers = ask(bridge, talk(bridge), *map(str, range(100)), metadata=OWN)
+    given = claim(bridge, 100)
+    settled = bridge.deliveries.settle([answered(each) for each in reversed(given)], "me")
+    assert [each.message_id for each in settled] == numbers[::-1]
+    assert {each.state for each in settled} == {"done"}
+
+
+def test_in_an_embedded_store_the_next_answerer_frees_what_another_home_held(
+    store: SqliteStore,
+) -> None:
+    one = store.open()
+    take_over(one, "one", "a" * 32)
+    (mine,) = ask(one, talk(one), "1", metadata=OWN)
+    (held,) = claim(one, owner="one")
+    store.close()  # there is one answerer, so the one before it is dead, of whatever home it was
+    two = store.open()
+    assert take_over(two, "two", "b" * 32) == 1
+    (again,) = claim(two, owner="two")
+    assert (again.message_id, again.attempt, again.fence) == (mine, 1, held.fence + 1)
 
 
 def test_what_an_owner_has_claimed_without_knowing_is_released_and_the_rest_is_kept(

@@ -47,8 +47,8 @@ class AuditLog:
             seen = self._db.rows(recent, values)
             if not seen:
                 denied = AuditLine(conversation, None, "access_denied", _denied(why, 1))
-                [line] = insert_audit_lines(self._db, [denied])
-                self._db.rows("REPLACE INTO denials VALUES(?,?,?,1)", (key, line, now))
+                for line in insert_audit_lines(self._db, [denied]):
+                    self._db.rows("REPLACE INTO denials VALUES(?,?,?,1)", (key, line, now))
                 return
             line, count = seen[0]
             self._db.rows("UPDATE denials SET count=? WHERE conversation_id=?", (count + 1, key))

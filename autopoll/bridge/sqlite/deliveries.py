@@ -25,7 +25,7 @@ from autopoll.bridge.sqlite.costs import Costs
 from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
 from autopoll.bridge.sqlite.enrolment import Enrolment, Lease, Work
 from autopoll.bridge.sqlite.lanes import CLOCK_SLACK_MS, DUE, Lanes
-from autopoll.bridge.sqlite.pollers import OF_HOME, Pollers
+from autopoll.bridge.sqlite.pollers import Pollers
 from autopoll.bridge.sqlite.rows import METADATA, readable
 from autopoll.bridge.sqlite.settlement import Settlement
 from autopoll.errors import AutopollError
@@ -67,9 +67,8 @@ class SqliteDeliveries:
             log_room.reserve(self._db)
         with self._db.writing():
             now = self._db.clock()
-            held = self._settlement.held(
-                f"AND d.owner<>:owner AND {OF_HOME}", {"owner": owner, "home": home}
-            )
+            # Of whatever home: the lock proves that no other poller of this file lives.
+            held = self._settlement.held("AND d.owner<>:owner", {"owner": owner})
             for delivery in held:
                 if delivery.fence <= FREE_CLAIMS:
                     self._settlement.release(delivery, now)
@@ -207,7 +206,7 @@ class SqliteDeliveries:
             return [], []
         leased: dict[int, Delivery] = {}
 
-        def insert(new: Sequence[CheckedArrival]) -> range:
+        def insert(new: Sequence[CheckedArrival]) -> list[int]:
             numbers, deliveries = self._enrolment.admit(new, lease, in_turn=in_turn)
             for number in numbers:
                 leased.pop(number, None)  # of one that the store has refused: the number is free

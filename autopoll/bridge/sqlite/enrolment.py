@@ -127,7 +127,7 @@ class Enrolment:
 
     def admit(
         self, checked: Sequence[CheckedArrival], lease: Lease, *, in_turn: bool
-    ) -> tuple[range, list[Delivery]]:
+    ) -> tuple[list[int], list[Delivery]]:
         """Store questions that arrive with their deliveries; return their numbers and the leased.
 
         One waits unread, to be enrolled later, where no shard serves the session, or where it is

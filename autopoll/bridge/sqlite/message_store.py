@@ -58,7 +58,7 @@ class SqliteMessages:
         ]
         with self._db.writing():
             self._rate.spend(conversation, session, len(new))
-            return list(insert_messages(self._db, new))
+            return insert_messages(self._db, new)
 
     def store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
         checked = self._arrivals.check(arrivals)
@@ -130,7 +130,7 @@ class SqliteMessages:
                     break
         return [message_of(row) for row in (reversed(rows) if newest else rows)]
 
-    def _insert(self, checked: Sequence[CheckedArrival]) -> range:
+    def _insert(self, checked: Sequence[CheckedArrival]) -> list[int]:
         return insert_messages(self._db, [each.message() for each in checked])
 
     def _mark_read(self, message_id: int) -> bool:

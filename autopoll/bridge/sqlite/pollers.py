@@ -5,10 +5,6 @@ import os
 from autopoll import __version__
 from autopoll.bridge.sqlite.connection import Database
 
-# An owner without a row is from before there were rows. It is taken for one of the home that asks:
-# the answerer's lock proves that it has ended.
-OF_HOME = "NOT EXISTS(SELECT 1 FROM pollers p WHERE p.owner=d.owner AND p.home<>:home)"
-
 
 class Pollers:
     """A row for the last poller of each home; used within the transaction of the caller."""

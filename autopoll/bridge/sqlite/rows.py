@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from autopoll.bridge.records import Message
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.clock import utc_iso
-from autopoll.errors import NotFound, UsageError
+from autopoll.errors import NotFound, RowRefused, UsageError
 
 _METADATA_LIMIT = 64 << 10  # bytes; more than that is no envelope of ours
 _PARSED_LIMIT = 64 << 20  # bytes of a message over the limit of which type and query_id are read
@@ -73,13 +73,16 @@ def message_of(row: Sequence[Any]) -> Message:
     )
 
 
-def insert_messages(db: Database, new: Sequence[MessageRow]) -> range:
-    """Add messages and return their numbers, which follow one another."""
-    return db.insert(
+def insert_messages(db: Database, new: Sequence[MessageRow]) -> list[int]:
+    """Add messages and return their numbers; raise RowRefused where one is left out."""
+    numbers = db.insert(
         "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,read,"
-        "timestamp) VALUES(?,?,?,?,?,?,?)",
+        "timestamp) VALUES(?,?,?,?,?,?,?) RETURNING id",
         [(*each, utc_iso()) for each in new],
     )
+    if len(numbers) < len(new):
+        raise RowRefused("a trigger of another program leaves out messages")
+    return numbers
 
 
 class AuditLine(NamedTuple):
@@ -91,11 +94,11 @@ class AuditLine(NamedTuple):
     details: str
 
 
-def insert_audit_lines(db: Database, lines: Sequence[AuditLine]) -> range:
+def insert_audit_lines(db: Database, lines: Sequence[AuditLine]) -> list[int]:
     """Add lines to the audit log and return their numbers."""
     return db.insert(
         "INSERT INTO audit_log(conversation_id,session_id,action,details,timestamp)"
-        " VALUES(?,?,?,?,?)",
+        " VALUES(?,?,?,?,?) RETURNING id",
         [(*each, utc_iso()) for each in lines],
     )
 

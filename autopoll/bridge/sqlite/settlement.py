@@ -34,7 +34,7 @@ _HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
     d.fence, d.last_error, d.enrolled_at, {TEXT}
   FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
-_LARGEST_FORM = 64 << 10  # bytes of a question that are read to answer in its form
+_TOGETHER = 16  # questions read at once, of which each may be of megabytes
 
 _One = TypeVar("_One", bound=Outcome | HeldDelivery)
 
@@ -55,12 +55,20 @@ class Settlement:
         # The plus keeps the planner from walking the table in its order instead of using d_lease.
         rows = self._db.rows(
             f"{_HELD} {which} ORDER BY +d.message_id",
-            {**values, "max": _LARGEST_FORM},
+            {**values, "max": self._limits.max_message},
         )
         return [HeldDelivery._make((*row, settled_by)) for row in rows]
 
     def settle(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
         """Settle outcomes and add what they have cost."""
+        slices = range(0, len(outcomes), _TOGETHER)
+        return [
+            settled
+            for first in slices
+            for settled in self._settle_together(outcomes[first : first + _TOGETHER], owner, now)
+        ]
+
+    def _settle_together(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
         leases = [(outcome.message_id, outcome.fence) for outcome in outcomes]
         mine = {"numbers": json.dumps([number for number, _ in leases]), "owner": owner}
         held = {

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -20,10 +21,10 @@ import pytest
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
-from autopoll.bridge.records import Answered, BridgeLimits
+from autopoll.bridge.records import Answered, Arrival, BridgeLimits, SentMessage
 from autopoll.bridge.sqlite import SqliteBridge, connection, filesystem, schema
 from autopoll.clock import utc_day, wall_ms
-from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, ConfigError
+from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, ConfigError, RowRefused
 from autopoll.message import Answer
 from autopoll.request import Usage
 
@@ -590,3 +591,76 @@ def test_what_other_programs_may_do_leaves_a_store_in_its_place(tmp_path: Path) 
         SqliteBridge(path, BridgeLimits(), read_only=True).close()
         bridge.require_in_place()
     bridge.close()
+
+
+_TRIGGER = """CREATE TRIGGER foreign_note AFTER INSERT ON messages
+  WHEN NEW.from_session IN ('a','b') BEGIN
+  INSERT INTO messages(conversation_id,from_session,message,read) VALUES('x','note','noted',1);
+END"""
+
+
+def test_a_foreign_trigger_that_adds_messages_of_its_own_mixes_up_no_numbers(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "bridge.db"
+    with closing(make(path)) as bridge, closing(apsw.Connection(str(path))) as foreign:
+        foreign.execute(_TRIGGER)
+        conversation = bridge.conversations.create("one", "two").conversation
+        bridge.conversations.serve(conversation, "b", "main")
+        sent = bridge.messages.send(conversation, "a", ["1", "2"], ['{"lane":"own"}'] * 2)
+        arrivals = [
+            Arrival(
+                query_id=f"q-1234567{number}",
+                conversation=conversation,
+                session="a",
+                text=f"q-1234567{number}: how?",
+                metadata='{"lane":"own"}',
+                sent_at=time.monotonic(),
+            )
+            for number in (1, 2)
+        ]
+        turn = bridge.deliveries.commit_turn(arrivals, [], "me", {"main": 10}, 60_000)
+        stored = [one.id for one in turn.stored if isinstance(one, SentMessage)]
+        assert [each.message_id for each in turn.claimed] == sent + stored
+        answers = [
+            Answered(
+                message_id=each.message_id,
+                fence=each.fence,
+                answer=Answer(text=f"to {each.message_id}"),
+            )
+            for each in turn.claimed
+        ]
+        for settled in bridge.deliveries.settle(answers, "me"):
+            assert settled.state == "done"
+            answer = bridge.messages.query_state(settled.message_id).answer
+            assert answer
+            assert f"to {settled.message_id}" in answer.text
+
+
+def test_a_foreign_trigger_that_leaves_messages_out_refuses_those_and_no_others(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "bridge.db"
+    with closing(make(path)) as bridge, closing(apsw.Connection(str(path))) as foreign:
+        foreign.execute(
+            "CREATE TRIGGER choosy BEFORE INSERT ON messages WHEN NEW.message LIKE '%bad%'"
+            " BEGIN SELECT RAISE(IGNORE); END"
+        )
+        conversation = bridge.conversations.create("one", "two").conversation
+        with pytest.raises(RowRefused, match="trigger"):
+            bridge.messages.send(conversation, "a", ["good", "bad"], [None, None])
+        assert bridge.messages.find() == []
+        good, bad = bridge.messages.store(
+            [
+                Arrival(
+                    query_id=f"q-1234567{number}",
+                    conversation=conversation,
+                    session="a",
+                    text=f"q-1234567{number}: {word}",
+                    sent_at=time.monotonic(),
+                )
+                for number, word in enumerate(("good", "bad"))
+            ]
+        )
+        assert isinstance(good, SentMessage)
+        assert isinstance(bad, RowRefused)
