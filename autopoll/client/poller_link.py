@@ -41,6 +41,7 @@ from fifo.exceptions import RemoteFault
 from fifo.frame import LINK
 
 RETRY_S = 0.25  # between two tries to connect
+OTHER_VERSION_S = 10.0  # between two tries where the poller speaks another version
 PATIENCE_S = SURE_S + 0.5  # for the poller's word, before a question is stored without it
 _TRIES = 3  # connections that break before questions are stored without the poller
 _READ = 256 * 1024
@@ -60,7 +61,9 @@ class PollerLink(ABC):
         self._follow_stored = follow
         self._pieces = pieces
         self._socket: socket.socket | None = None
+        self._retry_at = 0.0  # when a wait connects again
         self._draining = False
+        self._newest = 0  # number of a message that is older than all that will be stored
         self._last_sent = 0.0
         self._gave_up = False  # we have closed it, and the poller may still read what we sent
         self._number = LINK
@@ -115,6 +118,9 @@ class PollerLink(ABC):
                 self._receive(end - time.monotonic())
             if self._unknown and self._socket:
                 self._give_up()
+            for number, arrival in self._unknown.items():
+                repeated = arrival.sent_at is not None
+                self._unknown[number] = msgspec.structs.replace(arrival, repeated=repeated)
         if self._unknown and self._gave_up:  # until the poller, too, looks whether it is stored
             time.sleep(max(0.0, self._last_sent + SURE_S - time.monotonic()))
         return [(self._outcomes | self._unknown)[first + each] for each in range(len(arrivals))]
@@ -123,7 +129,7 @@ class PollerLink(ABC):
         assert self._greeting
         together = bytearray()  # so that the poller meets them in one turn
         for number, arrival in list(self._unknown.items()):
-            after = arrival.after if arrival.repeated else self._greeting.newest
+            after = arrival.after if arrival.repeated else self._newest
             sent_at = time.monotonic()
             sent = msgspec.structs.replace(arrival, after=after, sent_at=sent_at)
             request = AskRequest(sent, token, self._follow_stored, self._pieces)
@@ -132,7 +138,7 @@ class PollerLink(ABC):
                 self._outcomes[number] = self._unknown.pop(number)
                 continue
             self._last_sent = sent_at
-            self._unknown[number] = msgspec.structs.replace(sent, repeated=True)
+            self._unknown[number] = sent
             together += head + payload
             if len(together) >= _SENT_AT_ONCE:
                 if not self._send(together, end):
@@ -155,7 +161,9 @@ class PollerLink(ABC):
         end = time.monotonic() + max(0.0, seconds)
         while True:
             left = end - time.monotonic()
-            if self._socket is None and not self._connect(end):
+            if self._socket is None and (
+                time.monotonic() < self._retry_at or not self._connect(end, self.also)
+            ):
                 left = min(left, RETRY_S)
             ready = self._ready(left, self.also)
             if self._socket and self._socket.fileno() in ready and self._receive(0.0):
@@ -169,15 +177,17 @@ class PollerLink(ABC):
         """Connect, if need be; tell whether that worked in time."""
         return time.monotonic() < end and (self._socket is not None or self._connect(end))
 
-    def _connect(self, end: float) -> bool:
-        """Connect and greet; tell whether that worked in time."""
-        if self.trouble:
+    def _connect(self, end: float, also: int | None = None) -> bool:
+        """Connect and greet; tell whether that worked in time, and before `also` can be read."""
+        now = time.monotonic()
+        if self.trouble and now < self._retry_at:
             return False
+        end = min(end, now + PATIENCE_S)  # it may be hung, or accept nobody
         found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             if not stat.S_ISSOCK(self._path.lstat().st_mode):
                 raise OSError
-            found.settimeout(max(0.01, end - time.monotonic()))
+            found.settimeout(max(0.01, end - now))
             with short_address(self._path) as address:
                 found.connect(address)
         except OSError:
@@ -187,14 +197,11 @@ class PollerLink(ABC):
         self._reader: RecordReader[FromPoller] = RecordReader(FromPoller)
         self._greeting: PollerGreeting | None = None
         self._send(b"".join(pack(AskerGreeting(VERSION))), end)
-        while self._socket and self._greeting is None and time.monotonic() < end:
-            self._receive(end - time.monotonic())
-        if self._greeting is None or self._greeting.version != VERSION:
-            if self._greeting:
-                self.trouble = (
-                    f"the poller speaks version {self._greeting.version} of its protocol, this"
-                    f" program version {VERSION}"
-                )
+        ready: set[int] = set()
+        while self._socket and not self._greeting and time.monotonic() < end and also not in ready:
+            ready = self._ready(end - time.monotonic(), also)
+            self._receive(0.0)
+        if self._greeting is None or self.trouble:
             self._close()
             return False
         self._follow(self._followed, end)
@@ -209,6 +216,7 @@ class PollerLink(ABC):
         if self._socket:
             self._socket.close()
             self._socket = None
+            self._retry_at = time.monotonic() + (OTHER_VERSION_S if self.trouble else RETRY_S)
 
     def _give_up(self) -> None:
         """Close what seems to be hung."""
@@ -222,10 +230,8 @@ class PollerLink(ABC):
         try:
             self._socket.settimeout(max(0.01, end - time.monotonic()))
             self._socket.sendall(frames)
-        except TimeoutError:
-            self._give_up()
-            return False
-        except OSError:
+        except OSError as error:
+            self._gave_up |= isinstance(error, TimeoutError)
             self._close()
             return False
         return True
@@ -271,6 +277,8 @@ class PollerLink(ABC):
             case QuestionStored(id=message_id, fresh=fresh):
                 if arrival := self._unknown.pop(number, None):
                     self._outcomes[number] = SentMessage(id=message_id, fresh=fresh)
+                    if fresh:  # what is sent from now on gets a greater number
+                        self._newest = max(self._newest, message_id)
                     if self._follow_stored:
                         self._followed.setdefault(message_id, self._pieces)
                         self.on_stored(message_id, arrival)
@@ -284,5 +292,7 @@ class PollerLink(ABC):
                 if number in self._unknown:
                     self._outcomes[number] = self._unknown.pop(number)
             case PollerGreeting():
-                self._greeting = record
+                self._greeting, self._newest = record, record.newest
+                spoken = f"version {record.version} of its protocol, this program {VERSION}"
+                self.trouble = f"the poller speaks {spoken}" if record.version != VERSION else ""
         return False

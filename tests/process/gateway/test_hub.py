@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -458,6 +459,26 @@ def test_a_hub_whose_database_was_replaced_asks_in_the_one_that_others_find(
             assert "After?" in found.messages.find()[0].text
 
     setting.run(story)
+
+
+def test_a_poller_that_accepts_nobody_holds_up_neither_a_question_nor_the_end(
+    setting: Setting,
+) -> None:
+    arrival = Arrival(query_id="q-00000000", conversation="c", session="a", text="hung?")
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as mute:
+            mute.bind(str(setting.home.poller_socket))
+            mute.listen()
+            link = PollerThread(setting.home, lambda _: None)
+            await asyncio.sleep(0.1)  # it waits for the greeting
+            try:
+                assert await asyncio.wait_for(link.ask(arrival), 20) is arrival
+                await asyncio.sleep(0.1)
+            finally:
+                await asyncio.wait_for(link.close(), 20)
+
+    asyncio.run(main())
 
 
 def test_what_is_asked_while_the_link_ends_is_left_to_the_store(

@@ -307,6 +307,20 @@ def test_a_poller_of_another_version_is_left_alone_and_the_store_is_used(
     assert result.answer == "yes"
 
 
+def test_a_poller_of_another_version_is_tried_again_later(
+    client: Client, poller: HandPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_link, "VERSION", protocol.VERSION + 1)
+    with PollerConnection(client.home) as connection:
+        ask(client, connection)
+        monkeypatch.setattr(poller_link, "VERSION", protocol.VERSION)
+        ask(client, connection)
+        assert connection.trouble and not connection.is_open, "not at once"
+        connection._retry_at -= poller_link.OTHER_VERSION_S
+        ask(client, connection)
+        assert not connection.trouble and connection.is_open
+
+
 def test_what_listens_and_says_nothing_costs_an_asker_some_seconds_and_no_question(
     client: Client, connection: PollerConnection
 ) -> None:
@@ -449,6 +463,42 @@ def test_a_token_proves_only_its_own_session(
     good = client.sessions.token(conversation, session)
     [stored] = connection.store(arrivals[:1], good)
     assert isinstance(stored, SentMessage)
+
+
+def test_a_refused_token_leaves_no_doubt_that_the_poller_has_stored_nothing(
+    client: Client, connection: PollerConnection, poller: HandPoller
+) -> None:
+    arrivals = [client.arrival("one?", *client.own_session("main"))]
+    [left] = connection.store(arrivals, "0" * 64)
+    assert isinstance(left, Arrival) and not left.repeated
+    proven = poller.questions._proven
+
+    def cut(arrived: list[Any], *_: object) -> list[Any]:
+        poller.questions._proven = proven  # type: ignore[method-assign]
+        arrived[0][0].close()
+        return []
+
+    poller.questions._proven = cut  # type: ignore[method-assign]
+    [left] = connection.store(arrivals, "0" * 64)
+    assert isinstance(left, Arrival) and left.repeated, "an earlier try may have been stored"
+
+
+def test_a_late_question_is_looked_for_beyond_the_last_that_was_stored(
+    client: Client,
+    connection: PollerConnection,
+    poller: HandPoller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = []
+
+    def pack(record: protocol.FromAsker, *number: int) -> tuple[bytes, bytes]:
+        if isinstance(record, protocol.AskRequest):
+            sent.append(record.arrival.after)
+        return protocol.pack(record, *number)
+
+    monkeypatch.setattr(poller_link, "pack", pack)
+    numbers = [ask(client, connection) for _ in range(3)]
+    assert sent == [0, *numbers[:2]]
 
 
 def pieces(piece: AnswerPiece) -> bool:
