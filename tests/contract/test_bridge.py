@@ -34,6 +34,7 @@ from autopoll.bridge.records import (
     SentMessage,
     Settled,
     Spent,
+    Stored,
 )
 from autopoll.bridge.sqlite import SqliteBridge, connection
 from autopoll.errors import (
@@ -1475,7 +1476,7 @@ class Model:
         self.bridges = [store.open(max_attempts=max_attempts) for _ in range(2)]
         self.talks = [talk(self.bridges[0]) for _ in range(3)]
         self.waiting: dict[str, list[int]] = {}
-        self.own: set[int] = set()
+        self.arrived: dict[Arrival, int] = {}
         self.held: dict[int, Delivery] = {}
         self.stale: list[tuple[Delivery, str]] = []
         self.finished: dict[int, str] = {}
@@ -1489,7 +1490,7 @@ class Model:
                 "ask",
                 "claim",
                 "claim",
-                "settle and claim",
+                "turn",
                 "settle",
                 "settle",
                 "stale",
@@ -1506,13 +1507,15 @@ class Model:
                     self.waiting.setdefault(lane, []).append(asked)
             case "claim":
                 self.hold(claim(bridge, chance.randint(0, 4), owner=self.owner))
-            case "settle and claim":
+            case "turn":
+                arrivals = [self.arrival(chance) for _ in range(chance.randint(0, 3))]
                 held = chance.sample(list(self.held.values()), len(self.held) // 2)
                 outcomes = [answered(each) for each in held]
                 room = {"main": chance.randint(0, 4)}
-                _, settled, taken = bridge.deliveries.commit_turn(
-                    [], outcomes, self.owner, room, LEASE
+                stored, settled, taken = bridge.deliveries.commit_turn(
+                    arrivals, outcomes, self.owner, room, LEASE
                 )
+                self.keep(arrivals, stored)
                 for delivery, one in zip(held, settled, strict=True):
                     self.note(delivery, one)
                 self.hold(taken)
@@ -1524,13 +1527,33 @@ class Model:
             case "stale" if self.stale:
                 stale, owner = chance.choice(self.stale)
                 became = self.finished.get(stale.message_id, "ready")
+                before = bridge.messages.query_state(stale.message_id)
                 assert settle(bridge, answered(stale), owner).state in ("lost", became)
+                assert bridge.messages.query_state(stale.message_id) == before
             case "late":
                 self.store.clock.now += chance.choice([200, LEASE // 2, LEASE + 1])
                 for settled in bridge.deliveries.reap():
                     self.note(self.held[settled.message_id], settled)
             case "over" if chance.random() < 0.3:
                 self.over()
+
+    def arrival(self, chance: random.Random) -> Arrival:
+        """Return a question as it arrives, perhaps one that was stored by an earlier try."""
+        if self.arrived and chance.random() < 0.3:
+            return msgspec.structs.replace(chance.choice(list(self.arrived)), repeated=True)
+        own = OWN if chance.random() < 0.3 else None
+        return arrival(chance.choice(self.talks), "?", metadata=own)
+
+    def keep(self, arrivals: list[Arrival], stored: list[Stored]) -> None:
+        """Note what has become of arrivals, of which each is stored once."""
+        for arrived, one in zip(arrivals, stored, strict=True):
+            assert isinstance(one, SentMessage)
+            first = msgspec.structs.replace(arrived, repeated=False)
+            assert one.fresh == (first not in self.arrived)
+            assert self.arrived.setdefault(first, one.id) == one.id
+            if one.fresh:
+                lane = f"m{one.id}" if arrived.metadata else f"{arrived.conversation}/b"
+                self.waiting.setdefault(lane, []).append(one.id)
 
     def over(self) -> None:
         self.stale += [(delivery, self.owner) for delivery in self.held.values()]
