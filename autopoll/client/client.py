@@ -102,7 +102,7 @@ class Client:
         ]
         stored: list[Stored | Arrival] = [*arrivals]
         if connection:
-            stored = connection.store(arrivals, token)
+            stored = connection.store_for(shard, arrivals, token)
         left = [one for one in stored if isinstance(one, Arrival)]
         by_us = iter(self._store(left, proven=False) if left else ())
         done = [next(by_us) if isinstance(one, Arrival) else one for one in stored]

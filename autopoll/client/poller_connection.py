@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from autopoll.bridge.poller_protocol import AnswerText, QuestionNews
-from autopoll.bridge.records import Arrival, QueryState
+from autopoll.bridge.records import Arrival, QueryState, Stored
 from autopoll.client.answer_pieces import AnswerPiece, AnswerPieces
 from autopoll.client.poller_link import PATIENCE_S, PollerLink
 from autopoll.home.home import Home
@@ -19,6 +19,14 @@ class PollerConnection(PollerLink):
         super().__init__(home, follow=follow, pieces=pieces)
         self._states: dict[int, QueryState] = {}
         self._texts = AnswerPieces()
+        self._shard: str | None = None  # that is to answer what is being stored
+
+    def store_for(
+        self, shard: str, arrivals: Sequence[Arrival], token: str
+    ) -> list[Stored | Arrival]:
+        """Have a shard's questions stored; see `store`."""
+        self._shard = shard  # the poller says who is to answer only when there is news
+        return self.store(arrivals, token)
 
     def follow(self, ids: Iterable[int], *, pieces: bool = False) -> None:
         """Receive how these questions go on, but for those that are known to be settled."""
@@ -51,7 +59,7 @@ class PollerConnection(PollerLink):
     def on_stored(self, message_id: int, arrival: Arrival) -> None:
         """Note how a question stands that was stored just now."""
         self._texts.begin(message_id)
-        self._states.setdefault(message_id, just_sent(message_id, arrival))
+        self._states.setdefault(message_id, just_sent(message_id, arrival, self._shard))
 
     def on_news(self, news: QuestionNews | AnswerText) -> None:
         """Note how a question stands, or what there is of its answer."""
@@ -78,14 +86,14 @@ def working(state: QueryState, attempt: int) -> QueryState:
     return msgspec.structs.replace(state, state="leased", attempts=attempt)
 
 
-def just_sent(message_id: int, arrival: Arrival) -> QueryState:
+def just_sent(message_id: int, arrival: Arrival, shard: str | None = None) -> QueryState:
     """Return how a question stands that was stored just now, as far as its asker knows."""
     return QueryState(
         message_id=message_id,
         conversation=arrival.conversation,
         session="b" if arrival.session == "a" else "a",
         state="sent",
-        shard=None,
+        shard=shard,
         attempts=0,
         last_error=None,
         answer=None,

@@ -207,7 +207,7 @@ def test_a_database_that_is_damaged_in_use_is_told_by_all_and_no_process_dies_of
         with each.open("r+b") as file:
             file.seek(4096)
             file.write(b"\xa5" * (each.stat().st_size - 4096))
-    until(lambda: "is damaged" in place.beat("poller").note, 20, "the poller to say so")
+    until(lambda: "is damaged" in place.beat("poller").note, what="the poller to say so")
     refused = place.run("ask", "why?", code=2)
     assert "is damaged" in refused.stderr and "restore a backup" in refused.stderr
     status = place.json("status", code=1)
