@@ -1,7 +1,6 @@
 """Asking a question, or many, of one shard or several."""
 
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +19,7 @@ from autopoll.cli.awaiting import (
 from autopoll.cli.base_command import CommandLine, DurationType, command
 from autopoll.cli.interrupt import undisturbed
 from autopoll.cli.output import OutputLost, say
-from autopoll.cli.question_input import read_lines, read_question
+from autopoll.cli.question_input import read_lines, read_question, require_stdin
 from autopoll.cli.render import ProgressLine
 from autopoll.client import outcome_wait
 from autopoll.client.client import Client
@@ -133,7 +132,7 @@ def _ask_lines(
     """Ask each line as it comes, for a program that reads the outcomes while it writes on."""
     from autopoll.cli.line_questions import LineQuestions, Lines
 
-    lines = Lines(sys.stdin.fileno(), cli.config.delivery.max_message)
+    lines = Lines(require_stdin().fileno(), cli.config.delivery.max_message)
     with closing(connect_when_needed(cli.home, cli.config)) as bridge:
         client = Client(cli.home, cli.config, bridge)
         with LineQuestions(cli.home, cli, client, lines, shards, context_file, timeout) as asking:

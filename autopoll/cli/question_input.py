@@ -1,21 +1,32 @@
 """Questions as they are given: in the command line, or on stdin."""
 
 import sys
+from typing import TextIO
 
 from autopoll.errors import UsageError
+
+
+def require_stdin() -> TextIO:
+    """Return stdin; raise UsageError where the program was started without one."""
+    if sys.stdin is None:
+        raise UsageError(
+            "stdin is closed", "Give it a file or a pipe, as in: autopoll ask - < FILE"
+        )
+    return sys.stdin
 
 
 def read_question(text: str, limit: int) -> str:
     """Return the text, or for `-` what stdin holds; raise UsageError when that is too much."""
     if text != "-":
         return text
-    return decoded(bounded(sys.stdin.buffer.read(limit + 1), limit))
+    return decoded(bounded(require_stdin().buffer.read(limit + 1), limit))
 
 
 def read_lines(limit: int) -> list[str]:
     """Return the questions on stdin, one a line; raise UsageError when there is none."""
     questions = []
-    while line := sys.stdin.buffer.readline(limit + 1):
+    stdin = require_stdin()
+    while line := stdin.buffer.readline(limit + 1):
         text = decoded(bounded(line, limit)).strip()
         if text:
             questions.append(text)

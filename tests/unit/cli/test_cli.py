@@ -394,6 +394,15 @@ def test_what_is_no_question_is_refused_and_nothing_is_stored(
     assert run("messages", "--json").out == ""
 
 
+@pytest.mark.parametrize("command", ["ask -", "ask --lines", "ask --lines --json", "send conv_0 -"])
+def test_what_reads_stdin_says_where_it_is_closed(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(command.split()) == Exit.USAGE
+    assert "stdin is closed" in capsys.readouterr().err
+
+
 def test_a_question_asked_while_everything_is_down_is_kept(home: Path, run: Run) -> None:
     told = run("ask", "später? 🙂")
     assert told.code == Exit.DOWN
