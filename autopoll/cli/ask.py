@@ -132,14 +132,14 @@ def _ask_lines(
     """Ask each line as it comes, for a program that reads the outcomes while it writes on."""
     from autopoll.cli.line_questions import LineQuestions, Lines
 
-    lines = Lines(require_stdin().fileno(), cli.config.delivery.max_message)
+    lines = Lines(require_stdin().fileno(), cli.config.delivery.max_message, context_file)
     with closing(connect_when_needed(cli.home, cli.config)) as bridge:
         client = Client(cli.home, cli.config, bridge)
         with LineQuestions(cli.home, cli, client, lines, shards, context_file, timeout) as asking:
             try:
                 return asking.run()
             except KeyboardInterrupt:
-                raise interrupted(asking.ids) from None
+                raise interrupted(asking.ids, sent=asking.sent) from None
             except OutputLost:
                 cli.lost = kept(asking.ids)
                 raise

@@ -103,10 +103,13 @@ def print_result(cli: CommandLine, result: "Result", live: Live) -> Exit:
     return code
 
 
-def interrupted(ids: list[int]) -> Interrupted:
-    """Return the error that says after Ctrl-C what becomes of these questions."""
+def interrupted(ids: list[int], *, sent: bool = False) -> Interrupted:
+    """Return the error that says after Ctrl-C what becomes of these questions.
+
+    Without any, `sent` says whether others were, whose outcomes are known.
+    """
     if not ids:
-        return Interrupted("interrupted; nothing was sent")
+        return Interrupted(f"interrupted; nothing {'is waited for' if sent else 'was sent'}")
     return Interrupted("interrupted; the waiting has ended", kept(ids))
 
 

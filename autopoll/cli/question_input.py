@@ -35,11 +35,11 @@ def read_lines(limit: int) -> list[str]:
     return questions
 
 
-def bounded(data: bytes, limit: int) -> bytes:
+def bounded(data: bytes, limit: int, what: str = "the question") -> bytes:
     """Return the bytes; raise UsageError for too many of them."""
     if len(data) > limit:
         raise UsageError(
-            f"the question is longer than {limit:,} bytes",
+            f"{what} is longer than {limit:,} bytes",
             "Shorten it, or raise delivery.max_message in autopoll.toml.",
         )
     return data
