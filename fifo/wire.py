@@ -23,17 +23,24 @@ class Wire:
     """Both descriptors of one side; owns and closes them.
 
     `on_data` gets what was read; `on_lost` is called once, from the loop, when the peer is gone,
-    after everything it had written was given to `on_data`. After `close` neither is called.
+    after everything it had written was given to `on_data`. `on_emptied` is called when all is
+    written that had waited for room. After `close` none of them is called.
     """
 
     def __init__(
-        self, ends: Ends, *, on_data: Callable[[bytes], None], on_lost: Callable[[str], None]
+        self,
+        ends: Ends,
+        *,
+        on_data: Callable[[bytes], None],
+        on_lost: Callable[[str], None],
+        on_emptied: Callable[[], None] = lambda: None,
     ) -> None:
         self.buffered = 0  # bytes that wait for room in the pipe
         self.closed = False
         self._ends = ends
         self._on_data = on_data
         self._on_lost = on_lost
+        self._on_emptied = on_emptied
         self._queue: deque[bytes | memoryview] = deque()
         self._sent_last = False  # something was written since the peer last sent anything
         self._pushing = False  # what is queued goes out at the end of this turn of the loop
@@ -155,6 +162,7 @@ class Wire:
             queue.clear()
             if self._blocked:
                 self._unblock()
+                self._on_emptied()
             return
         while written >= len(queue[0]):
             written -= len(queue.popleft())

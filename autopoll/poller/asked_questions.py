@@ -8,6 +8,7 @@ takes along what is not stored of it.
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 from autopoll.bridge.poller_protocol import (
     LARGEST_ANSWER,
@@ -24,10 +25,11 @@ from autopoll.bridge.poller_protocol import (
     shortened,
 )
 from autopoll.bridge.protocols import ConversationStore, MessageStore
-from autopoll.bridge.records import Arrival, Delivery, QueryState, Settled, Stored
+from autopoll.bridge.records import Arrival, Delivery, QueryState, SentMessage, Settled, Stored
 from autopoll.errors import AccessDenied, AutopollError, BridgeError, BridgeUnavailable, NotFound
 from autopoll.poller.asker_connection import AskerConnection
 from autopoll.poller.asker_listener import MOST_CONNECTIONS
+from autopoll.poller.look_up_queue import LookUpQueue
 from autopoll.poller.partial_answers import PartialAnswers
 
 BATCH = 1000  # questions stored in one turn
@@ -49,7 +51,7 @@ class AskedQuestions:
         self._connections: set[AskerConnection] = set()
         self._arrived: list[_Asked] = []
         self._storing: list[_Asked] = []
-        self._to_look_up: dict[int, dict[AskerConnection, bool]] = {}
+        self._to_look_up = LookUpQueue()
         self._followers: dict[int, dict[AskerConnection, bool]] = {}  # with pieces or without
         self._errors: dict[int, str | None] = {}  # why a followed question is tried again
         self._written: set[AskerConnection] = set()  # since the last flush
@@ -91,12 +93,15 @@ class AskedQuestions:
         """Forget a connection, and what it wanted stored."""
         self._connections.discard(connection)
         self._written.discard(connection)
+        self._to_look_up.forget(connection)
         self._arrived = [each for each in self._arrived if each[0] is not connection]
-        for message_id in connection.following:
-            followers = self._followers[message_id]
-            del followers[connection]
-            if not followers:
-                self._drop(message_id)
+        for message_id in list(connection.following):
+            self._unfollow(message_id, connection)
+
+    def on_emptied(self) -> None:
+        """Look up what was left while an asker was behind."""
+        if self._to_look_up:
+            self._wake()
 
     def drain(self) -> None:
         """Store nothing more: askers do that themselves."""
@@ -155,41 +160,40 @@ class AskedQuestions:
     def committed(self, stored: Iterable[Stored]) -> None:
         """Say what has become of what arrived, now that it is committed."""
         for (connection, number, request), one in zip(self._storing, stored, strict=True):
+            if isinstance(one, SentMessage):
+                self.newest = max(self.newest, one.id)
             if connection not in self._connections:
                 continue
             if isinstance(one, AutopollError):
                 self._send(connection, refusal(one), number)
                 continue
             self._send(connection, QuestionStored(one.id, one.fresh), number)
-            if one.fresh:
-                self.newest = one.id
             if request.follow and one.fresh:
                 self._follow(one.id, connection, request.pieces)
             elif request.follow:
                 self._look_up_later(one.id, connection, request.pieces)
 
     def look_up(self, messages: MessageStore) -> None:
-        """Say how questions stand that somebody began to follow; raises BridgeError."""
-        if not self._to_look_up:
+        """Say how some questions stand that somebody began to follow; raises BridgeError."""
+        if not (next_ids := self._to_look_up.next()):
             return
-        for query in messages.query_states(list(self._to_look_up)):
-            so_far = self._partial_answers.so_far(query.message_id)
-            for connection, pieces in self._to_look_up.pop(query.message_id).items():
-                if pieces and connection in self._connections:
-                    self._follow(query.message_id, connection, pieces)
-                    connection.send(so_far)
-            self._tell(query)
-        for message_id in self._to_look_up:  # there are no such messages
-            for connection in list(self._followers.get(message_id, ())):
-                self._send(connection, QuestionUnknown(message_id))
-            self._drop(message_id)
-        self._to_look_up.clear()
+        queries = messages.query_states([*{*chain(*next_ids.values())}])
+        states = {query.message_id: query for query in queries}
+        for connection, ids in next_ids.items():
+            for message_id in ids:
+                pieces = self._to_look_up.take(message_id, connection)
+                if pieces is not None and message_id in connection.following:
+                    self._looked_up(message_id, states.get(message_id), connection, pieces)
+        self.flush()
+        if self._to_look_up.next():
+            self._wake()
 
     def settled(self, settled: Iterable[Settled]) -> None:
         """Tell the followers what was committed."""
         for each in settled:
-            if each.query and each.message_id in self._followers:
-                self._tell(each.query)
+            self.newest = max(self.newest, each.message_id)
+            if each.query and (followers := self._followers.get(each.message_id)):
+                self._tell(each.query, followers)
 
     def flush(self) -> None:
         """Write what was sent in this turn."""
@@ -215,7 +219,8 @@ class AskedQuestions:
                     answer=None,
                     enrolled_at=delivery.enrolled_at,
                     settled_at=None,
-                )
+                ),
+                self._followers[message_id],
             )
 
     def text(self, delivery: Delivery, text: str) -> None:
@@ -231,28 +236,43 @@ class AskedQuestions:
     def _look_up_later(self, message_id: int, connection: AskerConnection, pieces: bool) -> None:
         """Follow a question that is to be looked up in the store; its pieces only from then on."""
         self._follow(message_id, connection, False)
-        self._to_look_up.setdefault(message_id, {})[connection] = pieces
+        self._to_look_up.add(message_id, connection, pieces)
+
+    def _looked_up(
+        self, message_id: int, query: QueryState | None, connection: AskerConnection, pieces: bool
+    ) -> None:
+        if query is None:  # there is no such message
+            self._send(connection, QuestionUnknown(message_id))
+            self._unfollow(message_id, connection)
+            return
+        if pieces:
+            self._follow(message_id, connection, pieces)
+            self._send(connection, self._partial_answers.so_far(message_id))
+        self._tell(query, [connection])
 
     def _follow(self, message_id: int, connection: AskerConnection, pieces: bool) -> None:
         followers = self._followers.setdefault(message_id, {})
         followers[connection] = pieces or followers.get(connection, False)
         connection.following.add(message_id)
 
-    def _tell(self, query: QueryState) -> None:
-        """Tell all followers, for the last time where it is settled."""
+    def _tell(self, query: QueryState, followers: Iterable[AskerConnection]) -> None:
+        """Tell followers, for the last time where it is settled."""
         news = QuestionNews(shortened(query, LARGEST_ANSWER))
-        for connection in list(self._followers.get(query.message_id, ())):
+        for connection in list(followers):
             brief = QuestionNews(shortened(query, 0)) if connection.is_behind else news
             self._send(connection, brief)
-        if query.state in ("done", "dead"):
-            self._drop(query.message_id)
-        else:
+            if query.state in ("done", "dead"):
+                self._unfollow(query.message_id, connection)
+        if query.message_id in self._followers:
             self._errors[query.message_id] = query.last_error
 
-    def _drop(self, message_id: int) -> None:
-        for connection in self._followers.pop(message_id, ()):
-            connection.following.discard(message_id)
-        self._errors.pop(message_id, None)
+    def _unfollow(self, message_id: int, connection: AskerConnection) -> None:
+        connection.following.discard(message_id)
+        followers = self._followers.get(message_id, {})
+        followers.pop(connection, None)
+        if not followers:
+            self._followers.pop(message_id, None)
+            self._errors.pop(message_id, None)
 
     def _send(self, connection: AskerConnection, record: FromPoller, number: int = 0) -> None:
         connection.send(record, number)

@@ -36,6 +36,9 @@ class RecordHandler(Protocol):
     def forget(self, connection: "AskerConnection") -> None:
         """Forget a connection that is about to be closed, and what it wanted stored."""
 
+    def on_emptied(self) -> None:
+        """Go on with what was left out while an asker was behind."""
+
 
 class AskerConnection:
     """A connection that ends with the first thing wrong with it, and takes nothing else along."""
@@ -47,7 +50,12 @@ class AskerConnection:
         self._reader: RecordReader[FromAsker] = RecordReader(FromAsker, max_payload)
         self._greeted = False
         reader = connection.detach()
-        self._wire = Wire(Ends(reader, os.dup(reader)), on_data=self._receive, on_lost=self._lose)
+        self._wire = Wire(
+            Ends(reader, os.dup(reader)),
+            on_data=self._receive,
+            on_lost=self._lose,
+            on_emptied=handler.on_emptied,
+        )
 
     def send(self, record: FromPoller, number: int = LINK) -> None:
         """Send a record, or cut off an asker that has not read what it was sent before."""

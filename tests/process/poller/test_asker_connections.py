@@ -17,6 +17,7 @@ from place import until
 from autopoll.bridge import poller_protocol as protocol
 from autopoll.bridge.connect import connect
 from autopoll.bridge.poller_protocol import AskerGreeting, FollowRequest, PollerGreeting, pack
+from autopoll.bridge.records import QueryState
 from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.home.config import load
@@ -204,6 +205,75 @@ def test_an_asker_that_is_behind_reads_its_answers_in_the_store(
         assert 0 < sum(connection.state(each) is None for each in ids) < 20
         results = list(client.wait(ids, connection, timeout=20))
         assert {len(result.answer or "") for result in results} == {1 << 16}
+
+
+def test_very_many_questions_are_looked_up_some_at_a_time_and_cut_nobody_off(
+    home: Home, client: Client, poller: HandPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker_connection, "_BEHIND", 1 << 12)
+    monkeypatch.setattr(asker_connection, "MOST_BUFFERED", 1 << 14)
+    with PollerConnection(home, follow=False) as asking:
+        ids = client.ask(["how?"] * 300, "main", connection=asking).ids
+    looked_up: list[int] = []
+    query_states = poller.bridge.messages.query_states
+
+    def counted(wanted: list[int]) -> list[QueryState]:
+        looked_up.append(len(wanted))
+        return query_states(wanted)
+
+    poller.bridge.messages.query_states = counted
+    with PollerConnection(home) as connection:
+        assert connection.opens_before(time.monotonic() + 20)
+        connection.follow(ids)
+        until(lambda: connection.wait(0.1) and all(map(connection.state, ids)))
+        assert connection._socket and poller.run(lambda: len(poller.questions)) == 1
+    assert sum(looked_up) == len(ids) and max(looked_up) <= 32
+    until(lambda: poller.run(lambda: not poller.questions._followers))
+
+
+def test_an_asker_that_is_behind_is_sent_the_rest_when_it_has_read(
+    home: Home,
+    client: Client,
+    poller: HandPoller,
+    well: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asker_connection, "_BEHIND", 1 << 16)
+    monkeypatch.setattr(asker_connection, "MOST_BUFFERED", 1 << 18)
+    with PollerConnection(home, follow=False) as asking:
+        ids = client.ask(["how?"] * 100, "main", connection=asking).ids
+        poller.answer("yes " * (1 << 14))
+    reader: protocol.RecordReader[protocol.FromPoller] = protocol.RecordReader(protocol.FromPoller)
+    with plug(home) as slow:
+        slow.sendall(GREETING + b"".join(pack(FollowRequest(ids, pieces=False))))
+        until(lambda: poller.run(lambda: any(each.is_behind for each in connections(poller))))
+        well()
+        seen = []
+        while len(seen) < len(ids):
+            data = slow.recv(1 << 16)
+            assert data, "it is not cut off"
+            records = [record for _, record in reader.records(data)]
+            seen += [each.query for each in records if isinstance(each, protocol.QuestionNews)]
+    assert [each.message_id for each in seen] == ids
+
+
+def connections(poller: HandPoller) -> set[asker_connection.AskerConnection]:
+    return poller.questions._connections
+
+
+def test_nothing_is_kept_of_what_a_closed_connection_wanted_to_follow(
+    home: Home, client: Client, poller: HandPoller
+) -> None:
+    with PollerConnection(home, follow=False) as asking:
+        [number] = client.ask(["how?"], "main", connection=asking).ids
+    poller.paused = True
+    with plug(home) as asker:
+        asker.sendall(GREETING + b"".join(pack(FollowRequest([number], pieces=False))))
+        until(lambda: poller.run(lambda: number in poller.questions._followers))
+    until(lambda: poller.run(lambda: len(poller.questions)) == 0)
+    poller.run(poller.turn)
+    questions = poller.questions
+    assert not (questions._followers or questions._errors or questions._to_look_up)
 
 
 def test_nobody_is_followed_that_does_not_exist(
