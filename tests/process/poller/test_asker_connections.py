@@ -241,7 +241,7 @@ def test_an_asker_that_is_behind_is_sent_the_rest_when_it_has_read(
     monkeypatch.setattr(asker_connection, "_BEHIND", 1 << 16)
     monkeypatch.setattr(asker_connection, "MOST_BUFFERED", 1 << 18)
     with PollerConnection(home, follow=False) as asking:
-        ids = client.ask(["how?"] * 100, "main", connection=asking).ids
+        ids = client.ask(["how?"] * 300, "main", connection=asking).ids
         poller.answer("yes " * (1 << 14))
     reader: protocol.RecordReader[protocol.FromPoller] = protocol.RecordReader(protocol.FromPoller)
     with plug(home) as slow:
@@ -271,9 +271,17 @@ def test_nothing_is_kept_of_what_a_closed_connection_wanted_to_follow(
         asker.sendall(GREETING + b"".join(pack(FollowRequest([number], pieces=False))))
         until(lambda: poller.run(lambda: number in poller.questions._followers))
     until(lambda: poller.run(lambda: len(poller.questions)) == 0)
-    poller.run(poller.turn)
-    questions = poller.questions
-    assert not (questions._followers or questions._errors or questions._to_look_up)
+    assert not (poller.questions._followers or poller.questions._to_look_up)
+
+
+def test_nothing_is_kept_of_what_an_asker_followed_that_was_cut_off(
+    home: Home, client: Client, poller: HandPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PollerConnection(home) as connection:
+        client.ask(["how?"], "main", connection=connection)
+        monkeypatch.setattr(asker_connection, "MOST_BUFFERED", -1)
+        poller.work()
+        assert not (poller.questions._followers or poller.questions._errors)
 
 
 def test_nobody_is_followed_that_does_not_exist(
