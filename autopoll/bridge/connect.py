@@ -1,5 +1,6 @@
 """Which engine a url names, and the bridge of a home."""
 
+import os
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -45,15 +46,16 @@ class _DeferredBridge:
     def __init__(self, home: Home, config: Config, *, read_only: bool) -> None:
         self._open = partial(connect, home, config, read_only=read_only)
         self._file = bridge_file(config.bridge.url, home.root)
+        self._held = -1  # keeps the number of the file from being given to another one
         try:
-            self._inode = self._file.stat().st_ino
+            self._held = os.open(self._file, os.O_PATH | os.O_CLOEXEC)
         except OSError:
             self._bridge = self._open()  # it says what is wrong
 
     @cached_property
     def _bridge(self) -> "Bridge":
         bridge = self._open()
-        if self._file.stat().st_ino != self._inode:
+        if not self._is_in_place():
             bridge.close()
             raise BridgeError(
                 f"{self._file} was replaced while it was in use",
@@ -65,9 +67,18 @@ class _DeferredBridge:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bridge, name)
 
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(self._file.stat(), os.fstat(self._held))
+        except FileNotFoundError:
+            return False
+
     def close(self) -> None:
         if "_bridge" in vars(self):
             self._bridge.close()
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
 
 def open_bridge(

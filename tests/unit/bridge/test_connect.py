@@ -1,10 +1,12 @@
 """A home's bridge that is opened when something of it is wanted, and not before."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autopoll.bridge.connect import connect_when_needed, open_bridge
+from autopoll.bridge.protocols import Bridge
 from autopoll.errors import BridgeError
 from autopoll.home.config import load
 from autopoll.home.home import Home
@@ -33,11 +35,12 @@ def test_nothing_is_opened_before_it_is_wanted_and_all_is_closed(
         "autopoll.bridge.connect.open_bridge",
         lambda *args, original=open_bridge, **kwargs: opened.append(1) or original(*args, **kwargs),
     )
-    bridge = connect_when_needed(home, load(home, {}))
-    bridge.close()
+    connect_when_needed(home, load(home, {})).close()
     assert opened == []
+    bridge = connect_when_needed(home, load(home, {}))
     assert bridge.messages.find() == bridge.messages.find() == []
     assert opened == [1]
+    bridge.close()
     bridge.close()
     with pytest.raises(BridgeError):
         bridge.messages.find()
@@ -49,6 +52,37 @@ def test_another_file_in_its_place_is_refused(home: Home) -> None:
     fresh = home.var / "fresh.db"
     fresh.write_bytes((home.var / "bridge.db").read_bytes())
     fresh.rename(home.var / "bridge.db")
+    with pytest.raises(BridgeError, match="was replaced while it was in use"):
+        bridge.require_in_place()
+    bridge.close()
+
+
+def test_another_file_that_was_given_the_number_of_the_first_is_refused(home: Home) -> None:
+    config = load(home, {})
+    path = home.var / "bridge.db"
+    content, number = path.read_bytes(), path.stat().st_ino
+    for _ in range(100):
+        bridge = connect_when_needed(home, config)
+        path.unlink()
+        path.write_bytes(content)
+        with pytest.raises(BridgeError, match="was replaced while it was in use"):
+            bridge.require_in_place()
+        bridge.close()
+        if path.stat().st_ino == number:
+            break
+
+
+def test_a_file_that_vanishes_once_it_is_open_was_replaced(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = connect_when_needed(home, load(home, {}))
+
+    def opened_and_removed(*args: Any, **kwargs: Any) -> Bridge:
+        found = open_bridge(*args, **kwargs)
+        (home.var / "bridge.db").unlink()
+        return found
+
+    monkeypatch.setattr("autopoll.bridge.connect.open_bridge", opened_and_removed)
     with pytest.raises(BridgeError, match="was replaced while it was in use"):
         bridge.require_in_place()
     bridge.close()
