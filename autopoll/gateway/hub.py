@@ -87,12 +87,13 @@ class Hub:
     async def store(self, arrival: Arrival) -> SentMessage:
         """Store a question, by the poller or without it; raise why it is not stored."""
         stored = await self._link.ask(arrival)
+        by_poller = not isinstance(stored, Arrival)
         if isinstance(stored, Arrival):
             left = stored
             stored = await self.call(lambda client: client.store_without_poller(left))
         if isinstance(stored, AutopollError):
             raise stored
-        if stored.fresh:
+        if stored.fresh and by_poller:  # so the link follows it already
             self._recent.setdefault(stored.id, just_sent(stored.id, arrival))
         return stored
 

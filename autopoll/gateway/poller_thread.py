@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from autopoll.bridge.poller_protocol import AnswerText, QuestionNews
 from autopoll.bridge.records import Arrival, Stored
 from autopoll.client.poller_link import PollerLink
@@ -28,11 +30,13 @@ class PollerThread(PollerLink):
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._asked: deque[_Asked] = deque()
+        self._serving: list[_Asked] = []
         self._wanted: deque[tuple[int, bool]] = deque()
         self._ending = False
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.also = self._bell
         self.running = asyncio.create_task(asyncio.to_thread(self._run))
+        self.running.add_done_callback(self._leave_all)
 
     async def ask(self, arrival: Arrival) -> Stored | Arrival:
         """Have a question stored; return itself where it is to be stored without the poller."""
@@ -54,6 +58,15 @@ class PollerThread(PollerLink):
         os.eventfd_write(self._bell, 1)
         await asyncio.gather(self.running, return_exceptions=True)
         os.close(self._bell)
+
+    def _leave_all(self, _: asyncio.Task[None]) -> None:
+        """Leave to the store what the thread has not done at its end, or when a bug has ended it.
+
+        What it had begun to send may be stored already.
+        """
+        self._ending = True
+        for arrival, result in self._serving:
+            _settle(result, msgspec.structs.replace(arrival, repeated=True))
         for arrival, result in self._asked:
             _settle(result, arrival)
 
@@ -79,7 +92,7 @@ class PollerThread(PollerLink):
                 self._serve()
 
     def _serve(self) -> None:
-        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        self._serving = asked = [self._asked.popleft() for _ in range(len(self._asked))]
         stored = self.store([arrival for arrival, _ in asked]) if asked else []
         for (_, result), one in zip(asked, stored, strict=True):
             self._loop.call_soon_threadsafe(_settle, result, one)

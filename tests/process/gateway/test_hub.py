@@ -481,6 +481,48 @@ def test_a_poller_that_accepts_nobody_holds_up_neither_a_question_nor_the_end(
     asyncio.run(main())
 
 
+def test_what_a_link_was_asked_that_a_bug_ends_is_left_to_the_store(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrival = Arrival(query_id="q-00000000", conversation="c", session="a", text="lost?")
+
+    async def main() -> None:
+        link = PollerThread(setting.home, lambda _: None)
+
+        def broken(_arrivals: list[Arrival]) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(link, "store", broken)
+        left = await asyncio.wait_for(link.ask(arrival), 20)
+        assert isinstance(left, Arrival) and left.repeated, "it may have been sent"
+        assert await asyncio.wait_for(link.ask(arrival), 20) is arrival
+        await link.close()
+        assert isinstance(link.running.exception(), ZeroDivisionError)
+
+    asyncio.run(main())
+
+
+def test_what_was_stored_without_the_poller_is_followed_when_there_is_one(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "NET_S", HOUR_S)
+
+    async def story(open_hub: Hub) -> None:
+        stored = await open_hub.store(await open_hub.call(arrival))
+        with HandPoller(setting.home) as poller:
+            waiting = asyncio.create_task(open_hub.outcome(stored.id, HOUR_S))
+            while not poller.run(lambda: poller.questions._followers):
+                await asyncio.sleep(0.01)
+            poller.run(poller.turn)
+            poller.answer()
+            assert (await waiting).answer == "yes"
+
+    def arrival(client: Client) -> Arrival:
+        return client.arrival("how?", *client.own_session("main"))
+
+    setting.run(story)
+
+
 def test_what_is_asked_while_the_link_ends_is_left_to_the_store(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
