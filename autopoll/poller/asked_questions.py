@@ -67,12 +67,13 @@ class AskedQuestions:
 
     # --- connections
 
-    def accept(self, connection: socket.socket) -> None:
-        """Serve a connection; beyond the limit its asker uses the store."""
+    def accept(self, connection: socket.socket) -> bool:
+        """Serve a connection, and tell whether there was room; else its asker uses the store."""
         if len(self._connections) >= MOST_CONNECTIONS:
             connection.close()
-            return
+            return False
         self._connections.add(AskerConnection(connection, self, self._max_payload))
+        return True
 
     def receive(self, connection: AskerConnection, number: int, record: FromAsker) -> None:
         """Note what an asker wants, for the next turn."""

@@ -27,11 +27,13 @@ class AskerListener:
     """A listening socket on the running loop, made again when somebody took it away.
 
     What is no socket in its place is left alone and named in `trouble` until it is gone: askers
-    write to the store meanwhile. `on_accepted` is given each connection of this user or root.
+    write to the store meanwhile. So is what keeps it from accepting them. `on_accepted` is given
+    each connection of this user or root, and tells whether there was room for it.
     """
 
-    def __init__(self, path: Path, on_accepted: Callable[[socket.socket], None]) -> None:
+    def __init__(self, path: Path, on_accepted: Callable[[socket.socket], bool]) -> None:
         self.trouble = ""
+        self._refused = ""  # why an asker was not accepted since the last look
         self._path = path
         self._on_accepted = on_accepted
         self._loop = asyncio.get_running_loop()
@@ -43,19 +45,16 @@ class AskerListener:
 
     def look(self) -> None:
         """See that askers find it; cheap enough for once a second."""
+        refused, self._refused = self._refused, ""
         try:
-            if self._listener and self._is_in_place():
-                if self._is_suspended:
-                    self._listen()
-                return
-            self.close()
-            self._open()
-            self.trouble = ""
+            if not (self._listener and self._is_in_place()):
+                self.close()
+                self._open()
+            elif self._is_suspended:
+                self._listen()
+            self._name(refused)
         except OSError as error:
-            trouble = f"{self._path} cannot be listened on: {error.strerror or error}"
-            if self.trouble != trouble:
-                self.trouble = trouble
-                log.warning("%s", trouble)
+            self._name(f"{self._path} cannot be listened on: {error.strerror or error}")
 
     def close(self) -> None:
         """Listen no more, and remove the socket unless it is another's; tolerated twice."""
@@ -103,6 +102,15 @@ class AskerListener:
             return False
         return stat.S_ISSOCK(facts.st_mode) and facts.st_ino == self._inode
 
+    def _refuse(self, why: str) -> None:
+        self._refused = f"askers write to the store: {why}"
+        self._name(self._refused)
+
+    def _name(self, trouble: str) -> None:
+        if trouble and trouble != self.trouble:
+            log.warning("%s", trouble)
+        self.trouble = trouble
+
     def _accept(self) -> None:
         assert self._listener
         for _ in range(_AT_ONCE):
@@ -111,13 +119,14 @@ class AskerListener:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:  # no descriptor is left: try again at the next look
-                log.warning("no asker can be accepted for now: %s", error.strerror)
+                self._refuse(f"none can be accepted for now: {error.strerror}")
                 self._loop.remove_reader(self._listener)
                 self._is_suspended = True
                 return
             if (uid := peer_uid(connection)) in (0, os.geteuid()):
                 connection.setblocking(False)
-                self._on_accepted(connection)
+                if not self._on_accepted(connection):
+                    self._refuse(f"{MOST_CONNECTIONS} are connected")
             else:
                 log.warning("user %d was refused on %s", uid, self._path)
                 connection.close()

@@ -329,12 +329,16 @@ def test_a_thousand_connections_are_served_and_more_are_sent_to_the_store(
         with PollerConnection(home) as late:
             [number] = client.ask(["and I?"], "main", connection=late).ids
             assert not late.is_open
+            assert "1024 are connected" in poller.listener.trouble
             poller.run(poller.turn)
             poller.answer("you too")
             [result] = client.wait([number], late, timeout=20)
             assert result.answer == "you too"
     until(lambda: poller.run(lambda: len(poller.questions)) <= 2)
     well()
+    poller.run(poller.listener.look)
+    poller.run(poller.listener.look)
+    assert poller.listener.trouble == ""
 
 
 def test_the_greeting_says_the_version_and_another_one_ends_the_connection(

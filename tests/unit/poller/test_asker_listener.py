@@ -12,7 +12,7 @@ from autopoll.process.poller_socket import short_address
 
 
 def test_where_no_descriptor_is_left_nobody_is_accepted_until_the_next_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused: list[int] = []
     full = True
@@ -29,7 +29,7 @@ def test_where_no_descriptor_is_left_nobody_is_accepted_until_the_next_look(
     async def run() -> None:
         nonlocal full
         accepted: list[socket.socket] = []
-        listener = AskerListener(tmp_path / "poller.sock", accepted.append)
+        listener = AskerListener(tmp_path / "poller.sock", lambda found: not accepted.append(found))
         with socket.socket(socket.AF_UNIX) as asker:
             with short_address(tmp_path / "poller.sock") as address:
                 asker.connect(address)
@@ -39,11 +39,19 @@ def test_where_no_descriptor_is_left_nobody_is_accepted_until_the_next_look(
             for _ in range(100):
                 await asyncio.sleep(0)
             assert len(refused) == 1  # the loop does not spin on it
+            assert "Too many open files" in listener.trouble
+            listener.look()
+            while len(refused) < 2:
+                await asyncio.sleep(0)
+            assert "Too many open files" in listener.trouble
+            assert caplog.text.count("Too many open files") == 1, "it is logged once"
             full = False
             async with asyncio.timeout(10):
                 while not accepted:
                     listener.look()
                     await asyncio.sleep(0)
+            listener.look()
+            assert listener.trouble == ""
         for each in accepted:
             each.close()
         listener.close()
