@@ -39,7 +39,7 @@ class LookUpQueue:
     def take(self, message_id: int, connection: AskerConnection) -> bool | None:
         """Take a question out; tell whether with pieces. Its asker then waits for its turn again.
 
-        None when the asker is gone, or behind: then no more pieces are sent, news only.
+        None when the asker is gone; or when it wants pieces and is behind, so that it stays in.
         """
         wanted = self._wanted.pop(connection, {})
         if wanted.get(message_id) and connection.is_behind:
