@@ -9,6 +9,7 @@ from typing import Any
 
 import apsw
 
+from autopoll.bridge.records import LONGEST_CALL_S
 from autopoll.bridge.sqlite import schema
 from autopoll.bridge.sqlite.driver_errors import damaged, explain
 from autopoll.bridge.sqlite.filesystem import refuse_network
@@ -18,7 +19,7 @@ from autopoll.errors import BridgeError, BridgeFull
 Row = tuple[Any, ...]
 Values = Sequence[Any] | Mapping[str, Any]
 
-BUSY_S = 2.0  # how long a lock is waited for; the poller's loop stands still meanwhile
+BUSY_S = LONGEST_CALL_S - 1.0  # how long a lock is waited for; a call has more to do
 WAL_LIMIT = 16 << 20  # bytes; beyond it the log is cut back as soon as no reader needs it
 # Pages (4 KiB and a head) after which a commit also copies the log into the database: some two
 # waits for the disk. With SQLite's own 1000 that was one question in sixty, and the p99 of all.
