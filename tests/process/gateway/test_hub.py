@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hand_poller import HandPoller
+from prepared_home import prepared_home
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.poller_protocol import LARGEST_ANSWER
@@ -30,7 +31,6 @@ from autopoll.message import Answer
 from autopoll.ops.init import prepare
 from fifo.bell import Bell
 
-CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
 HOUR_S = 3600.0
 
 
@@ -75,12 +75,8 @@ async def off(use: Callable[[], None]) -> None:
 
 @pytest.fixture
 def setting(tmp_path: Path) -> Iterator[Setting]:
-    home = Home(tmp_path)
-    home.config.write_text('[shards.main]\nbackend = "echo"\n')
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text(CONF)
+    home = prepared_home(tmp_path)
     config = load(home, {})
-    prepare(home, config)
     with closing(connect(home, config)) as bridge, closing(Bell(home.bell)):
         yield Setting(home, config, bridge)
 

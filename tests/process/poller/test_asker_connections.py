@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hand_poller import HandPoller
 from place import until
+from prepared_home import prepared_home
 
 from autopoll.bridge import poller_protocol as protocol
 from autopoll.bridge.connect import connect
@@ -22,23 +23,16 @@ from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.ops.init import prepare
 from autopoll.poller import asker_connection, asker_listener
 from autopoll.process.poller_socket import short_address
 from fifo.frame import Type, header
 
-CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
 GREETING = b"".join(pack(AskerGreeting(protocol.VERSION)))
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path)
-    home.config.write_text('[shards.main]\nbackend = "echo"\n')
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text(CONF)
-    prepare(home, load(home, {}))
-    return home
+    return prepared_home(tmp_path)
 
 
 @pytest.fixture
@@ -370,11 +364,7 @@ def test_the_socket_of_a_dead_poller_is_replaced_and_another_ones_is_left(home: 
 def test_under_a_path_of_any_length_it_is_reached(tmp_path: Path) -> None:
     root = tmp_path / ("long" * 30) / ("path" * 30)
     root.mkdir(parents=True)
-    home = Home(root)
-    home.config.write_text('[shards.main]\nbackend = "echo"\n')
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text("[unix_http_server]\nfile = /tmp/s.sock\n")
-    prepare(home, load(home, {}))
+    home = prepared_home(root)
     with HandPoller(home), plug(home) as asker:
         asker.sendall(GREETING)
         assert asker.recv(1)

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prepared_home import prepared_home
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
@@ -13,9 +14,7 @@ from autopoll.bridge.token_renewal import Renewal
 from autopoll.home import credentials
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.ops.init import prepare
 
-CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
 DAY_S = 86_400.0
 LIFETIME_S = 30 * DAY_S
 TRUE_NS, TRUE = time.time_ns, time.monotonic
@@ -40,12 +39,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path)
-    home.config.write_text('[shards.main]\nbackend = "echo"\n')
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text(CONF)
-    prepare(home, load(home, {}))
-    return home
+    return prepared_home(tmp_path)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prepared_home import prepared_home
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
@@ -21,22 +22,15 @@ from autopoll.home import credentials
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.message import Answer
-from autopoll.ops.init import prepare
 from fifo.bell import Bell
 
 CONFIG = '[shards.main]\nbackend = "echo"\n[access]\nrate_per_second = 1\nrate_burst = 5\n'
 TRUE_NS = time.time_ns
-CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path)
-    home.config.write_text(CONFIG)
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text(CONF)
-    prepare(home, load(home, {}))
-    return home
+    return prepared_home(tmp_path, CONFIG)
 
 
 @pytest.fixture

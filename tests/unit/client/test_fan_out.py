@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prepared_home import prepared_home
 
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
@@ -13,18 +14,12 @@ from autopoll.client.fan_out import FanOut
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.errors import BridgeError
 from autopoll.home.config import load
-from autopoll.home.home import Home
-from autopoll.ops.init import prepare
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    home = Home(tmp_path)
-    home.config.write_text('[shards.main]\nbackend = "echo"\n')
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../s.sock\n")
+    home = prepared_home(tmp_path)
     config = load(home, {})
-    prepare(home, config)
     with closing(connect(home, config)) as bridge:
         yield Client(home, config, bridge)
 

@@ -12,6 +12,7 @@ import apsw
 import pytest
 from hand_poller import HandPoller
 from place import until
+from prepared_home import ECHO, prepared_home
 
 from autopoll.bridge import poller_protocol as protocol
 from autopoll.bridge.connect import connect, connect_when_needed
@@ -29,21 +30,14 @@ from autopoll.errors import (
     TimedOut,
 )
 from autopoll.home.config import load
-from autopoll.home.home import Home
-from autopoll.ops.init import prepare
 
-CONF = "[unix_http_server]\nfile = %(here)s/../s.sock\n"
 LIMITS = "[access]\nrate_per_second = 1\nrate_burst = 5\n"
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    home = Home(tmp_path)
-    home.config.write_text('[shards.main]\nbackend = "echo"\n' + LIMITS)
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text(CONF)
+    home = prepared_home(tmp_path, ECHO + LIMITS)
     config = load(home, {})
-    prepare(home, config)
     with closing(connect(home, config)) as bridge:
         yield Client(home, config, bridge)
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from prepared_home import prepared_home
 
 from autopoll.client.client import Client
 from autopoll.gateway import bridge_thread
@@ -12,7 +13,6 @@ from autopoll.gateway.bridge_thread import BridgeThread
 from autopoll.home import shard_files
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.ops.init import prepare
 
 CONFIG = '[gateway]\nmax_wait = "2s"\n[shards.main]\nbackend = "echo"\n'
 Story = Callable[[BridgeThread], Awaitable[None]]
@@ -20,12 +20,8 @@ Story = Callable[[BridgeThread], Awaitable[None]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[[Story], None]:
-    home = Home(tmp_path)
-    home.config.write_text(CONFIG)
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../s.sock\n")
+    home = prepared_home(tmp_path, CONFIG)
     config = load(home, {})
-    prepare(home, config)
 
     async def main(story: Story) -> None:
         thread = BridgeThread(home, config)

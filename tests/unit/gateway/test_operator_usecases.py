@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from prepared_home import prepared_home
 
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
@@ -13,19 +14,14 @@ from autopoll.gateway.operator_usecases import require_ready
 from autopoll.home import disk_space
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.ops.init import prepare
 from autopoll.process.heartbeat import ProcessState
 from autopoll.process.heartbeat_writer import Heart
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    home = Home(tmp_path)
-    home.config.write_text('[shards.main]\nbackend = "echo"\n')
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../s.sock\n")
+    home = prepared_home(tmp_path)
     config = load(home, {})
-    prepare(home, config)
     with closing(connect(home, config)) as bridge:
         yield Client(home, config, bridge)
 

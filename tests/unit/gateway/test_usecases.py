@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prepared_home import prepared_home
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.records import Arrival, SentMessage
@@ -19,20 +20,16 @@ from autopoll.gateway.authentication import Caller, Forbidden
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.usecases import CallerAccess, Question, UseCases
 from autopoll.home.config import load
-from autopoll.home.home import Home
-from autopoll.ops.init import prepare
 
 OPERATOR = Caller()
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    home = Home(tmp_path)
-    home.config.write_text('[shards.main]\nbackend = "echo"\n[shards.other]\nbackend = "echo"\n')
-    home.supervisord_conf.parent.mkdir()
-    home.supervisord_conf.write_text("[unix_http_server]\nfile = %(here)s/../s.sock\n")
+    home = prepared_home(
+        tmp_path, '[shards.main]\nbackend = "echo"\n[shards.other]\nbackend = "echo"\n'
+    )
     config = load(home, {})
-    prepare(home, config)
     with closing(connect(home, config)) as bridge:
         yield Client(home, config, bridge)
 
