@@ -119,7 +119,7 @@ class PollerLink(ABC):
             if self._unknown and self._socket:
                 self._give_up()
             for number, arrival in self._unknown.items():
-                repeated = arrival.sent_at is not None
+                repeated = arrival.repeated or arrival.sent_at is not None
                 self._unknown[number] = msgspec.structs.replace(arrival, repeated=repeated)
         if self._unknown and self._gave_up:  # until the poller, too, looks whether it is stored
             time.sleep(max(0.0, self._last_sent + SURE_S - time.monotonic()))

@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from autopoll.bridge.poller_protocol import AnswerText, QuestionNews
-from autopoll.bridge.records import Arrival, Stored
+from autopoll.bridge.records import SURE_S, Arrival, Stored
 from autopoll.client.poller_link import PollerLink
 from autopoll.home.home import Home
 
@@ -62,11 +62,14 @@ class PollerThread(PollerLink):
     def _leave_all(self, _: asyncio.Task[None]) -> None:
         """Leave to the store what the thread has not done at its end, or when a bug has ended it.
 
-        What it had begun to send may be stored already.
+        What it had begun to send may be stored already, or just now: as long as the poller does
+        not look for it, it is not stored by another.
         """
         self._ending = True
         for arrival, result in self._serving:
-            _settle(result, msgspec.structs.replace(arrival, repeated=True))
+            if not result.done():
+                left = msgspec.structs.replace(arrival, repeated=True)
+                self._loop.call_later(SURE_S, _settle, result, left)
         for arrival, result in self._asked:
             _settle(result, arrival)
 

@@ -64,4 +64,4 @@ def _plain(value: Any) -> Any:
         return float(value)
     if isinstance(value, int):
         return int(value)
-    raise NotImplementedError(type(value))
+    raise NotImplementedError(type(value))  # as msgspec wants it of a type that no hook knows

@@ -168,11 +168,12 @@ class AskedQuestions:
             if isinstance(one, AutopollError):
                 self._send(connection, refusal(one), number)
                 continue
-            self._send(connection, QuestionStored(one.id, one.fresh), number)
             if request.follow and one.fresh:
                 self._follow(one.id, connection, request.pieces)
             elif request.follow:
                 self._look_up_later(one.id, connection, request.pieces)
+            # Last, as it may cut the asker off, of which nothing is to be left then.
+            self._send(connection, QuestionStored(one.id, one.fresh), number)
 
     def look_up(self, messages: MessageStore) -> None:
         """Say how some questions stand that somebody began to follow; raises BridgeError."""

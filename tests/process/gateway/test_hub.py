@@ -5,6 +5,7 @@ import gc
 import socket
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from prepared_home import prepared_home
 from autopoll.bridge.connect import connect
 from autopoll.bridge.poller_protocol import LARGEST_ANSWER
 from autopoll.bridge.protocols import Bridge, MessageStore
-from autopoll.bridge.records import Answered, Arrival, QueryState
+from autopoll.bridge.records import SURE_S, Answered, Arrival, QueryState
 from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.availability import Blocked, Obstacle
 from autopoll.client.client import Client
@@ -489,8 +490,10 @@ def test_what_a_link_was_asked_that_a_bug_ends_is_left_to_the_store(
             raise ZeroDivisionError
 
         monkeypatch.setattr(link, "store", broken)
+        began = time.monotonic()
         left = await asyncio.wait_for(link.ask(arrival), 20)
         assert isinstance(left, Arrival) and left.repeated, "it may have been sent"
+        assert time.monotonic() - began >= SURE_S, "the poller may store it meanwhile, unseen"
         assert await asyncio.wait_for(link.ask(arrival), 20) is arrival
         await link.close()
         assert isinstance(link.running.exception(), ZeroDivisionError)

@@ -278,6 +278,18 @@ def test_nothing_is_kept_of_what_an_asker_followed_that_was_cut_off(
         assert not (poller.questions._followers or poller.questions._errors)
 
 
+def test_nothing_is_kept_of_an_asker_that_is_cut_off_with_the_word_that_its_question_is_stored(
+    home: Home, client: Client, poller: HandPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PollerConnection(home) as connection:
+        client.ask(["connected?"], "main", connection=connection)
+        poller.answer()
+        monkeypatch.setattr(asker_connection, "MOST_BUFFERED", -1)
+        client.ask(["how?"], "main", connection=connection)  # which finds it stored, in the end
+    until(lambda: poller.run(lambda: len(poller.questions)) == 0)
+    assert not (poller.questions._followers or poller.questions._to_look_up)
+
+
 def test_nobody_is_followed_that_does_not_exist(
     home: Home, client: Client, poller: HandPoller
 ) -> None:
