@@ -6,7 +6,6 @@ followed again over the next one.
 
 import select
 import socket
-import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -36,7 +35,7 @@ from autopoll.bridge.poller_protocol import (
 from autopoll.bridge.records import SURE_S, Arrival, SentMessage, Stored
 from autopoll.errors import AccessDenied
 from autopoll.home.home import Home
-from autopoll.process.poller_socket import short_address
+from autopoll.process.poller_socket import connected
 from fifo.exceptions import RemoteFault
 from fifo.frame import LINK
 
@@ -46,6 +45,7 @@ PATIENCE_S = SURE_S + 0.5  # for the poller's word, before a question is stored 
 _TRIES = 3  # connections that break before questions are stored without the poller
 _READ = 256 * 1024
 _SENT_AT_ONCE = 64 * 1024
+_FOLLOWED_AT_ONCE = 5000  # ids in one record: less than any poller takes
 
 
 class PollerLink(ABC):
@@ -183,17 +183,9 @@ class PollerLink(ABC):
         if self.trouble and now < self._retry_at:
             return False
         end = min(end, now + PATIENCE_S)  # it may be hung, or accept nobody
-        found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            if not stat.S_ISSOCK(self._path.lstat().st_mode):
-                raise OSError
-            found.settimeout(max(0.01, end - now))
-            with short_address(self._path) as address:
-                found.connect(address)
-        except OSError:
-            found.close()
+        self._socket, self._draining = connected(self._path, max(0.01, end - now)), False
+        if self._socket is None:
             return False
-        self._socket, self._draining = found, False
         self._reader: RecordReader[FromPoller] = RecordReader(FromPoller)
         self._greeting: PollerGreeting | None = None
         self._send(b"".join(pack(AskerGreeting(VERSION))), end)
@@ -209,8 +201,10 @@ class PollerLink(ABC):
 
     def _follow(self, wanted: dict[int, bool], end: float) -> None:
         for pieces in (False, True):
-            if ids := [each for each, with_pieces in wanted.items() if with_pieces is pieces]:
-                self._send(b"".join(pack(FollowRequest(ids, pieces))), end)
+            ids = [each for each, with_pieces in wanted.items() if with_pieces is pieces]
+            for first in range(0, len(ids), _FOLLOWED_AT_ONCE):
+                some = ids[first : first + _FOLLOWED_AT_ONCE]
+                self._send(b"".join(pack(FollowRequest(some, pieces))), end)
 
     def _close(self) -> None:
         if self._socket:

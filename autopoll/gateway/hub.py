@@ -44,6 +44,7 @@ class Hub:
         self._thread = BridgeThread(home, config)
         self._subscriptions: dict[int, set[Subscription]] = {}  # by question
         self._recent: dict[int, QueryState] = {}  # of what is not waited for yet
+        self._told: set[int] = set()  # of which the poller has said something since the last look
         self._rung = asyncio.Event()  # to look at the store now
         self._end: ShuttingDown | None = None
 
@@ -168,6 +169,7 @@ class Hub:
                     each.add_text(news)
 
     def _tell(self, query: QueryState) -> None:
+        self._told.add(query.message_id)
         subscriptions = self._subscriptions.get(query.message_id)
         if not subscriptions:
             self._recent[query.message_id] = query
@@ -178,15 +180,20 @@ class Hub:
 
     async def _watch(self) -> None:
         """Look at all questions once a second: the poller says what is new, but may be away."""
-        alone = 0
+        alone, clock = 0, asyncio.get_running_loop().time
+        due = clock() + NET_S
         while True:
-            await role.wait(self._rung, NET_S)
+            rung = await role.wait(self._rung, max(0.0, due - clock()))
             self._rung.clear()
-            self._recent.clear()
+            if not rung:
+                due = clock() + NET_S
+                self._recent.clear()
             if not self._subscriptions:
                 continue
             try:
                 await self._look()
+                if rung:  # what lasts is what several seconds have shown
+                    continue
                 served = await self.is_served()
                 await self._look_for_obstacles()
             except AutopollError as error:  # it may pass, so the waiting goes on
@@ -206,8 +213,11 @@ class Hub:
 
     async def _look(self) -> None:
         ids = list(self._subscriptions)
+        self._told.clear()
         states = await self.call(lambda client: client.bridge.messages.query_states(ids))
         for state in states:
+            if state.message_id in self._told and state.settled_at is None:
+                continue  # what the poller has said since is newer
             for each in self._subscriptions.get(state.message_id, ()):
                 each.update(state)
 

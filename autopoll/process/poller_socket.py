@@ -1,8 +1,10 @@
-"""The address of the poller's socket, for both ends."""
+"""The poller's socket as both ends see it: its address, and how to connect to it."""
 
 import os
+import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 
@@ -17,3 +19,22 @@ def short_address(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)
+
+
+def connected(path: Path, seconds: float) -> socket.socket | None:
+    """Return a connection to whatever listens on the socket; None where none can be had in time.
+
+    Also where no descriptor is left for it.
+    """
+    with ExitStack() as undo:
+        try:
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                return None
+            found = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            found.settimeout(seconds)
+            with short_address(path) as address:
+                found.connect(address)
+        except OSError:
+            return None
+        undo.pop_all()
+    return found

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from hand_poller import HandPoller
 from prepared_home import prepared_home
@@ -536,3 +537,45 @@ def test_what_is_asked_while_the_link_ends_is_left_to_the_store(
         assert await asyncio.wait_for(asked, 20) is arrival
 
     asyncio.run(main())
+
+
+def test_looks_for_long_answers_are_no_seconds_in_which_something_lasts(
+    setting: Setting, slow_net: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting = Obstacle(what="main was stopped by hand", mend="Start it.", lasting=True)
+    monkeypatch.setattr("autopoll.client.availability.obstacle", lambda *_: lasting)
+
+    async def story(open_hub: Hub) -> None:
+        number = await ask(open_hub, "Really?")
+        waiting = asyncio.create_task(open_hub.outcome(number, HOUR_S))
+        for _ in range(2 * hub.DOWN_AFTER):
+            open_hub._rung.set()
+            while open_hub._rung.is_set():
+                await asyncio.sleep(0)
+            await open_hub.call(lambda _: None)  # after the look
+        assert not waiting.done()
+        waiting.cancel()
+
+    setting.run(story)
+
+
+def test_a_look_at_the_store_takes_back_nothing_that_the_poller_has_said_meanwhile(
+    setting: Setting, slow_net: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(open_hub: Hub) -> None:
+        number = await ask(open_hub, "Really?")
+        async with aclosing(open_hub.follow(number)) as news:
+            before = await anext(news)
+            assert isinstance(before, QueryState)
+            newer = msgspec.structs.replace(before, state="leased", attempts=2)
+
+            async def stale(_: object) -> list[QueryState]:
+                open_hub._tell(newer)
+                return [msgspec.structs.replace(before, state="leased", attempts=1)]
+
+            monkeypatch.setattr(open_hub, "call", stale)
+            await open_hub._look()
+            assert await anext(news) == newer
+            monkeypatch.undo()
+
+    setting.run(story)

@@ -1,11 +1,13 @@
 """Asking over the poller's socket, whatever happens to the poller or to the connection."""
 
+import errno
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import apsw
@@ -497,3 +499,33 @@ def test_a_late_question_is_looked_for_beyond_the_last_that_was_stored(
 
 def pieces(piece: AnswerPiece) -> bool:
     return (piece.text, piece.attempt, piece.anew) == ("No, ", 2, False)
+
+
+def test_any_number_of_questions_is_followed_over_one_connection(
+    client: Client, poller: HandPoller
+) -> None:
+    least = 1024 + (64 << 10)  # bytes of a record that any poller takes
+    poller.run(lambda: setattr(poller.questions, "_max_payload", least))
+    with PollerConnection(client.home) as connection:
+        connection.follow(range(1 << 40, (1 << 40) + 20_000))
+        assert connection.wait(20)
+        opened = connection._socket
+        assert opened
+        while connection._followed:  # until it is said of each that there is none
+            assert connection.wait(20)
+        assert connection._socket is opened, "it was cut off"
+
+
+def test_without_a_descriptor_for_the_socket_a_question_is_stored_by_its_asker(
+    client: Client, poller: HandPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with PollerConnection(client.home) as connection:
+        kinds = SimpleNamespace(socket=none_left, AF_UNIX=0, SOCK_STREAM=0)
+        monkeypatch.setattr("autopoll.process.poller_socket.socket", kinds)
+        assert ask(client, connection)
+        assert not connection.is_open
+    monkeypatch.undo()
+    assert questions(client) == ["pending"]
