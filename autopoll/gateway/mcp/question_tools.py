@@ -1,8 +1,8 @@
 """Tools for asking shards."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Annotated
 
 import msgspec
@@ -12,7 +12,7 @@ from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.availability import Blocked
 from autopoll.client.outcome_wait import down
 from autopoll.client.result import Result, words
-from autopoll.errors import Down
+from autopoll.errors import AutopollError, Down, NotFound
 from autopoll.gateway.hub import ShuttingDown
 from autopoll.gateway.mcp.call import Call, ToolReply
 from autopoll.gateway.subscription import News
@@ -94,11 +94,12 @@ async def ask(call: Call, given: Ask) -> ToolReply:
     """
     question = Question(question=given.question, shard=given.shard, context_file=given.context_file)
     number = (await call.ask(question, given.key)).id
-    is_served = await call.hub.is_served()
+    # Before anything that may fail, so that the caller knows the number whatever happens.
     await call.report(f"question {number} is stored; get_answer fetches its answer at any time")
-    if not is_served and (await _result(call, number)).status == "pending":
-        raise down([number], _start_and_fetch(number))
-    return await _await(call, number, given.timeout)
+    with _errors_name(number):
+        if not await call.hub.is_served() and (await _result(call, number)).status == "pending":
+            raise down([number])
+        return await _await(call, number, given.timeout)
 
 
 async def get_answer(call: Call, given: GetAnswer) -> ToolReply:
@@ -108,7 +109,8 @@ async def get_answer(call: Call, given: GetAnswer) -> ToolReply:
     result = await _result(call, given.id)
     if result.status != "pending" or not given.timeout:
         return _reply(result)
-    return await _await(call, given.id, given.timeout)
+    with _errors_name(given.id):
+        return await _await(call, given.id, given.timeout)
 
 
 async def list_shards(call: Call, given: ListShards) -> ToolReply:
@@ -139,14 +141,26 @@ async def _await(call: Call, number: int, seconds: float) -> ToolReply:
                         await call.report(each.text)
                     case _ if call.listens:
                         await call.report(await _progress(call, each))
-    except Blocked as error:
-        fetch = f"fetch the answer with get_answer, id {number}."
-        raise error.obstacle.blocked(f"question {number}", fetch) from None
-    except Down:
-        raise down([number], _start_and_fetch(number)) from None
     except (TimeoutError, ShuttingDown):
         pass
     return _reply(await _result(call, number))
+
+
+@contextmanager
+def _errors_name(number: int) -> Iterator[None]:
+    """Have each error of waiting for a stored question name it and say how to fetch its answer."""
+    fetch = f"fetch the answer with get_answer, id {number}."
+    try:
+        yield
+    except NotFound:  # of a store that has taken the place of the one with the question
+        raise
+    except Blocked as error:
+        raise error.obstacle.blocked(f"question {number}", fetch) from None
+    except Down:
+        raise down([number], f"Have it started, then {fetch}") from None
+    except AutopollError as error:
+        what = f"{error.what}; question {number} is kept"
+        raise AutopollError(what, f"Do not ask again; {fetch}") from error
 
 
 def _follow(call: Call, number: int) -> AsyncGenerator[News, None]:
@@ -174,7 +188,3 @@ def _reply(result: Result) -> ToolReply:
                 result, f"Not answered yet, and kept: fetch it with get_answer, id {result.id}."
             )
     return ToolReply(result)
-
-
-def _start_and_fetch(number: int) -> str:
-    return f"Have it started, then fetch the answer with get_answer, id {number}."

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from autopoll.client.result import Result, just_stored
-from autopoll.errors import Down
-from autopoll.gateway.hub import Hub, ShuttingDown
+from autopoll.errors import AutopollError, NotFound
+from autopoll.gateway.hub import Hub
 from autopoll.gateway.problems import response
 from autopoll.gateway.rest import event_stream
 from autopoll.gateway.rest.bearer_access import BearerAccess
@@ -160,7 +160,9 @@ async def _answer(
         else:
             headers["Preference-Applied"] = f"wait={seconds:.0f}"
             result = await _unless_gone(request, hub.outcome(number, seconds))
-    except (ShuttingDown, Down) as error:
+    except NotFound:  # of a store that has taken the place of the one with the question
+        raise
+    except AutopollError as error:
         return response(error, kept=number)
     return send(result, pending if result.status == "pending" else 200, headers)
 

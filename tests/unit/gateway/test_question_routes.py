@@ -1,16 +1,19 @@
 """Waiting over REST for an answer, as long as somebody wants it."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from autopoll.gateway.rest.question_routes import _unless_gone
+from autopoll.errors import AutopollError, BridgeBusy, NotFound
+from autopoll.gateway.hub import Hub
+from autopoll.gateway.rest.question_routes import _answer, _unless_gone
 
 
 class Connection:
@@ -97,3 +100,38 @@ def test_what_took_too_long_is_not_taken_for_a_client_that_has_gone() -> None:
             await client.wait(answer())
 
     play(story)
+
+
+class FailingHub:
+    """A hub that cannot look at the store once the question is stored."""
+
+    def __init__(self, error: AutopollError) -> None:
+        self.error = error
+
+    async def call(self, _use: Any) -> None:
+        raise self.error
+
+    async def outcome(self, _number: int, _seconds: float) -> None:
+        raise self.error
+
+
+def answer_of(error: AutopollError, seconds: float | None) -> Response:
+    async def main() -> Response:
+        request = cast(Request, SimpleNamespace(receive=Connection().receive))
+        return await _answer(request, cast(Hub, FailingHub(error)), 7, seconds, {}, 202)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("seconds", [None, 5])
+def test_a_store_that_fails_after_a_question_is_stored_is_answered_with_its_number(
+    seconds: float | None,
+) -> None:
+    response = answer_of(BridgeBusy("the bridge is locked", "Try again."), seconds)
+    assert (response.status_code, json.loads(response.body)["id"]) == (503, 7)
+    assert response.headers["location"] == "/v1/questions/7"
+
+
+def test_a_question_that_its_store_no_longer_has_is_not_called_kept() -> None:
+    with pytest.raises(NotFound):
+        answer_of(NotFound("there is no message 7"), None)
