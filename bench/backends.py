@@ -38,6 +38,7 @@ from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process.proc_stat import all_stats
+from bench import command
 
 T = TypeVar("T")
 
@@ -184,4 +185,4 @@ def _until(condition: Callable[[], T | None]) -> T:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command.run(main))

@@ -20,6 +20,7 @@ from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.process import heartbeat, incident_log
+from bench import command
 
 FLOOD = 100
 CORES = os.cpu_count() or 1
@@ -82,4 +83,4 @@ def load(scratch: Scratch, seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command.run(main))

@@ -14,7 +14,6 @@ import os
 import random
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from autopoll.ops.down import down
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
 from autopoll.ops.status import status
 from autopoll.process import heartbeat
+from bench import command
 from bench.campaign.recovery import Question, recoveries, svg_plot, table, text_plot
 from bench.campaign.storm import CONTROL, NoRoom, SmallDisk, Storm
 from bench.campaign.verification import ASKER, text_of, verify
@@ -83,7 +83,6 @@ def main() -> int:
             UNSHARED[0],
             [*UNSHARED, sys.executable, "-m", "bench.campaign", *sys.argv[1:], "--inside"],
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seed = random.randrange(2**32) if given.seed is None else given.seed
     with tempfile.TemporaryDirectory(prefix="autopoll-campaign-") as name:
         if given.inside:
@@ -95,9 +94,6 @@ def main() -> int:
             with scratch_home(CONFIG.format(command=json.dumps(TOOL)), {}) as scratch:
                 disk = SmallDisk(scratch.home.root) if given.inside else NoRoom(scratch)
                 return campaign(Storm(scratch, seed, disk), seed, given.seconds, given.out)
-        except KeyboardInterrupt:
-            print("interrupted, everything is taken down")
-            return 130
         finally:
             if given.inside:
                 subprocess.run(["umount", name], check=True)
@@ -261,4 +257,4 @@ def promise(kept: bool, text: str, *why: object) -> bool:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command.run(main))

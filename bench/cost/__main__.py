@@ -1,7 +1,6 @@
 """What a question costs, measured: `python -m bench.cost`, in a checkout."""
 
-import math
-import signal
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +12,13 @@ from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.output import say
 from autopoll.cli.render import ProgressLine, print_json, print_table
 from autopoll.errors import Exit, UsageError
+from bench import command as command_line
 
 if TYPE_CHECKING:
     from bench.cost.comparison import Change
     from bench.cost.report import Report
 
 DEFAULT_OUT = "build/bench"
-SCALES = (0.001, 10.0)
 
 
 def _sections(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
@@ -35,11 +34,11 @@ def _sections(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     return [name for name in SECTIONS if name in named]
 
 
-def _scale(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    low, high = SCALES
-    if not math.isfinite(value) or not low <= value <= high:
-        raise click.BadParameter(f"{value:g} is not between {low:g} and {high:g}", ctx, param)
-    return value
+def _scale(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    try:
+        return command_line.scale(value)
+    except argparse.ArgumentTypeError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 def _out(ctx: click.Context, param: click.Parameter, value: str) -> Path:
@@ -66,8 +65,8 @@ def _out(ctx: click.Context, param: click.Parameter, value: str) -> Path:
 )
 @click.option(
     "--scale",
-    type=float,
-    default=1.0,
+    metavar="FLOAT",
+    default="1.0",
     show_default=True,
     callback=_scale,
     help="A share of the full counts, for a quick look: 0.1 is a tenth.",
@@ -101,9 +100,7 @@ def bench(
     """
     from bench.cost import comparison, plot, report, results, sections
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup it is
-            signal.signal(number, signal.default_int_handler)
+    command_line.end_by_signals()
     before = None
     if compare is not None:
         before = report.read(compare)

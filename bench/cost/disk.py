@@ -3,14 +3,14 @@
 import logging
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from autopoll.cli.interrupt import undisturbed
+
 _ON_DISK = Path("/var/tmp")  # /tmp is memory on many machines, where a commit is free
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +31,8 @@ def scratch_folder() -> Iterator[Path]:
     finally:
         tempfile.tempdir = before
         # A second Ctrl-C must not leave half of it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-        try:
-            shutil.rmtree(folder)
-        except OSError as error:  # which is no reason to lose what was measured
-            log.warning("%s could not be removed: %s", folder, error)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+        with undisturbed():
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:  # which is no reason to lose what was measured
+                log.warning("%s could not be removed: %s", folder, error)

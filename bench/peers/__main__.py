@@ -8,11 +8,10 @@ peers.md and peers.svg; exit 1 when autopoll or the floor was not measured.
 """
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
-from autopoll.errors import AutopollError
+from bench import command
 from bench.cost import plot
 from bench.cost.report import Report
 from bench.cost.results import folder as results_folder
@@ -23,23 +22,13 @@ from bench.peers.page import FIGURES
 from bench.peers.run import ROUNDS, run
 
 PAGE = "peers.md"
-INTERRUPTED = 130
 
 
 def main() -> int:
     given = parser().parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup it is
-            signal.signal(number, signal.default_int_handler)
-    try:
-        with results_folder(given.out) as out:
-            found = run(given.only, given.rounds, given.scale, _say)
-            _write(found, out)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except AutopollError as error:
-        print(f"peers: {error}", file=sys.stderr)
-        return error.exit_code
+    with results_folder(given.out) as out:
+        found = run(given.only, given.rounds, given.scale, _say)
+        _write(found, out)
     print(table.tables(found))
     return 0 if {FLOOR, OURS} <= {figure.name for figure in found.figures} else 1
 
@@ -53,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--only", type=_contenders, default=CONTENDERS, metavar="NAMES", help=f"of: {names}"
     )
-    made.add_argument("--rounds", type=_rounds, default=ROUNDS)
-    made.add_argument("--scale", type=_scale, default=1.0, help="a share of the full counts")
+    made.add_argument("--rounds", type=command.number(int, 1, 100), default=ROUNDS)
+    made.add_argument("--scale", type=command.scale, default=1.0, help="a share of the full counts")
     made.add_argument("--out", type=Path, default=Path("build", "bench"))
     return made
 
@@ -65,20 +54,6 @@ def _contenders(text: str) -> list[Contender]:
     if unknown := named - {each.name for each in CONTENDERS}:
         raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}")
     return [each for each in CONTENDERS if each.name in named]
-
-
-def _rounds(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 100")
-    return number
-
-
-def _scale(text: str) -> float:
-    number = float(text)
-    if not 0.001 <= number <= 10:  # nan neither
-        raise argparse.ArgumentTypeError(f"{text} is not between 0.001 and 10")
-    return number
 
 
 def _write(found: Report, out: Path) -> None:
@@ -97,4 +72,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command.run(main))

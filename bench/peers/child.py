@@ -12,13 +12,13 @@ from pathlib import Path
 
 import psutil
 
+from autopoll.cli.interrupt import undisturbed
 from autopoll.errors import AutopollError
 from bench.peers.apps import FOLDER
 
 ROOT = Path(__file__).parents[2]
 LOG = "log"
 _PDEATHSIG = 1  # prctl(2): the signal for when the parent dies
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE_S = 10.0
 _START_S = 30.0
 _STEP_S = 0.02
@@ -65,9 +65,8 @@ def running(
         yield process
     finally:
         # A second Ctrl-C must not leave it running.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-        _end(process, end)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+        with undisturbed():
+            _end(process, end)
 
 
 def _environ(folder: Path) -> dict[str, str]:

@@ -13,7 +13,6 @@ many a second, in place of as fast as they are answered.
 
 import argparse
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -28,11 +27,13 @@ import msgspec
 
 from autopoll import __version__
 from autopoll.bridge.connect import connect
+from autopoll.cli.interrupt import undisturbed
 from autopoll.errors import AutopollError, Down
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.down import down
 from autopoll.ops.init import found
+from bench import command
 from bench.cost import plot
 from bench.cost.disk import scratch_folder
 from bench.cost.machine import Machine, this_machine
@@ -52,8 +53,7 @@ options = { concurrency = 8 }
 rate_per_second = 1000000.0
 rate_burst = 1000000
 """
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-INTERRUPTED = 130
+positive = command.number(int, 1, 10**9)
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -78,27 +78,11 @@ def main() -> int:
     parser.add_argument("--window", type=positive, help="questions of a sample; else a hundredth")
     parser.add_argument("--out", type=Path, default=Path("bench", "results"))
     given = parser.parse_args()
-    for number in INTERRUPTS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup it is
-            signal.signal(number, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("AUTOPOLL_")]:
         del os.environ[name]  # what is set there is meant for another home
-    try:
-        with results_folder(given.out) as out, running_home() as home:
-            record = soak(home, given.questions, given.seconds, given.rate, given.window)
-            return tell(record, out)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except AutopollError as error:
-        print(f"soak: {error}", file=sys.stderr)
-        return error.exit_code
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
+    with results_folder(given.out) as out, running_home() as home:
+        record = soak(home, given.questions, given.seconds, given.rate, given.window)
+        return tell(record, out)
 
 
 @contextmanager
@@ -120,9 +104,8 @@ def running_home() -> Iterator[Home]:
                 raise Down(f"the home of the soak does not come up (exit {child.returncode})")
             yield home
         finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-            down(home, load(home), lambda _: None)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+            with undisturbed():
+                down(home, load(home), lambda _: None)
 
 
 def soak(
@@ -248,4 +231,4 @@ def tell(record: Record, out: Path) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command.run(main))

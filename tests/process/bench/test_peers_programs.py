@@ -27,11 +27,12 @@ BELOW = CONTENDERS[0]
 # A floor that has to wait for a server, as peers do.
 SERVED = Contender(name="RQ", app="floor_app", package="apsw", server=redis)
 MAIN = """
-from bench.peers import __main__ as command
+from bench import command
+from bench.peers import __main__ as peers
 from bench.peers.contenders import Contender
 from bench.peers.servers import redis
-command.CONTENDERS = [Contender(name="RQ", app="floor_app", package="apsw", server=redis)]
-raise SystemExit(command.main())
+peers.CONTENDERS = [Contender(name="RQ", app="floor_app", package="apsw", server=redis)]
+raise SystemExit(command.run(peers.main))
 """
 SERVER = f"""#!{sys.executable}
 import socket, sys, time
@@ -74,13 +75,22 @@ def names(processes: list[psutil.Process]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--scale", "nan"), ("--scale", "-1"), ("--rounds", "0"), ("--only", "nobody")]
+    ("option", "text", "words"),
+    [
+        ("--scale", "nan", "is not a number from 0.001 to 10"),
+        ("--rounds", "x", "is not a whole number from 1 to 100"),
+        ("--only", "nobody", "there is no nobody"),
+    ],
 )
-def test_what_cannot_be_measured_is_refused_before_anything_is_started(wrong, capsys) -> None:
+def test_what_cannot_be_measured_is_refused_before_anything_is_started(
+    option, text, words, capsys
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        peers.parser().parse_args(wrong)
+        peers.parser().parse_args([option, text])
     assert ended.value.code == 2
-    assert wrong[0] in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert option in err
+    assert words in err
 
 
 def test_only_who_lacks_a_server_is_left_out_and_the_package_is_named(disk, monkeypatch) -> None:
