@@ -20,6 +20,7 @@ from autopoll.gateway.rest import (
 )
 from autopoll.gateway.rest.error_handlers import install
 from autopoll.gateway.rest.openapi import describe
+from autopoll.gateway.rest.readiness import Readiness
 
 _ABOUT = """\
 Ask warm AI agents and get one answer to each question, whatever is killed meanwhile.
@@ -51,6 +52,7 @@ def make_app(hub: Hub, audit: Audit) -> FastAPI:
     )
     app.state.hub = hub
     app.state.finished = metrics.FinishedQuestions()
+    app.state.readiness = Readiness(hub)
     served = (question_routes, conversation_routes, operation_routes, health_routes, metrics)
     for each in served:
         app.include_router(each.router)

@@ -1,18 +1,13 @@
-"""Use-cases of whoever looks after a home: status, incidents, dead letters, and its health.
-
-All but `require_ready`, which monitors may ask for without a token, are for the operator only.
-"""
+"""Use-cases of whoever looks after a home, the operator only: status, incidents, dead letters."""
 
 import asyncio
 
 from autopoll.bridge.records import DeadLetter
-from autopoll.client.client import Client
-from autopoll.errors import BridgeFull, Down, NotFound
+from autopoll.errors import NotFound
 from autopoll.gateway.usecases import CallerAccess, UseCases
 from autopoll.ops import status as home_status
 from autopoll.ops.status import Status
 from autopoll.process import incident_log
-from autopoll.process.heartbeat import READY, is_alive, read_all
 from autopoll.process.incident_log import Incident
 from autopoll.process.nudge import nudge
 
@@ -59,20 +54,3 @@ def drop(use: UseCases, number: int) -> None:
     """Forget a dead letter; its message and its error answer stay."""
     use.require_operator()
     use.client.bridge.overview.drop_dead(number)
-
-
-def require_ready(client: Client) -> None:
-    """Raise Down unless poller, bridge, and a worker of every shard are there.
-
-    Raises BridgeFull where too little can be written.
-    """
-    client.bridge.overview.in_flight()
-    has_room, _ = home_status.disk_room(home_status.written_folders(client.home, client.config))
-    if not has_room:  # which disk and how full is nothing for a stranger
-        raise BridgeFull("there is too little room to write an answer", "See: autopoll health")
-    ready = {
-        beat.name for beat in read_all(client.home.beats) if beat.state in READY and is_alive(beat)
-    }
-    answered = {shard for name, shard in client.config.instances().items() if name in ready}
-    if "poller" not in ready or answered != set(client.config.shards):
-        raise Down("not every shard would answer", "See: autopoll status")

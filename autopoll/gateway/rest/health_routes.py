@@ -3,9 +3,8 @@
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from autopoll.gateway.hub import Hub
-from autopoll.gateway.operator_usecases import require_ready
 from autopoll.gateway.rest.openapi import problems, record, send
+from autopoll.gateway.rest.readiness import Readiness
 
 router = APIRouter(tags=["health"])
 
@@ -38,6 +37,6 @@ async def readyz(request: Request) -> Response:
 
     What is missing is named in /v1/status, for the operator.
     """
-    hub: Hub = request.app.state.hub
-    await hub.call(require_ready)
+    readiness: Readiness = request.app.state.readiness
+    await readiness.require()
     return send(ProbeResult(ok=True))

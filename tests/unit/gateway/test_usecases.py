@@ -68,7 +68,7 @@ def test_what_is_the_operators_is_refused_to_a_session(client, of, use) -> None:
         each
         for name, each in inspect.getmembers(operator_usecases, inspect.isfunction)
         if each.__module__ == operator_usecases.__name__
-        if not name.startswith("_") and name != "require_ready"
+        if not name.startswith("_")
     ],
 )
 def test_what_looks_after_a_home_is_refused_to_a_session_and_audited(client, function) -> None:
