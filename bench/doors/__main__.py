@@ -24,6 +24,7 @@ from pathlib import Path
 
 from autopoll.home import operator_token
 from autopoll.ops.selftest.scratch_home import Scratch, scratch_home
+from bench import command
 from bench.doors import clients, memory
 
 SHUT = Path(__file__).parents[2] / "tests" / "data" / "shut.py"
@@ -39,6 +40,7 @@ options = {{ command = [{python}, {program}], concurrency = 4 }}
 [gateway]
 enabled = true
 listen = "127.0.0.1:{port}"
+max_connections = {connections}
 """
 # Asked without a pause, a question meets the poller still writing down the one before and waits for
 # its lock: who asks sooner waits longer, and a door would seem to cost less than nothing.
@@ -49,13 +51,21 @@ INSIDE = "one process"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--questions", type=int, default=500, help="through each door")
-    parser.add_argument("--waiting", type=int, default=200)
+    parser.add_argument(
+        "--questions", type=command.number(int, 1, 10**6), default=500, help="through each door"
+    )
+    parser.add_argument(
+        "--waiting", type=command.number(int, 1, memory.MOST_WAITING), default=200,
+        help="clients at a time",
+    )  # fmt: skip
     given = parser.parse_args()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     text = CONFIG.format(
-        port=port, python=json.dumps(sys.executable), program=json.dumps(str(SHUT))
+        port=port,
+        connections=memory.connections(given.waiting),
+        python=json.dumps(sys.executable),
+        program=json.dumps(str(SHUT)),
     )
     with scratch_home(text, {}) as scratch, clients.control() as control:
         token = operator_token.create(scratch.home)
@@ -112,4 +122,4 @@ def show(times: dict[tuple[str, int], list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command.run(main))

@@ -25,6 +25,7 @@ from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.ops.selftest.scratch_home import Scratch
 
+WAIT_S = 30  # for an answer
 Ask = Callable[[str], Awaitable[None]]
 Door = contextlib.AbstractAsyncContextManager[Ask]
 
@@ -98,7 +99,7 @@ def calling(agent: McpClient, *, streams: bool) -> Ask:
 
 def headers(token: str) -> dict[str, str]:
     shown = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-    return {**shown, "Prefer": "wait=30"}
+    return {**shown, "Prefer": f"wait={WAIT_S}"}
 
 
 @contextlib.contextmanager
