@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from autopoll.bridge.records import Message
+from autopoll.errors import AutopollError, BridgeError
 from autopoll.gateway.mcp.call import Call, SpeakerArguments, ToolReply, claim
 from autopoll.gateway.usecases import UseCases
 
@@ -152,7 +153,11 @@ async def send_to_partner(call: Call, given: SendToPartner) -> ToolReply:
     def send(use: UseCases) -> StoredMessage:
         conversation, session, token = claim(use, given)
         number = use.send(conversation, session, token, text=given.message, metadata=metadata)
-        (stored,) = use.messages(conversation, after=number - 1, limit=1)
+        try:
+            (stored,) = use.messages(conversation, after=number - 1, limit=1)
+        except BridgeError as error:
+            what = f"{error.what}; message {number} is stored"
+            raise AutopollError(what, "Do not send it again.") from error
         return StoredMessage(
             status="sent",
             id=number,
