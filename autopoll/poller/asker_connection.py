@@ -49,9 +49,9 @@ class AskerConnection:
         self._largest = max_payload
         self._reader: RecordReader[FromAsker] = RecordReader(FromAsker, max_payload)
         self._greeted = False
-        reader = connection.detach()
+        writer = os.dup(connection.fileno())  # first: where it fails the connection is the caller's
         self._wire = Wire(
-            Ends(reader, os.dup(reader)),
+            Ends(connection.detach(), writer),
             on_data=self._receive,
             on_lost=self._lose,
             on_emptied=handler.on_emptied,

@@ -40,7 +40,7 @@ class AskerListener:
         self._listener: socket.socket | None = None
         self._inode = 0
         self._is_suspended = False
-        _allow_files(MOST_CONNECTIONS + _OTHER_FILES)
+        _allow_files(2 * MOST_CONNECTIONS + _OTHER_FILES)  # a reading and a writing end for each
         self.look()
 
     def look(self) -> None:
@@ -112,24 +112,35 @@ class AskerListener:
         self.trouble = trouble
 
     def _accept(self) -> None:
+        try:
+            for _ in range(_AT_ONCE):
+                if not self._accept_one():
+                    return
+        except OSError as error:  # no descriptor is left: try again at the next look
+            assert self._listener
+            self._refuse(f"none can be accepted for now: {error.strerror}")
+            self._loop.remove_reader(self._listener)
+            self._is_suspended = True
+
+    def _accept_one(self) -> bool:
+        """Accept an asker, and tell whether there was one. Raises OSError."""
         assert self._listener
-        for _ in range(_AT_ONCE):
-            try:
-                connection, _ = self._listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:  # no descriptor is left: try again at the next look
-                self._refuse(f"none can be accepted for now: {error.strerror}")
-                self._loop.remove_reader(self._listener)
-                self._is_suspended = True
-                return
-            if (uid := peer_uid(connection)) in (0, os.geteuid()):
-                connection.setblocking(False)
-                if not self._on_accepted(connection):
-                    self._refuse(f"{MOST_CONNECTIONS} are connected")
-            else:
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        try:
+            if (uid := peer_uid(connection)) not in (0, os.geteuid()):
                 log.warning("user %d was refused on %s", uid, self._path)
                 connection.close()
+                return True
+            connection.setblocking(False)
+            if not self._on_accepted(connection):
+                self._refuse(f"{MOST_CONNECTIONS} are connected")
+        except OSError:
+            connection.close()
+            raise
+        return True
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -1,5 +1,6 @@
 """The questions that are to be looked up in the store for askers that began to follow them."""
 
+from collections import OrderedDict
 from itertools import islice
 
 from autopoll.poller.asker_connection import AskerConnection
@@ -14,14 +15,15 @@ class LookUpQueue:
     """
 
     def __init__(self) -> None:
-        self._wanted: dict[AskerConnection, dict[int, bool]] = {}  # with pieces or without
+        # With pieces or without. Ordered, as a dict passes over all that were taken from its front.
+        self._wanted: dict[AskerConnection, OrderedDict[int, bool]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._wanted)
 
     def add(self, message_id: int, connection: AskerConnection, pieces: bool) -> None:
         """Have a question looked up."""
-        self._wanted.setdefault(connection, {})[message_id] = pieces
+        self._wanted.setdefault(connection, OrderedDict())[message_id] = pieces
 
     def forget(self, connection: AskerConnection) -> None:
         """Look up nothing more for an asker."""
@@ -41,7 +43,7 @@ class LookUpQueue:
 
         None when the asker is gone; or when it wants pieces and is behind, so that it stays in.
         """
-        wanted = self._wanted.pop(connection, {})
+        wanted = self._wanted.pop(connection, OrderedDict())
         if wanted.get(message_id) and connection.is_behind:
             pieces = None
         else:

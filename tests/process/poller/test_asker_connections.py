@@ -322,6 +322,7 @@ def test_a_thousand_connections_are_served_and_more_are_sent_to_the_store(
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * asker_listener.MOST_CONNECTIONS + 600
+    assert soft >= min(hard, 2 * asker_listener.MOST_CONNECTIONS), "the poller has room for few"
     assert hard == resource.RLIM_INFINITY or hard >= wanted, "raise ulimit -n to run this"
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     with ExitStack() as stack:

@@ -57,3 +57,32 @@ def test_where_no_descriptor_is_left_nobody_is_accepted_until_the_next_look(
         listener.close()
 
     asyncio.run(run())
+
+
+def test_a_connection_for_which_no_second_descriptor_is_left_is_refused_and_ends_nothing(
+    tmp_path: Path,
+) -> None:
+    asked: list[socket.socket] = []
+    crashes: list[object] = []
+
+    def take(connection: socket.socket) -> bool:
+        asked.append(connection)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, found: crashes.append(found))
+        listener = AskerListener(tmp_path / "poller.sock", take)
+        with socket.socket(socket.AF_UNIX) as asker:
+            with short_address(tmp_path / "poller.sock") as address:
+                asker.connect(address)
+            async with asyncio.timeout(10):
+                while not listener.trouble:
+                    await asyncio.sleep(0)
+            asker.settimeout(10)
+            assert asker.recv(1) == b"", "it is left open"
+        assert "Too many open files" in listener.trouble
+        listener.close()
+
+    asyncio.run(run())
+    assert len(asked) == 1
+    assert not crashes
