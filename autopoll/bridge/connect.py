@@ -70,7 +70,7 @@ class _DeferredBridge:
     def _is_in_place(self) -> bool:
         try:
             return os.path.samestat(self._file.stat(), os.fstat(self._held))
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def close(self) -> None:

@@ -801,6 +801,18 @@ def test_an_answer_names_the_question_in_json_however_long_it_is_and_begins(
     assert json.loads(settled.query.answer.text)["query_id"] == "q-12345678"
 
 
+def test_the_error_answer_of_a_lease_that_expired_names_its_question(store: SqliteStore) -> None:
+    bridge = store.open(max_attempts=1)
+    take_over(bridge, "me")
+    ask(bridge, talk(bridge), write_query("how?", "q-12345678"), metadata=OWN)
+    claim_one(bridge)
+    store.clock.now += LEASE + 1
+    (dead,) = bridge.deliveries.reap()
+    assert dead.query
+    assert dead.query.answer
+    assert json.loads(dead.query.answer.text)["query_id"] == "q-12345678"
+
+
 def test_more_than_are_settled_at_once_are_settled_in_their_order(bridge: Bridge) -> None:
     numbers = ask(bridge, talk(bridge), *map(str, range(100)), metadata=OWN)
     given = claim(bridge, 100)

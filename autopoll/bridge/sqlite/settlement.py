@@ -30,10 +30,13 @@ from autopoll.redact.redact import redact
 from autopoll.request import Usage
 from autopoll.text import storable
 
-_HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
-    CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
-    d.fence, d.last_error, d.enrolled_at, {TEXT}
-  FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
+_HELD, _HELD_WITH_TEXT = (
+    f"""SELECT d.message_id, d.conversation_id, d.to_session,
+      CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
+      d.fence, d.last_error, d.enrolled_at, {text}
+    FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
+    for text in ("x''", TEXT)
+)
 _TOGETHER = 16  # questions read at once, of which each may be of megabytes
 
 _One = TypeVar("_One", bound=Outcome | HeldDelivery)
@@ -49,18 +52,29 @@ class Settlement:
         self._costs = costs
 
     def held(
-        self, which: str, values: dict[str, Any], *, settled_by: str | None = None
+        self,
+        which: str,
+        values: dict[str, Any],
+        *,
+        with_text: bool = False,
+        settled_by: str | None = None,
     ) -> list[HeldDelivery]:
-        """Return the leased deliveries that fulfil a condition, oldest first."""
+        """Return the leased deliveries that fulfil a condition, oldest first.
+
+        With the text of their questions only where it is wanted: each may be of megabytes.
+        """
         # The plus keeps the planner from walking the table in its order instead of using d_lease.
         rows = self._db.rows(
-            f"{_HELD} {which} ORDER BY +d.message_id",
+            f"{_HELD_WITH_TEXT if with_text else _HELD} {which} ORDER BY +d.message_id",
             {**values, "max": self._limits.max_message},
         )
         return [HeldDelivery._make((*row, settled_by)) for row in rows]
 
     def settle(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
-        """Settle outcomes and add what they have cost."""
+        """Settle outcomes and add what they have cost.
+
+        A second outcome of one lease is lost, or says once more what the first has led to.
+        """
         slices = range(0, len(outcomes), _TOGETHER)
         return [
             settled
@@ -76,6 +90,7 @@ class Settlement:
             for each in self.held(
                 "AND d.message_id IN (SELECT value FROM json_each(:numbers)) AND d.owner=:owner",
                 mine,
+                with_text=True,
                 settled_by=owner,
             )
         }
@@ -109,7 +124,10 @@ class Settlement:
         """Settle a delivery as failed; return None when that could not be stored."""
 
         def fail(one: HeldDelivery) -> Settled:
-            [settled] = self._write([self._fail(one, error, 0, now)], now)
+            [whole] = self.held(
+                "AND d.message_id=:number", {"number": one.message_id}, with_text=True
+            )
+            [settled] = self._write([self._fail(whole, error, 0, now)], now)
             return settled
 
         return self._in_savepoint(held, fail)

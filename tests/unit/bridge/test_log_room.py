@@ -27,8 +27,9 @@ def log_size(folder: Path) -> int:
 
 
 def test_an_answerer_finds_the_room_made_and_what_stood_in_the_log_stays(
-    bridge: SqliteBridge, tmp_path: Path
+    bridge: SqliteBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(log_room, "_LONGEST_S", 60.0)
     tokens = bridge.conversations.create("a", "b")
     assert log_size(tmp_path) < WAL_LIMIT
     bridge.deliveries.take_over("me", "0" * 32, 60_000)
@@ -46,7 +47,8 @@ def test_a_log_with_room_is_read_by_whoever_comes_after_a_crash(tmp_path: Path) 
     code = (
         "import os, sys; from pathlib import Path\n"
         "from autopoll.bridge.records import BridgeLimits\n"
-        "from autopoll.bridge.sqlite import SqliteBridge\n"
+        "from autopoll.bridge.sqlite import SqliteBridge, log_room\n"
+        "log_room._LONGEST_S = 60.0\n"
         "bridge = SqliteBridge(Path(sys.argv[1]), BridgeLimits(), create=True)\n"
         "bridge.deliveries.take_over('me', '0' * 32, 60_000)\n"
         "tokens = bridge.conversations.create('a', 'b')\n"
@@ -95,3 +97,19 @@ def test_a_slow_disk_holds_up_no_start(
     monkeypatch.setattr(log_room, "_LONGEST_S", 0.0)
     bridge.deliveries.take_over("me", "0" * 32, 60_000)
     assert log_size(tmp_path) < WAL_LIMIT
+
+
+def test_others_write_while_the_disk_takes_the_room(
+    bridge: SqliteBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autopoll.bridge.sqlite.connection.BUSY_S", 0.0)
+    made: list[str] = []
+
+    def slow(_handle: int) -> None:
+        with closing(SqliteBridge(tmp_path / "bridge.db", BridgeLimits())) as other:
+            made.append(other.conversations.create("a", "b").conversation)
+
+    monkeypatch.setattr("autopoll.bridge.sqlite.log_room.os.fdatasync", slow)
+    bridge.deliveries.take_over("me", "0" * 32, 60_000)
+    assert len(made) > 1, "in pieces"
+    assert {each.id for each in bridge.conversations.all()} == set(made)
