@@ -121,9 +121,13 @@ class PollerLink(ABC):
             for number, arrival in self._unknown.items():
                 repeated = arrival.repeated or arrival.sent_at is not None
                 self._unknown[number] = msgspec.structs.replace(arrival, repeated=repeated)
-        if self._unknown and self._gave_up:  # until the poller, too, looks whether it is stored
-            time.sleep(max(0.0, self._last_sent + SURE_S - time.monotonic()))
+        if self._unknown and self._gave_up:
+            self._outlast()
         return [(self._outcomes | self._unknown)[first + each] for each in range(len(arrivals))]
+
+    def _outlast(self) -> None:
+        """Wait until the poller, too, looks whether what was sent to it is stored already."""
+        time.sleep(max(0.0, self._last_sent + SURE_S - time.monotonic()))
 
     def _send_unknown(self, token: str | None, end: float) -> None:
         assert self._greeting
@@ -160,12 +164,12 @@ class PollerLink(ABC):
         """Return when there is news of any question, or after the time; tell which."""
         end = time.monotonic() + max(0.0, seconds)
         while True:
-            left = end - time.monotonic()
+            most = seconds
             if self._socket is None and (
                 time.monotonic() < self._retry_at or not self._connect(end, self.also)
             ):
-                left = min(left, RETRY_S)
-            ready = self._ready(left, self.also)
+                most = RETRY_S
+            ready = self._ready(min(most, end - time.monotonic()), self.also)
             if self._socket and self._socket.fileno() in ready and self._receive(0.0):
                 return True
             if self.also in ready or time.monotonic() >= end:

@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from autopoll.bridge.poller_protocol import AnswerText, QuestionNews
-from autopoll.bridge.records import SURE_S, Arrival, Stored
+from autopoll.bridge.records import Arrival, Stored
 from autopoll.client.poller_link import PollerLink
 from autopoll.home.home import Home
 
@@ -62,14 +62,11 @@ class PollerThread(PollerLink):
     def _leave_all(self, _: asyncio.Task[None]) -> None:
         """Leave to the store what the thread has not done at its end, or when a bug has ended it.
 
-        What it had begun to send may be stored already, or just now: as long as the poller does
-        not look for it, it is not stored by another.
+        What it had begun to send may be stored already.
         """
         self._ending = True
         for arrival, result in self._serving:
-            if not result.done():
-                left = msgspec.structs.replace(arrival, repeated=True)
-                self._loop.call_later(SURE_S, _settle, result, left)
+            _settle(result, msgspec.structs.replace(arrival, repeated=True))
         for arrival, result in self._asked:
             _settle(result, arrival)
 
@@ -96,7 +93,12 @@ class PollerThread(PollerLink):
 
     def _serve(self) -> None:
         self._serving = asked = [self._asked.popleft() for _ in range(len(self._asked))]
-        stored = self.store([arrival for arrival, _ in asked]) if asked else []
+        try:
+            stored = self.store([arrival for arrival, _ in asked]) if asked else []
+        except BaseException:  # a bug, which ends the thread
+            self._give_up()
+            self._outlast()
+            raise
         for (_, result), one in zip(asked, stored, strict=True):
             self._loop.call_soon_threadsafe(_settle, result, one)
         for _ in range(len(self._wanted)):

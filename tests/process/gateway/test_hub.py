@@ -491,10 +491,8 @@ def test_what_a_link_was_asked_that_a_bug_ends_is_left_to_the_store(
             raise ZeroDivisionError
 
         monkeypatch.setattr(link, "store", broken)
-        began = time.monotonic()
         left = await asyncio.wait_for(link.ask(arrival), 20)
         assert isinstance(left, Arrival) and left.repeated, "it may have been sent"
-        assert time.monotonic() - began >= SURE_S, "the poller may store it meanwhile, unseen"
         assert await asyncio.wait_for(link.ask(arrival), 20) is arrival
         await link.close()
         assert isinstance(link.running.exception(), ZeroDivisionError)
@@ -579,3 +577,33 @@ def test_a_look_at_the_store_takes_back_nothing_that_the_poller_has_said_meanwhi
             monkeypatch.undo()
 
     setting.run(story)
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "is left"])
+def test_what_a_bug_in_the_link_has_cut_off_is_stored_once(
+    setting: Setting, poller: HandPoller, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    awake = threading.Event()
+    sent: list[float] = []
+
+    def broken(_seconds: float) -> bool:
+        sent.append(time.monotonic())
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with asyncio.timeout(30), Hub(setting.home, setting.config) as open_hub:
+            await ask(open_hub, "connected?")
+            poller.stall(awake)
+            monkeypatch.setattr(open_hub._link, "_receive", broken)
+            asking = asyncio.create_task(ask(open_hub, "once?"))
+            while not sent:
+                await asyncio.sleep(0.01)
+            if not leaves:
+                await asking
+        await asking
+        assert time.monotonic() - sent[0] >= SURE_S, "the poller could store it unseen"
+
+    asyncio.run(main())
+    awake.set()
+    poller.run(poller.turn)
+    assert len(setting.bridge.messages.find(kind="query")) == 2
