@@ -228,6 +228,8 @@ class _Asking:
             refused = [one for one in stored if isinstance(one, AutopollError)]
             for error in refused:
                 if not isinstance(error, RateLimited) or len(self._questions) == 1:
+                    if self.ids:
+                        error.mend = f"{error.mend} {kept(self.ids)}".strip()
                     raise error
             waits = [error.wait_ms for error in refused if isinstance(error, RateLimited)]
             time.sleep(min(waits, default=0) / 1000)

@@ -11,7 +11,7 @@ from autopoll.bridge.records import SentMessage, Stored
 from autopoll.cli.awaiting import print_ids
 from autopoll.cli.base_command import CommandLine
 from autopoll.cli.interrupt import undisturbed
-from autopoll.cli.question_input import bounded, decoded
+from autopoll.cli.question_input import bounded, decoded, stdin_readable
 from autopoll.cli.render import print_json
 from autopoll.client.client import Client, require_question
 from autopoll.client.outcome_wait import down, timed_out
@@ -65,11 +65,12 @@ class Lines:
         ready.register(descriptor, select.POLLIN)
         if not ready.poll(0):
             return
-        data = os.read(descriptor, _CHUNK)
-        *whole, self._begun = (self._begun + data).split(b"\n")
-        if not data:
-            whole, self._begun, self.descriptor = [self._begun], b"", None
         try:
+            with stdin_readable():
+                data = os.read(descriptor, _CHUNK)
+            *whole, self._begun = (self._begun + data).split(b"\n")
+            if not data:
+                whole, self._begun, self.descriptor = [self._begun], b"", None
             for line in whole:
                 if text := decoded(bounded(line, self._limit)).strip():
                     self._require_question(text)

@@ -1,6 +1,8 @@
 """Questions as they are given: in the command line, or on stdin."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from autopoll.errors import UsageError
@@ -15,18 +17,36 @@ def require_stdin() -> TextIO:
     return sys.stdin
 
 
+@contextmanager
+def stdin_readable() -> Iterator[None]:
+    """Raise UsageError for what keeps stdin from being read within the block."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"stdin cannot be read: {error.strerror}", "Give it a file or a pipe that can be."
+        ) from error
+
+
 def read_question(text: str, limit: int) -> str:
     """Return the text, or for `-` what stdin holds; raise UsageError when that is too much."""
     if text != "-":
         return text
-    return decoded(bounded(require_stdin().buffer.read(limit + 1), limit))
+    stdin = require_stdin().buffer
+    with stdin_readable():
+        data = stdin.read(limit + 1)
+    return decoded(bounded(data, limit))
 
 
 def read_lines(limit: int) -> list[str]:
     """Return the questions on stdin, one a line; raise UsageError when there is none."""
     questions = []
     stdin = require_stdin()
-    while line := stdin.buffer.readline(limit + 1):
+    while True:
+        with stdin_readable():
+            line = stdin.buffer.readline(limit + 1)
+        if not line:
+            break
         text = decoded(bounded(line, limit)).strip()
         if text:
             questions.append(text)

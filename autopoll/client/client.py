@@ -63,7 +63,7 @@ class Client:
         connection: PollerConnection | None = None,
         canary: bool = False,
     ) -> StoredQuestions:
-        """Store questions to a shard, each in a lane of its own; all of them, or raise.
+        """Store questions to a shard, each in a lane of its own; return them all, or raise.
 
         Raises as `submit` does, and whatever keeps one of them from being stored.
         """
@@ -90,7 +90,7 @@ class Client:
         Returns one item for each, in order: the message, or RateLimited or another error that keeps
         it from being stored; and whether anybody is there to answer. Raises UsageError for what is
         no question, NotFound for an unknown shard, AccessDenied, and BridgeError, with nothing
-        stored.
+        stored. Where the poller has stored some, the others have their error as their item.
         """
         for question in questions:
             require_question(question)
@@ -102,10 +102,17 @@ class Client:
         ]
         stored: list[Stored | Arrival] = [*arrivals]
         if connection:
-            stored = connection.store_for(shard, arrivals, token)
+            stored = connection.store(arrivals, token, shard=shard)
         left = [one for one in stored if isinstance(one, Arrival)]
-        by_us = iter(self._store(left, proven=False) if left else ())
-        done = [next(by_us) if isinstance(one, Arrival) else one for one in stored]
+        by_us: list[Stored] = []
+        try:
+            by_us = self._store(left, proven=False) if left else []
+        except AutopollError as error:
+            if len(left) == len(arrivals):
+                raise
+            by_us = [error] * len(left)
+        own = iter(by_us)
+        done = [next(own) if isinstance(one, Arrival) else one for one in stored]
         return done, not left or is_listening(self.home)
 
     def arrival(

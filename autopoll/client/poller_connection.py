@@ -21,12 +21,12 @@ class PollerConnection(PollerLink):
         self._texts = AnswerPieces()
         self._shard: str | None = None  # that is to answer what is being stored
 
-    def store_for(
-        self, shard: str, arrivals: Sequence[Arrival], token: str
+    def store(
+        self, arrivals: Sequence[Arrival], token: str | None = None, *, shard: str | None = None
     ) -> list[Stored | Arrival]:
-        """Have a shard's questions stored; see `store`."""
-        self._shard = shard  # the poller says who is to answer only when there is news
-        return self.store(arrivals, token)
+        """Have questions stored; `shard` is to answer, which the poller says only with news."""
+        self._shard = shard
+        return super().store(arrivals, token)
 
     def follow(self, ids: Iterable[int], *, pieces: bool = False) -> None:
         """Receive how these questions go on, but for those that are known to be settled."""

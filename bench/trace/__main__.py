@@ -100,9 +100,9 @@ def trace(folder: Path, count: int) -> dict[str, float]:
         asked: list[dict[str, int]] = []
         store = connection.store
 
-        def marked(*arguments: Any) -> Any:
+        def marked(*arguments: Any, **more: Any) -> Any:
             asked[-1]["store<"] = time.monotonic_ns()
-            return store(*arguments)
+            return store(*arguments, **more)
 
         connection.store = marked  # type: ignore[method-assign]
         for _ in range(count):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from hand_poller import HandPoller
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
-from autopoll.bridge.records import Stored
+from autopoll.bridge.records import SentMessage, Stored
 from autopoll.cli import main
+from autopoll.cli.ask import _Asking
 from autopoll.cli.base_command import CommandLine
 from autopoll.cli.line_questions import BATCH, MOST_OUTSTANDING, LineQuestions, Lines
 from autopoll.client.client import Client
-from autopoll.errors import Exit, NotFound, UsageError
+from autopoll.errors import BridgeBusy, Exit, NotFound, UsageError
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.message import read_query
@@ -251,3 +253,41 @@ def test_a_question_whose_outcome_cannot_be_printed_is_named(
     assert asking.returncode == Exit.FAILED
     said = json.loads(asking.stderr)["mend"]
     assert said == "The question is kept; fetch with: autopoll answer 1"
+
+
+def test_input_that_cannot_be_read_is_said_after_the_outcomes_before_it(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "unreadable", os.O_WRONLY | os.O_CREAT)
+    try:
+        lines = Lines(descriptor, LIMIT, None)
+        assert lines.take(1) == []
+        assert lines.refusal
+        assert lines.refusal.what == "stdin cannot be read: Bad file descriptor"
+        assert lines.ended
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["--lines"], ["--lines", "--json"]])
+def test_a_stdin_that_cannot_be_read_is_no_bug_of_ours(
+    home: Home, tmp_path: Path, arguments: list[str]
+) -> None:
+    with (tmp_path / "unreadable").open("w") as unreadable:
+        ran = subprocess.run(
+            [sys.executable, "-m", "autopoll", "--home", str(home.root), "ask", *arguments],
+            stdin=unreadable,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == Exit.USAGE
+    assert "stdin cannot be read: Bad file descriptor" in ran.stdout + ran.stderr
+
+
+def test_an_error_names_the_questions_of_the_command_that_are_stored(home: Home) -> None:
+    stored = [SentMessage(id=7, fresh=True), BridgeBusy("it is locked", "Try again.")]
+    client: Any = SimpleNamespace(submit=lambda *_, **__: (stored, True))
+    cli: Any = SimpleNamespace(json=False, config=load(home, {}))
+    asking = _Asking(cli, client, None, ["main"], ["1", "2"], None)  # type: ignore[arg-type]
+    with pytest.raises(BridgeBusy) as refused:
+        asking.store()
+    assert refused.value.mend == ("Try again. The question is kept; fetch with: autopoll answer 7")

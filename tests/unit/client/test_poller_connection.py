@@ -4,7 +4,7 @@ import errno
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from prepared_home import ECHO, prepared_home
 
 from autopoll.bridge import poller_protocol as protocol
 from autopoll.bridge.connect import connect, connect_when_needed
-from autopoll.bridge.records import Arrival, SentMessage
+from autopoll.bridge.records import Arrival, SentMessage, Stored
 from autopoll.client import poller_link
 from autopoll.client.answer_pieces import AnswerPiece
 from autopoll.client.client import Client
@@ -529,3 +529,36 @@ def test_without_a_descriptor_for_the_socket_a_question_is_stored_by_its_asker(
         assert not connection.is_open
     monkeypatch.undo()
     assert questions(client) == ["pending"]
+
+
+def test_what_the_poller_has_stored_is_known_also_where_the_rest_cannot_be(
+    client: Client,
+    connection: PollerConnection,
+    poller: HandPoller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def first_only(
+        arrivals: Sequence[Arrival], token: str | None = None, *, shard: str | None = None
+    ) -> list[Stored | Arrival]:
+        return [*store(arrivals[:1], token, shard=shard), *arrivals[1:]]
+
+    store = connection.store
+    monkeypatch.setattr(connection, "store", first_only)
+    monkeypatch.setattr("autopoll.bridge.sqlite.connection.BUSY_S", 0.1)
+    with closing(apsw.Connection(str(client.home.var / "bridge.db"))) as foreign:
+        ask(client, connection)
+        real = client.bridge.messages.store
+
+        def locked(arrivals: Sequence[Arrival]) -> list[Stored]:
+            foreign.execute("BEGIN IMMEDIATE")
+            try:
+                return real(arrivals)
+            finally:
+                foreign.execute("ROLLBACK")
+
+        monkeypatch.setattr(client.bridge.messages, "store", locked)
+        stored, _ = client.submit(["1", "2", "3"], "main", connection=connection)
+    first, *rest = stored
+    assert isinstance(first, SentMessage)
+    assert [type(each) for each in rest] == [BridgeBusy, BridgeBusy]
+    assert len(questions(client)) == 2
