@@ -17,7 +17,7 @@ from bisect import bisect
 from pathlib import Path
 from typing import Any
 
-from bench import markers
+from bench import command, markers
 from bench.cost import chain, plot
 from bench.cost.disk import scratch_folder
 from bench.cost.floor import floor
@@ -40,14 +40,12 @@ WAY = (
 )
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--out", type=Path, help="where to draw the bar, as SVG")
     parser.add_argument("--page", type=Path, help="a page whose table is to be made anew")
     given = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
     with scratch_folder() as folder:
         lowest = ask_floor(folder, given.count)
         spans = trace(folder, given.count)
@@ -57,6 +55,7 @@ def main() -> None:
         draw(spans, lowest, given.out)
     if given.page:
         fill(given.page, rows)
+    return 0
 
 
 def table(spans: dict[str, float], lowest: float) -> list[tuple[str, str, str]]:
@@ -165,4 +164,4 @@ def draw(spans: dict[str, float], lowest: float, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(command.run(main))
