@@ -168,7 +168,10 @@ async def _answer(
 
 
 async def _unless_gone(request: Request, waiting: Awaitable[T]) -> T:
-    """Return what is waited for; raise ClientDisconnect as soon as nobody wants it any more."""
+    """Return what is waited for; raise ClientDisconnect as soon as nobody wants it any more.
+
+    Raises what receiving from the client raises, as for a body that is too large.
+    """
     wanted = asyncio.timeout(None)
     gone = asyncio.create_task(_end_when_gone(request, wanted))
     try:
@@ -177,12 +180,19 @@ async def _unless_gone(request: Request, waiting: Awaitable[T]) -> T:
     except TimeoutError:
         if not wanted.expired():
             raise
-        raise ClientDisconnect from None
     finally:
         gone.cancel()
+    await gone  # which raises what receiving raised
+    raise ClientDisconnect
 
 
 async def _end_when_gone(request: Request, wanted: asyncio.Timeout) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    wanted.reschedule(0)  # a time in the past: it ends now
+    """End a wait when its client has gone, or what is received from it raises."""
+    this = asyncio.current_task()
+    assert this
+    try:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        if not this.cancelling():  # else the wait is over already
+            wanted.reschedule(0)  # a time in the past: it ends now

@@ -1,6 +1,7 @@
 """Waiting over REST for an answer, as long as somebody wants it."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from autopoll.errors import AutopollError, BridgeBusy, NotFound
 from autopoll.gateway.hub import Hub
+from autopoll.gateway.problems import Refused
 from autopoll.gateway.rest.question_routes import _answer, _unless_gone
 
 
@@ -43,10 +45,14 @@ class Connection:
 
 def play(story: Callable[[Connection], Awaitable[None]]) -> None:
     async def main() -> None:
+        unseen: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: unseen.append(what))
         async with asyncio.timeout(20):
             await story(Connection())
             await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        gc.collect()  # which finds errors of tasks that nobody has seen
+        assert unseen == []
 
     asyncio.run(main())
 
@@ -98,6 +104,19 @@ def test_what_took_too_long_is_not_taken_for_a_client_that_has_gone() -> None:
     async def story(client: Connection) -> None:
         with pytest.raises(TimeoutError, match="the store"):
             await client.wait(answer())
+
+    play(story)
+
+
+def test_what_receiving_from_the_client_raises_ends_the_wait() -> None:
+    async def story(client: Connection) -> None:
+        async def receive() -> dict[str, Any]:
+            raise Refused("too-large", 413, "the body is too large")
+
+        client.receive = receive  # type: ignore[method-assign]
+        with pytest.raises(Refused, match="too large"):
+            await client.wait(client.answer())
+        assert client.waited_for == ["begun", "ended"]
 
     play(story)
 
