@@ -20,7 +20,7 @@ from autopoll.gateway.rest import (
 )
 from autopoll.gateway.rest.error_handlers import install
 from autopoll.gateway.rest.openapi import describe
-from autopoll.gateway.rest.readiness import Readiness
+from autopoll.gateway.rest.readyz import Readiness
 
 _ABOUT = """\
 Ask warm AI agents and get one answer to each question, whatever is killed meanwhile.

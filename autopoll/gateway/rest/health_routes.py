@@ -4,7 +4,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from autopoll.gateway.rest.openapi import problems, record, send
-from autopoll.gateway.rest.readiness import Readiness
+from autopoll.gateway.rest.readyz import Readiness
 
 router = APIRouter(tags=["health"])
 

@@ -14,8 +14,8 @@ from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
 from autopoll.errors import BridgeFull, Down
 from autopoll.gateway.hub import Hub
-from autopoll.gateway.rest import readiness
-from autopoll.gateway.rest.readiness import Readiness
+from autopoll.gateway.rest import readyz
+from autopoll.gateway.rest.readyz import Readiness
 from autopoll.home import disk_space
 from autopoll.home.config import load
 from autopoll.home.home import Home
@@ -63,7 +63,7 @@ def hub(tmp_path: Path) -> Iterator[InlineHub]:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
-    monkeypatch.setattr(readiness, "disk_room", disk.room)
+    monkeypatch.setattr(readyz, "disk_room", disk.room)
     return disk
 
 
@@ -103,7 +103,7 @@ def test_a_home_without_room_on_its_disk_is_not_ready_and_no_stranger_learns_whi
 def test_a_crowd_is_answered_by_one_look_in_a_thread_of_its_own(
     hub: InlineHub, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "SHARED_S", 60.0)
+    monkeypatch.setattr(readyz, "SHARED_S", 60.0)
 
     async def story() -> None:
         shared = Readiness(hub)
@@ -124,7 +124,7 @@ def test_a_crowd_is_answered_by_one_look_in_a_thread_of_its_own(
 def test_what_was_found_is_looked_up_again_when_its_time_is_over(
     hub: InlineHub, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "SHARED_S", 0.0)
+    monkeypatch.setattr(readyz, "SHARED_S", 0.0)
 
     async def story() -> None:
         shared = Readiness(hub)
