@@ -1,0 +1,1 @@
+"""The engine on a PostgreSQL server, which several hosts can share."""
