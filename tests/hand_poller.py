@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
+from answerers import take_over
+
 from autopoll.bridge.connect import connect
 from autopoll.bridge.records import Answered, Delivery, Failed, Outcome
 from autopoll.home.config import load
@@ -106,7 +108,7 @@ class HandPoller:
 
     def _open(self) -> None:
         self.bridge = connect(self.home, load(self.home, {}))
-        self.bridge.deliveries.take_over(self.owner, "0" * 32, LEASE_MS)
+        take_over(self.bridge, self.owner)
         self.partial_answers = PartialAnswers(redacting=False)
         self.questions = AskedQuestions(self.partial_answers, 1 << 20, self._wake)
         for newest in self.bridge.messages.find(limit=1):

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from autopoll.bridge.records import (
+    Answerer,
     Arrival,
     CommittedTurn,
     Delivery,
@@ -27,16 +28,22 @@ from autopoll.bridge.records import (
 class DeliveryStore(Protocol):
     """Deliveries: claimed under a lease, renewed, settled. For the one answerer of a home."""
 
-    def take_over(self, owner: str, home: str, lease_ms: int) -> int:
+    def take_over(self, answerer: Answerer, lease_ms: int) -> int:
         """Become the one answerer of a home, free what its earlier owners held; return how many.
 
-        `home` is the identity of the home. What owners of other homes hold ends by its expiry, as
-        they may live; in an embedded store, which has one answerer, it is freed at once, too. Holds
-        until the bridge is closed. Raises AlreadyRunning while another process is the answerer: of
-        the home, and in an embedded store of whatever home. The death of an owner
-        costs a query no attempt up to 20 claims, so that a query which kills its poller ends as a
-        dead letter all the same.
+        What owners of other homes hold ends by its expiry, as they may live; in an embedded store,
+        which has one answerer, it is freed at once, too. Holds until the bridge is closed. Raises
+        AlreadyRunning in an embedded store while another process is the answerer, of whatever home.
+        In others, while the last poller of this home is alive and has another host or folder: one
+        of the two homes is a copy. The death of an owner costs a query no attempt up to 20 claims,
+        so that a query which kills its poller ends as a dead letter all the same.
         """
+
+    def set_shards(self, owner: str, shards: Sequence[str]) -> None:
+        """Show other shards for an owner that has taken over."""
+
+    def leave(self, owner: str) -> None:
+        """Show that an owner has ended, so that its home need not be waited for elsewhere."""
 
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         """Enrol what is new and claim up to `wanted[shard]` ready deliveries for each shard.

@@ -21,6 +21,7 @@ from typing import Protocol
 from autopoll.bridge.delivery_protocol import DeliveryStore
 from autopoll.bridge.foreign_watch import Watch
 from autopoll.bridge.records import (
+    AnsweringHome,
     Arrival,
     Backlog,
     Conversation,
@@ -173,6 +174,11 @@ class Overview(Protocol):
 
     def waiting(self) -> dict[str, int]:
         """Return the number of enrolled, unsettled deliveries per shard, for shards with any."""
+
+    def homes(self) -> list[AnsweringHome]:
+        """Return the homes that have answered, ordered by host and folder; ages by the clock of
+        the store.
+        """
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
         """Return enrolment-to-answer times of the newest answered queries."""

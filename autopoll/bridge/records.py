@@ -72,6 +72,38 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     query: "QueryState | None" = None  # as it is stored now; None when lost
 
 
+class Answerer(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of a poller: the owner of its leases, and the home that it answers for.
+
+    A home is told from others by its identity; a copy of one has the same and another (host,
+    folder).
+    """
+
+    owner: str  # random, for one start
+    home: str
+    host: str
+    folder: str
+    version: str
+    shards: list[str]
+
+
+class AnsweringHome(msgspec.Struct, frozen=True, kw_only=True):
+    """A home that answers for the bridge, or did; by what its last poller has written.
+
+    `alive` until a lease after its last beat, unless it has left. `in_flight` counts what is leased
+    to that poller.
+    """
+
+    host: str
+    home: str
+    folder: str
+    version: str
+    shards: list[str]
+    beat_age_ms: int
+    alive: bool
+    in_flight: int
+
+
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     """A new conversation and its two tokens, which are shown only now."""
 

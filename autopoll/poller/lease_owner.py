@@ -1,11 +1,13 @@
 """The owner of this poller's leases: claims, settles and renews them under one random id."""
 
 import logging
+import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from autopoll import __version__
 from autopoll.bridge.delivery_protocol import DeliveryStore
-from autopoll.bridge.records import Arrival, CommittedTurn, Outcome, Settled
+from autopoll.bridge.records import Answerer, Arrival, CommittedTurn, Outcome, Settled
 from autopoll.home.home import Home
 from autopoll.home.identity import identity_of
 from autopoll.poller.in_flight import InFlight
@@ -26,6 +28,8 @@ class LeaseOwner:
         self._in_flight = in_flight
         self._unsettled: list[Outcome] = []
         self._claim_failed = False
+        self._shards: list[str] = []  # that the store shows for it
+        self.shards: list[str] = []  # that it serves
 
     @property
     def has_unsettled(self) -> bool:
@@ -36,9 +40,22 @@ class LeaseOwner:
         """Keep an outcome for the next settle."""
         self._unsettled.append(outcome)
 
-    def take_over(self, home: Home) -> int:
+    def take_over(self, home: Home, shards: Iterable[str]) -> int:
         """Become the answerer of the home; return how many questions it freed of earlier ones."""
-        return self._deliveries.take_over(self._id, identity_of(home), self._in_flight.lease_ms)
+        self.shards = self._shards = list(shards)
+        answerer = Answerer(
+            owner=self._id,
+            home=identity_of(home),
+            host=os.uname().nodename,
+            folder=str(home.root),
+            version=__version__,
+            shards=self.shards,
+        )
+        return self._deliveries.take_over(answerer, self._in_flight.lease_ms)
+
+    def leave(self) -> None:
+        """Show that the answerer has ended."""
+        self._deliveries.leave(self._id)
 
     def commit_turn(self, arrivals: Sequence[Arrival], room: dict[str, int]) -> CommittedTurn:
         """Store what arrived, settle what came back, and claim what there is room for."""
@@ -61,8 +78,12 @@ class LeaseOwner:
     def renew(self) -> list[Settled]:
         """Renew what is in flight or unsettled; return what became of leases that have expired.
 
-        After a long outage the reap would free, to be asked again, what is answered already.
+        After a long outage the reap would free, to be asked again, what is answered already. Shows
+        the shards that it serves when they have changed.
         """
+        if self._shards != self.shards:
+            self._deliveries.set_shards(self._id, self.shards)
+            self._shards = self.shards
         return self._in_flight.renew_leases(self._deliveries, self._id, self._unsettled_leases())
 
     def _release_unconfirmed(self) -> None:

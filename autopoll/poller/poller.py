@@ -134,6 +134,8 @@ class Poller:
         self.in_flight.release_all()
         with self.crash_noted():
             self.settle()
+            with self.outages.tolerated("leave"):
+                self.leases.leave()
 
     def settle(self) -> None:
         """Write what came back, and claim nothing."""
@@ -159,7 +161,7 @@ class Poller:
         loop.set_exception_handler(self.on_crash)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         role.end_by(self.stop)
-        freed = self.leases.take_over(self.home)
+        freed = self.leases.take_over(self.home, self.config.shards)
         for newest in self.bridge.messages.find(limit=1):
             self.questions.newest = newest.id
         log.info("ready; took over %d unfinished questions", freed)
@@ -209,6 +211,7 @@ class Poller:
         self.in_flight.update(config)
         self.pauses.update(config.shards)
         self.budgets.update(config.shards)
+        self.leases.shards = list(config.shards)
         self.schedule.every(self.in_flight.lease_ms / 4000, self.renew_leases)
         self.heart.settings = fingerprint.of_poller(config)
         log.info("took up new settings; shards: %s", ", ".join(config.shards))

@@ -95,7 +95,7 @@ class Desk:
         self._metadata = metadata
         self._conversations: Iterator[str] = itertools.cycle(conversations)
         self._bridge: Bridge = history.open_store(path)
-        self._bridge.deliveries.take_over(history.OWNER, history.HOME, history.LEASE_MS)
+        history.take_over(self._bridge)
 
     def close(self) -> None:
         """Let go of the bridge."""

@@ -14,13 +14,12 @@ import apsw
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
-from autopoll.bridge.records import Answered, BridgeLimits
+from autopoll.bridge.records import Answered, Answerer, BridgeLimits
 from autopoll.message import Answer, write_query
 
 SHARD = "main"
 LEASE_MS = 60_000
 OWNER = "bench"
-HOME = "0" * 32
 QUESTION = write_query(
     "How does the poller notice that a foreign program wrote a message into the bridge, and what "
     "happens when the file system does not say so?",
@@ -86,7 +85,7 @@ def answered(path: Path, messages: int) -> list[str]:
     try:
         conversation = _converse(bridge)
         if messages:
-            bridge.deliveries.take_over(OWNER, HOME, LEASE_MS)
+            take_over(bridge)
             ask(bridge, conversation, OWN_LANE)
             settle(bridge, claim(bridge))
     finally:
@@ -115,6 +114,13 @@ def queued(path: Path, questions: int) -> list[str]:
 def ask(bridge: Bridge, conversation: str, metadata: str | None) -> None:
     """Send one question."""
     bridge.messages.send(conversation, "a", [QUESTION], [metadata])
+
+
+def take_over(bridge: Bridge) -> None:
+    """Become the answerer."""
+    home = "0" * 32
+    answerer = Answerer(owner=OWNER, home=home, host="", folder="", version="", shards=[SHARD])
+    bridge.deliveries.take_over(answerer, LEASE_MS)
 
 
 def claim(bridge: Bridge) -> tuple[int, int]:

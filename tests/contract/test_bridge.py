@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 import msgspec
 import pytest
+from answerers import HOME, LEASE, take_over
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,8 +53,6 @@ from autopoll.errors import (
 from autopoll.message import Answer, write_query
 from autopoll.request import Usage
 
-LEASE = 60_000
-HOME = "0" * 32
 DAY_MS = 24 * 3600 * 1000
 OWN = '{"lane": "own"}'
 
@@ -210,10 +209,6 @@ def renew(bridge: Bridge, delivery: Delivery, owner: str = "me") -> bool:
     """Renew one lease and return whether it is still held."""
     held = bridge.deliveries.renew([(delivery.message_id, delivery.fence)], owner, LEASE)
     return held == {delivery.message_id}
-
-
-def take_over(bridge: Bridge, owner: str, home: str = HOME) -> int:
-    return bridge.deliveries.take_over(owner, home, LEASE)
 
 
 # --- the way of a message to its answer
@@ -825,12 +820,12 @@ def test_in_an_embedded_store_the_next_answerer_frees_what_another_home_held(
     store: SqliteStore,
 ) -> None:
     one = store.open()
-    take_over(one, "one", "a" * 32)
+    take_over(one, "one", home="a" * 32)
     (mine,) = ask(one, talk(one), "1", metadata=OWN)
     (held,) = claim(one, owner="one")
     store.close()  # there is one answerer, so the one before it is dead, of whatever home it was
     two = store.open()
-    assert take_over(two, "two", "b" * 32) == 1
+    assert take_over(two, "two", home="b" * 32) == 1
     (again,) = claim(two, owner="two")
     assert (again.message_id, again.attempt, again.fence) == (mine, 1, held.fence + 1)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from autopoll.bridge.records import (
+    Answerer,
     Arrival,
     BridgeLimits,
     CommittedTurn,
@@ -60,7 +61,7 @@ class SqliteDeliveries:
             os.close(self._lock)
             self._lock = None
 
-    def take_over(self, owner: str, home: str, lease_ms: int) -> int:
+    def take_over(self, answerer: Answerer, lease_ms: int) -> int:
         if self._lock is None:
             path = self._db.path
             self._lock = acquire(path.with_name(f"{path.name}-poller.lock"), f"a poller of {path}")
@@ -68,14 +69,22 @@ class SqliteDeliveries:
         with self._db.writing():
             now = self._db.clock()
             # Of whatever home: the lock proves that no other poller of this file lives.
-            held = self._settlement.held("AND d.owner<>:owner", {"owner": owner})
+            held = self._settlement.held("AND d.owner<>:owner", {"owner": answerer.owner})
             for delivery in held:
                 if delivery.fence <= FREE_CLAIMS:
                     self._settlement.release(delivery, now)
                 else:
                     self._settlement.try_fail(delivery, "its poller died", now)
-            self._pollers.enter(owner, home, now + lease_ms)
+            self._pollers.enter(answerer, now, lease_ms)
         return len(held)
+
+    def set_shards(self, owner: str, shards: Sequence[str]) -> None:
+        with self._db.writing(durable=False):
+            self._pollers.set_shards(owner, shards)
+
+    def leave(self, owner: str) -> None:
+        with self._db.writing(durable=False):
+            self._pollers.leave(owner, self._db.clock())
 
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         work = self._enrolment.find_work(_with_room(wanted), self._db.clock())
@@ -124,7 +133,7 @@ class SqliteDeliveries:
             return set()
         with self._db.writing(durable=False):
             now = self._db.clock()
-            self._pollers.beat(owner, now + lease_ms)
+            self._pollers.beat(owner, now, lease_ms)
             rows = [
                 self._db.rows(
                     "UPDATE deliveries SET lease_until=?, changed_at=?"

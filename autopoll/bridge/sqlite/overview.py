@@ -5,6 +5,7 @@ import json
 from autopoll.bridge.records import Backlog, BridgeLimits, DeadLetter, Finished
 from autopoll.bridge.sqlite.connection import Database
 from autopoll.bridge.sqlite.costs import Costs
+from autopoll.bridge.sqlite.pollers import Pollers
 from autopoll.bridge.sqlite.rows import readable
 from autopoll.clock import parse_utc_ms, utc_iso
 from autopoll.errors import NotFound
@@ -19,6 +20,7 @@ class SqliteOverview:
         self._db = db
         self._limits = limits
         self.spent = costs.spent
+        self.homes = Pollers(db).homes
 
     def counts(self) -> dict[str, int]:
         # The done are counted by their answers, which lie closer together.

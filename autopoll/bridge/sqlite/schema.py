@@ -105,7 +105,15 @@ CREATE TABLE pollers (
   beat_until INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE, _KEYS, _SETTLED_BY, _POLLERS)
+# A row of before is that of a poller which has ended; it was last seen at `beat_until`, or earlier.
+_HOMES = """
+ALTER TABLE pollers ADD COLUMN folder TEXT NOT NULL DEFAULT '';
+ALTER TABLE pollers ADD COLUMN shards TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE pollers ADD COLUMN beat_at INTEGER NOT NULL DEFAULT 0;
+UPDATE pollers SET beat_at=beat_until;
+"""
+
+STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE, _KEYS, _SETTLED_BY, _POLLERS, _HOMES)
 KNOWN = len(STEPS)
 
 

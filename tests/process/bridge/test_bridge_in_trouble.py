@@ -18,6 +18,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from answerers import take_over
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
@@ -222,7 +223,7 @@ def test_an_older_store_is_migrated_with_all_that_is_under_way(
         assert settled[0].state == "done"
         assert [each.message_id for each in taken] == claimed
     assert bridge.overview.spent(utc_day(wall_ms()))["main"].output_tokens == 9
-    assert bridge.deliveries.take_over("next", "0" * 32, 60_000) == 2
+    assert take_over(bridge, "next") == 2
     assert bridge.examine(60)
     bridge.close()
     db = apsw.Connection(str(path))

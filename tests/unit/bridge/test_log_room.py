@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from answerers import take_over
 
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge, log_room
@@ -32,7 +33,7 @@ def test_an_answerer_finds_the_room_made_and_what_stood_in_the_log_stays(
     monkeypatch.setattr(log_room, "_LONGEST_S", 60.0)
     tokens = bridge.conversations.create("a", "b")
     assert log_size(tmp_path) < WAL_LIMIT
-    bridge.deliveries.take_over("me", "0" * 32, 60_000)
+    take_over(bridge)
     assert log_size(tmp_path) == WAL_LIMIT
     [number] = bridge.messages.send(tokens.conversation, "a", ["after it"], [None])
     assert log_size(tmp_path) == WAL_LIMIT
@@ -46,11 +47,12 @@ def test_a_log_with_room_is_read_by_whoever_comes_after_a_crash(tmp_path: Path) 
     path = tmp_path / "bridge.db"
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from autopoll.bridge.records import BridgeLimits\n"
+        "from autopoll.bridge.records import Answerer, BridgeLimits\n"
         "from autopoll.bridge.sqlite import SqliteBridge, log_room\n"
         "log_room._LONGEST_S = 60.0\n"
         "bridge = SqliteBridge(Path(sys.argv[1]), BridgeLimits(), create=True)\n"
-        "bridge.deliveries.take_over('me', '0' * 32, 60_000)\n"
+        "me = Answerer(owner='me', home='0', host='', folder='', version='', shards=[])\n"
+        "bridge.deliveries.take_over(me, 60_000)\n"
         "tokens = bridge.conversations.create('a', 'b')\n"
         "bridge.messages.send(tokens.conversation, 'a', ['kept'], [None])\n"
         "os._exit(9)\n"  # as kill -9 does: nothing is closed
@@ -65,7 +67,7 @@ def test_a_disk_with_little_room_is_left_alone(
     bridge: SqliteBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_room, "_FREE", 10**9)
-    bridge.deliveries.take_over("me", "0" * 32, 60_000)
+    take_over(bridge)
     assert log_size(tmp_path) < WAL_LIMIT
 
 
@@ -80,7 +82,7 @@ def test_a_disk_that_fills_meanwhile_gets_its_room_back(
         return write(handle, data, start)
 
     monkeypatch.setattr("autopoll.bridge.sqlite.log_room.os.pwrite", pwrite)
-    bridge.deliveries.take_over("me", "0" * 32, 60_000)
+    take_over(bridge)
     assert log_size(tmp_path) < WAL_LIMIT
     tokens = bridge.conversations.create("a", "b")
     assert bridge.messages.send(tokens.conversation, "a", ["stored all the same"], [None])
@@ -88,14 +90,14 @@ def test_a_disk_that_fills_meanwhile_gets_its_room_back(
 
 def test_a_log_that_somebody_removes_ends_no_start(bridge: SqliteBridge, tmp_path: Path) -> None:
     (tmp_path / "bridge.db-wal").unlink()
-    assert bridge.deliveries.take_over("me", "0" * 32, 60_000) == 0
+    assert take_over(bridge) == 0
 
 
 def test_a_slow_disk_holds_up_no_start(
     bridge: SqliteBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_room, "_LONGEST_S", 0.0)
-    bridge.deliveries.take_over("me", "0" * 32, 60_000)
+    take_over(bridge)
     assert log_size(tmp_path) < WAL_LIMIT
 
 
@@ -110,6 +112,6 @@ def test_others_write_while_the_disk_takes_the_room(
             made.append(other.conversations.create("a", "b").conversation)
 
     monkeypatch.setattr("autopoll.bridge.sqlite.log_room.os.fdatasync", slow)
-    bridge.deliveries.take_over("me", "0" * 32, 60_000)
+    take_over(bridge)
     assert len(made) > 1, "in pieces"
     assert {each.id for each in bridge.conversations.all()} == set(made)

@@ -1,5 +1,6 @@
 """Whatever a store did before its reply was lost, nothing is answered twice or stuck."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from autopoll.bridge.records import BridgeLimits, CommittedTurn, Delivery, Settled
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.errors import BridgeError
+from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.poller import outcomes
 from autopoll.poller.lease_owner import LeaseOwner
@@ -110,3 +112,19 @@ def test_an_answer_that_outlives_its_lease_in_an_outage_is_not_asked_for_again(
     scene.now[0] += scene.lease_ms + 1
     assert [one.message_id for one in scene.owner.renew()] == [scene.ids[1]]
     assert [one.state for one in scene.turn(0).settled] == ["done"]
+
+
+def test_a_home_is_shown_with_its_shards_also_when_they_have_changed(
+    scene: Scene, tmp_path: Path
+) -> None:
+    def shown() -> tuple[str, str, list[str]]:
+        [home] = scene.bridge.overview.homes()
+        return home.host, home.folder, home.shards
+
+    home = Home(tmp_path)
+    home.make_private()
+    scene.owner.take_over(home, {"main": 1})
+    assert shown() == (os.uname().nodename, str(tmp_path), ["main"])
+    scene.owner.shards = ["main", "logs"]
+    scene.owner.renew()
+    assert shown() == (os.uname().nodename, str(tmp_path), ["main", "logs"])

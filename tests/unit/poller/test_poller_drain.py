@@ -115,6 +115,7 @@ def test_a_poller_that_fails_settles_what_is_answered_and_gives_back_the_rest(
     first, second = scene.questions()
     assert first.answer and first.answer.text == "so"
     assert (second.state, second.attempts) == ("ready", 0)
+    assert [home.alive for home in scene.bridge.overview.homes()] == [False]
 
 
 def test_a_poller_whose_store_was_replaced_ends_at_once_and_writes_nothing_more(
@@ -130,6 +131,7 @@ def test_a_poller_whose_store_was_replaced_ends_at_once_and_writes_nothing_more(
     with pytest.raises(BridgeError, match="was replaced"):
         asyncio.run(scene.run(strike))
     assert [each.state for each in scene.questions()] == ["leased", "leased"]
+    assert [home.alive for home in scene.bridge.overview.homes()] == [True]
 
 
 def test_a_poller_that_cannot_be_made_leaves_no_bell(

@@ -1,0 +1,79 @@
+"""The homes that answer for a bridge, as an operator sees them."""
+
+from typing import Any
+
+from answerers import LEASE, take_over
+from test_bridge import OWN, SqliteStore, ask, bridge, claim, settle, store, talk
+from test_bridge import answered as answer
+
+from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import AnsweringHome
+
+__all__ = ["bridge", "store"]  # the fixtures
+
+ONE: dict[str, Any] = {"home": "1" * 32, "host": "one", "folder": "/a", "version": "2"}
+
+
+def only(bridge: Bridge) -> AnsweringHome:
+    (home,) = bridge.overview.homes()
+    return home
+
+
+def test_a_home_is_shown_with_what_it_serves_and_holds(bridge: Bridge) -> None:
+    assert bridge.overview.homes() == []
+    take_over(bridge, **ONE, shards=["main", "logs"])
+    shown = {**ONE, "shards": ["main", "logs"], "beat_age_ms": 0, "alive": True}
+    assert only(bridge) == AnsweringHome(**shown, in_flight=0)
+    ask(bridge, talk(bridge), "1", "2", metadata=OWN)
+    (first, _) = claim(bridge)
+    assert only(bridge) == AnsweringHome(**shown, in_flight=2)
+    settle(bridge, answer(first))
+    assert only(bridge) == AnsweringHome(**shown, in_flight=1)
+
+
+def test_the_age_of_a_beat_is_told_by_the_clock_of_the_store_and_a_lease_without_one_ends_it(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    take_over(bridge)
+    store.clock.now += LEASE - 1
+    assert (only(bridge).beat_age_ms, only(bridge).alive) == (LEASE - 1, True)
+    bridge.deliveries.renew([], "me", LEASE)
+    assert (only(bridge).beat_age_ms, only(bridge).alive) == (0, True)
+    store.clock.now += LEASE
+    assert (only(bridge).beat_age_ms, only(bridge).alive) == (LEASE, False)
+    store.clock.now -= 10 * LEASE
+    assert only(bridge).beat_age_ms == 0, "a clock that was set back makes no age below nothing"
+
+
+def test_an_owner_that_has_left_is_shown_as_ended_at_once(
+    bridge: Bridge, store: SqliteStore
+) -> None:
+    take_over(bridge)
+    store.clock.now += 10
+    bridge.deliveries.leave("me")
+    bridge.deliveries.leave("nobody")
+    assert (only(bridge).beat_age_ms, only(bridge).alive) == (0, False)
+    take_over(bridge, "next")
+    bridge.deliveries.leave("me")
+    assert only(bridge).alive, "what an earlier owner of the home says counts no more"
+
+
+def test_an_owner_shows_other_shards_after_a_reload(bridge: Bridge) -> None:
+    take_over(bridge, shards=["main"])
+    bridge.deliveries.set_shards("me", ["main", "schr\u00f6dinger's"])
+    bridge.deliveries.set_shards("nobody", ["none"])
+    assert only(bridge).shards == ["main", "schr\u00f6dinger's"]
+
+
+def test_a_home_is_shown_once_however_often_it_starts(bridge: Bridge) -> None:
+    take_over(bridge, "first", **ONE)
+    take_over(bridge, "second", **{**ONE, "version": "3"})
+    assert only(bridge).version == "3"
+    assert only(bridge).in_flight == 0
+
+
+def test_homes_are_shown_by_host_and_folder(bridge: Bridge) -> None:
+    for number, (host, folder) in enumerate([("b", "/1"), ("a", "/2"), ("a", "/1")]):
+        take_over(bridge, f"{number}", home=f"{number:032}", host=host, folder=folder)
+    shown = [(home.host, home.folder) for home in bridge.overview.homes()]
+    assert shown == [("a", "/1"), ("a", "/2"), ("b", "/1")]
