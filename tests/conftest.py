@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from place import ECHO, Place
+from postgres_server import DatabaseServer, server_for_tests
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and all they start too;
 # nohup has them ignore the end of the terminal.
@@ -25,6 +26,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: not (item.get_closest_marker("long") or item.get_closest_marker("early"))
     )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[DatabaseServer]:
+    """A PostgreSQL server, started for the first test that wants it."""
+    with server_for_tests() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: DatabaseServer) -> Iterator[str]:
+    """The URL of an empty database on PostgreSQL."""
+    name = postgres.create_database()
+    yield postgres.url(name)
+    postgres.drop_database(name)
 
 
 @pytest.fixture
