@@ -1,37 +1,25 @@
 """A proxy before a gateway that adds a token, for clients that know of none."""
 
 import asyncio
-import threading
 from collections.abc import Mapping
-from typing import Self
+
+from loopback_proxy import HOST, LoopbackProxy
 
 LINE = b"\r\n"
 OURS = (b"authorization:", b"connection:", b"content-length:")  # headers that are written here
 
 
-class TokenProxy:
-    """Forwards one HTTP request a connection, in a thread of its own; used as a context manager.
+class TokenProxy(LoopbackProxy):
+    """Forwards one HTTP request a connection.
 
     Host and Origin are left as they came; `names` are replaced, wherever they stand.
     """
 
     def __init__(self, port: int, upstream: int, token: str, names: Mapping[str, str]) -> None:
-        self._port = port
+        super().__init__(port)
         self._upstream = upstream
         self._token = token
         self._names = {name.encode(): ours.encode() for name, ours in names.items()}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        serving = asyncio.start_server(self._forward, "127.0.0.1", self._port)
-        asyncio.run_coroutine_threadsafe(serving, self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
 
     async def _forward(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         try:
@@ -45,7 +33,7 @@ class TokenProxy:
         body = self._renamed(body)
         kept = [each for each in headers if not each.lower().startswith(OURS)]
         ours = f"Authorization: Bearer {self._token}\r\nConnection: close\r\nContent-Length: "
-        server, request = await asyncio.open_connection("127.0.0.1", self._upstream)
+        server, request = await asyncio.open_connection(HOST, self._upstream)
         request.write(LINE.join([first, *kept, ours.encode() + b"%d" % len(body), b"", body]))
         ends = [asyncio.ensure_future(each) for each in (_copy(server, answer), client.read())]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
