@@ -9,18 +9,18 @@ from pathlib import Path
 
 from autopoll.bridge.foreign_watch import Watch
 from autopoll.bridge.records import BridgeLimits
+from autopoll.bridge.sql.conversation_store import SqlConversations
+from autopoll.bridge.sql.costs import Costs
+from autopoll.bridge.sql.message_store import SqlMessages
+from autopoll.bridge.sql.overview import SqlOverview
 from autopoll.bridge.sqlite.checkup import Checkup
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.conversation_store import SqliteConversations
-from autopoll.bridge.sqlite.costs import Costs
+from autopoll.bridge.sqlite.connection import SqliteDatabase
 from autopoll.bridge.sqlite.deliveries import SqliteDeliveries
-from autopoll.bridge.sqlite.message_store import SqliteMessages
-from autopoll.bridge.sqlite.overview import SqliteOverview
 from autopoll.clock import wall_ms
 
 
 class SqliteBridge:
-    """The Bridge in one file; opened as `Database` says."""
+    """The Bridge in one file; opened as `SqliteDatabase` says."""
 
     def __init__(
         self,
@@ -31,13 +31,13 @@ class SqliteBridge:
         read_only: bool = False,
         clock: Callable[[], int] = wall_ms,
     ) -> None:
-        self._db = db = Database(path, create=create, read_only=read_only, clock=clock)
+        self._db = db = SqliteDatabase(path, create=create, read_only=read_only, clock=clock)
         try:
             costs = Costs(db)
-            self.conversations = SqliteConversations(db, limits)
-            self.messages = SqliteMessages(db, limits)
+            self.conversations = SqlConversations(db, limits)
+            self.messages = SqlMessages(db, limits)
             self.deliveries = SqliteDeliveries(db, limits, costs)
-            self.overview = SqliteOverview(db, limits, costs)
+            self.overview = SqlOverview(db, limits, costs)
             self.examine = Checkup(db).examine
         except BaseException:
             db.close()

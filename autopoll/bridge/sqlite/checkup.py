@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.connection import SqliteDatabase
 from autopoll.errors import BridgeError
 
 _WITHOUT_ROWID = {"budgets", "denials", "pollers", "usage"}
@@ -23,7 +23,7 @@ _STEPS = 1_000  # of SQLite's machine between two looks at the time
 class Checkup:
     """Looks for damage, changing nothing."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: SqliteDatabase) -> None:
         self._db = db
 
     def examine(self, seconds: float) -> bool:

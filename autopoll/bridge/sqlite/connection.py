@@ -2,22 +2,19 @@
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import apsw
 
 from autopoll.bridge.records import LONGEST_CALL_S
+from autopoll.bridge.sql.database import Dialect, Row, Values
 from autopoll.bridge.sqlite import schema
 from autopoll.bridge.sqlite.driver_errors import damaged, explain
 from autopoll.bridge.sqlite.filesystem import refuse_network
 from autopoll.clock import wall_ms
 from autopoll.errors import BridgeError, BridgeFull
-
-Row = tuple[Any, ...]
-Values = Sequence[Any] | Mapping[str, Any]
 
 BUSY_S = LONGEST_CALL_S - 1.0  # how long a lock is waited for; a call has more to do
 WAL_LIMIT = 16 << 20  # bytes; beyond it the log is cut back as soon as no reader needs it
@@ -25,8 +22,29 @@ WAL_LIMIT = 16 << 20  # bytes; beyond it the log is cut back as soon as no reade
 # waits for the disk. With SQLite's own 1000 that was one question in sixty, and the p99 of all.
 _LOG_PAGES = 3500
 
+_PARSED_LIMIT = 64 << 20  # bytes of a message over the limit of which type and query_id are read
+DIALECT = Dialect(
+    # As bytes, because foreign text need not be UTF-8, which SQLite does not check and the driver
+    # refuses.
+    stored_text="CAST({} AS BLOB)",
+    json_text="CASE WHEN json_valid(CAST({0} AS TEXT)) THEN CAST({0} AS TEXT)->>'$.{1}' END",
+    json_integer="CASE WHEN json_valid(CAST({0} AS TEXT)) THEN CAST({0} AS TEXT)->>'$.{1}' END",
+    numbers="SELECT value FROM json_each({})",
+    question=f"""CASE WHEN m.message IS NULL THEN x'' WHEN octet_length(m.message)<=:max
+        THEN CAST(m.message AS BLOB)
+      WHEN octet_length(m.message)<={_PARSED_LIMIT} AND json_valid(CAST(m.message AS TEXT))
+        AND json_type(CAST(m.message AS TEXT))='object'
+        THEN CAST(json_object('type',CAST(m.message AS TEXT)->>'$.type',
+          'query_id',CAST(m.message AS TEXT)->'$.query_id') AS BLOB)
+      ELSE substr(CAST(m.message AS BLOB),1,64) END""",
+    contains="instr({},{})>0",
+    created="c.rowid",
+    ordered_join="CROSS JOIN",  # the planner moves no table before one on its left
+    for_update="",
+)
 
-class Database:
+
+class SqliteDatabase:
     """One connection to the database file at `path`; `driver` is that of apsw.
 
     `clock` returns wall-clock milliseconds. Raises BridgeError when the file is missing (unless
@@ -44,6 +62,7 @@ class Database:
         # The true path, because the log lies beside the file and not beside a link to it.
         self.path = path.resolve()
         self.clock = clock
+        self.dialect = DIALECT
         self._durable: bool | None = None
         self._prepare_file(create)
         with self._explained():
@@ -197,6 +216,15 @@ class Database:
             return [number for (number,) in self.driver.executemany(sql, rows)]
         except apsw.Error as error:
             raise self._explain(error) from error
+
+    def lock_conversations(self, names: Sequence[str]) -> None:
+        """Do nothing: there is one writer at a time."""
+
+    def lock_lanes(self, numbers: str) -> None:
+        """Do nothing, as above."""
+
+    def lock_key(self, name: str) -> None:
+        """Do nothing, as above."""
 
     def damaged(self, how: str) -> BridgeError:
         """Return the error for damage that was found."""

@@ -19,23 +19,24 @@ from autopoll.bridge.records import (
     Settled,
     Stored,
 )
+from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival
+from autopoll.bridge.sql.costs import Costs
+from autopoll.bridge.sql.lanes import CLOCK_SLACK_MS, DUE, Lanes
+from autopoll.bridge.sql.pollers import Pollers
+from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.rows import metadata_column, readable
+from autopoll.bridge.sql.settlement import Settlement
 from autopoll.bridge.sqlite import log_room
-from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.costs import Costs
-from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
+from autopoll.bridge.sqlite.connection import DIALECT, SqliteDatabase
 from autopoll.bridge.sqlite.enrolment import Enrolment, Lease, Work
-from autopoll.bridge.sqlite.lanes import CLOCK_SLACK_MS, DUE, Lanes
-from autopoll.bridge.sqlite.pollers import Pollers
-from autopoll.bridge.sqlite.rows import METADATA, readable
-from autopoll.bridge.sqlite.settlement import Settlement
 from autopoll.errors import AutopollError
 from autopoll.home.lock import acquire
 
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
 _READY = f"""SELECT d.message_id, d.conversation_id, d.to_session, d.lane, d.fence, d.attempts,
     d.enrolled_at, coalesce(octet_length(m.message),0)<=:max,
-    CASE WHEN octet_length(m.message)<=:max THEN CAST(m.message AS BLOB) END, {METADATA}
+    CASE WHEN octet_length(m.message)<=:max THEN CAST(m.message AS BLOB) END,
+    {metadata_column(DIALECT)}
   FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id
   WHERE d.state='ready' AND d.shard=:shard AND {DUE} ORDER BY d.message_id LIMIT :count"""
 
@@ -45,7 +46,7 @@ _Result = TypeVar("_Result")
 class SqliteDeliveries:
     """The DeliveryStore."""
 
-    def __init__(self, db: Database, limits: BridgeLimits, costs: Costs) -> None:
+    def __init__(self, db: SqliteDatabase, limits: BridgeLimits, costs: Costs) -> None:
         self._db = db
         self._max_message = limits.max_message
         self._lanes = Lanes(db)

@@ -8,9 +8,6 @@ import apsw
 
 from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, RowRefused
 
-# What is raised for one row that cannot be read or written, and says nothing of the others.
-OF_ONE_ROW = (RowRefused, ValueError, TypeError, OverflowError, RecursionError)
-
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -59,13 +56,6 @@ def damaged(path: Path, how: str) -> BridgeError:
         f"{path} is damaged: {how}",
         "Stop all that use it (autopoll down); restore a backup, or try: sqlite3 FILE .recover",
     )
-
-
-def log_error(words: str) -> None:
-    """Log an error that is of one row, and not raised."""
-    import logging  # only now, because an `ask`, which settles nothing, does without
-
-    logging.getLogger(__name__).error("%s", words)
 
 
 def _full(path: Path) -> BridgeFull:

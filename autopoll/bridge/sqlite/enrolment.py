@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from autopoll.bridge.records import BridgeLimits, Delivery
-from autopoll.bridge.sqlite.arrivals import CheckedArrival
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.lanes import DUE, Lanes
-from autopoll.bridge.sqlite.routes import Routes
-from autopoll.bridge.sqlite.rows import METADATA, TEXT, insert_messages, readable
+from autopoll.bridge.sql.arrivals import CheckedArrival
+from autopoll.bridge.sql.lanes import DUE, Lanes
+from autopoll.bridge.sql.routes import Routes
+from autopoll.bridge.sql.rows import insert_messages, metadata_column, readable
+from autopoll.bridge.sqlite.connection import DIALECT, SqliteDatabase
 from autopoll.message import Envelope, is_answerable, read_envelope
 
 BATCH = 1000  # messages enrolled in one transaction, so that it stays at some 10 ms
@@ -28,7 +28,7 @@ _SWEPT = """FROM routes r
   AND m.to_session=r.session WHERE m.id>:beyond AND m.read=0"""
 _FOUND = f"""SELECT m.id, r.conversation_id, r.session, r.shard,
   EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id),
-  coalesce(octet_length(m.message),0)<=:max, {TEXT}, {METADATA}"""
+  coalesce(octet_length(m.message),0)<=:max, {DIALECT.question}, {metadata_column(DIALECT)}"""
 _INSERT = """INSERT INTO deliveries(message_id,conversation_id,to_session,shard,lane,
   enrolled_at,changed_at,state,owner,lease_until,attempts,fence)
   VALUES(?1,?2,?3,?4,?5,?6,?6,?7,?8,?9,?10,?10)"""
@@ -71,7 +71,7 @@ class Enrolment:
     everything unread at the start, after each new route and once a minute.
     """
 
-    def __init__(self, db: Database, limits: BridgeLimits, lanes: Lanes) -> None:
+    def __init__(self, db: SqliteDatabase, limits: BridgeLimits, lanes: Lanes) -> None:
         self._db = db
         self._max_message = limits.max_message
         self._lanes = lanes

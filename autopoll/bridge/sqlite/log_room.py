@@ -9,14 +9,14 @@ import os
 import time
 from pathlib import Path
 
-from autopoll.bridge.sqlite.connection import WAL_LIMIT, Database
+from autopoll.bridge.sqlite.connection import WAL_LIMIT, SqliteDatabase
 
 _FREE = 10  # times the room must be free on the disk: else it is more use to others
 _PIECE = 4 << 20
 _LONGEST_S = 0.5  # for which a start is held up
 
 
-def reserve(db: Database) -> None:
+def reserve(db: SqliteDatabase) -> None:
     """Make the log as long as it may become, with zeros, which SQLite takes for its end.
 
     Written, because room that is only allocated is journalled again when it is used. On a disk with

@@ -11,7 +11,7 @@ import pytest
 from autopoll.bridge import sqlite
 from autopoll.bridge.records import Arrival, BridgeLimits, IdempotencyKey
 from autopoll.bridge.sqlite import SqliteBridge
-from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sqlite.connection import SqliteDatabase
 from autopoll.errors import BridgeError
 
 
@@ -20,7 +20,7 @@ def test_the_file_is_closed_when_a_part_cannot_be_made(
 ) -> None:
     opened = []
 
-    def refuse(db: Database) -> None:
+    def refuse(db: SqliteDatabase) -> None:
         opened.append(db)
         raise BridgeError("no costs")
 

@@ -1,10 +1,13 @@
 """The keys of senders: repeating a key, not knowing what came of it, sends nothing new."""
 
 from autopoll.bridge.records import IdempotencyKey
-from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sql.database import Database
 from autopoll.errors import KeyReused
 
 KEPT_MS = 24 * 3600 * 1000  # how long a key is remembered
+_REMEMBER = """INSERT INTO keys(scope,name,digest,message_id,made_at) VALUES(?,?,?,?,?)
+  ON CONFLICT(scope,name) DO UPDATE SET
+  digest=excluded.digest, message_id=excluded.message_id, made_at=excluded.made_at"""
 _FORGOTTEN = 100  # old keys that one new key clears away, so that no single send pays for a day
 
 
@@ -16,6 +19,7 @@ class IdempotencyKeys:
 
     def message_id(self, key: IdempotencyKey, now: int) -> int | None:
         """Return the message sent under a key, None when there is none; raise KeyReused."""
+        self._db.lock_key(f"{key.scope} {key.name}")
         known = self._db.rows(
             "SELECT digest, message_id FROM keys WHERE scope=? AND name=? AND made_at>?",
             (key.scope, key.name, now - KEPT_MS),
@@ -39,6 +43,6 @@ class IdempotencyKeys:
             (now - KEPT_MS, _FORGOTTEN),
         )
         self._db.rows(
-            "REPLACE INTO keys(scope,name,digest,message_id,made_at) VALUES(?,?,?,?,?)",
+            _REMEMBER,
             (key.scope, key.name, key.digest, message_id, now),
         )

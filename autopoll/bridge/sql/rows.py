@@ -7,31 +7,29 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from autopoll.bridge.records import Message
-from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sql.database import Database, Dialect
 from autopoll.clock import utc_iso
 from autopoll.errors import NotFound, RowRefused, UsageError
 
 _METADATA_LIMIT = 64 << 10  # bytes; more than that is no envelope of ours
-_PARSED_LIMIT = 64 << 20  # bytes of a message over the limit of which type and query_id are read
 
-# As bytes, because foreign text need not be UTF-8. In place of a text over the limit comes what is
-# needed to answer it in its form: its JSON's type and query_id, or its first bytes.
-TEXT = f"""CASE WHEN m.message IS NULL THEN x'' WHEN octet_length(m.message)<=:max
-    THEN CAST(m.message AS BLOB)
-  WHEN octet_length(m.message)<={_PARSED_LIMIT} AND json_valid(CAST(m.message AS TEXT))
-    AND json_type(CAST(m.message AS TEXT))='object'
-    THEN CAST(json_object('type',CAST(m.message AS TEXT)->>'$.type',
-      'query_id',CAST(m.message AS TEXT)->'$.query_id') AS BLOB)
-  ELSE substr(CAST(m.message AS BLOB),1,64) END"""
-METADATA = (
-    f"CASE WHEN octet_length(m.metadata)<={_METADATA_LIMIT} THEN CAST(m.metadata AS BLOB) END"
-)
 
-# Foreign programs may have stored anything. As bytes it can be read; as text it need not be UTF-8,
-# which SQLite does not check and the driver refuses.
-MESSAGE = """m.id, CAST(m.conversation_id AS BLOB), CAST(m.from_session AS BLOB),
-  CAST(m.to_session AS BLOB), CAST(m.message AS BLOB), CAST(m.metadata AS BLOB),
-  CAST(m.timestamp AS BLOB), m.read IS NOT 0"""
+def stored(dialect: Dialect, *columns: str) -> str:
+    """Return a list of columns as they can always be read, whatever a program has stored."""
+    return ", ".join(dialect.stored_text.format(column) for column in columns)
+
+
+def metadata_column(dialect: Dialect) -> str:
+    """Return the column of a message's metadata, NULL for what is too long to be read."""
+    column = stored(dialect, "m.metadata")
+    return f"CASE WHEN octet_length(m.metadata)<={_METADATA_LIMIT} THEN {column} END"
+
+
+def message_columns(dialect: Dialect) -> str:
+    """Return the columns of a message m that `message_of` reads."""
+    texts = ("conversation_id", "from_session", "to_session", "message", "metadata", "timestamp")
+    columns = stored(dialect, *(f"m.{name}" for name in texts))
+    return f"m.id, {columns}, m.read IS DISTINCT FROM 0"
 
 
 def require_conversation(db: Database, conversation: str) -> None:
@@ -59,7 +57,7 @@ class MessageRow(NamedTuple):
 
 
 def message_of(row: Sequence[Any]) -> Message:
-    """Return the message of a row of MESSAGE."""
+    """Return the message of a row of `message_columns`."""
     number, conversation, sender, recipient, text, metadata, timestamp, read = row
     return Message(
         id=number,
@@ -112,6 +110,6 @@ def other_session(session: str) -> str:
     return "b" if session == "a" else "a"
 
 
-def readable(value: bytes | None) -> str | None:
-    """Return stored bytes as text; what is not UTF-8 becomes U+FFFD."""
-    return None if value is None else value.decode("utf-8", "replace")
+def readable(value: bytes | str | None) -> str | None:
+    """Return what was stored as text; what is not UTF-8 becomes U+FFFD."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

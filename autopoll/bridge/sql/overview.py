@@ -3,17 +3,20 @@
 import json
 
 from autopoll.bridge.records import Backlog, BridgeLimits, DeadLetter, Finished
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.costs import Costs
-from autopoll.bridge.sqlite.pollers import Pollers
-from autopoll.bridge.sqlite.rows import readable
+from autopoll.bridge.sql.costs import Costs
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.pollers import Pollers
+from autopoll.bridge.sql.rows import readable, stored
 from autopoll.clock import parse_utc_ms, utc_iso
 from autopoll.errors import NotFound
 
+# Never negative: the clock may have been set back.
+_TIME = """CASE WHEN d.settled_at>d.enrolled_at
+  THEN d.settled_at-d.enrolled_at ELSE 0 END"""
 _STATES = ("queued", "ready", "leased", "done", "dead")
 
 
-class SqliteOverview:
+class SqlOverview:
     """The Overview."""
 
     def __init__(self, db: Database, limits: BridgeLimits, costs: Costs) -> None:
@@ -51,7 +54,7 @@ class SqliteOverview:
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
         rows = self._db.rows(
-            "SELECT max(0, d.settled_at-d.enrolled_at) FROM answers a CROSS JOIN"
+            f"SELECT {_TIME} FROM answers a {self._db.dialect.ordered_join}"
             " deliveries d ON d.message_id=a.query_id WHERE d.state='done'"
             " ORDER BY a.query_id DESC LIMIT ?",
             (last,),
@@ -70,7 +73,8 @@ class SqliteOverview:
             for shard, state, count, oldest in self._db.rows(waiting)
         ]
         sent = self._db.rows(
-            "SELECT r.shard, count(*), CAST(min(m.timestamp) AS BLOB) FROM routes r JOIN messages m"
+            f"SELECT r.shard, count(*), {stored(self._db.dialect, 'min(m.timestamp)')}"
+            " FROM routes r JOIN messages m"
             " ON m.conversation_id=r.conversation_id AND m.to_session=r.session AND m.read=0"
             " GROUP BY r.shard"
         )
@@ -85,11 +89,12 @@ class SqliteOverview:
         ]
 
     def finished(self, after: int, limit: int) -> list[Finished]:
+        words = self._db.dialect
         # By the audit log, which alone is in the order of settling and numbered by it.
         rows = self._db.rows(
-            "SELECT l.id, d.shard, d.state, max(0, d.settled_at-d.enrolled_at), d.attempts"
-            " FROM audit_log l CROSS JOIN deliveries d ON d.message_id="
-            "CASE WHEN json_valid(l.details) THEN l.details->>'$.message_id' END"
+            f"SELECT l.id, d.shard, d.state, {_TIME}, d.attempts FROM audit_log l"
+            f" {words.ordered_join} deliveries d"
+            f" ON d.message_id={words.json_integer.format('l.details', 'message_id')}"
             " WHERE l.id>? AND l.action='query_answered' AND d.settled_at IS NOT NULL"
             " ORDER BY l.id LIMIT ?",
             (after, limit),
@@ -102,12 +107,13 @@ class SqliteOverview:
     def dead_letters(
         self, *, message_id: int | None = None, text_bytes: int | None = None
     ) -> list[DeadLetter]:
+        text = stored(self._db.dialect, "m.message")
         rows = self._db.rows(
             "SELECT d.message_id, d.conversation_id, d.shard, d.attempts, d.last_error,"
-            " d.settled_at, substr(CAST(m.message AS BLOB),1,?) FROM deliveries d LEFT JOIN"
+            f" d.settled_at, substr({text},1,?) FROM deliveries d LEFT JOIN"
             " messages m ON m.id=d.message_id WHERE d.state='dead' AND d.dismissed_at IS NULL"
-            " AND (? IS NULL OR d.message_id=?) ORDER BY d.message_id",
-            (text_bytes or self._limits.max_message, message_id, message_id),
+            " AND d.message_id=coalesce(?,d.message_id) ORDER BY d.message_id",
+            (text_bytes or self._limits.max_message, message_id),
         )
         return [
             DeadLetter(

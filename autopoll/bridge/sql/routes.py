@@ -1,7 +1,7 @@
 """Which shard serves which session."""
 
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.rows import other_session, require_conversation
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.rows import other_session, require_conversation
 
 
 class Routes:
@@ -14,10 +14,12 @@ class Routes:
         other_session(session)
         values = {"c": conversation, "s": session, "shard": shard}
         with self._db.writing():
+            self._db.lock_conversations([conversation])
             require_conversation(self._db, conversation)
-            # REPLACE, because it gives the route a new number, by which a poller notices it.
+            # Not changed, because a new route has a new number, by which a poller notices it.
+            self._db.rows("DELETE FROM routes WHERE conversation_id=:c AND session=:s", values)
             self._db.rows(
-                "REPLACE INTO routes(conversation_id,session,shard) VALUES(:c,:s,:shard)", values
+                "INSERT INTO routes(conversation_id,session,shard) VALUES(:c,:s,:shard)", values
             )
             for state in ("queued", "ready"):  # one by one, because each has an index of its own
                 self._db.rows(

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from autopoll.bridge.records import Arrival, BridgeLimits, SentMessage, Stored
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
-from autopoll.bridge.sqlite.idempotency import IdempotencyKeys
-from autopoll.bridge.sqlite.message_checks import MessageChecks
-from autopoll.bridge.sqlite.rate_limit import RateLimiter
-from autopoll.bridge.sqlite.rows import MessageRow, other_session
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.idempotency import IdempotencyKeys
+from autopoll.bridge.sql.message_checks import MessageChecks
+from autopoll.bridge.sql.rate_limit import RateLimiter
+from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.rows import MessageRow, other_session
 from autopoll.errors import AutopollError, NotFound, RateLimited, RowRefused, UsageError
 
 _HEAD = 100  # characters of a text within which its query_id begins and ends
@@ -40,6 +40,7 @@ class Arrivals:
     def __init__(self, db: Database, limits: BridgeLimits) -> None:
         self._db = db
         self._checks = MessageChecks(limits)
+        self._begins = db.dialect.contains.format("substr(CAST(message AS TEXT),1,?)", "?")
         self._rate = RateLimiter(db, limits)
         self._keys = IdempotencyKeys(db)
 
@@ -52,6 +53,7 @@ class Arrivals:
         self, checked: Sequence[CheckedArrival | AutopollError], insert: Insert
     ) -> list[Stored]:
         """Store what was not refused, in its order."""
+        self._lock(checked)
         paid = self._pay_together(checked)
         stored: list[Stored] = []
         together: list[CheckedArrival] = []  # after what is `stored`
@@ -68,10 +70,16 @@ class Arrivals:
         self, checked: Sequence[CheckedArrival | AutopollError], insert: Insert
     ) -> list[Stored]:
         """Store questions of which the store may refuse a row, each in a savepoint of its own."""
+        self._lock(checked)
         return [
             self._store_or_refuse(each, insert) if isinstance(each, CheckedArrival) else each
             for each in checked
         ]
+
+    def _lock(self, checked: Sequence[CheckedArrival | AutopollError]) -> None:
+        """Wait for whoever may be storing one of them at this moment."""
+        names = {one.arrival.conversation for one in checked if isinstance(one, CheckedArrival)}
+        self._db.lock_conversations(sorted(names))
 
     def _check(
         self, arrival: Arrival, metadata: dict[str | None, str | None]
@@ -134,7 +142,7 @@ class Arrivals:
         """Return the number under which an earlier try has stored a question."""
         rows = self._db.rows(
             "SELECT id FROM messages WHERE conversation_id=? AND id>? AND from_session=?"
-            " AND instr(substr(CAST(message AS TEXT),1,?),?)>0 LIMIT 1",
+            f" AND {self._begins} LIMIT 1",
             (arrival.conversation, arrival.after, arrival.session, _HEAD, arrival.query_id),
         )
         return rows[0][0] if rows else None

@@ -18,25 +18,22 @@ from autopoll.bridge.records import (
     Released,
     Settled,
 )
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.costs import Costs
-from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
-from autopoll.bridge.sqlite.held_delivery import EndedDelivery, HeldDelivery
-from autopoll.bridge.sqlite.lanes import Lanes
-from autopoll.bridge.sqlite.query_states import query_states
-from autopoll.bridge.sqlite.rows import TEXT, insert_audit_lines, insert_messages
+from autopoll.bridge.sql.costs import Costs
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.held_delivery import EndedDelivery, HeldDelivery
+from autopoll.bridge.sql.lanes import Lanes
+from autopoll.bridge.sql.query_states import query_states
+from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.rows import insert_audit_lines, insert_messages, readable
 from autopoll.message import Answer, write_answer
 from autopoll.redact.redact import redact
 from autopoll.request import Usage
 from autopoll.text import storable
 
-_HELD, _HELD_WITH_TEXT = (
-    f"""SELECT d.message_id, d.conversation_id, d.to_session,
-      CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
-      d.fence, d.last_error, d.enrolled_at, {text}
-    FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
-    for text in ("x''", TEXT)
-)
+_HELD = """SELECT d.message_id, d.conversation_id, d.to_session,
+    CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
+    d.fence, d.last_error, d.enrolled_at, {}
+  FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
 _TOGETHER = 16  # questions read at once, of which each may be of megabytes
 
 _One = TypeVar("_One", bound=Outcome | HeldDelivery)
@@ -47,6 +44,9 @@ class Settlement:
 
     def __init__(self, db: Database, limits: BridgeLimits, lanes: Lanes, costs: Costs) -> None:
         self._db = db
+        self._held, self._held_with_text = (
+            _HELD.format(text) for text in ("''", db.dialect.question)
+        )
         self._limits = limits
         self._lanes = lanes
         self._costs = costs
@@ -65,7 +65,8 @@ class Settlement:
         """
         # The plus keeps the planner from walking the table in its order instead of using d_lease.
         rows = self._db.rows(
-            f"{_HELD_WITH_TEXT if with_text else _HELD} {which} ORDER BY +d.message_id",
+            f"{self._held_with_text if with_text else self._held} {which}"
+            f" ORDER BY +d.message_id {self._db.dialect.for_update}",
             {**values, "max": self._limits.max_message},
         )
         return [HeldDelivery._make((*row, settled_by)) for row in rows]
@@ -85,16 +86,18 @@ class Settlement:
     def _settle_together(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
         leases = [(outcome.message_id, outcome.fence) for outcome in outcomes]
         mine = {"numbers": json.dumps([number for number, _ in leases]), "owner": owner}
+        among = f"d.message_id IN ({self._db.dialect.numbers.format(':numbers')})"
+        self._db.lock_lanes(mine["numbers"])
         held = {
             (each.message_id, each.fence): each
             for each in self.held(
-                "AND d.message_id IN (SELECT value FROM json_each(:numbers)) AND d.owner=:owner",
+                f"AND {among} AND d.owner=:owner",
                 mine,
                 with_text=True,
                 settled_by=owner,
             )
         }
-        repeated = self._settled_before(mine) if len(held) < len(leases) else {}
+        repeated = self._settled_before(among, mine) if len(held) < len(leases) else {}
         settled = self._write(
             [
                 # Taken away: a second outcome of the same lease finds it no longer held.
@@ -132,12 +135,12 @@ class Settlement:
 
         return self._in_savepoint(held, fail)
 
-    def _settled_before(self, mine: dict[str, str]) -> dict[tuple[int, int], Settled]:
+    def _settled_before(self, among: str, mine: dict[str, str]) -> dict[tuple[int, int], Settled]:
         """Return by (message_id, fence) what became of leases that their owner settled before."""
         rows = self._db.rows(
             "SELECT d.message_id, d.fence, d.state, a.answer_id FROM deliveries d LEFT JOIN answers"
             " a ON a.query_id=d.message_id WHERE d.settled_by=:owner AND d.state<>'leased'"
-            " AND d.message_id IN (SELECT value FROM json_each(:numbers))",
+            f" AND {among}",
             mine,
         )
         queries = {
@@ -244,7 +247,7 @@ class Settlement:
     ) -> EndedDelivery:
         """Return the one answer and the end of its delivery: dead when there is an `error`."""
         text, metadata = write_answer(
-            held.question.decode("utf-8", "replace"),
+            readable(held.question) or "",
             Answer(text=self._clean(answer.text), sources=answer.sources, error=answer.error),
             message_id=held.message_id,
             shard=held.shard,
@@ -273,8 +276,7 @@ class Settlement:
             [(each.held.message_id, number, each.held.fence) for each, number in pairs],
         )
         insert_audit_lines(self._db, [each.audit_line(number) for each, number in pairs])
-        for each in ended:
-            self._lanes.promote(each.held.lane, now)
+        self._lanes.promote([each.held.lane for each in ended], now)
         answers = iter(numbers)
         return [
             each.settled(next(answers), now) if isinstance(each, EndedDelivery) else each

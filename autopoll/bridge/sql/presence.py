@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from autopoll.bridge.records import BridgeLimits, Presence
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.rows import other_session, readable, require_conversation
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.rows import other_session, readable, require_conversation, stored
 from autopoll.clock import utc_iso, utc_now
 from autopoll.redact.redact import redact
 from autopoll.text import storable
@@ -35,7 +35,7 @@ class SessionStatuses:
     def presence(self, conversation: str, session: str) -> Presence:
         require_conversation(self._db, conversation)
         rows = self._db.rows(
-            "SELECT CAST(status AS BLOB), CAST(last_heartbeat AS BLOB) FROM session_status"
+            f"SELECT {stored(self._db.dialect, 'status', 'last_heartbeat')} FROM session_status"
             " WHERE conversation_id=? AND session_id=?",
             (conversation, session),
         )

@@ -1,8 +1,8 @@
 """How much a session may send."""
 
 from autopoll.bridge.records import BridgeLimits
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.rows import require_conversation
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.rows import require_conversation
 from autopoll.errors import RateLimited, UsageError
 
 
@@ -34,10 +34,11 @@ class RateLimiter:
         # A row can be ahead of the clock by one window at most; beyond that the clock was set back.
         spent = self._db.rows(
             "INSERT INTO budgets SELECT id,:s,:now+:cost FROM conversations WHERE id=:c"
-            " ON CONFLICT DO UPDATE SET"
-            " spent_until=:cost+CASE WHEN spent_until>:now+:window THEN :now"
-            " ELSE max(spent_until,:now) END"
-            " WHERE spent_until+:cost<=:now+:window OR spent_until>:now+:window RETURNING 1",
+            " ON CONFLICT(conversation_id,session) DO UPDATE SET"
+            " spent_until=:cost+CASE WHEN budgets.spent_until BETWEEN :now AND :now+:window"
+            " THEN budgets.spent_until ELSE :now END"
+            " WHERE budgets.spent_until+:cost<=:now+:window OR budgets.spent_until>:now+:window"
+            " RETURNING 1",
             values,
         )
         if spent:

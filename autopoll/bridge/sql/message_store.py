@@ -5,16 +5,16 @@ from contextlib import closing
 from typing import Any
 
 from autopoll.bridge.records import Arrival, BridgeLimits, Message, QueryState, Stored
-from autopoll.bridge.sqlite.arrivals import Arrivals, CheckedArrival
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.driver_errors import OF_ONE_ROW, log_error
-from autopoll.bridge.sqlite.message_checks import MessageChecks
-from autopoll.bridge.sqlite.query_states import query_state, query_states
-from autopoll.bridge.sqlite.rate_limit import RateLimiter
-from autopoll.bridge.sqlite.rows import (
-    MESSAGE,
+from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.message_checks import MessageChecks
+from autopoll.bridge.sql.query_states import query_state, query_states
+from autopoll.bridge.sql.rate_limit import RateLimiter
+from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.rows import (
     MessageRow,
     insert_messages,
+    message_columns,
     message_of,
     other_session,
     require_conversation,
@@ -23,21 +23,14 @@ from autopoll.errors import NotFound
 
 PAGE = 16 << 20  # bytes of text after which a list ends, however many were asked for
 
-_KIND = """coalesce(
-  CASE WHEN json_valid(CAST(m.message AS TEXT)) THEN CAST(m.message AS TEXT)->>'$.type' END,
-  CASE WHEN json_valid(CAST(m.metadata AS TEXT)) THEN CAST(m.metadata AS TEXT)->>'$.type' END,
-  'text')"""
-
-_IN_REPLY_TO = """CASE WHEN json_valid(CAST(m.metadata AS TEXT))
-  THEN CAST(m.metadata AS TEXT)->>'$.in_reply_to' END"""
 # The lane of an independent question has no slash; its answer is fetched by the question's id.
-_WAITING = f"""(EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id
+_WAITING = """(EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id
     AND d.state IN ('queued','ready','leased'))
   OR m.read=? AND NOT EXISTS(SELECT 1 FROM answers a JOIN deliveries d ON d.message_id=a.query_id
-    WHERE a.query_id={_IN_REPLY_TO} AND a.answer_id=m.id AND instr(d.lane,'/')=0))"""
+    WHERE a.query_id={} AND a.answer_id=m.id AND d.lane NOT LIKE '%/%'))"""
 
 
-class SqliteMessages:
+class SqlMessages:
     """The MessageStore."""
 
     def __init__(self, db: Database, limits: BridgeLimits) -> None:
@@ -45,6 +38,13 @@ class SqliteMessages:
         self._checks = MessageChecks(limits)
         self._rate = RateLimiter(db, limits)
         self._arrivals = Arrivals(db, limits)
+        words = db.dialect
+        kinds = (
+            words.json_text.format(f"m.{column}", "type") for column in ("message", "metadata")
+        )
+        self._columns = message_columns(words)
+        self._kind = f"coalesce({', '.join(kinds)}, 'text')"
+        self._waiting = _WAITING.format(words.json_integer.format("m.metadata", "in_reply_to"))
 
     def send(
         self, conversation: str, session: str, texts: Sequence[str], metadata: Sequence[str | None]
@@ -57,6 +57,7 @@ class SqliteMessages:
             for text, data in pairs
         ]
         with self._db.writing():
+            self._db.lock_conversations([conversation])
             self._rate.spend(conversation, session, len(new))
             return insert_messages(self._db, new)
 
@@ -100,9 +101,9 @@ class SqliteMessages:
         if unread:
             terms.append(("m.read=?", 0))
         if waiting:
-            terms.append((_WAITING, 0))
+            terms.append((self._waiting, 0))
         if kind is not None:
-            terms.append((f"{_KIND}=?", kind))
+            terms.append((f"{self._kind}=?", kind))
         where = " AND ".join(term for term, _ in terms)
         return self._select(where, [value for _, value in terms], limit, newest=not after)
 
@@ -119,7 +120,7 @@ class SqliteMessages:
         self, where: str, values: Sequence[Any], limit: int, *, newest: bool = False
     ) -> list[Message]:
         order = "DESC" if newest else "ASC"
-        sql = f"SELECT {MESSAGE} FROM messages m WHERE {where} ORDER BY m.id {order} LIMIT ?"
+        sql = f"SELECT {self._columns} FROM messages m WHERE {where} ORDER BY m.id {order} LIMIT ?"
         rows: list[tuple[Any, ...]] = []
         size = 0
         with closing(self._db.each(sql, (*values, limit))) as found:

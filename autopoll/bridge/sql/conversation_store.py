@@ -3,37 +3,41 @@
 import secrets
 
 from autopoll.bridge.records import BridgeLimits, Conversation, Tokens
-from autopoll.bridge.sqlite import tokens
-from autopoll.bridge.sqlite.audit_log import AuditLog
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.presence import SessionStatuses
-from autopoll.bridge.sqlite.routes import Routes
-from autopoll.bridge.sqlite.rows import (
+from autopoll.bridge.sql import tokens
+from autopoll.bridge.sql.audit_log import AuditLog
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.presence import SessionStatuses
+from autopoll.bridge.sql.routes import Routes
+from autopoll.bridge.sql.rows import (
     AuditLine,
     insert_audit_lines,
     other_session,
     readable,
     require_conversation,
+    stored,
     unknown_conversation,
 )
 from autopoll.errors import AccessDenied
 from autopoll.text import storable
 
-_LISTED = """SELECT CAST(id AS BLOB), CAST(session_a_role AS BLOB), CAST(session_b_role AS BLOB),
-  CAST(created_at AS BLOB), CAST(expires_at AS BLOB),
-  session_a_token GLOB 'revoked$*', session_b_token GLOB 'revoked$*',
+_LISTED = """SELECT {},
+  substr(session_a_token,1,8)='revoked$', substr(session_b_token,1,8)='revoked$',
   (SELECT shard FROM routes r WHERE r.conversation_id=c.id AND session='a'),
   (SELECT shard FROM routes r WHERE r.conversation_id=c.id AND session='b'),
   (SELECT count(*) FROM messages m WHERE m.conversation_id=c.id)
   FROM conversations c"""
 
 
-class SqliteConversations:
+class SqlConversations:
     """The ConversationStore: tokens here, the rest by the parts that keep it."""
 
     def __init__(self, db: Database, limits: BridgeLimits) -> None:
         self._db = db
         self._lifetime_ms = round(limits.token_lifetime_s * 1000)
+        self._listed = _LISTED.format(
+            stored(db.dialect, "id", "session_a_role", "session_b_role", "created_at", "expires_at")
+        )
+        self._tokens = stored(db.dialect, "session_a_token", "session_b_token", "expires_at")
         self._log = AuditLog(db)
         routes, statuses = Routes(db), SessionStatuses(db, limits)
         self.audit, self.audit_denial = self._log.audit, self._log.audit_denial
@@ -61,12 +65,11 @@ class SqliteConversations:
         return new
 
     def all(self) -> list[Conversation]:
-        return [
-            _conversation(*row) for row in self._db.rows(f"{_LISTED} ORDER BY created_at, rowid")
-        ]
+        order = f"ORDER BY c.created_at, {self._db.dialect.created}"
+        return [_conversation(*row) for row in self._db.rows(f"{self._listed} {order}")]
 
     def get(self, conversation: str) -> Conversation:
-        rows = self._db.rows(f"{_LISTED} WHERE c.id=?", (conversation,))
+        rows = self._db.rows(f"{self._listed} WHERE c.id=?", (conversation,))
         if not rows:
             raise unknown_conversation(conversation)
         return _conversation(*rows[0])
@@ -126,11 +129,12 @@ class SqliteConversations:
     def _stored(self, conversation: str) -> tuple[bytes | None, bytes | None, str | None] | None:
         """Return what is stored of both tokens, and their expiry; None for no conversation."""
         rows = self._db.rows(
-            "SELECT CAST(session_a_token AS BLOB), CAST(session_b_token AS BLOB),"
-            " CAST(expires_at AS BLOB) FROM conversations WHERE id=?",
-            (storable(conversation),),
+            f"SELECT {self._tokens} FROM conversations WHERE id=?", (storable(conversation),)
         )
-        return (rows[0][0], rows[0][1], readable(rows[0][2])) if rows else None
+        if not rows:
+            return None
+        a, b, expires = rows[0]
+        return _bytes(a), _bytes(b), readable(expires)
 
     def _replace_token(self, conversation: str, session: str, stored: str, action: str) -> None:
         other_session(session)
@@ -154,6 +158,10 @@ class SqliteConversations:
 
     def _expiry(self, now: int) -> str:
         return tokens.iso_naive(now + self._lifetime_ms)
+
+
+def _bytes(value: bytes | str | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
 
 
 def _conversation(

@@ -3,12 +3,12 @@
 from typing import NamedTuple
 
 from autopoll.bridge.records import Message, QueryState, Settled
-from autopoll.bridge.sqlite.rows import AuditLine, MessageRow, other_session
+from autopoll.bridge.sql.rows import AuditLine, MessageRow, other_session
 from autopoll.message import to_json
 
 
 class HeldDelivery(NamedTuple):
-    """A leased delivery; `question` is as `TEXT` selects it, empty when the message was deleted.
+    """A leased delivery; `question` can always be read, and is empty when it was deleted.
 
     `settled_by` is the owner where it ends the lease, None where the lease is ended for it.
     """
@@ -23,7 +23,7 @@ class HeldDelivery(NamedTuple):
     fence: int
     last_error: str | None
     enrolled_at: int
-    question: bytes
+    question: bytes | str
     settled_by: str | None
 
     def query(

@@ -1,11 +1,11 @@
 """The order of deliveries: a lane hands out its head only, and a head when it is due."""
 
-from autopoll.bridge.sqlite.connection import Database
+from collections.abc import Iterable
+
+from autopoll.bridge.sql.database import Database
 
 CLOCK_SLACK_MS = 2_000  # a row written further in the future than this: the clock was set back
 
-# At the head of a lane that more than one may be in; in the words of the index d_head.
-_HEAD = "state IN ('ready','leased') AND instr(lane,'/')>0"
 # Due again; also when the clock was set back, as it is unknown then how long to wait.
 DUE = f"(d.not_before<=:now OR d.changed_at>:now+{CLOCK_SLACK_MS})"
 
@@ -15,27 +15,28 @@ class Lanes:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        # At the head of a lane that more than one may be in; in the words of the index d_head.
+        shared = db.dialect.contains.format("lane", "'/'")
+        self._head = f"state IN ('ready','leased') AND {shared}"
 
     def is_free(self, lane: str) -> bool:
         """Return whether a lane has no unsettled delivery."""
         if not _is_shared(lane):
             return True
         rows = self._db.rows(
-            f"SELECT 1 WHERE EXISTS(SELECT 1 FROM deliveries WHERE lane=:lane AND {_HEAD})"
+            f"SELECT 1 WHERE EXISTS(SELECT 1 FROM deliveries WHERE lane=:lane AND {self._head})"
             " OR EXISTS(SELECT 1 FROM deliveries WHERE lane=:lane AND state='queued')",
             {"lane": lane},
         )
         return not rows
 
-    def promote(self, lane: str, now: int) -> None:
-        """Make the oldest queued delivery of a lane ready if the lane has no head."""
-        if not _is_shared(lane):
-            return
-        self._db.rows(
+    def promote(self, lanes: Iterable[str], now: int) -> None:
+        """Make the oldest queued delivery of each lane ready if the lane has no head."""
+        self._db.many(
             "UPDATE deliveries SET state='ready', changed_at=:now WHERE message_id=(SELECT"
             " min(message_id) FROM deliveries WHERE lane=:lane AND state='queued') AND NOT EXISTS"
-            f"(SELECT 1 FROM deliveries WHERE lane=:lane AND {_HEAD})",
-            {"lane": lane, "now": now},
+            f"(SELECT 1 FROM deliveries WHERE lane=:lane AND {self._head})",
+            [{"lane": lane, "now": now} for lane in lanes if _is_shared(lane)],
         )
 
     def headless(self) -> list[str]:
@@ -48,7 +49,7 @@ class Lanes:
             " UNION ALL SELECT (SELECT min(lane) FROM deliveries WHERE state='queued'"
             " AND lane>l.lane) FROM l WHERE l.lane IS NOT NULL) SELECT lane FROM l"
             " WHERE lane IS NOT NULL AND NOT EXISTS(SELECT 1 FROM deliveries d"
-            f" WHERE d.lane=l.lane AND {_HEAD})"
+            f" WHERE d.lane=l.lane AND {self._head})"
         )
         return [lane for (lane,) in rows]
 

@@ -5,28 +5,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from autopoll.bridge.records import QueryState
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.rows import MESSAGE, message_of, readable
-
-_STATE = f"""q.id, CAST(q.conversation_id AS BLOB), CAST(q.to_session AS BLOB), d.state, d.shard,
-  d.attempts, d.last_error, d.enrolled_at, d.settled_at, {MESSAGE}
-  FROM messages q LEFT JOIN deliveries d ON d.message_id=q.id
-  LEFT JOIN answers a ON a.query_id=q.id LEFT JOIN messages m ON m.id=a.answer_id"""
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.rows import message_columns, message_of, readable, stored
 
 
 def query_state(db: Database, message_id: int) -> QueryState | None:
     """Return the state of one question, None when there is none; in half the time of a list."""
-    rows = db.rows(f"SELECT {_STATE} WHERE q.id=?", (message_id,))
+    rows = db.rows(f"{_select(db)} WHERE q.id=?", (message_id,))
     return _state(rows[0]) if rows else None
 
 
 def query_states(db: Database, message_ids: Sequence[int]) -> list[QueryState]:
     """Return the states of those questions that exist."""
     rows = db.rows(
-        f"SELECT {_STATE} WHERE q.id IN (SELECT value FROM json_each(?))",
+        f"{_select(db)} WHERE q.id IN ({db.dialect.numbers.format('?')})",
         (json.dumps(list(message_ids)),),
     )
     return [_state(row) for row in rows]
+
+
+def _select(db: Database) -> str:
+    place = stored(db.dialect, "q.conversation_id", "q.to_session")
+    return (
+        f"SELECT q.id, {place}, d.state, d.shard, d.attempts, d.last_error, d.enrolled_at,"
+        f" d.settled_at, {message_columns(db.dialect)}"
+        " FROM messages q LEFT JOIN deliveries d ON d.message_id=q.id"
+        " LEFT JOIN answers a ON a.query_id=q.id LEFT JOIN messages m ON m.id=a.answer_id"
+    )
 
 
 def _state(row: tuple[Any, ...]) -> QueryState:

@@ -2,8 +2,8 @@
 
 import json
 
-from autopoll.bridge.sqlite.connection import Database
-from autopoll.bridge.sqlite.rows import AuditLine, insert_audit_lines
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.rows import AuditLine, insert_audit_lines
 from autopoll.redact.redact import redact_message
 from autopoll.text import storable
 
@@ -11,6 +11,9 @@ from autopoll.text import storable
 # token can neither fill the disk nor keep the write lock busy.
 _DENIALS = 10
 _DENIAL_SPAN_MS = 60_000
+_BEGIN_DENIAL = """INSERT INTO denials(conversation_id,audit_id,since,count) VALUES(?,?,?,1)
+  ON CONFLICT(conversation_id) DO UPDATE SET
+  audit_id=excluded.audit_id, since=excluded.since, count=excluded.count"""
 
 
 class AuditLog:
@@ -48,7 +51,7 @@ class AuditLog:
             if not seen:
                 denied = AuditLine(conversation, None, "access_denied", _denied(why, 1))
                 for line in insert_audit_lines(self._db, [denied]):
-                    self._db.rows("REPLACE INTO denials VALUES(?,?,?,1)", (key, line, now))
+                    self._db.rows(_BEGIN_DENIAL, (key, line, now))
                 return
             line, count = seen[0]
             self._db.rows("UPDATE denials SET count=? WHERE conversation_id=?", (count + 1, key))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from autopoll.bridge.records import Answerer, AnsweringHome
-from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sql.database import Database
 
 
 class Pollers:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from autopoll.bridge.records import Answered, Outcome, Settled, Spent
-from autopoll.bridge.sqlite.connection import Database
+from autopoll.bridge.sql.database import Database
 from autopoll.clock import utc_day
 
 
@@ -37,13 +37,15 @@ class Costs:
                 continue
             answers = int(isinstance(outcome, Answered) and became.state == "done")
             self._db.rows(
-                "INSERT INTO usage SELECT :day, shard, :input, :output, :cached, :cost, :answers"
-                " FROM deliveries WHERE message_id=:id ON CONFLICT DO UPDATE SET"
-                " input_tokens=input_tokens+excluded.input_tokens,"
-                " output_tokens=output_tokens+excluded.output_tokens,"
-                " cached_tokens=cached_tokens+excluded.cached_tokens,"
-                " cost_usd=coalesce(cost_usd+excluded.cost_usd,cost_usd,excluded.cost_usd),"
-                " answers=answers+excluded.answers",
+                "INSERT INTO usage SELECT CAST(:day AS TEXT), shard, :input, :output, :cached,"
+                " CAST(:cost AS DOUBLE PRECISION), :answers"
+                " FROM deliveries WHERE message_id=:id ON CONFLICT(day,shard) DO UPDATE SET"
+                " input_tokens=usage.input_tokens+excluded.input_tokens,"
+                " output_tokens=usage.output_tokens+excluded.output_tokens,"
+                " cached_tokens=usage.cached_tokens+excluded.cached_tokens,"
+                " cost_usd=coalesce(usage.cost_usd+excluded.cost_usd,usage.cost_usd,"
+                " excluded.cost_usd),"
+                " answers=usage.answers+excluded.answers",
                 {
                     "day": utc_day(now),
                     "input": usage.input_tokens,
