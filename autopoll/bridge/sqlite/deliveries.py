@@ -177,8 +177,7 @@ class SqliteDeliveries:
             )
             late = self._settlement.held("AND d.lease_until<:now", {"now": now})
             ended = [self._settlement.try_fail(one, "the lease expired", now) for one in late]
-            for lane in headless:
-                self._lanes.promote(lane, now)
+            self._lanes.promote(headless, now)
         return [settled for settled in ended if settled]
 
     def _lease(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> Lease:
