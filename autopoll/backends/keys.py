@@ -4,9 +4,7 @@ It is neither an option itself, nor an argument, nor part of any text: the text 
 goes through `ApiKey.hidden` before it is shown.
 """
 
-import errno
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +12,12 @@ from typing import NamedTuple
 from autopoll.backends.contract import Setting
 from autopoll.backends.options import option_path
 from autopoll.errors import ConfigError
+from autopoll.home import private_file
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.home.shard_files import SettingsStamp, settings_stamp
 from autopoll.redact.redact import redact
 
-_LARGEST = 65_536  # bytes; a file of several lines is refused anyway
 _SHORT = 8  # a shorter word may stand in any text by chance
 
 
@@ -48,7 +46,8 @@ class Login(NamedTuple):
 
 
 class KeyFiles:
-    """The files that the settings name as keys, whichever shard's, as the settings are now.
+    """The files that the settings name as keys, whichever shard's, and as the bridge's password, as
+    the settings are now.
 
     Looked up and not handed in: a key that is named for one shard must not be shown by another that
     was started before, and is not restarted for it.
@@ -64,8 +63,10 @@ class KeyFiles:
         try:
             seen = settings_stamp(self._home)
             if seen != self._seen:
-                options = [section.options for section in load(self._home).shards.values()]
+                config = load(self._home)
+                options = [section.options for section in config.shards.values()]
                 names = [table["key_file"] for table in options if "key_file" in table]
+                names.append(config.bridge.password_file)
                 found = [_resolved(self._home, name) for name in names if isinstance(name, str)]
                 self._paths = frozenset(path for path in found if path is not None)
                 self._seen = seen
@@ -95,7 +96,7 @@ def read_key(
     if key_file is not None:
         option = f"shards.{setting.shard}.options.key_file"
         path = option_path(setting, "key_file", key_file)
-        text, origin = _private_text(path, option), f"file {path}"
+        text, origin = private_file.read_text(path, option, "key"), f"file {path}"
     else:
         option = f"shards.{setting.shard}.options.key_env"
         text, origin = environ.get(key_env, ""), f"variable {key_env}"
@@ -111,34 +112,3 @@ def read_key(
             "Put the key into it and nothing else.",
         )
     return ApiKey(value, origin)
-
-
-def _private_text(path: Path, option: str) -> str:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe must not hold us
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        link = error.errno == errno.ELOOP
-        why = "is a symbolic link" if link else f"cannot be read: {error.strerror}"
-        raise ConfigError(
-            f"{option}: {path} {why}", "Name a file of your own that holds the key, mode 0600."
-        ) from error
-    try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise ConfigError(f"{option}: {path} is not a regular file")
-        if facts.st_uid != os.geteuid():
-            raise ConfigError(
-                f"{option}: {path} belongs to user {facts.st_uid}, not to you ({os.geteuid()})",
-                "Make it your own.",
-            )
-        if facts.st_mode & 0o077:
-            raise ConfigError(
-                f"{option}: {path} is open to others (mode {stat.S_IMODE(facts.st_mode):04o})",
-                f"Run: chmod 600 '{path}' (and renew the key: others may have read it)",
-            )
-        return os.read(descriptor, _LARGEST).decode("utf-8-sig", "replace")
-    except OSError as error:
-        raise ConfigError(f"{option}: {path} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(descriptor)

@@ -2,18 +2,19 @@
 
 import os
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from autopoll.bridge.records import BridgeLimits
 from autopoll.errors import BridgeError, ConfigError
+from autopoll.home.bridge_settings import server_urls
+from autopoll.home.bridge_url import BridgeUrl
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 
 if TYPE_CHECKING:
     from autopoll.bridge.protocols import Bridge
-
-_SQLITE = "sqlite:///"
 
 
 def connect(
@@ -28,14 +29,17 @@ def connect(
         rate_burst=config.access.rate_burst,
         redact=config.access.redact,
     )
-    return open_bridge(config.bridge.url, home.root, limits, create=create, read_only=read_only)
+    url, listen_url = server_urls(home, config.bridge)
+    return open_bridge(
+        url, home.root, limits, create=create, read_only=read_only, listen_url=listen_url
+    )
 
 
 def connect_when_needed(home: Home, config: Config, *, read_only: bool = False) -> "Bridge":
     """Return the home's bridge, which is opened when something of it is first wanted.
 
     For askers: while there is a poller they mostly want nothing of it. Raises BridgeError at once
-    where there is none, and later where another has come in its place.
+    where its file is missing, and later where another has come in its place.
     """
     return cast("Bridge", _DeferredBridge(home, config, read_only=read_only))
 
@@ -45,8 +49,10 @@ class _DeferredBridge:
 
     def __init__(self, home: Home, config: Config, *, read_only: bool) -> None:
         self._open = partial(connect, home, config, read_only=read_only)
-        self._file = bridge_file(config.bridge.url, home.root)
+        self._file = config.bridge.url.file(home.root)
         self._held = -1  # keeps the number of the file from being given to another one
+        if self._file is None:
+            return
         try:
             self._held = os.open(self._file, os.O_PATH | os.O_CLOEXEC)
         except OSError:
@@ -68,6 +74,8 @@ class _DeferredBridge:
         return getattr(self._bridge, name)
 
     def _is_in_place(self) -> bool:
+        if self._file is None:  # the engine knows its server
+            return True
         try:
             return os.path.samestat(self._file.stat(), os.fstat(self._held))
         except OSError:
@@ -82,25 +90,39 @@ class _DeferredBridge:
 
 
 def open_bridge(
-    url: str, root: Path, limits: BridgeLimits, *, create: bool = False, read_only: bool = False
+    url: str,
+    root: Path,
+    limits: BridgeLimits,
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    listen_url: str | None = None,
 ) -> "Bridge":
-    """Open the bridge that `url` names: `sqlite:///` and a path, relative ones below `root`.
+    """Open the bridge that `url` names: `sqlite:///` and a path, relative ones below `root`, or a
+    PostgreSQL server, which is listened to by `listen_url`, or else by `url` too.
 
-    `create` makes a missing file; `read_only` neither writes nor migrates. Raises ConfigError for
-    any other url and BridgeError when the store cannot be used.
+    `create` makes a missing file or schema; `read_only` neither writes nor migrates. Raises
+    ConfigError for any other url and BridgeError when the store cannot be used.
     """
-    # Most commands import the contract only; the engine's driver is loaded when a store is opened.
+    # Most commands import the contract only; an engine's driver is loaded when a store is opened.
+    file = BridgeUrl(url).file(root)
+    if file is None:
+        engine = _postgres().PostgresBridge
+        bridge = engine(url, limits, create=create, read_only=read_only, listen_url=listen_url)
+        return cast("Bridge", bridge)
     from autopoll.bridge.sqlite import SqliteBridge
 
-    return SqliteBridge(bridge_file(url, root), limits, create=create, read_only=read_only)
+    return SqliteBridge(file, limits, create=create, read_only=read_only)
 
 
-def bridge_file(url: str, root: Path) -> Path:
-    """Return the file that `url` names; raise ConfigError when it names none."""
-    path = url.removeprefix(_SQLITE)
-    if path == url or not path or "\0" in path:
+def _postgres() -> Any:
+    """Return the engine for PostgreSQL; raise ConfigError where its driver is missing."""
+    try:
+        return import_module("autopoll.bridge.postgres")
+    except ImportError as error:
+        if not (error.name or "psycopg").startswith("psycopg"):
+            raise
         raise ConfigError(
-            f"bridge url {url!r} names no store",
-            "Use sqlite:///bridge.db (below the home) or sqlite:////absolute/path/bridge.db.",
-        )
-    return root / path
+            "a bridge on PostgreSQL needs a package that is missing: psycopg",
+            "Run: pip install 'autopoll[postgres]'",
+        ) from error

@@ -11,8 +11,9 @@ import msgspec
 
 from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
-from autopoll.home import shard_files, toml_file
+from autopoll.home import bridge_settings, shard_files, toml_file
 from autopoll.home.address import Address
+from autopoll.home.bridge_settings import BridgeSection
 from autopoll.home.byte_size import ByteSize
 from autopoll.home.home import Home, instance_name
 from autopoll.home.shard_files import SHARD_NAME
@@ -30,12 +31,6 @@ Refuse = Callable[[str, str, str], NoReturn]
 
 class _Section(msgspec.Struct, frozen=True):
     """The root of every table."""
-
-
-class BridgeSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where conversations and messages are stored; a relative path is meant from the home."""
-
-    url: str = "sqlite:///var/bridge.db"
 
 
 class DeliverySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,6 +123,7 @@ def parse(
     """Return the settings that autopoll.toml with this text and shard files with these tables would
     be; raise ConfigError as `load` does."""
     raw = toml_file.parse(home.config, text)
+    bridge_settings.refuse_open_password(home.config, raw.get("bridge"))
     _join(home, raw, tables)
     noted = ""
     for name, value in sorted(environ.items()):
@@ -224,6 +220,7 @@ def _check(config: Config, refuse: Refuse) -> None:
         )
     if access.rate_per_second <= 0 or access.rate_burst < 1:
         refuse("access", "leaves no message at all", "rate_per_second > 0, rate_burst >= 1.")
+    bridge_settings.check(config.bridge, refuse)
     _check_gateway(config.gateway, refuse)
 
 

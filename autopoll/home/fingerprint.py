@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from autopoll.home.bridge_url import BridgeUrl
 from autopoll.home.config import Config, ShardSection
 
 # What a worker never looks at: these are for the poller, the watchdog, and the number of programs.
@@ -59,7 +60,9 @@ def _hash(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a duration or a size as the number that it is."""
+    """Return a duration or a size as the number that it is, and a url as its text."""
+    if isinstance(value, BridgeUrl):
+        return value.full
     if isinstance(value, float):
         return float(value)
     if isinstance(value, int):

@@ -12,6 +12,7 @@ import msgspec
 
 from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
+from autopoll.home.bridge_url import BridgeUrl
 from autopoll.home.byte_size import ByteSize
 
 _LARGEST = 1024 * 1024
@@ -80,7 +81,14 @@ def explained(error: msgspec.ValidationError) -> tuple[str, str]:
 
 
 def decode_unit(kind: type, value: Any) -> Any:
-    """Read a duration or a size for msgspec; raise ValueError with the mend."""
+    """Read a duration, a size or a url for msgspec; raise ValueError with the mend."""
+    if kind is BridgeUrl:
+        if not isinstance(value, str):
+            raise ValueError("is no text; write it in quotes")
+        try:
+            return BridgeUrl(value)
+        except ConfigError as error:
+            raise ValueError(f"{error.what}; {error.mend}") from error
     if kind is Duration or kind is ByteSize:
         try:
             return kind.parse(value)

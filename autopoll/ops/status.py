@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from autopoll.backends.context.remarks import Remarks, kept
-from autopoll.bridge.connect import bridge_file, connect
+from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Spent
 from autopoll.client.availability import PATIENCE_S, last_error
@@ -130,7 +130,8 @@ def status(home: Home, config: Config) -> Status:
 
 def written_folders(home: Home, config: Config) -> list[Path]:
     """Return the folders that a home writes into."""
-    return list(dict.fromkeys((home.var, bridge_file(config.bridge.url, home.root).parent)))
+    file = config.bridge.url.file(home.root)
+    return list(dict.fromkeys((home.var, file.parent if file else home.var)))
 
 
 def disk_room(folders: list[Path]) -> tuple[bool, str]:

@@ -6,6 +6,7 @@ become its own.
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from autopoll.process import signals
 
 PR_SET_CHILD_SUBREAPER = 36
 LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and keeps this
+_LIBPQ = re.compile(r"PG[A-Z]+")
 # -P, or a json.py among the files of a home would be run in the place of Python's own.
 _MODULE = [sys.executable, "-P", "-m"]
 
@@ -74,6 +76,8 @@ def supervisord_environment(inherited: Mapping[str, str], config: Config) -> dic
     kept = worker_environment(
         fixed_imports(inherited), [each.options for each in config.shards.values()]
     )
+    if config.bridge.url.is_server:  # libpq's variables, for poller and gateway
+        kept |= {name: value for name, value in inherited.items() if _LIBPQ.fullmatch(name)}
     # conf/supervisord.conf says `autopoll`: the one of this installation, activated or not.
     folders = [str(Path(sys.executable).parent)]
     if script := shutil.which("autopoll"):

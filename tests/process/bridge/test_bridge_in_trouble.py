@@ -67,7 +67,7 @@ def test_a_url_of_another_kind_is_refused_with_the_forms_allowed(tmp_path: Path)
         "bridge.db",
         "sqlite://bridge.db",
         "sqlite:///",
-        "postgres://x",
+        "mysql://x",
         "sqlite:///\0",
     ):
         with pytest.raises(ConfigError) as refused:

@@ -55,6 +55,10 @@ def test_a_key_file_of_any_shard_is_no_context_from_the_moment_it_is_named(home:
     assert home / "k.key" not in seen.listing().files
     with pytest.raises(Permanent, match="not among"):
         seen.read("k.key")
+    (home / "autopoll.toml").write_text(
+        MAIN + "[bridge]\nurl = 'postgresql://db'\npassword_file = 'k.key'\n"
+    )
+    assert home / "k.key" not in seen.listing().files
     (home / "autopoll.toml").write_text("[shards")  # somebody is writing it
     assert home / "k.key" not in seen.listing().files
     (home / "autopoll.toml").write_text(MAIN)

@@ -1,12 +1,16 @@
 """A home's bridge that is opened when something of it is wanted, and not before."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from autopoll.bridge.connect import connect_when_needed, open_bridge
 from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.records import BridgeLimits
+from autopoll.cli import main
 from autopoll.errors import BridgeError
 from autopoll.home.config import load
 from autopoll.home.home import Home
@@ -86,3 +90,67 @@ def test_a_file_that_vanishes_once_it_is_open_was_replaced(
     with pytest.raises(BridgeError, match="was replaced while it was in use"):
         bridge.require_in_place()
     bridge.close()
+
+
+@pytest.fixture
+def on_server(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    home.config.write_text(
+        "[shards.main]\nbackend = 'echo'\n[bridge]\nurl = 'postgresql://db'\n"
+        "listen_url = 'postgresql://direct'\n"
+    )
+    return home
+
+
+def test_a_bridge_on_a_server_is_opened_by_its_engine_with_both_urls(
+    on_server: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[Any, ...]] = []
+
+    class PostgresBridge:
+        def __init__(self, url: str, _limits: BridgeLimits, **given: Any) -> None:
+            opened.append((url, given))
+            self.messages = "the messages"
+
+        def close(self) -> None:
+            opened.append(("closed",))
+
+    engine = ModuleType("autopoll.bridge.postgres")
+    monkeypatch.setattr(engine, "PostgresBridge", PostgresBridge, raising=False)
+    monkeypatch.setitem(sys.modules, "autopoll.bridge.postgres", engine)
+    bridge = connect_when_needed(on_server, load(on_server, {}), read_only=True)
+    assert opened == []
+    assert bridge.messages == "the messages"  # type: ignore[comparison-overlap]
+    bridge.close()
+    bridge.close()
+    how = {"create": False, "read_only": True, "listen_url": "postgresql://direct"}
+    assert opened == [("postgresql://db", how), ("closed",), ("closed",)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'psycopg'", name="psycopg"),
+        ImportError(
+            "no pq wrapper available"
+        ),  # psycopg, without its binary part and without libpq
+    ],
+)
+def test_a_server_without_its_driver_is_refused_by_the_extra_that_brings_it(
+    on_server: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: ImportError,
+) -> None:
+    def missing(_name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("autopoll.bridge.connect.import_module", missing)
+    on_server.make_private()
+    assert main(["dead", "list", "--home", str(on_server.root)]) == 4
+    out = capsys.readouterr()
+    assert (out.out, out.err) == (
+        "",
+        "autopoll: a bridge on PostgreSQL needs a package that is missing: psycopg\n"
+        "  Run: pip install 'autopoll[postgres]'\n",
+    )
