@@ -3,13 +3,12 @@
 from typing import Any
 
 from answerers import LEASE, take_over
-from test_bridge import OWN, SqliteStore, ask, bridge, claim, settle, store, talk
-from test_bridge import answered as answer
+from bridge_calls import OWN, ask, claim, settle, talk
+from bridge_calls import answered as answer
+from bridge_stores import SqliteStore
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import AnsweringHome
-
-__all__ = ["bridge", "store"]  # the fixtures
 
 ONE: dict[str, Any] = {"home": "1" * 32, "host": "one", "folder": "/a", "version": "2"}
 
