@@ -1,14 +1,16 @@
 """The stores that the contract of the bridge is tested on, one for each engine."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
+from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge, connection
 
@@ -23,19 +25,53 @@ class Clock:
         return self.now
 
 
-class SqliteStore:
+class Store(ABC):
     """One store: bridges are opened on it, and foreign programs speak SQL to it."""
 
+    clock: Clock
+
+    def __init__(self) -> None:
+        self._bridges: list[Bridge] = []
+
+    def open(self, **given: Any) -> Bridge:
+        """Open one more bridge on the store, with these limits."""
+        limits = BridgeLimits(**{"rate_per_s": 1e6, "rate_burst": 10**6, **given})
+        self._bridges.append(self._open(limits))
+        return self._bridges[-1]
+
+    def close(self) -> None:
+        """Close all bridges."""
+        for bridge in self._bridges:
+            bridge.close()
+
+    @abstractmethod
+    def _open(self, limits: BridgeLimits) -> Bridge: ...
+
+    @abstractmethod
+    def foreign(self, sql: str, *values: Any) -> list[Any]:
+        """Run a statement as a foreign program does, with ? for values, and commit it."""
+
+    @abstractmethod
+    def blocked(self) -> AbstractContextManager[None]:
+        """Keep every writer waiting, as a foreign program or a network can."""
+
+    @abstractmethod
+    def uncommitted(
+        self, bridge: Bridge, write: Callable[[], object]
+    ) -> AbstractContextManager[None]:
+        """Have a bridge write in another thread, and commit it no sooner than the block ends."""
+
+
+class SqliteStore(Store):
+    """A file of SQLite."""
+
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.clock = Clock()
         self.path = folder / "bridge.db"
-        self.bridges: list[SqliteBridge] = []
 
-    def open(self, **given: Any) -> SqliteBridge:
-        limits = BridgeLimits(**{"rate_per_s": 1e6, "rate_burst": 10**6, **given})
-        bridge = SqliteBridge(self.path, limits, create=True, clock=self.clock)
-        self.bridges.append(bridge)
-        return bridge
+    def _open(self, limits: BridgeLimits) -> SqliteBridge:
+        return SqliteBridge(self.path, limits, create=True, clock=self.clock)
 
     def foreign(self, sql: str, *values: Any) -> list[Any]:
         # Not the standard library's sqlite3: two copies of SQLite in one process take each other's
@@ -48,14 +84,13 @@ class SqliteStore:
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
-        """Keep every writer waiting, as a foreign program or a network can."""
         with closing(apsw.Connection(str(self.path))) as db:
             db.execute("BEGIN IMMEDIATE")
             yield
 
     @contextmanager
-    def uncommitted(self, bridge: SqliteBridge, write: Callable[[], object]) -> Iterator[None]:
-        """Have a bridge write in another thread, and commit it no sooner than the block ends."""
+    def uncommitted(self, bridge: Bridge, write: Callable[[], object]) -> Iterator[None]:
+        assert isinstance(bridge, SqliteBridge)
         begun, over = threading.Event(), threading.Event()
 
         def hold() -> bool:
@@ -75,9 +110,5 @@ class SqliteStore:
             writer.join()
             bridge._db.driver.set_commit_hook(None)
 
-    def close(self) -> None:
-        for bridge in self.bridges:
-            bridge.close()
 
-
-ENGINES = {"sqlite": SqliteStore}
+ENGINES: dict[str, Callable[[Path], Store]] = {"sqlite": SqliteStore}

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from bridge_calls import answered, arrival, ask, claim, key, once, stored, talk, turn
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import SURE_S, SentMessage
@@ -28,7 +28,7 @@ def test_a_key_that_stands_for_another_message_is_refused(bridge: Bridge) -> Non
     assert len(bridge.messages.find(conversation=conversation)) == 2
 
 
-def test_a_key_is_not_kept_when_its_message_is_refused(store: SqliteStore) -> None:
+def test_a_key_is_not_kept_when_its_message_is_refused(store: Store) -> None:
     bridge = store.open(rate_per_s=1, rate_burst=1)
     conversation = talk(bridge)
     ask(bridge, conversation, "spent")
@@ -39,7 +39,7 @@ def test_a_key_is_not_kept_when_its_message_is_refused(store: SqliteStore) -> No
     assert not stored(once(bridge, conversation, "one", key())).fresh, "repeating is free"
 
 
-def test_a_key_is_forgotten_after_a_day(bridge: Bridge, store: SqliteStore) -> None:
+def test_a_key_is_forgotten_after_a_day(bridge: Bridge, store: Store) -> None:
     conversation = talk(bridge)
     first = stored(once(bridge, conversation, "one", key()))
     store.clock.now += 24 * 3600 * 1000 - 1
@@ -95,7 +95,7 @@ def test_what_arrives_overtakes_nothing_that_is_too_much_to_be_enrolled_in_one_t
     assert bridge.messages.query_state(after).state == "queued"
 
 
-def test_each_arrival_is_refused_on_its_own_merits(store: SqliteStore) -> None:
+def test_each_arrival_is_refused_on_its_own_merits(store: Store) -> None:
     bridge = store.open(rate_per_s=1, rate_burst=3, max_message=2000)
     conversation = talk(bridge)
     committed = turn(

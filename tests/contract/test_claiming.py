@@ -5,7 +5,7 @@ import json
 import pytest
 from answerers import LEASE
 from bridge_calls import OWN, answered, ask, claim, claim_one, failed, settle, talk
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 
@@ -152,9 +152,7 @@ def test_the_answer_of_one_served_session_is_no_question_for_the_other(bridge: B
     assert claim(bridge) == []
 
 
-def test_a_message_set_back_to_unread_is_not_answered_twice(
-    bridge: Bridge, store: SqliteStore
-) -> None:
+def test_a_message_set_back_to_unread_is_not_answered_twice(bridge: Bridge, store: Store) -> None:
     conversation = talk(bridge)
     (asked,) = ask(bridge, conversation, "once")
     settle(bridge, answered(claim_one(bridge)))
@@ -163,9 +161,7 @@ def test_a_message_set_back_to_unread_is_not_answered_twice(
     assert claim(bridge) == []
 
 
-def test_the_sweep_finds_a_message_whose_number_is_not_new(
-    bridge: Bridge, store: SqliteStore
-) -> None:
+def test_the_sweep_finds_a_message_whose_number_is_not_new(bridge: Bridge, store: Store) -> None:
     conversation = talk(bridge)
     (first, second) = ask(bridge, conversation, "1", "2")
     bridge.messages.receive(conversation, "b")

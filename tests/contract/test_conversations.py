@@ -5,14 +5,14 @@ from datetime import datetime
 
 import pytest
 from bridge_calls import ask, talk
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Presence
 from autopoll.errors import AccessDenied, NotFound
 
 
-def test_conversations_are_listed_without_tokens(bridge: Bridge, store: SqliteStore) -> None:
+def test_conversations_are_listed_without_tokens(bridge: Bridge, store: Store) -> None:
     first = bridge.conversations.create("asker", "memory \ud800")
     store.clock.now += 1
     second = bridge.conversations.create("asker", "reviewer")
@@ -38,7 +38,7 @@ def test_serving_an_unknown_conversation_is_refused(bridge: Bridge) -> None:
         bridge.conversations.serve("conv_none", "b", "main")
 
 
-def test_an_audit_line_is_json_without_secrets(bridge: Bridge, store: SqliteStore) -> None:
+def test_an_audit_line_is_json_without_secrets(bridge: Bridge, store: Store) -> None:
     bridge.conversations.audit(None, None, "looked", "AKIA" + "Q" * 16)
     bridge.conversations.audit("c", "a", "looked", '{"key": "AKIA' + "Q" * 16 + '"}')
     rows = store.foreign("SELECT details FROM audit_log")
@@ -49,7 +49,7 @@ def test_an_audit_line_is_json_without_secrets(bridge: Bridge, store: SqliteStor
 
 
 def test_failed_authentications_are_audited_and_cannot_flood_the_log(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     tokens = bridge.conversations.create("asker", "shard")
     for round_ in range(200):
@@ -67,9 +67,7 @@ def test_failed_authentications_are_audited_and_cannot_flood_the_log(
     assert len(store.foreign(denied)) == 3
 
 
-def test_refusals_are_audited_a_line_a_minute_for_each_reason(
-    bridge: Bridge, store: SqliteStore
-) -> None:
+def test_refusals_are_audited_a_line_a_minute_for_each_reason(bridge: Bridge, store: Store) -> None:
     conversation = talk(bridge)
     for _ in range(50):
         bridge.conversations.audit_denial(conversation, "a question of another conversation")
@@ -86,7 +84,7 @@ def test_refusals_are_audited_a_line_a_minute_for_each_reason(
     ]
 
 
-def test_a_served_session_is_announced_as_alive_to_legacy_partners(store: SqliteStore) -> None:
+def test_a_served_session_is_announced_as_alive_to_legacy_partners(store: Store) -> None:
     bridge = store.open()
     conversation = bridge.conversations.create("asker", "shard").conversation
     bridge.conversations.serve(conversation, "b", "main")
@@ -99,7 +97,7 @@ def test_a_served_session_is_announced_as_alive_to_legacy_partners(store: Sqlite
     assert datetime.fromisoformat(at).tzinfo is None
 
 
-def test_a_status_is_seen_by_the_partner_and_by_legacy_programs(store: SqliteStore) -> None:
+def test_a_status_is_seen_by_the_partner_and_by_legacy_programs(store: Store) -> None:
     bridge = store.open()
     conversation = bridge.conversations.create("asker", "reviewer").conversation
     assert bridge.conversations.presence(conversation, "a") == Presence(
@@ -120,14 +118,14 @@ def test_a_status_is_seen_by_the_partner_and_by_legacy_programs(store: SqliteSto
     ("at", "alive"),
     [("2020-01-01T00:00:00", False), ("never", False), ("2999-01-01T00:00:00", True)],
 )
-def test_only_a_fresh_sign_of_life_counts(store: SqliteStore, at: str, alive: bool) -> None:
+def test_only_a_fresh_sign_of_life_counts(store: Store, at: str, alive: bool) -> None:
     bridge = store.open()
     conversation = bridge.conversations.create("asker", "reviewer").conversation
     store.foreign("INSERT INTO session_status VALUES (?, 'b', 'waiting', ?)", conversation, at)
     assert bridge.conversations.presence(conversation, "b").alive == alive
 
 
-def test_there_is_no_status_without_a_conversation(store: SqliteStore) -> None:
+def test_there_is_no_status_without_a_conversation(store: Store) -> None:
     bridge = store.open()
     with pytest.raises(NotFound):
         bridge.conversations.set_status("conv_0000000000000000", "a", "working")

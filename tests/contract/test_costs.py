@@ -16,7 +16,7 @@ from bridge_calls import (
     settle,
     talk,
 )
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Spent
@@ -38,7 +38,7 @@ def test_what_an_answer_has_cost_stands_in_its_metadata(bridge: Bridge) -> None:
     assert answer and "usage" not in json.loads(answer.metadata or "")
 
 
-def test_what_shards_cost_is_added_up_by_utc_day(store: SqliteStore) -> None:
+def test_what_shards_cost_is_added_up_by_utc_day(store: Store) -> None:
     bridge = store.open()
     assert bridge.overview.spent("2027-01-15") == {}
     conversation, other = talk(bridge), talk(bridge, "other")
@@ -67,7 +67,7 @@ def test_what_shards_cost_is_added_up_by_utc_day(store: SqliteStore) -> None:
     }
 
 
-def test_what_failed_has_cost_all_the_same(store: SqliteStore) -> None:
+def test_what_failed_has_cost_all_the_same(store: Store) -> None:
     bridge = store.open()
     (asked,) = ask(bridge, talk(bridge), "why?")
     settle(bridge, costing(failed(claim_one(bridge)), USED))

@@ -5,7 +5,7 @@ import json
 import pytest
 from answerers import LEASE
 from bridge_calls import answered, ask, claim, claim_one, failed, settle, talk
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.errors import NotFound
@@ -17,7 +17,7 @@ ODD = ["NULL", "x'ff00fe'", "x''", "12345", "1.5", "9223372036854775807", "'{'",
 
 
 def test_whatever_stands_in_a_foreign_row_it_is_enrolled_and_settled_beside_a_good_one(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     conversation = talk(bridge)
     insert = "INSERT INTO messages(conversation_id,to_session,message,{}) VALUES(?,'b','why?',{})"
@@ -40,7 +40,7 @@ def test_whatever_stands_in_a_foreign_row_it_is_enrolled_and_settled_beside_a_go
     assert answer and answer.text == "so \ufffd"
 
 
-def test_a_lane_without_a_head_is_promoted(bridge: Bridge, store: SqliteStore) -> None:
+def test_a_lane_without_a_head_is_promoted(bridge: Bridge, store: Store) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2")
     bridge.deliveries.claim("me", {}, LEASE)
@@ -62,7 +62,7 @@ def test_a_lane_without_a_head_is_promoted(bridge: Bridge, store: SqliteStore) -
 )
 @pytest.mark.parametrize("kind", ["TEXT", "BLOB"])
 def test_whatever_a_foreign_program_wrote_is_delivered_and_answered(
-    bridge: Bridge, store: SqliteStore, value: bytes | None, text: str, kind: str
+    bridge: Bridge, store: Store, value: bytes | None, text: str, kind: str
 ) -> None:
     conversation = talk(bridge)
     store.foreign(
@@ -77,7 +77,7 @@ def test_whatever_a_foreign_program_wrote_is_delivered_and_answered(
     assert bridge.messages.query_state(delivery.message_id).state == "done"
 
 
-def test_foreign_rows_of_any_shape_hurt_nobody(bridge: Bridge, store: SqliteStore) -> None:
+def test_foreign_rows_of_any_shape_hurt_nobody(bridge: Bridge, store: Store) -> None:
     conversation = talk(bridge)
     odd = "INSERT INTO messages(conversation_id,from_session,to_session,message) VALUES(?,?,?,?)"
     store.foreign(odd, conversation, "x", "zz", "for nobody")
@@ -97,7 +97,7 @@ def test_foreign_rows_of_any_shape_hurt_nobody(bridge: Bridge, store: SqliteStor
 
 
 def test_a_message_deleted_before_its_answer_leaves_no_lane_stuck(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     conversation = talk(bridge)
     first, second = ask(bridge, conversation, "1", "2")
@@ -118,7 +118,7 @@ def test_a_message_deleted_before_its_answer_leaves_no_lane_stuck(
     [('{"query_id": {"deep": [7]}, "question": "', {"deep": [7]}), ('{"question": "', None)],
 )
 def test_a_message_of_20_mb_is_not_loaded_but_answered_in_its_form(
-    bridge: Bridge, store: SqliteStore, head: str, query_id: object
+    bridge: Bridge, store: Store, head: str, query_id: object
 ) -> None:
     conversation = talk(bridge)
     insert = (
@@ -142,7 +142,7 @@ def test_a_message_of_20_mb_is_not_loaded_but_answered_in_its_form(
     assert json.loads(broken)["query_id"] is None
 
 
-def test_metadata_that_is_no_envelope_says_nothing(bridge: Bridge, store: SqliteStore) -> None:
+def test_metadata_that_is_no_envelope_says_nothing(bridge: Bridge, store: Store) -> None:
     conversation = talk(bridge)
     for metadata in ("[1]", "nonsense", '{"lane": 5}', '{"a":' * 90_000, b"\xff\xfe"):
         store.foreign(

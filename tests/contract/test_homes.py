@@ -5,7 +5,7 @@ from typing import Any
 from answerers import LEASE, take_over
 from bridge_calls import OWN, ask, claim, settle, talk
 from bridge_calls import answered as answer
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import AnsweringHome
@@ -31,7 +31,7 @@ def test_a_home_is_shown_with_what_it_serves_and_holds(bridge: Bridge) -> None:
 
 
 def test_the_age_of_a_beat_is_told_by_the_clock_of_the_store_and_a_lease_without_one_ends_it(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     take_over(bridge)
     store.clock.now += LEASE - 1
@@ -44,9 +44,7 @@ def test_the_age_of_a_beat_is_told_by_the_clock_of_the_store_and_a_lease_without
     assert only(bridge).beat_age_ms == 0, "a clock that was set back makes no age below nothing"
 
 
-def test_an_owner_that_has_left_is_shown_as_ended_at_once(
-    bridge: Bridge, store: SqliteStore
-) -> None:
+def test_an_owner_that_has_left_is_shown_as_ended_at_once(bridge: Bridge, store: Store) -> None:
     take_over(bridge)
     store.clock.now += 10
     bridge.deliveries.leave("me")

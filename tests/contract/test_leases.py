@@ -6,7 +6,7 @@ import time
 import pytest
 from answerers import HOME, LEASE, take_over
 from bridge_calls import OWN, answered, ask, claim, claim_one, failed, renew, settle, talk
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import LONGEST_CALL_S, Settled
@@ -15,7 +15,7 @@ from autopoll.message import write_query
 
 
 def test_a_store_that_keeps_a_call_waiting_gives_it_up_in_time(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     ask(bridge, talk(bridge), "1")
     held = claim_one(bridge)
@@ -29,7 +29,7 @@ def test_a_store_that_keeps_a_call_waiting_gives_it_up_in_time(
 
 
 def test_an_expired_lease_frees_its_question_and_a_renewed_one_does_not(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", metadata=OWN)
@@ -47,7 +47,7 @@ def test_an_expired_lease_frees_its_question_and_a_renewed_one_does_not(
 
 
 def test_a_lease_that_expires_on_the_last_attempt_ends_in_an_error_answer(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     bridge = store.open(max_attempts=1)
     conversation = talk(bridge)
@@ -60,7 +60,7 @@ def test_a_lease_that_expires_on_the_last_attempt_ends_in_an_error_answer(
     assert claim_one(bridge).text == "2"
 
 
-def test_the_error_answer_of_a_lease_that_expired_names_its_question(store: SqliteStore) -> None:
+def test_the_error_answer_of_a_lease_that_expired_names_its_question(store: Store) -> None:
     bridge = store.open(max_attempts=1)
     take_over(bridge, "me")
     ask(bridge, talk(bridge), write_query("how?", "q-12345678"), metadata=OWN)
@@ -89,7 +89,7 @@ def test_a_new_owner_frees_what_the_old_one_held_and_gives_the_attempt_back(
 
 
 def test_a_poller_is_shown_with_its_home_for_a_lease_beyond_its_last_sign_of_life(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     shown = "SELECT owner, home, beat_until-? FROM pollers"
 
@@ -117,7 +117,7 @@ def test_a_poller_is_shown_with_its_home_for_a_lease_beyond_its_last_sign_of_lif
 
 
 def test_in_an_embedded_store_the_next_answerer_frees_what_another_home_held(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     one = store.open()
     take_over(one, "one", home="a" * 32)
@@ -150,7 +150,7 @@ def test_what_an_owner_has_claimed_without_knowing_is_released_and_the_rest_is_k
     assert settle(bridge, answered(others), owner="another").state == "done"
 
 
-def test_a_question_that_kills_every_owner_dies_in_the_end(store: SqliteStore) -> None:
+def test_a_question_that_kills_every_owner_dies_in_the_end(store: Store) -> None:
     bridge = store.open(max_attempts=3)
     conversation = talk(bridge)
     ask(bridge, conversation, "poison")
@@ -164,7 +164,7 @@ def test_a_question_that_kills_every_owner_dies_in_the_end(store: SqliteStore) -
     assert message.text == "No answer after 3 attempts: its poller died"
 
 
-def test_only_one_bridge_is_the_answerer_until_it_closes(store: SqliteStore) -> None:
+def test_only_one_bridge_is_the_answerer_until_it_closes(store: Store) -> None:
     first, second = store.open(), store.open()
     take_over(first, "one")
     with pytest.raises(AlreadyRunning):

@@ -4,13 +4,13 @@ import json
 
 import pytest
 from bridge_calls import OWN, answered, ask, claim, failed, settle, talk
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.errors import BridgeBusy, NotFound, RateLimited, UsageError
 
 
-def test_what_cannot_be_taken_is_refused_as_a_whole(store: SqliteStore) -> None:
+def test_what_cannot_be_taken_is_refused_as_a_whole(store: Store) -> None:
     bridge = store.open(max_message=10)
     conversation = talk(bridge)
     with pytest.raises(UsageError, match="too large: 11 bytes"):
@@ -37,7 +37,7 @@ def test_what_is_sent_holds_no_secrets_and_no_unreadable_characters(bridge: Brid
     assert second.text == "\ufffd \ufffd \U0001f600"
 
 
-def test_redaction_can_be_turned_off(store: SqliteStore) -> None:
+def test_redaction_can_be_turned_off(store: Store) -> None:
     bridge = store.open(redact=False)
     conversation = talk(bridge)
     ask(bridge, conversation, "AKIA" + "Q" * 16)
@@ -63,7 +63,7 @@ def test_looking_at_messages_consumes_nothing_and_filters(bridge: Bridge) -> Non
         bridge.messages.find(conversation="conv_none")
 
 
-def test_two_inboxes_share_the_messages_between_them(store: SqliteStore) -> None:
+def test_two_inboxes_share_the_messages_between_them(store: Store) -> None:
     one, two = store.open(), store.open()
     conversation = talk(one, None)
     ask(one, conversation, "1", "2")
@@ -73,7 +73,7 @@ def test_two_inboxes_share_the_messages_between_them(store: SqliteStore) -> None
         one.messages.receive("conv_none", "b")
 
 
-def test_a_commit_of_another_is_noticed_and_an_own_one_is_not(store: SqliteStore) -> None:
+def test_a_commit_of_another_is_noticed_and_an_own_one_is_not(store: Store) -> None:
     one, two = store.open(), store.open()
     one.changed()
     conversation = talk(one)
@@ -83,7 +83,7 @@ def test_a_commit_of_another_is_noticed_and_an_own_one_is_not(store: SqliteStore
     assert not one.changed()
 
 
-def test_a_foreign_write_wakes_the_watch(store: SqliteStore) -> None:
+def test_a_foreign_write_wakes_the_watch(store: Store) -> None:
     bridge = store.open()
     talk(bridge)
     watch = bridge.watch()
@@ -99,7 +99,7 @@ def test_a_foreign_write_wakes_the_watch(store: SqliteStore) -> None:
 
 @pytest.mark.parametrize("what", ["messages", "deliveries", "finished"])
 def test_a_row_that_is_committed_late_is_passed_by_nobody_who_reads_beyond_a_number(
-    store: SqliteStore, what: str
+    store: Store, what: str
 ) -> None:
     reader, slow, quick = (store.open() for _ in range(3))
     conversation = talk(reader)
@@ -174,7 +174,7 @@ def test_many_queries_are_looked_at_at_once_as_each_is_by_itself(bridge: Bridge)
     assert bridge.messages.query_states([]) == []
 
 
-def test_the_rate_budget_is_shared_and_refills(store: SqliteStore) -> None:
+def test_the_rate_budget_is_shared_and_refills(store: Store) -> None:
     one = store.open(rate_per_s=10.0, rate_burst=5)
     two = store.open(rate_per_s=10.0, rate_burst=5)
     conversation = talk(one)

@@ -17,7 +17,7 @@ from bridge_calls import (
     stored,
     talk,
 )
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import IdempotencyKey
@@ -27,7 +27,7 @@ DAY_MS = 24 * 3600 * 1000
 
 
 def test_after_the_clock_was_set_back_nothing_waits_for_the_old_time(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", metadata=OWN)
@@ -49,7 +49,7 @@ MOVES_MS = (DAY_MS, 31 * DAY_MS, 365 * DAY_MS, -3_600_000)
 
 @pytest.mark.parametrize("moved", MOVES_MS)
 def test_wherever_the_clock_is_moved_every_operation_does_what_it_did(
-    store: SqliteStore, moved: int, monkeypatch: pytest.MonkeyPatch
+    store: Store, moved: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, real = store.clock.now, time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: real() + (store.clock.now - start) * 1_000_000)

@@ -2,7 +2,7 @@
 
 import pytest
 from bridge_calls import OWN, answered, ask, claim, claim_one, failed, settle, talk
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.errors import NotFound
@@ -48,7 +48,7 @@ def test_dead_letters_are_shown_in_short_and_one_by_one(bridge: Bridge) -> None:
     assert bridge.overview.dead_letters(message_id=10**9) == []
 
 
-def test_the_numbers_tell_what_became_of_the_questions(bridge: Bridge, store: SqliteStore) -> None:
+def test_the_numbers_tell_what_became_of_the_questions(bridge: Bridge, store: Store) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", "3", "4", metadata=OWN)
     one, two, three, _ = claim(bridge)
@@ -59,9 +59,7 @@ def test_the_numbers_tell_what_became_of_the_questions(bridge: Bridge, store: Sq
     assert bridge.overview.in_flight() == {"main": 1}
 
 
-def test_the_backlog_tells_what_waits_for_whom_and_since_when(
-    bridge: Bridge, store: SqliteStore
-) -> None:
+def test_the_backlog_tells_what_waits_for_whom_and_since_when(bridge: Bridge, store: Store) -> None:
     main, other = talk(bridge), talk(bridge, "other")
     ask(bridge, main, "1", "2", "3", metadata=OWN)
     ask(bridge, other, "4", "5")
@@ -79,7 +77,7 @@ def test_the_backlog_tells_what_waits_for_whom_and_since_when(
     assert found["main", "sent"].oldest_at > 0
 
 
-def test_what_is_finished_is_told_once_in_order(bridge: Bridge, store: SqliteStore) -> None:
+def test_what_is_finished_is_told_once_in_order(bridge: Bridge, store: Store) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", "3", metadata=OWN)
     one, two, _ = claim(bridge)

@@ -16,7 +16,7 @@ from bridge_calls import (
     settle,
     talk,
 )
-from bridge_stores import ENGINES, SqliteStore
+from bridge_stores import ENGINES, Store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +26,7 @@ from autopoll.bridge.records import Arrival, Delivery, SentMessage, Settled, Sto
 class Model:
     """What must be true of every lane, whatever happens: in order, one at a time, one answer."""
 
-    def __init__(self, store: SqliteStore, max_attempts: int) -> None:
+    def __init__(self, store: Store, max_attempts: int) -> None:
         self.store = store
         self.bridges = [store.open(max_attempts=max_attempts) for _ in range(2)]
         self.talks = [talk(self.bridges[0]) for _ in range(3)]

@@ -16,7 +16,7 @@ from bridge_calls import (
     talk,
     turn,
 )
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import SentMessage
@@ -29,7 +29,7 @@ _REFUSE = """CREATE TRIGGER refuse BEFORE INSERT ON messages WHEN {}
 
 @pytest.mark.parametrize("and_claim", [True, False])
 def test_an_answer_that_the_store_refuses_becomes_an_error_and_holds_up_no_other(
-    bridge: Bridge, store: SqliteStore, and_claim: bool
+    bridge: Bridge, store: Store, and_claim: bool
 ) -> None:
     conversation = talk(bridge)
     ask(bridge, conversation, "1", "2", "3", metadata=OWN)
@@ -50,7 +50,7 @@ def test_an_answer_that_the_store_refuses_becomes_an_error_and_holds_up_no_other
 
 
 def test_what_cannot_be_settled_at_all_stays_leased_and_holds_up_no_other(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     bridge = store.open(max_attempts=1)
     cursed, blessed = talk(bridge), talk(bridge)
@@ -68,7 +68,7 @@ def test_what_cannot_be_settled_at_all_stays_leased_and_holds_up_no_other(
     assert (reaped.message_id, reaped.state, reaped.answer_id) == (one.message_id, "dead", 6)
 
 
-def test_a_batch_that_is_not_kept_costs_nothing(store: SqliteStore) -> None:
+def test_a_batch_that_is_not_kept_costs_nothing(store: Store) -> None:
     bridge = store.open()
     ask(bridge, talk(bridge), "why?")
     delivery = claim_one(bridge)
@@ -81,7 +81,7 @@ def test_a_batch_that_is_not_kept_costs_nothing(store: SqliteStore) -> None:
 
 
 def test_an_arrival_that_the_store_refuses_keeps_no_other_from_being_stored(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     conversation = talk(bridge)
     store.foreign(

@@ -20,7 +20,7 @@ from bridge_calls import (
     settle,
     talk,
 )
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Delivery, Outcome, QueryState, Settled
@@ -103,7 +103,7 @@ def test_what_an_owner_has_settled_is_lost_for_another_under_the_same_fence(
     assert late == Settled(message_id=held.message_id, state="lost")
 
 
-def test_a_lease_that_others_have_ended_was_not_settled_by_its_owner(store: SqliteStore) -> None:
+def test_a_lease_that_others_have_ended_was_not_settled_by_its_owner(store: Store) -> None:
     bridge = store.open(max_attempts=1)
     take_over(bridge, "me")
     ask(bridge, talk(bridge), "1", "2", metadata=OWN)
@@ -153,9 +153,7 @@ def test_every_outcome_of_another_owner_changes_nothing_under_the_same_fence(
     assert settle(bridge, answered(held)).state == "done"
 
 
-def test_another_owner_renews_nothing_under_the_same_fence(
-    bridge: Bridge, store: SqliteStore
-) -> None:
+def test_another_owner_renews_nothing_under_the_same_fence(bridge: Bridge, store: Store) -> None:
     ask(bridge, talk(bridge), "1")
     held = claim_one(bridge)
     store.clock.now += LEASE
@@ -188,7 +186,7 @@ def test_a_turn_without_room_settles_all_the_same(bridge: Bridge) -> None:
     assert [one.text for one in claim(bridge)] == ["second"]
 
 
-def test_a_failure_waits_before_it_is_tried_again(bridge: Bridge, store: SqliteStore) -> None:
+def test_a_failure_waits_before_it_is_tried_again(bridge: Bridge, store: Store) -> None:
     ask(bridge, talk(bridge), "1")
     assert settle(bridge, failed(claim_one(bridge), 5000)).state == "ready"
     store.clock.now += 4999
@@ -198,7 +196,7 @@ def test_a_failure_waits_before_it_is_tried_again(bridge: Bridge, store: SqliteS
 
 
 def test_the_last_failure_is_answered_with_the_error_and_frees_the_lane(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     bridge = store.open(max_attempts=2)
     conversation = talk(bridge)

@@ -1,7 +1,7 @@
 """Tokens: what they prove, for how long, and what becomes of them."""
 
 import pytest
-from bridge_stores import SqliteStore
+from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.errors import AccessDenied, NotFound, UsageError
@@ -15,7 +15,7 @@ def test_a_token_proves_its_session(bridge: Bridge) -> None:
     assert bridge.conversations.authenticate(tokens.conversation, tokens.b) == "b"
 
 
-def test_tokens_are_stored_as_hashes_that_open_nothing(bridge: Bridge, store: SqliteStore) -> None:
+def test_tokens_are_stored_as_hashes_that_open_nothing(bridge: Bridge, store: Store) -> None:
     tokens = bridge.conversations.create("asker", "shard")
     ((stored, expires),) = store.foreign("SELECT session_a_token, expires_at FROM conversations")
     assert stored.startswith("sha256$") and tokens.a not in stored
@@ -36,7 +36,7 @@ def test_a_wrong_or_malformed_token_is_denied(bridge: Bridge, token: str) -> Non
     assert not token or token == "x" or token not in str(denied.value)
 
 
-def test_a_clear_token_of_a_legacy_program_is_accepted(bridge: Bridge, store: SqliteStore) -> None:
+def test_a_clear_token_of_a_legacy_program_is_accepted(bridge: Bridge, store: Store) -> None:
     insert = "INSERT INTO conversations VALUES('conv_l','r','r',?,?,'2020-01-01T00:00:00',?)"
     store.foreign(insert, "1" * 64, "secret", "2999-01-01T00:00:00")
     assert bridge.conversations.authenticate("conv_l", "1" * 64) == "a"
@@ -44,9 +44,7 @@ def test_a_clear_token_of_a_legacy_program_is_accepted(bridge: Bridge, store: Sq
         bridge.conversations.authenticate("conv_l", "secret")
 
 
-def test_rotation_and_revocation_end_the_old_token_at_once(
-    bridge: Bridge, store: SqliteStore
-) -> None:
+def test_rotation_and_revocation_end_the_old_token_at_once(bridge: Bridge, store: Store) -> None:
     tokens = bridge.conversations.create("asker", "shard")
     new = bridge.conversations.rotate_token(tokens.conversation, "a")
     with pytest.raises(AccessDenied):
@@ -65,7 +63,7 @@ def test_rotation_and_revocation_end_the_old_token_at_once(
         bridge.conversations.revoke_token(tokens.conversation, "a_token=''--")
 
 
-def test_a_token_in_use_lives_on_and_an_idle_one_expires(store: SqliteStore) -> None:
+def test_a_token_in_use_lives_on_and_an_idle_one_expires(store: Store) -> None:
     bridge = store.open(token_lifetime_s=1000.0)
     tokens = bridge.conversations.create("asker", "shard")
     for _ in range(5):
@@ -77,7 +75,7 @@ def test_a_token_in_use_lives_on_and_an_idle_one_expires(store: SqliteStore) -> 
 
 
 def test_whoever_keeps_a_token_can_renew_it_and_nobody_can_renew_a_revoked_one(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     bridge = store.open(token_lifetime_s=1000.0)
     tokens = bridge.conversations.create("asker", "shard")
@@ -118,7 +116,7 @@ def test_whoever_keeps_a_token_can_renew_it_and_nobody_can_renew_a_revoked_one(
     ],
 )
 def test_an_odd_expiry_never_opens_more_than_it_says(
-    bridge: Bridge, store: SqliteStore, expires: object, opens: bool
+    bridge: Bridge, store: Store, expires: object, opens: bool
 ) -> None:
     tokens = bridge.conversations.create("asker", "shard")
     store.foreign("UPDATE conversations SET expires_at=?", expires)
@@ -130,7 +128,7 @@ def test_an_odd_expiry_never_opens_more_than_it_says(
 
 
 def test_a_token_leads_to_its_conversation_and_a_foreign_one_does_not(
-    bridge: Bridge, store: SqliteStore
+    bridge: Bridge, store: Store
 ) -> None:
     tokens = bridge.conversations.create("asker", "shard")
     assert (
