@@ -19,7 +19,7 @@ def poller(cli: CommandLine) -> int:
 
     One per home; supervisord keeps it alive. Ends when supervisord does.
     """
-    from autopoll.poller.poller import run
+    from autopoll.poller.poller_process import run
 
     return run_role(lambda: run(cli.home, cli.config))
 

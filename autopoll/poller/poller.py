@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Failed, Outcome, Settled
 from autopoll.bridge.token_renewal import Renewal
@@ -276,18 +275,3 @@ class Poller:
         if isinstance(outcome, Failed):
             self.wakers.wake_in(min(outcome.wait_ms / 1000, LONGEST_WAIT_S))
         self.wake()
-
-
-def run(home: Home, config: Config) -> None:
-    """Be the poller process until asked to stop; raise what makes it impossible."""
-    with role.alone(home, "poller"), Heart.open(home.beats, "poller", "poller") as heart:
-        heart.settings = fingerprint.of_poller(config)
-        bridge = connect(home, config)
-        try:
-            asyncio.run(_run(home, config, bridge, heart))
-        finally:
-            bridge.close()
-
-
-async def _run(home: Home, config: Config, bridge: Bridge, heart: Heart) -> None:
-    await Poller(home, config, bridge, heart).run()

@@ -30,6 +30,15 @@ class Lifeline:
         except OSError:  # no descriptor at all
             return False
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the far end was closed."""
+        if not self.is_pipe:
+            return False
+        poll = select.poll()
+        poll.register(self._fd, 0)  # its end only
+        return bool(poll.poll(0))
+
     def hold_on(self, seconds: float) -> None:
         """Stay for so long, or until supervisord is gone; by hand, not at all.
 
