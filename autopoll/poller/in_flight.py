@@ -202,11 +202,10 @@ class InFlight:
 
     def renew_leases(
         self, deliveries: DeliveryStore, owner: str, unsettled: list[tuple[int, int]]
-    ) -> list[Settled]:
-        """Renew the leases of what is within its time, and reap those that have expired.
+    ) -> None:
+        """Renew the leases of what is within its time; cancel what was lost. Raises BridgeError.
 
-        With them it renews `unsettled`, the (message_id, fence) leases of what came back. Returns
-        what became of those that were reaped. Raises BridgeError.
+        With them it renews `unsettled`, the (message_id, fence) leases of what came back.
         """
         now = self._clock()
         held = {
@@ -216,11 +215,15 @@ class InFlight:
         }
         leases = [(number, self._attempts[held[number]].delivery.fence) for number in held]
         kept = deliveries.renew(leases + unsettled, owner, self.lease_ms)
-        lost = {held[number] for number in held.keys() - kept}
+        for number in held.keys() - kept:
+            self._lose(held[number], self._attempts[held[number]])
+
+    def reap(self, deliveries: DeliveryStore) -> list[Settled]:
+        """Reap leases that have expired; return what became of them. Raises BridgeError."""
         reaped = deliveries.reap()
         gone = {each.message_id for each in reaped}
         for request_id, attempt in self._attempts.items():
-            if request_id in lost or (attempt.message_id in gone and not attempt.lease_lost):
+            if attempt.message_id in gone and not attempt.lease_lost:
                 self._lose(request_id, attempt)
         return reaped
 

@@ -3,11 +3,13 @@
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from autopoll import __version__
 from autopoll.bridge.delivery_protocol import DeliveryStore
 from autopoll.bridge.records import Answerer, Arrival, CommittedTurn, Outcome, Settled
+from autopoll.errors import BridgeUnavailable
 from autopoll.home.home import Home
 from autopoll.home.identity import identity_of
 from autopoll.poller.in_flight import InFlight
@@ -20,14 +22,25 @@ class LeaseOwner:
 
     Whatever is not known to be committed is repeated: an outcome is kept until it is settled, and
     after a claim that failed what was leased by it all the same is given back.
+
+    A store that could not be reached is first sent a renewal of all leases. For the length of one
+    it reaps none: the other homes may not have been able to renew theirs either. What another home
+    has taken meanwhile is lost by the renewal or the settle, and nobody is given our answer to it.
+
+    Where a method calls the store more than once, `beat` is called in between.
     """
 
-    def __init__(self, deliveries: DeliveryStore, in_flight: InFlight) -> None:
+    def __init__(
+        self, deliveries: DeliveryStore, in_flight: InFlight, beat: Callable[[], None]
+    ) -> None:
         self._id = secrets.token_hex(8)
         self._deliveries = deliveries
         self._in_flight = in_flight
+        self._beat = beat
         self._unsettled: list[Outcome] = []
         self._claim_failed = False
+        self._was_away = False  # the store, since the last renewal
+        self._reap_from = 0.0  # on the monotonic clock, in seconds
         self._shards: list[str] = []  # that the store shows for it
         self.shards: list[str] = []  # that it serves
 
@@ -40,8 +53,13 @@ class LeaseOwner:
         """Keep an outcome for the next settle."""
         self._unsettled.append(outcome)
 
-    def take_over(self, home: Home, shards: Iterable[str]) -> int:
-        """Become the answerer of the home; return how many questions it freed of earlier ones."""
+    def take_over(self, home: Home, shards: Iterable[str], *, shared: bool = False) -> int:
+        """Become the answerer of the home; return how many questions it freed of earlier ones.
+
+        Of a `shared` store nobody here knows whether it was away for the others.
+        """
+        if shared:
+            self._reap_from = self._lease_from_now()
         self.shards = self._shards = list(shards)
         answerer = Answerer(
             owner=self._id,
@@ -59,19 +77,34 @@ class LeaseOwner:
 
     def commit_turn(self, arrivals: Sequence[Arrival], room: dict[str, int]) -> CommittedTurn:
         """Store what arrived, settle what came back, and claim what there is room for."""
-        if self._claim_failed:
-            self._release_unconfirmed()
-        self._claim_failed = True
-        turn = self._deliveries.commit_turn(
-            arrivals, self._unsettled, self._id, room, self._in_flight.lease_ms
-        )
+        try:
+            if self._was_away:
+                self._renew_all()
+                self._beat()
+            if self._claim_failed:
+                self._release_unconfirmed()
+                self._beat()
+            self._claim_failed = True
+            turn = self._deliveries.commit_turn(
+                arrivals, self._unsettled, self._id, room, self._in_flight.lease_ms
+            )
+        except BridgeUnavailable:
+            self._was_away = True
+            raise
         self._claim_failed = False
         self._unsettled.clear()
         return turn
 
     def settle(self) -> list[Settled]:
         """Settle what came back, and claim nothing."""
-        settled = self._deliveries.settle(self._unsettled, self._id)
+        try:
+            if self._was_away:
+                self._renew_all()
+                self._beat()
+            settled = self._deliveries.settle(self._unsettled, self._id)
+        except BridgeUnavailable:
+            self._was_away = True
+            raise
         self._unsettled.clear()
         return settled
 
@@ -81,10 +114,28 @@ class LeaseOwner:
         After a long outage the reap would free, to be asked again, what is answered already. Shows
         the shards that it serves when they have changed.
         """
-        if self._shards != self.shards:
-            self._deliveries.set_shards(self._id, self.shards)
-            self._shards = self.shards
-        return self._in_flight.renew_leases(self._deliveries, self._id, self._unsettled_leases())
+        try:
+            if self._shards != self.shards:
+                self._deliveries.set_shards(self._id, self.shards)
+                self._shards = self.shards
+                self._beat()
+            self._renew_all()
+            self._beat()
+            if time.monotonic() < self._reap_from:
+                return []
+            return self._in_flight.reap(self._deliveries)
+        except BridgeUnavailable:
+            self._was_away = True
+            raise
+
+    def _renew_all(self) -> None:
+        self._in_flight.renew_leases(self._deliveries, self._id, self._unsettled_leases())
+        if self._was_away:
+            self._was_away = False
+            self._reap_from = self._lease_from_now()
+
+    def _lease_from_now(self) -> float:
+        return time.monotonic() + self._in_flight.lease_ms / 1000
 
     def _release_unconfirmed(self) -> None:
         held = self._in_flight.leases() + self._unsettled_leases()

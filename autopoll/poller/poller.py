@@ -61,7 +61,7 @@ class Poller:
         self.in_flight = InFlight(
             config, self.workers, self.questions, partial_answers, self.add_outcome
         )
-        self.leases = LeaseOwner(bridge.deliveries, self.in_flight)
+        self.leases = LeaseOwner(bridge.deliveries, self.in_flight, heart.beat)
         self.pauses = Pauses(home, config.shards)
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
         self.replies = Replies(
@@ -160,7 +160,9 @@ class Poller:
         loop.set_exception_handler(self.on_crash)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         role.end_by(self.stop)
-        freed = self.leases.take_over(self.home, self.config.shards)
+        freed = self.leases.take_over(
+            self.home, self.config.shards, shared=self.config.bridge.url.is_server
+        )
         for newest in self.bridge.messages.find(limit=1):
             self.questions.newest = newest.id
         log.info("ready; took over %d unfinished questions", freed)

@@ -74,7 +74,8 @@ class Scene:
         return self.reaped
 
     def renew_leases(self) -> list[Settled]:
-        return self.in_flight.renew_leases(self, "me", [(99, 1)])  # type: ignore[arg-type]
+        self.in_flight.renew_leases(self, "me", [(99, 1)])  # type: ignore[arg-type]
+        return self.in_flight.reap(self)  # type: ignore[arg-type]
 
 
 def question(number: int, text: str | None = "why?") -> Delivery:

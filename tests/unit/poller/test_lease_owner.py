@@ -10,10 +10,10 @@ import pytest
 
 from autopoll.bridge.records import BridgeLimits, CommittedTurn, Delivery, Settled
 from autopoll.bridge.sqlite import SqliteBridge
-from autopoll.errors import BridgeError
+from autopoll.errors import BridgeError, BridgeUnavailable
 from autopoll.home.home import Home
 from autopoll.message import Answer
-from autopoll.poller import outcomes
+from autopoll.poller import lease_owner, outcomes
 from autopoll.poller.lease_owner import LeaseOwner
 
 
@@ -31,18 +31,38 @@ class Scene:
         bridge.conversations.serve(made.conversation, "b", "main")
         own = ['{"lane": "own"}'] * 3
         self.ids = bridge.messages.send(made.conversation, "a", ["1", "2", "3"], own)
-        self.owner = LeaseOwner(self, self)  # type: ignore[arg-type]
+        self.calls: list[str] = []
+        self.unreachable = False
+        self.owner = LeaseOwner(self, self, lambda: self.calls.append("beat"))  # type: ignore[arg-type]
 
     def leases(self) -> list[tuple[int, int]]:
         return [(one.message_id, one.fence) for one in self.in_flight]
 
     def renew_leases(
         self, deliveries: "Scene", owner: str, unsettled: list[tuple[int, int]]
-    ) -> list[Settled]:
-        deliveries.renew(unsettled, owner, self.lease_ms)
-        return list(deliveries.reap())
+    ) -> None:
+        self.require_reached("renew")
+        deliveries.renew(self.leases() + unsettled, owner, self.lease_ms)
+
+    def reap(self, deliveries: "Scene | None" = None) -> list[Settled]:
+        self.require_reached("reap")
+        return self.bridge.deliveries.reap()
+
+    def require_reached(self, call: str) -> None:
+        self.calls.append(call)
+        if self.unreachable:
+            raise BridgeUnavailable("the server does not answer")
+
+    def settle(self, *args: Any) -> list[Settled]:
+        self.require_reached("settle")
+        return self.bridge.deliveries.settle(*args)
+
+    def release_unconfirmed(self, *args: Any) -> int:
+        self.require_reached("release")
+        return self.bridge.deliveries.release_unconfirmed(*args)
 
     def commit_turn(self, *args: Any) -> CommittedTurn:
+        self.require_reached("commit")
         done = self.bridge.deliveries.commit_turn(*args)
         if self.cut:
             self.cut = False
@@ -108,6 +128,7 @@ def test_an_answer_that_outlives_its_lease_in_an_outage_is_not_asked_for_again(
     scene: Scene,
 ) -> None:
     [answered, _] = scene.turn(2).claimed
+    scene.in_flight.clear()
     scene.owner.add(outcomes.answered(answered, Answer(text="so")))
     scene.now[0] += scene.lease_ms + 1
     assert [one.message_id for one in scene.owner.renew()] == [scene.ids[1]]
@@ -128,3 +149,83 @@ def test_a_home_is_shown_with_its_shards_also_when_they_have_changed(
     scene.owner.shards = ["main", "logs"]
     scene.owner.renew()
     assert shown() == (os.uname().nodename, str(tmp_path), ["main", "logs"])
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The monotonic clock of the owner, in seconds."""
+    now = [1000.0]
+    monkeypatch.setattr(lease_owner.time, "monotonic", lambda: now[0])
+    return now
+
+
+def fail_for_a_while(scene: Scene) -> None:
+    scene.unreachable = True
+    for _ in range(2):
+        with pytest.raises(BridgeUnavailable):
+            scene.turn(9)
+        with pytest.raises(BridgeUnavailable):
+            scene.owner.renew()
+    scene.unreachable = False
+    scene.calls.clear()
+
+
+def test_a_store_that_was_away_is_sent_a_renewal_before_anything_else(
+    scene: Scene, clock: list[float]
+) -> None:
+    [answered, _] = scene.turn(2).claimed
+    scene.in_flight.remove(answered)
+    scene.owner.add(outcomes.answered(answered, Answer(text="so")))
+    fail_for_a_while(scene)
+    assert [one.state for one in scene.turn(0).settled] == ["done"], "it was kept meanwhile"
+    assert scene.calls == ["renew", "beat", "release", "beat", "commit"]
+    scene.calls.clear()
+    scene.turn(0)
+    assert scene.calls == ["commit"]
+
+
+def test_while_draining_too(scene: Scene, clock: list[float]) -> None:
+    [answered] = scene.turn(1).claimed
+    scene.in_flight.clear()
+    fail_for_a_while(scene)
+    scene.owner.add(outcomes.answered(answered, Answer(text="so")))
+    assert [one.state for one in scene.owner.settle()] == ["done"]
+    assert scene.calls == ["renew", "beat", "settle"]
+
+
+def test_after_an_outage_nothing_is_reaped_for_the_length_of_a_lease(
+    scene: Scene, clock: list[float]
+) -> None:
+    others = scene.bridge.deliveries.claim("another home", {"main": 1}, scene.lease_ms)
+    fail_for_a_while(scene)
+    scene.now[0] += scene.lease_ms + 1
+    assert scene.owner.renew() == []
+    clock[0] += scene.lease_ms / 1000 - 1
+    assert scene.owner.renew() == []
+    assert "reap" not in scene.calls
+    clock[0] += 1
+    assert [one.message_id for one in scene.owner.renew()] == [others[0].message_id]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_a_shared_store_nothing_is_reaped_soon_after_a_start(
+    scene: Scene, clock: list[float], tmp_path: Path, shared: bool
+) -> None:
+    home = Home(tmp_path)
+    home.make_private()
+    scene.owner.take_over(home, ["main"], shared=shared)
+    scene.owner.renew()
+    assert ("reap" in scene.calls) is not shared
+
+
+def test_a_host_that_was_frozen_for_two_leases_finds_its_answer_lost(scene: Scene) -> None:
+    [mine] = scene.turn(1).claimed
+    scene.owner.add(outcomes.answered(mine, Answer(text="mine")))  # and it stands still
+    scene.now[0] += 2 * scene.lease_ms
+    deliveries = scene.bridge.deliveries
+    assert [one.state for one in deliveries.reap()] == ["ready"]
+    [theirs] = deliveries.claim("another home", {"main": 1}, scene.lease_ms)
+    assert [(one.state, one.query) for one in scene.turn(0).settled] == [("lost", None)]
+    deliveries.settle([outcomes.answered(theirs, Answer(text="theirs"))], "another home")
+    answer = scene.bridge.messages.query_state(mine.message_id).answer
+    assert answer and answer.text == "theirs"
