@@ -116,20 +116,6 @@ def test_a_poller_is_shown_with_its_home_for_a_lease_beyond_its_last_sign_of_lif
     assert left() == LEASE
 
 
-def test_in_an_embedded_store_the_next_answerer_frees_what_another_home_held(
-    store: Store,
-) -> None:
-    one = store.open()
-    take_over(one, "one", home="a" * 32)
-    (mine,) = ask(one, talk(one), "1", metadata=OWN)
-    (held,) = claim(one, owner="one")
-    store.close()  # there is one answerer, so the one before it is dead, of whatever home it was
-    two = store.open()
-    assert take_over(two, "two", home="b" * 32) == 1
-    (again,) = claim(two, owner="two")
-    assert (again.message_id, again.attempt, again.fence) == (mine, 1, held.fence + 1)
-
-
 def test_what_an_owner_has_claimed_without_knowing_is_released_and_the_rest_is_kept(
     bridge: Bridge,
 ) -> None:

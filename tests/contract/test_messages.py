@@ -83,20 +83,6 @@ def test_a_commit_of_another_is_noticed_and_an_own_one_is_not(store: Store) -> N
     assert not one.changed()
 
 
-def test_a_foreign_write_wakes_the_watch(store: Store) -> None:
-    bridge = store.open()
-    talk(bridge)
-    watch = bridge.watch()
-    assert not watch.read()
-    (store.path.parent / "other").touch()
-    assert not watch.read()
-    store.foreign("INSERT INTO messages(message) VALUES('x')")
-    assert watch.read()
-    assert not watch.read()
-    watch.close()
-    watch.close()
-
-
 @pytest.mark.parametrize("what", ["messages", "deliveries", "finished"])
 def test_a_row_that_is_committed_late_is_passed_by_nobody_who_reads_beyond_a_number(
     store: Store, what: str

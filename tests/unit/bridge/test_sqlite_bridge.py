@@ -7,6 +7,9 @@ from pathlib import Path
 
 import apsw
 import pytest
+from answerers import take_over
+from bridge_calls import OWN, ask, claim, talk
+from bridge_stores import SqliteStore
 
 from autopoll.bridge import sqlite
 from autopoll.bridge.records import Arrival, BridgeLimits, IdempotencyKey
@@ -49,3 +52,19 @@ def test_a_key_is_kept_from_the_moment_it_was_looked_for(tmp_path: Path) -> None
         bridge.messages.store([asked])
     with closing(apsw.Connection(str(path))) as db:
         assert db.execute("SELECT made_at FROM keys").fetchall() == [(before + 1,)]
+
+
+def test_the_next_answerer_frees_what_another_home_held_as_one_at_a_time_is_alive(
+    tmp_path: Path,
+) -> None:
+    store = SqliteStore(tmp_path)
+    one = store.open()
+    take_over(one, "one", home="a" * 32)
+    (mine,) = ask(one, talk(one), "1", metadata=OWN)
+    (held,) = claim(one, owner="one")
+    store.close()  # there is one answerer, so the one before it is dead, of whatever home it was
+    two = store.open()
+    assert take_over(two, "two", home="b" * 32) == 1
+    (again,) = claim(two, owner="two")
+    assert (again.message_id, again.attempt, again.fence) == (mine, 1, held.fence + 1)
+    store.close()

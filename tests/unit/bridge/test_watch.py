@@ -1,4 +1,4 @@
-"""A watch that cannot be made is refused with what is used up or missing."""
+"""The watch for foreign writers, by inotify; where it cannot be made, what is used up is named."""
 
 import errno
 import os
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import inotify_simple
 import pytest
+from bridge_calls import talk
+from bridge_stores import SqliteStore
 
 from autopoll.bridge.sqlite.watch import FolderWatch
 from autopoll.errors import BridgeError
@@ -80,3 +82,19 @@ def test_a_system_without_inotify_is_named(
     what, mend = refused(tmp_path / "bridge.db")
     assert "inotify_simple" in what
     assert mend == "This system has no inotify."
+
+
+def test_a_foreign_write_wakes_the_watch(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    bridge = store.open()
+    talk(bridge)
+    watch = bridge.watch()
+    assert not watch.read()
+    (tmp_path / "other").touch()
+    assert not watch.read()
+    store.foreign("INSERT INTO messages(message) VALUES('x')")
+    assert watch.read()
+    assert not watch.read()
+    watch.close()
+    watch.close()
+    store.close()
