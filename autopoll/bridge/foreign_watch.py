@@ -4,7 +4,12 @@ from typing import Protocol
 
 
 class Watch(Protocol):
-    """A descriptor that becomes readable when a foreign program may have written."""
+    """A descriptor that becomes readable when a foreign program may have written.
+
+    `after_commit` tells whether what it notices can be seen already; else that takes a moment more.
+    """
+
+    after_commit: bool
 
     def fileno(self) -> int:
         """Return the descriptor to wait on; raise BridgeError after close."""

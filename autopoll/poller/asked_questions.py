@@ -26,11 +26,12 @@ from autopoll.bridge.poller_protocol import (
 )
 from autopoll.bridge.protocols import ConversationStore, MessageStore
 from autopoll.bridge.records import Arrival, Delivery, QueryState, SentMessage, Settled, Stored
-from autopoll.errors import AccessDenied, AutopollError, BridgeError, BridgeUnavailable, NotFound
+from autopoll.errors import AutopollError, BridgeError, BridgeUnavailable
 from autopoll.poller.asker_connection import AskerConnection
 from autopoll.poller.asker_listener import MOST_CONNECTIONS
 from autopoll.poller.look_up_queue import LookUpQueue
 from autopoll.poller.partial_answers import PartialAnswers
+from autopoll.poller.session_proof import why_unproven
 
 BATCH = 1000  # questions stored in one turn
 _FRAME_SLACK = 64 * 1024  # bytes of a frame beside the text of its question
@@ -53,7 +54,7 @@ class AskedQuestions:
         self._storing: list[_Asked] = []
         self._to_look_up = LookUpQueue()
         self._followers: dict[int, dict[AskerConnection, bool]] = {}  # with pieces or without
-        self._errors: dict[int, str | None] = {}  # why a followed question is tried again
+        self._told: dict[int, QueryState] = {}  # what their followers know of unsettled questions
         self._written: set[AskerConnection] = set()  # since the last flush
         self._draining = False
 
@@ -151,7 +152,7 @@ class AskedQuestions:
             if request.token is not None:
                 claim = (arrival.conversation, arrival.session, request.token)
                 if claim not in refusals:
-                    refusals[claim] = _why_unproven(conversations, *claim)
+                    refusals[claim] = why_unproven(conversations, *claim)
                 if error := refusals[claim]:
                     self._send(connection, refusal(error), number)
                     continue
@@ -197,6 +198,20 @@ class AskedQuestions:
             if each.query and (followers := self._followers.get(each.message_id)):
                 self._tell(each.query, followers)
 
+    @property
+    def followed(self) -> Iterable[int]:
+        """The questions that have followers."""
+        return self._followers
+
+    def seen(self, query: QueryState) -> None:
+        """Tell the followers what was found in the store, if that is news to them."""
+        if not (followers := self._followers.get(query.message_id)):
+            return
+        told = self._told.get(query.message_id)
+        waits = told is None and query.state in ("sent", "queued", "ready")  # as they think it does
+        if query != told and not waits:
+            self._tell(query, followers)
+
     def flush(self) -> None:
         """Write what was sent in this turn."""
         for connection in self._written:
@@ -209,6 +224,7 @@ class AskedQuestions:
         """Tell the followers that a worker is working on their question."""
         message_id = delivery.message_id
         if message_id in self._followers:
+            told = self._told.get(message_id)
             self._tell(
                 QueryState(
                     message_id=message_id,
@@ -217,7 +233,7 @@ class AskedQuestions:
                     state="leased",
                     shard=delivery.shard,
                     attempts=delivery.attempt,
-                    last_error=self._errors.get(message_id),
+                    last_error=told.last_error if told else None,
                     answer=None,
                     enrolled_at=delivery.enrolled_at,
                     settled_at=None,
@@ -266,7 +282,7 @@ class AskedQuestions:
             if query.state in ("done", "dead"):
                 self._unfollow(query.message_id, connection)
         if query.message_id in self._followers:
-            self._errors[query.message_id] = query.last_error
+            self._told[query.message_id] = query
 
     def _unfollow(self, message_id: int, connection: AskerConnection) -> None:
         connection.following.discard(message_id)
@@ -274,21 +290,8 @@ class AskedQuestions:
         followers.pop(connection, None)
         if not followers:
             self._followers.pop(message_id, None)
-            self._errors.pop(message_id, None)
+            self._told.pop(message_id, None)
 
     def _send(self, connection: AskerConnection, record: FromPoller, number: int = 0) -> None:
         connection.send(record, number)
         self._written.add(connection)
-
-
-def _why_unproven(
-    conversations: ConversationStore, conversation: str, session: str, token: str
-) -> AutopollError | None:
-    """Return why a token does not prove a session; raises BridgeError."""
-    try:
-        proven = conversations.authenticate(conversation, token)
-    except (AccessDenied, NotFound) as error:
-        return error
-    if proven != session:
-        return AccessDenied(f"the token proves session {proven} of {conversation}, not {session}")
-    return None

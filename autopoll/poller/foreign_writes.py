@@ -3,9 +3,10 @@
 Without a watch, as when the kernel has no more of them, nothing is lost: the poller looks by itself
 once a second, and says why it is slower.
 
-What the watch notices is the beginning of a commit, before it can be seen. So each event is
-followed by a burst of looks until the commit can be seen, and for a moment after it no further
+What the watch of a file notices is the beginning of a commit, before it can be seen. So each event
+is followed by a burst of looks until the commit can be seen, and for a moment after it no further
 event is read. Most of what it notices is our own: that is dropped, and later looks stand in for it.
+A server notifies of commits that can be seen, and are not ours: then nothing else is looked for.
 """
 
 import asyncio
@@ -66,7 +67,7 @@ class ForeignWrites:
         Nobody else writes while we hold the write lock, and what was written before that we have
         seen. What somebody began in the moment since then is left to the later looks.
         """
-        if self._watch is None:
+        if self._watch is None or self._watch.after_commit:
             return
         self._watch.drop()
         self._own = True
@@ -91,7 +92,12 @@ class ForeignWrites:
         """Look, as somebody has written, ourselves included, and read no event for a moment."""
         if self._watch is None:
             return
-        if self._watch.read():
+        written = self._watch.read()
+        if self._watch.after_commit:
+            if written:
+                self._on_change()
+            return
+        if written:
             self._look_after(BURST_S)
         self._loop.remove_reader(self._watch.fileno())
         self._next_read = self._loop.call_later(IGNORED_S, self._read_events)

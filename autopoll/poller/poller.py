@@ -19,6 +19,7 @@ from autopoll.errors import BridgeError, ConfigError
 from autopoll.home import fingerprint
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
+from autopoll.poller.answers_elsewhere import AnswersElsewhere
 from autopoll.poller.asked_questions import AskedQuestions
 from autopoll.poller.asker_listener import AskerListener
 from autopoll.poller.daily_budgets import DailyBudgets
@@ -61,6 +62,9 @@ class Poller:
         self.in_flight = InFlight(
             config, self.workers, self.questions, partial_answers, self.add_outcome
         )
+        self.answers_elsewhere = AnswersElsewhere(
+            self.questions, self.in_flight, self.wake, shared=config.bridge.url.is_server
+        )
         self.leases = LeaseOwner(bridge.deliveries, self.in_flight, heart.beat)
         self.pauses = Pauses(home, config.shards)
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
@@ -69,7 +73,8 @@ class Poller:
         )
         self.renewal = Renewal(home, bridge, config.access.token_lifetime)
         self.watchdog_guard = WatchdogGuard(home)
-        self.wakers = Wakers(home, bridge, self.on_bell)  # last: only `run` takes these away
+        # Last: only `run` takes these away.
+        self.wakers = Wakers(home, bridge, self.on_bell, self.on_foreign_write)
         self.listener = AskerListener(home.poller_socket, self.questions.accept)
 
     async def run(self) -> None:
@@ -106,6 +111,7 @@ class Poller:
             self.questions.committed(stored)
             self.notify(settled)
             self.questions.look_up(self.bridge.messages)
+            self.answers_elsewhere.look_up(self.bridge.messages)
         self.questions.flush()
         self.report()
 
@@ -225,6 +231,7 @@ class Poller:
         self.bridge.require_in_place()  # or end: the next poller opens what others have open
         self.restore_folders()
         self.wakers.check()
+        self.answers_elsewhere.expect()
         self.listener.look()
         self.watchdog_guard.check()
         self.workers.check(self.in_flight.busy_workers())
@@ -265,6 +272,11 @@ class Poller:
     def on_bell(self) -> None:
         """Somebody has sent a message, or a worker has published its pipes."""
         self.workers.connect()
+        self.wake()
+
+    def on_foreign_write(self) -> None:
+        """Somebody else has written into the store: a question, or an answer."""
+        self.answers_elsewhere.expect()
         self.wake()
 
     def wake(self) -> None:

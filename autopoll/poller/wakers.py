@@ -12,10 +12,16 @@ from fifo.loop_bell import LoopBell
 class Wakers:
     """The wake-ups of one loop; any number of them before a turn lead to one turn."""
 
-    def __init__(self, home: Home, bridge: Bridge, on_bell: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        bridge: Bridge,
+        on_bell: Callable[[], None],
+        on_foreign_write: Callable[[], None],
+    ) -> None:
         self._woken = asyncio.Event()
         self._bell = LoopBell(home.bell, on_bell)
-        self._foreign_writes = ForeignWrites(bridge, self.wake)
+        self._foreign_writes = ForeignWrites(bridge, on_foreign_write)
 
     def wake(self) -> None:
         """Have the loop take a turn, after everything that can be read now was read."""

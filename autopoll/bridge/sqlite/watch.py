@@ -19,6 +19,8 @@ class FolderWatch:
     map, which raises no event), so look again for some milliseconds after it.
     """
 
+    after_commit = False
+
     def __init__(self, database: Path) -> None:
         self._names = {database.name, f"{database.name}-wal", f"{database.name}-journal"}
         self._inotify: Any = None

@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from hand_poller import HandPoller
 from place import until
@@ -275,7 +277,7 @@ def test_nothing_is_kept_of_what_an_asker_followed_that_was_cut_off(
         client.ask(["how?"], "main", connection=connection)
         monkeypatch.setattr(asker_connection, "MOST_BUFFERED", -1)
         poller.work()
-        assert not (poller.questions._followers or poller.questions._errors)
+        assert not (poller.questions._followers or poller.questions._told)
 
 
 def test_nothing_is_kept_of_an_asker_that_is_cut_off_with_the_word_that_its_question_is_stored(
@@ -403,3 +405,25 @@ def test_a_removed_socket_is_made_again_and_a_link_is_neither_followed_nor_remov
     assert poller.listener.trouble == "" and time.monotonic() - began < 20
     with plug(home):
         pass
+
+
+def test_followers_are_told_what_was_found_in_the_store_where_it_is_news(
+    home: Home, client: Client, poller: HandPoller
+) -> None:
+    told: list[str] = []
+
+    def find(state: str) -> None:
+        stored = client.bridge.messages.query_state(number)
+        poller.questions.seen(msgspec.structs.replace(stored, state=state))
+
+    poller.room = 0
+    with PollerConnection(home) as connection:
+        [number] = client.ask(["how?"], "main", connection=connection).ids
+        poller.run(
+            lambda: setattr(
+                poller.questions, "_send", lambda _, news: told.append(news.query.state)
+            )
+        )
+        for state in ("ready", "queued", "leased", "leased", "ready", "done", "done"):
+            poller.run(partial(find, state))
+    assert told == ["leased", "ready", "done"]

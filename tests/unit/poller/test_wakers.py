@@ -14,7 +14,7 @@ from fifo import bell
 
 def test_a_turn_that_wakes_the_next_one_does_not_keep_the_pipes_waiting(tmp_path: Path) -> None:
     async def run(home: Home, bridge: SqliteBridge) -> None:
-        with closing(Wakers(home, bridge, lambda: None)) as wakers:
+        with closing(Wakers(home, bridge, lambda: None, lambda: wakers.wake())) as wakers:
             reader, writer = os.pipe()
             read = asyncio.Event()
             asyncio.get_running_loop().add_reader(reader, read.set)
@@ -39,7 +39,7 @@ def test_the_bell_and_a_foreign_write_wake_the_loop(tmp_path: Path) -> None:
             wakers.wake()
 
         with (
-            closing(Wakers(home, bridge, on_bell)) as wakers,
+            closing(Wakers(home, bridge, on_bell, lambda: wakers.wake())) as wakers,
             closing(SqliteBridge(home.var / "bridge.db", BridgeLimits())) as other,
         ):
             wakers.check()
