@@ -149,7 +149,7 @@ class Model:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_happens_lanes_keep_their_order_and_every_question_its_one_answer(
     new_store: Callable[[str], Store], seed: int, engine: str

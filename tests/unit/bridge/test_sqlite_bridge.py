@@ -68,3 +68,15 @@ def test_the_next_answerer_frees_what_another_home_held_as_one_at_a_time_is_aliv
     (again,) = claim(two, owner="two")
     assert (again.message_id, again.attempt, again.fence) == (mine, 1, held.fence + 1)
     store.close()
+
+
+def test_an_own_commit_is_no_change_as_a_file_tells_whose_it_was(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    one, two = store.open(), store.open()
+    one.changed()
+    conversation = talk(one)
+    assert not one.changed()
+    ask(two, conversation, "1")
+    assert one.changed()
+    assert not one.changed()
+    store.close()
