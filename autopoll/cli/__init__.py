@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "status_health:health",
             "Check that questions would be answered, for monitors.",
         ),
+        "hosts": ("hosts:hosts", "Show the homes that share the bridge."),
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),
         "dead": ("dead:dead", "Show, retry and drop dead letters."),
         "faults": ("faults:faults", "Break a scratch home and show that nothing is lost."),

@@ -6,12 +6,12 @@ from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.render import age, print_json, print_table, shortened
 from autopoll.clock import zoned
 
-FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms", "closed")
+FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms", "closed", "host")
 
 
 @command(
     "incidents",
-    fields='{"at","process","verdict","action","evidence","recovered_ms","closed"} a line\n'
+    fields='{"at","process","verdict","action","evidence","recovered_ms","closed","host"} a line\n'
     "closed: how it ended other than by a recovery, in words, or null",
     example="autopoll incidents --last 5",
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from autopoll.cli.base_command import CommandLine, command
+from autopoll.cli.hosts import print_hosts
 from autopoll.cli.interrupt import interruptible
 from autopoll.cli.output import say
 from autopoll.cli.render import ProgressLine, age, clear, cost, print_json, print_table
@@ -24,7 +25,7 @@ REMARKS = 5  # context files of a shard that are named
     ' "paused","usage_today":{"input_tokens","output_tokens","cached_tokens","cost_usd",\n'
     ' "answers"},"context_remarks":{"total","failed","files":[{"file","reason",\n'
     ' "skipped","failed"}]}}],"queue":{"queued","ready","leased","done","dead"},\n'
-    ' "latency_ms":{"p50","p99"},"problems":[…]}',
+    ' "latency_ms":{"p50","p99"},"problems":[…],"hosts":[as `autopoll hosts`]}',
     example="autopoll status\nautopoll status --watch",
 )
 @click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
@@ -90,6 +91,9 @@ def _print_status(now: "Status") -> None:
         for line in shard.context_remarks.lines(REMARKS):
             say(f"  {shard.name}: {line}")
     say()
+    if len(now.hosts) > 1:
+        print_hosts(now.hosts)
+        say()
     if now.queue is not None:
         say("queue    " + ", ".join(f"{count} {state}" for state, count in now.queue.items()))
     if now.latency_ms.p50 is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from autopoll.bridge.records import DeadLetter
+from autopoll.bridge.records import AnsweringHome, DeadLetter
 from autopoll.errors import NotFound
 from autopoll.gateway.usecases import CallerAccess, UseCases
 from autopoll.ops import status as home_status
@@ -19,6 +19,12 @@ async def status(access: CallerAccess) -> Status:
     await access.call(UseCases.require_operator)
     # In a thread of its own: supervisord is given a second to answer.
     return await asyncio.to_thread(home_status.status, access.hub.home, access.hub.config)
+
+
+def hosts(use: UseCases) -> list[AnsweringHome]:
+    """Return the homes that share the bridge."""
+    use.require_operator()
+    return use.client.bridge.overview.homes()
 
 
 async def incidents(access: CallerAccess, last: int) -> list[Incident]:

@@ -14,7 +14,7 @@ import msgspec
 from autopoll.backends.context.remarks import Remarks, kept
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
-from autopoll.bridge.records import Spent
+from autopoll.bridge.records import AnsweringHome, Spent
 from autopoll.client.availability import PATIENCE_S, last_error
 from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import AutopollError, Exit, SupervisorError
@@ -79,6 +79,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     queue: dict[str, int] | None
     latency_ms: Latency
     problems: list[str]
+    hosts: list[AnsweringHome]  # that share the bridge, this home included once it has answered
 
     @property
     def exit_code(self) -> Exit:
@@ -98,6 +99,7 @@ class _BridgeFigures(msgspec.Struct, kw_only=True):
     latency: Latency = Latency(p50=None, p99=None)
     in_flight: dict[str, int] = {}
     usage: dict[str, Spent] = {}
+    hosts: list[AnsweringHome] = []
 
 
 def status(home: Home, config: Config) -> Status:
@@ -125,6 +127,7 @@ def status(home: Home, config: Config) -> Status:
         queue=figures.queue,
         latency_ms=figures.latency,
         problems=problems,
+        hosts=figures.hosts,
     )
 
 
@@ -163,6 +166,7 @@ def _read_bridge(home: Home, config: Config, problems: list[str]) -> _BridgeFigu
             overview = bridge.overview
             figures.queue, figures.in_flight = overview.counts(), overview.in_flight()
             figures.latency, figures.usage = _latency(bridge), overview.spent(utc_day(wall_ms()))
+            figures.hosts = overview.homes()
             figures.is_whole = True
     except AutopollError as error:
         problems.append(error.what)

@@ -42,6 +42,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str = ""
     started: int = 0  # of the process, in ticks; with the pid it names it for good
     closed: str | None = None  # how it ended other than by a recovery
+    host: str = ""  # empty: written before hosts were
 
     @property
     def is_over(self) -> bool:
@@ -98,6 +99,7 @@ def record(
         clock=time.monotonic() if clock is None else clock,
         boot_id=boot_id(),
         started=started,
+        host=os.uname().nodename,
     )
     with _alone(path):
         if pid and verdict == DEAD and any(_is_same_death(each, incident) for each in read(path)):

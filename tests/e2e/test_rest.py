@@ -1,6 +1,7 @@
 """What a program does over REST with a home that runs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -248,6 +249,7 @@ def test_a_conversations_token_sees_no_operation(door, operator) -> None:
     with door.client(tokens["a"]) as client:
         for method, path in (
             ("GET", "/v1/status"), ("GET", "/v1/shards"), ("GET", "/v1/incidents"),
+            ("GET", "/v1/hosts"),
             ("GET", "/v1/dead-letters"), ("GET", "/v1/dead-letters/1"), ("GET", "/metrics"),
             ("POST", "/v1/dead-letters/1/retry"), ("DELETE", "/v1/dead-letters/1"),
             ("GET", "/v1/conversations"),
@@ -379,6 +381,12 @@ def test_the_operator_sees_what_the_command_line_shows(door, operator) -> None:
     assert {each["name"] for each in shards} == {"main", "echo"}
     assert operator.get("/readyz").json() == {"ok": True}
     assert operator.get("/v1/incidents", params={"last": 5}).status_code == 200
+    [shown] = operator.get("/v1/hosts").json()["hosts"]
+    assert shown["host"] == os.uname().nodename and shown["alive"]
+    assert {each["host"] for each in status["hosts"]} == {shown["host"]}
+    assert f'autopoll_home_up{{home="{shown["home"]}",host="{shown["host"]}"}} 1.0' in (
+        operator.get("/metrics").text
+    )
 
 
 def test_a_dead_letter_is_listed_retried_and_dropped(operator) -> None:
@@ -602,7 +610,9 @@ def test_a_body_is_json_whatever_is_not_said_and_nothing_else_if_it_is_said(oper
 # --- who asks comes first
 
 PUBLIC = {"/healthz", "/readyz", "/openapi.json"}
-OPERATION = ("/metrics", "/v1/status", "/v1/shards", "/v1/incidents", "/v1/dead-letters")
+OPERATION = (
+    "/metrics", "/v1/status", "/v1/shards", "/v1/hosts", "/v1/incidents", "/v1/dead-letters",
+)  # fmt: skip
 BAD = "?limit=x&after=x&last=x&unread=x"
 
 
@@ -670,7 +680,7 @@ def test_what_is_served_is_what_the_openapi_document_says(door, operator, tmp_pa
         cwd=tmp_path, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr
-    assert "21 passed" in run.stdout
+    assert "22 passed" in run.stdout
 
 
 def test_every_answer_of_the_document_is_described_by_a_record_that_is_there(operator) -> None:

@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.registry import Collector
 
-from autopoll.bridge.records import Backlog, Spent
+from autopoll.bridge.records import AnsweringHome, Backlog, Spent
 from autopoll.client.client import Client
 from autopoll.clock import wall_ms
 from autopoll.gateway.auth_middleware import is_private
@@ -82,6 +82,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     beats: list[Beat]
     incidents: list[Incident]
     waiting: int
+    homes: list[AnsweringHome]
 
 
 def take_snapshot(client: Client, waiting: int) -> Snapshot:
@@ -93,6 +94,7 @@ def take_snapshot(client: Client, waiting: int) -> Snapshot:
         beats=[beat for beat in read_all(client.home.beats) if is_alive(beat)],
         incidents=incident_log.read(client.home.incidents),
         waiting=waiting,
+        homes=client.bridge.overview.homes(),
     )
 
 
@@ -109,6 +111,7 @@ class _HomeCollector(Collector):
         yield from self._finished()
         yield from self._processes()
         yield from self._costs()
+        yield from self._homes()
         yield GaugeMetricFamily(
             "autopoll_gateway_waiting", "Clients that wait for an answer.", self.snapshot.waiting
         )
@@ -189,6 +192,26 @@ class _HomeCollector(Collector):
             if beat.role == "poller":
                 errors.add_metric([], beat.pipe_errors)
         yield from (restarts, alive, errors)
+
+    def _homes(self) -> Iterator[Metric]:
+        labels = ["host", "home"]
+        info = GaugeMetricFamily(
+            "autopoll_home_info", "Homes that share the bridge.", labels=[*labels, "version"]
+        )
+        up = GaugeMetricFamily("autopoll_home_up", "Whether its poller lives.", labels=labels)
+        age = GaugeMetricFamily(
+            "autopoll_home_beat_age_seconds", "Since the last beat of its poller.", labels=labels
+        )
+        flight = GaugeMetricFamily(
+            "autopoll_home_in_flight", "Questions that it is answering.", labels=labels
+        )
+        for each in self.snapshot.homes:
+            names = [each.host, each.home]
+            info.add_metric([*names, each.version], 1)
+            up.add_metric(names, each.alive)
+            age.add_metric(names, each.beat_age_ms / 1000)
+            flight.add_metric(names, each.in_flight)
+        yield from (info, up, age, flight)
 
     def _costs(self) -> Iterator[Metric]:
         tokens = CounterMetricFamily(

@@ -23,8 +23,10 @@ _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"
 _ANY = (400, 401, 403, 408, 413, 415, 421, 422, 500, 503)
 # Generated clients name their classes by these, so they stay whatever ours are called.
 _PUBLISHED = {
+    "AnsweringHome": "Host",
     "ConversationList": "Conversations",
     "DeadLetterList": "DeadLetters",
+    "HostList": "Hosts",
     "IncidentList": "Incidents",
     "IncidentReport": "Incident",
     "MessageList": "Messages",

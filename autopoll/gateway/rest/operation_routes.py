@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
 
-from autopoll.bridge.records import DeadLetter
+from autopoll.bridge.records import AnsweringHome, DeadLetter
 from autopoll.gateway import operator_usecases
 from autopoll.gateway.rest.bearer_access import BearerAccess
 from autopoll.gateway.rest.conversation_routes import Stored
@@ -33,12 +33,19 @@ class IncidentReport(msgspec.Struct, frozen=True):
     evidence: str
     recovered_ms: int | None
     closed: str | None  # how it ended other than by a recovery
+    host: str
 
 
 class IncidentList(msgspec.Struct, frozen=True):
     """The newest incidents, oldest first."""
 
     incidents: list[IncidentReport]
+
+
+class HostList(msgspec.Struct, frozen=True):
+    """The homes that share the bridge."""
+
+    hosts: list[AnsweringHome]
 
 
 class DeadLetterList(msgspec.Struct, frozen=True):
@@ -67,6 +74,17 @@ async def shards(access: BearerAccess) -> Response:
 async def status(access: BearerAccess) -> Response:
     """Return how the home is."""
     return send(await operator_usecases.status(access))
+
+
+@router.get(
+    "/hosts",
+    summary="List the homes that share the bridge",
+    response_class=Response,
+    responses={200: record(HostList, "Those that answer, or have done so."), **problems()},
+)
+async def hosts(access: BearerAccess) -> Response:
+    """Return each home with its host, its shards, its last beat, and what it has in flight."""
+    return send(HostList(await access.call(operator_usecases.hosts)))
 
 
 @router.get(
