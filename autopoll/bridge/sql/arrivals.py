@@ -1,7 +1,7 @@
 """Questions that are stored once, each on its own merits, under the write lock of the caller."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from autopoll.bridge.records import Arrival, BridgeLimits, SentMessage, Stored
@@ -30,6 +30,11 @@ class CheckedArrival(NamedTuple):
         return MessageRow(conversation, sender, self.recipient, self.text, self.metadata, read)
 
 
+def conversations_of(checked: Iterable[CheckedArrival | AutopollError]) -> set[str]:
+    """Return the conversations of questions that are not refused."""
+    return {one.arrival.conversation for one in checked if isinstance(one, CheckedArrival)}
+
+
 # Stores questions that are new, and returns their numbers.
 Insert = Callable[[Sequence[CheckedArrival]], Sequence[int]]
 
@@ -53,7 +58,7 @@ class Arrivals:
         self, checked: Sequence[CheckedArrival | AutopollError], insert: Insert
     ) -> list[Stored]:
         """Store what was not refused, in its order."""
-        self._lock(checked)
+        self._db.lock_conversations(conversations_of(checked))
         paid = self._pay_together(checked)
         stored: list[Stored] = []
         together: list[CheckedArrival] = []  # after what is `stored`
@@ -70,16 +75,11 @@ class Arrivals:
         self, checked: Sequence[CheckedArrival | AutopollError], insert: Insert
     ) -> list[Stored]:
         """Store questions of which the store may refuse a row, each in a savepoint of its own."""
-        self._lock(checked)
+        self._db.lock_conversations(conversations_of(checked))
         return [
             self._store_or_refuse(each, insert) if isinstance(each, CheckedArrival) else each
             for each in checked
         ]
-
-    def _lock(self, checked: Sequence[CheckedArrival | AutopollError]) -> None:
-        """Wait for whoever may be storing one of them at this moment."""
-        names = {one.arrival.conversation for one in checked if isinstance(one, CheckedArrival)}
-        self._db.lock_conversations(sorted(names))
 
     def _check(
         self, arrival: Arrival, metadata: dict[str | None, str | None]

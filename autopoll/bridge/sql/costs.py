@@ -15,8 +15,9 @@ class Costs:
 
     def spent(self, day: str | None = None) -> dict[str, Spent]:
         rows = self._db.rows(
-            "SELECT shard, sum(input_tokens), sum(output_tokens), sum(cached_tokens),"
-            " sum(cost_usd), sum(answers) FROM usage WHERE day=coalesce(?,day) GROUP BY shard",
+            "SELECT shard, CAST(sum(input_tokens) AS BIGINT), CAST(sum(output_tokens) AS BIGINT),"
+            " CAST(sum(cached_tokens) AS BIGINT), sum(cost_usd), CAST(sum(answers) AS BIGINT)"
+            " FROM usage WHERE day=coalesce(?,day) GROUP BY shard",
             (day,),
         )
         return {

@@ -1,6 +1,6 @@
 """What the shared parts need of an engine's connection, and in which words it differs."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +22,7 @@ class Dialect(NamedTuple):
     contains: str  # whether the first, a text, contains the second
     created: str  # of conversation c: by what those of one moment are in their order
     ordered_join: str  # a join that is to begin with the table on its left
+    answer_mark: tuple[str, str]  # column and value of an answer: nobody need look at it
     for_update: str  # keeps the rows of d that a SELECT returns from changing until the commit
 
 
@@ -57,15 +58,15 @@ class Database(Protocol):
         A commit that is not `durable` survives a kill of this process, but not a power cut.
         """
 
-    def lock_conversations(self, names: Sequence[str]) -> None:
+    def lock_conversations(
+        self, names: Collection[str] = (), deliveries: Collection[int] = ()
+    ) -> None:
         """Wait until no other transaction writes to these conversations, and keep others out.
 
-        Until the commit; what is read after it is as others have left it. For a transaction that
-        numbers messages or changes the order in a lane.
+        Of `deliveries`, those that wait for each other in a conversation name it. For a transaction
+        that numbers messages or changes the order in a lane: first of all, once, and until its
+        commit; what it reads then is as others have left it.
         """
-
-    def lock_lanes(self, numbers: str) -> None:
-        """Do the same for the conversations whose lanes hold these deliveries (a JSON array)."""
 
     def lock_key(self, name: str) -> None:
         """Wait until no other transaction holds this name, and hold it until the commit."""

@@ -71,12 +71,13 @@ def message_of(row: Sequence[Any]) -> Message:
     )
 
 
-def insert_messages(db: Database, new: Sequence[MessageRow]) -> list[int]:
+def insert_messages(db: Database, new: Sequence[MessageRow], *, answers: bool = False) -> list[int]:
     """Add messages and return their numbers; raise RowRefused where one is left out."""
+    column, value = db.dialect.answer_mark if answers else ("", "")
     numbers = db.insert(
         "INSERT INTO messages(conversation_id,from_session,to_session,message,metadata,read,"
-        "timestamp) VALUES(?,?,?,?,?,?,?) RETURNING id",
-        [(*each, utc_iso()) for each in new],
+        f"timestamp{column}) VALUES(?,?,?,?,?,?,?{value}) RETURNING id",
+        [(*each[:-1], int(each.read), utc_iso()) for each in new],
     )
     if len(numbers) < len(new):
         raise RowRefused("a trigger of another program leaves out messages")

@@ -34,6 +34,7 @@ _HELD = """SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
     d.fence, d.last_error, d.enrolled_at, {}
   FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
+FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
 _TOGETHER = 16  # questions read at once, of which each may be of megabytes
 
 _One = TypeVar("_One", bound=Outcome | HeldDelivery)
@@ -76,6 +77,7 @@ class Settlement:
 
         A second outcome of one lease is lost, or says once more what the first has led to.
         """
+        self._db.lock_conversations(deliveries={outcome.message_id for outcome in outcomes})
         slices = range(0, len(outcomes), _TOGETHER)
         return [
             settled
@@ -87,7 +89,6 @@ class Settlement:
         leases = [(outcome.message_id, outcome.fence) for outcome in outcomes]
         mine = {"numbers": json.dumps([number for number, _ in leases]), "owner": owner}
         among = f"d.message_id IN ({self._db.dialect.numbers.format(':numbers')})"
-        self._db.lock_lanes(mine["numbers"])
         held = {
             (each.message_id, each.fence): each
             for each in self.held(
@@ -117,11 +118,19 @@ class Settlement:
 
         What cannot be settled even so keeps its lease until that expires.
         """
+        self._db.lock_conversations(deliveries={outcome.message_id for outcome in outcomes})
         return [self._settle_or_refuse(outcome, owner, now) for outcome in outcomes]
 
     def release(self, held: HeldDelivery, now: int) -> Settled:
         """Make a delivery ready again and give the attempt back."""
         return self._make_ready(held, now, attempts=held.attempts - 1)
+
+    def end_for_dead(self, held: HeldDelivery, now: int) -> None:
+        """End the lease of an owner that is dead."""
+        if held.fence <= FREE_CLAIMS:
+            self.release(held, now)
+        else:
+            self.try_fail(held, "its poller died", now)
 
     def try_fail(self, held: HeldDelivery, error: str, now: int) -> Settled | None:
         """Settle a delivery as failed; return None when that could not be stored."""
@@ -269,7 +278,7 @@ class Settlement:
                 for each in ended
             ],
         )
-        numbers = insert_messages(self._db, [each.message() for each in ended])
+        numbers = insert_messages(self._db, [each.message() for each in ended], answers=True)
         pairs = [*zip(ended, numbers, strict=True)]
         self._db.many(
             "INSERT INTO answers VALUES(?,?,?)",

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -40,6 +40,7 @@ DIALECT = Dialect(
     contains="instr({},{})>0",
     created="c.rowid",
     ordered_join="CROSS JOIN",  # the planner moves no table before one on its left
+    answer_mark=("", ""),
     for_update="",
 )
 
@@ -217,11 +218,10 @@ class SqliteDatabase:
         except apsw.Error as error:
             raise self._explain(error) from error
 
-    def lock_conversations(self, names: Sequence[str]) -> None:
+    def lock_conversations(
+        self, names: Collection[str] = (), deliveries: Collection[int] = ()
+    ) -> None:
         """Do nothing: there is one writer at a time."""
-
-    def lock_lanes(self, numbers: str) -> None:
-        """Do nothing, as above."""
 
     def lock_key(self, name: str) -> None:
         """Do nothing, as above."""

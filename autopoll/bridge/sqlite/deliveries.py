@@ -22,17 +22,17 @@ from autopoll.bridge.records import (
 from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.lanes import CLOCK_SLACK_MS, DUE, Lanes
+from autopoll.bridge.sql.placement import Lease
 from autopoll.bridge.sql.pollers import Pollers
 from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
 from autopoll.bridge.sql.rows import metadata_column, readable
 from autopoll.bridge.sql.settlement import Settlement
 from autopoll.bridge.sqlite import log_room
 from autopoll.bridge.sqlite.connection import DIALECT, SqliteDatabase
-from autopoll.bridge.sqlite.enrolment import Enrolment, Lease, Work
+from autopoll.bridge.sqlite.enrolment import Enrolment, Work
 from autopoll.errors import AutopollError
 from autopoll.home.lock import acquire
 
-FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
 _READY = f"""SELECT d.message_id, d.conversation_id, d.to_session, d.lane, d.fence, d.attempts,
     d.enrolled_at, coalesce(octet_length(m.message),0)<=:max,
     CASE WHEN octet_length(m.message)<=:max THEN CAST(m.message AS BLOB) END,
@@ -72,10 +72,7 @@ class SqliteDeliveries:
             # Of whatever home: the lock proves that no other poller of this file lives.
             held = self._settlement.held("AND d.owner<>:owner", {"owner": answerer.owner})
             for delivery in held:
-                if delivery.fence <= FREE_CLAIMS:
-                    self._settlement.release(delivery, now)
-                else:
-                    self._settlement.try_fail(delivery, "its poller died", now)
+                self._settlement.end_for_dead(delivery, now)
             self._pollers.enter(answerer, now, lease_ms)
         return len(held)
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from autopoll.bridge.records import BridgeLimits, Delivery
 from autopoll.bridge.sql.arrivals import CheckedArrival
 from autopoll.bridge.sql.lanes import DUE, Lanes
+from autopoll.bridge.sql.placement import Enrollable, Lease, Placement
 from autopoll.bridge.sql.routes import Routes
 from autopoll.bridge.sql.rows import insert_messages, metadata_column, readable
 from autopoll.bridge.sqlite.connection import DIALECT, SqliteDatabase
-from autopoll.message import Envelope, is_answerable, read_envelope
+from autopoll.message import is_answerable, read_envelope
 
 BATCH = 1000  # messages enrolled in one transaction, so that it stays at some 10 ms
 SWEEP_MS = 60_000
@@ -41,26 +42,6 @@ class Work(NamedTuple):
     route: int  # number of the newest route
     unread: bool  # something unread, not looked at yet, lies in a served session
     ready: bool  # something is due for one of the shards asked for
-
-
-class Lease(NamedTuple):
-    """For whom something is leased, and until when; `room` is how much more for each shard."""
-
-    owner: str
-    now: int
-    until: int
-    room: dict[str, int]
-
-
-class _Enrollable(NamedTuple):
-    """A message that becomes a delivery; its `text` is None when it is over the limit."""
-
-    message_id: int
-    conversation: str
-    session: str
-    shard: str
-    text: str | None
-    metadata: str | None
 
 
 class Enrolment:
@@ -106,7 +87,8 @@ class Enrolment:
         Returns what was leased and the id up to which was looked. What has been ready before goes
         first: a shard that has room left has nothing else that is due.
         """
-        read, rows, leased, busy = [], [], [], set[str]()
+        read: list[tuple[int]] = []
+        placement = Placement(lease, self._lanes.is_free)
         count, last = 0, newest
         for message_id, *place, known, small, data, facts in self._unread():
             count, last = count + 1, message_id
@@ -117,13 +99,11 @@ class Enrolment:
             read.append((message_id,))
             if known:
                 continue
-            found = _Enrollable._make((message_id, *place, text if small else None, metadata))
-            row, delivery = self._place(found, envelope, lease, busy)
-            rows.append(row)
-            leased += delivery
+            found = Enrollable._make((message_id, *place, text if small else None, metadata))
+            placement.add(found, found.lane(envelope))
         self._db.many("UPDATE messages SET read=1 WHERE id=?", read)
-        self._db.many(_INSERT, rows)
-        return leased, last if count == BATCH else max(newest, last)
+        self._db.many(_INSERT, placement.rows)
+        return placement.leased, last if count == BATCH else max(newest, last)
 
     def admit(
         self, checked: Sequence[CheckedArrival], lease: Lease, *, in_turn: bool
@@ -140,42 +120,15 @@ class Enrolment:
             served = shards[each.arrival.conversation, each.recipient] is not None
             messages.append(each.message(read=served))
         numbers = insert_messages(self._db, messages)
-        rows, leased, busy = [], [], set[str]()
+        placement = Placement(lease, self._lanes.is_free)
         for number, (conversation, _, session, text, metadata, _) in zip(
             numbers, messages, strict=True
         ):
-            if (shard := shards[conversation, session]) is None:
-                continue
-            found = _Enrollable(number, conversation, session, shard, text, metadata)
-            row, delivery = self._place(found, read_envelope(metadata), lease, busy)
-            rows.append(row)
-            leased += delivery
-        self._db.many(_INSERT, rows)
-        return numbers, leased
-
-    def _place(
-        self, found: _Enrollable, envelope: Envelope, lease: Lease, busy: set[str]
-    ) -> tuple[tuple[Any, ...], list[Delivery]]:
-        """Return the row of a new delivery, and the delivery where it is leased at once.
-
-        `busy` are the lanes of rows that are not written yet.
-        """
-        lane = f"m{found.message_id}"
-        if envelope.lane != "own":
-            lane = f"{found.conversation}/{found.session}"
-        held: tuple[str, str | None, int | None, int] = ("ready", None, None, 0)
-        leased = []
-        if lane in busy or not self._lanes.is_free(lane):
-            held = ("queued", None, None, 0)
-        elif lease.room.get(found.shard, 0) > 0:
-            held = ("leased", lease.owner, lease.until, 1)
-            lease.room[found.shard] -= 1
-            leased.append(
-                Delivery(**found._asdict(), lane=lane, fence=1, attempt=1, enrolled_at=lease.now)
-            )
-        busy.add(lane)
-        place = (found.message_id, found.conversation, found.session, found.shard, lane)
-        return (*place, lease.now, *held), leased
+            if (shard := shards[conversation, session]) is not None:
+                found = Enrollable(number, conversation, session, shard, text, metadata)
+                placement.add(found, found.lane(read_envelope(metadata)))
+        self._db.many(_INSERT, placement.rows)
+        return numbers, placement.leased
 
     def _sweep(self, now: int) -> None:
         self._beyond, self._sweeping, self._swept_at = 0, True, now

@@ -1,0 +1,219 @@
+"""The connection: how the server is reached, and how statements and transactions run."""
+
+import time
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from autopoll.bridge.postgres.driver_errors import explain, is_lost, unavailable
+from autopoll.bridge.postgres.reconnection import Reconnection
+from autopoll.bridge.postgres.statements import translated
+from autopoll.bridge.records import LONGEST_CALL_S
+from autopoll.bridge.sql.database import Dialect, Row, Values
+from autopoll.errors import BridgeError
+
+_LOCK_MS, _STATEMENT_MS = 1500, 2500  # that the server itself gives a lock, and a statement
+# A client that stops in the middle of a transaction keeps its locks no longer than this.
+_IDLE_MS = 5000
+_MIGRATION_S = 600.0
+_NOW = "SELECT autopoll.now_ms()"
+_BEGIN = (
+    f"BEGIN; SET LOCAL lock_timeout={_LOCK_MS}; SET LOCAL statement_timeout={_STATEMENT_MS};"
+    f" SET LOCAL idle_in_transaction_session_timeout={_IDLE_MS}; {{}}{_NOW}"
+)
+_BEGIN_DURABLE, _BEGIN_LAX = (
+    _BEGIN.format(words) for words in ("", "SET LOCAL synchronous_commit=off; ")
+)
+# Both kinds in one statement, so that all are locked in one order: no two wait for each other.
+_LOCK = """SELECT id FROM conversations WHERE id IN (SELECT unnest(CAST(:names AS TEXT[])) UNION
+  SELECT conversation_id FROM deliveries WHERE message_id=ANY(CAST(:numbers AS BIGINT[]))
+  AND strpos(lane,'/')>0) ORDER BY id FOR NO KEY UPDATE"""
+
+DIALECT = Dialect(
+    stored_text="{}",
+    json_text="autopoll.json_text({},'{}')",
+    json_integer="autopoll.json_integer({},'{}')",
+    numbers="SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST({} AS JSON))",
+    question="""CASE WHEN m.message IS NULL THEN '' WHEN octet_length(m.message)<=:max
+      THEN m.message ELSE autopoll.head_of(m.message) END""",
+    contains="strpos({},{})>0",
+    created="c.number",
+    ordered_join="JOIN",
+    for_update="FOR UPDATE OF d",
+    answer_mark=(",unseen", ",false"),
+)
+
+_Part = TypeVar("_Part")
+
+
+class PostgresDatabase:
+    """One connection to the server, made again when it is lost.
+
+    No call takes longer than LONGEST_CALL_S: where a reply does not come in time the connection is
+    closed, and BridgeUnavailable raised. `clock` is the server's.
+    """
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        self.dialect = DIALECT
+        self.reconnection = Reconnection(url, read_only=read_only)
+        self.server = self.reconnection.server
+        self._now: int | None = None  # when the transaction that is under way began
+        self._locked: set[str | int] = set()
+        self._calls = 0  # of which each is in the one before it
+        self._deadline = 0.0
+
+    def close(self) -> None:
+        """Close the connection; tolerated twice."""
+        self.reconnection.close()
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Give all statements of the block together the time of one call."""
+        if self._calls == 0:
+            self._deadline = time.monotonic() + LONGEST_CALL_S * 0.9
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    def clock(self) -> int:
+        """Return the server's time in ms; in a transaction when that began."""
+        if self._now is not None:
+            return self._now
+        ((now,),) = self.rows(_NOW)
+        number: int = now
+        return number
+
+    def rows(self, sql: str, values: Values = ()) -> list[Row]:
+        with self._cursor() as cursor:
+            cursor.execute(translated(sql), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def many(self, sql: str, rows: Sequence[Values]) -> None:
+        if rows:
+            with self._cursor() as cursor:
+                cursor.executemany(translated(sql), rows)
+
+    def each(self, sql: str, values: Values = ()) -> Generator[Row, None, None]:
+        with self._cursor() as cursor:
+            yield from cursor.stream(translated(sql), values)
+
+    def insert(self, sql: str, rows: Sequence[Values]) -> list[int]:
+        if not rows:
+            return []
+        with self._cursor() as cursor:
+            cursor.executemany(translated(sql), rows, returning=True)
+            return [number for result in cursor.results() for (number,) in result]
+
+    @contextmanager
+    def writing(self, *, durable: bool = True) -> Iterator[None]:
+        with self.call():
+            try:
+                self._begin(_BEGIN_DURABLE if durable else _BEGIN_LAX)
+                yield
+                self._commit()
+            finally:
+                self._now = None
+                self._locked.clear()
+                self._roll_back()
+
+    def lock_conversations(
+        self, names: Collection[str] = (), deliveries: Collection[int] = ()
+    ) -> None:
+        wanted: set[str | int] = {*names, *deliveries}
+        if wanted <= self._locked:
+            return
+        if self._locked:
+            raise RuntimeError("a transaction locks all its conversations at once")
+        self.rows(_LOCK, {"names": list(names), "numbers": list(deliveries)})
+        self._locked = wanted
+
+    def lock_key(self, name: str) -> None:
+        self.rows("SELECT pg_advisory_xact_lock(hashtextextended(?,0))", (name,))
+
+    @contextmanager
+    def migrating(self, key: int) -> Iterator[Callable[[str], None]]:
+        """Run the block in one transaction that no other migration meets; yields what runs scripts.
+
+        Waits for as long as another takes, and takes as long as it takes.
+        """
+        with self.call():
+            self._deadline = time.monotonic() + _MIGRATION_S
+            try:
+                self._begin(f"BEGIN; SELECT pg_advisory_xact_lock({key}); SELECT 0")
+                yield self._run_script
+                self._commit()
+            finally:
+                self._now = None
+                self._roll_back()
+
+    def _run_script(self, statements: str) -> None:
+        with self._cursor() as cursor:
+            cursor.execute(statements.encode())
+
+    def try_lock(self, name: str) -> bool:
+        """Hold a name until the commit, unless another transaction does; return whether."""
+        [(locked,)] = self.rows("SELECT pg_try_advisory_xact_lock(hashtextextended(?,0))", (name,))
+        return bool(locked)
+
+    def _begin(self, statements: str) -> None:
+        with self._cursor() as cursor:
+            cursor.execute(statements.encode())
+            while cursor.nextset():
+                pass
+            ((self._now,),) = cursor.fetchall()
+
+    def _commit(self) -> None:
+        with self._cursor() as cursor:
+            cursor.execute("COMMIT")
+            if cursor.statusmessage != "COMMIT":  # a statement had failed, and nobody said so
+                raise BridgeError(f"{self.server} rolled back what was to be committed")
+
+    def _roll_back(self) -> None:
+        connection = self.reconnection.connection
+        if connection and connection.info.transaction_status in (
+            TransactionStatus.INTRANS,
+            TransactionStatus.INERROR,
+        ):
+            with suppress(BridgeError), self._cursor() as cursor:
+                cursor.execute("ROLLBACK")
+
+    @contextmanager
+    def _cursor(self) -> Iterator[psycopg.Cursor[Row]]:
+        """Yield a cursor of the connection, and translate the driver's errors."""
+        with self.call():
+            in_transaction = self._now is not None
+            connection = self.reconnection.connection if in_transaction else None
+            if connection is None:
+                if in_transaction:
+                    raise unavailable(self.server, "the connection was lost in a transaction")
+                connection = self.reconnection.get(self._deadline)
+            connection.deadline = self._deadline
+            try:
+                with connection.cursor() as cursor:
+                    yield cursor
+            except psycopg.Error as error:
+                if is_lost(error) or connection.broken or connection.closed:
+                    self.reconnection.drop(str(error))
+                raise explain(error, self.server) from error
+
+
+def bounded(part: _Part, db: PostgresDatabase) -> _Part:
+    """Give each call of a part's public methods the time of one call; return the part."""
+    for name in dir(part):
+        method = getattr(part, name)
+        if not name.startswith("_") and callable(method):
+            setattr(part, name, _in_one_call(method, db))
+    return part
+
+
+def _in_one_call(method: Callable[..., Any], db: PostgresDatabase) -> Callable[..., Any]:
+    def bounded_method(*values: Any, **named: Any) -> Any:
+        with db.call():
+            return method(*values, **named)
+
+    return bounded_method

@@ -1,0 +1,293 @@
+"""Claims, and what ends them, for one of several homes.
+
+Two guards carry everything: the unique index `d_head` lets at most one delivery of a lane be ready
+or leased, and a settle must name the fence and the owner of its claim. Since a lane has one that
+is ready, what others are claiming can be skipped, and the order holds.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from autopoll.bridge.postgres.connection import DIALECT, PostgresDatabase
+from autopoll.bridge.postgres.enrolment import PostgresEnrolment
+from autopoll.bridge.records import (
+    Answerer,
+    Arrival,
+    BridgeLimits,
+    CommittedTurn,
+    Delivery,
+    Outcome,
+    SentMessage,
+    Settled,
+    Stored,
+)
+from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival, conversations_of
+from autopoll.bridge.sql.costs import Costs
+from autopoll.bridge.sql.held_delivery import HeldDelivery
+from autopoll.bridge.sql.lanes import CLOCK_SLACK_MS, DUE, Lanes
+from autopoll.bridge.sql.placement import Lease
+from autopoll.bridge.sql.pollers import Pollers
+from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.rows import metadata_column
+from autopoll.bridge.sql.settlement import Settlement
+from autopoll.errors import AlreadyRunning, AutopollError
+
+_REAPER = "autopoll reaper"  # of the lock that one host at a time holds
+# Which rows are taken is settled, once, before they are changed; what others have locked is left.
+_CLAIM = f"""WITH picked AS MATERIALIZED (
+    SELECT d.message_id FROM deliveries d WHERE d.state='ready' AND d.shard=:shard AND {DUE}
+    ORDER BY d.message_id LIMIT :count FOR UPDATE SKIP LOCKED)
+  UPDATE deliveries d SET state='leased', attempts=d.attempts+1, fence=d.fence+1, owner=:owner,
+    lease_until=:until, changed_at=:now
+  FROM picked p LEFT JOIN messages m ON m.id=p.message_id WHERE d.message_id=p.message_id
+  RETURNING d.message_id, d.conversation_id, d.to_session, d.lane, d.fence, d.attempts,
+    d.enrolled_at, coalesce(octet_length(m.message),0)<=:max,
+    CASE WHEN octet_length(m.message)<=:max THEN m.message END, {metadata_column(DIALECT)}"""
+# In the order in which a reap locks them, too.
+_RENEW = """WITH mine AS MATERIALIZED (
+    SELECT d.message_id FROM deliveries d
+    JOIN unnest(CAST(:numbers AS BIGINT[]), CAST(:fences AS INTEGER[])) l(number, fence)
+      ON d.message_id=l.number AND d.fence=l.fence
+    WHERE d.state='leased' AND d.owner=:owner ORDER BY d.message_id FOR UPDATE OF d)
+  UPDATE deliveries d SET lease_until=:until, changed_at=:now FROM mine
+  WHERE d.message_id=mine.message_id RETURNING d.message_id"""
+_EARLIER = "d.owner IN (SELECT owner FROM pollers WHERE home=:home AND owner<>:owner)"
+_LATE = """SELECT message_id FROM deliveries WHERE state='leased'
+  AND (lease_until<autopoll.now_ms() OR changed_at>autopoll.now_ms()+:slack)"""
+
+_Result = TypeVar("_Result")
+
+
+class PostgresDeliveries:
+    """The DeliveryStore."""
+
+    def __init__(self, db: PostgresDatabase, limits: BridgeLimits, costs: Costs) -> None:
+        self._db = db
+        self._max_message = limits.max_message
+        self._lanes = Lanes(db)
+        self._arrivals = Arrivals(db, limits)
+        self._enrolment = PostgresEnrolment(db, limits)
+        self._pollers = Pollers(db)
+        self._settlement = Settlement(db, limits, self._lanes, costs)
+
+    def take_over(self, answerer: Answerer, lease_ms: int) -> int:
+        mine = {"home": answerer.home, "owner": answerer.owner}
+        with self._db.writing():
+            now = self._db.clock()
+            self._refuse_copy(answerer, now)
+            self._lock_held(_EARLIER, mine)
+            held = self._settlement.held(f"AND {_EARLIER}", mine)
+            for delivery in held:
+                self._settlement.end_for_dead(delivery, now)
+            self._pollers.enter(answerer, now, lease_ms)
+        return len(held)
+
+    def set_shards(self, owner: str, shards: Sequence[str]) -> None:
+        with self._db.writing(durable=False):
+            self._pollers.set_shards(owner, shards)
+
+    def leave(self, owner: str) -> None:
+        with self._db.writing(durable=False):
+            self._pollers.leave(owner, self._db.clock())
+
+    def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
+        work = self._enrolment.find_work(_with_room(wanted))
+        if not (work.unseen or work.ready):
+            return []
+        with self._db.writing(durable=False):
+            return self._claim(self._lease(owner, wanted, lease_ms))
+
+    def settle(self, outcomes: Sequence[Outcome], owner: str) -> list[Settled]:
+        def commit(together: bool) -> list[Settled]:
+            with self._db.writing():
+                return self._settle(outcomes, owner, together)
+
+        return _commit(commit) if outcomes else []
+
+    def commit_turn(
+        self,
+        arrivals: Sequence[Arrival],
+        outcomes: Sequence[Outcome],
+        owner: str,
+        wanted: Mapping[str, int],
+        lease_ms: int,
+    ) -> CommittedTurn:
+        if not (arrivals or outcomes):
+            return CommittedTurn([], [], self.claim(owner, wanted, lease_ms))
+        checked = self._arrivals.check(arrivals)
+
+        def commit(together: bool) -> CommittedTurn:
+            with self._db.writing():
+                # For all that follows: what waits for locks twice may wait for itself.
+                self._db.lock_conversations(
+                    conversations_of(checked), {outcome.message_id for outcome in outcomes}
+                )
+                settled = self._settle(outcomes, owner, together)
+                lease = self._lease(owner, wanted, lease_ms)
+                claimed = self._claim(lease)
+                stored, leased = self._admit(checked, lease, together)
+            return CommittedTurn(stored, settled, claimed + leased)
+
+        return _commit(commit)
+
+    def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
+        held = list(leases)
+        if not (held or self._pollers.is_due(owner, self._db.clock(), lease_ms)):
+            return set()
+        with self._db.writing(durable=False):
+            now = self._db.clock()
+            self._pollers.beat(owner, now, lease_ms)
+            rows = self._db.rows(
+                _RENEW,
+                {
+                    "numbers": [number for number, _ in held],
+                    "fences": [fence for _, fence in held],
+                    "owner": owner, "now": now, "until": now + lease_ms,
+                },
+            )  # fmt: skip
+        return {number for (number,) in rows}
+
+    def release_unconfirmed(self, owner: str, held: Iterable[tuple[int, int]]) -> int:
+        known, mine = set(held), {"owner": owner}
+        with self._db.writing(durable=False):
+            now = self._db.clock()
+            self._lock_held("d.owner=:owner", mine)
+            unconfirmed = [
+                one
+                for one in self._settlement.held("AND d.owner=:owner", mine)
+                if (one.message_id, one.fence) not in known
+            ]
+            for delivery in unconfirmed:
+                self._settlement.release(delivery, now)
+        return len(unconfirmed)
+
+    def reap(self) -> list[Settled]:
+        late = [number for (number,) in self._db.rows(_LATE, {"slack": CLOCK_SLACK_MS})]
+        headless = self._lanes.headless()
+        if not (late or headless):
+            return []
+        with self._db.writing():
+            if not self._db.try_lock(_REAPER):
+                return []  # another host is at it
+            now = self._db.clock()
+            self._db.lock_conversations({lane.rpartition("/")[0] for lane in headless}, late)
+            ended = [
+                self._settlement.try_fail(one, "the lease expired", now)
+                for one in self._expired(late, now)
+            ]
+            self._lanes.promote(headless, now)
+        return [settled for settled in ended if settled]
+
+    def _expired(self, late: Sequence[int], now: int) -> list[HeldDelivery]:
+        """Return those of which the lease has expired, if not renewed meanwhile."""
+        among = "message_id=ANY(CAST(:late AS BIGINT[])) AND state='leased'"
+        values = {"late": list(late), "now": now, "future": now + CLOCK_SLACK_MS}
+        # After the clock was set back a lease lasts its length from now on, no longer.
+        self._db.rows(
+            "UPDATE deliveries SET lease_until=:now+lease_until-changed_at, changed_at=:now"
+            f" WHERE {among} AND changed_at>:future",
+            values,
+        )
+        return self._settlement.held(
+            "AND d.message_id=ANY(CAST(:late AS BIGINT[])) AND d.lease_until<:now", values
+        )
+
+    def _refuse_copy(self, answerer: Answerer, now: int) -> None:
+        """Raise AlreadyRunning while the same home lives elsewhere."""
+        rows = self._db.rows(
+            "SELECT host, folder, beat_until FROM pollers WHERE home=:home AND beat_until>:now"
+            " AND beat_at<=:now+:slack AND (host<>:host OR folder<>:folder) FOR UPDATE",
+            {
+                "home": answerer.home, "host": answerer.host, "folder": answerer.folder,
+                "now": now, "slack": CLOCK_SLACK_MS,
+            },
+        )  # fmt: skip
+        for host, folder, until in rows:
+            raise AlreadyRunning(
+                f"the home {answerer.folder} is the same as {folder} on {host}, which is alive",
+                f"Delete var/home.id in the copy; or wait {(until - now) // 1000 + 1} s, when the"
+                " other was moved here or is dead.",
+            )
+
+    def _lock_held(self, which: str, values: Mapping[str, str]) -> None:
+        """Lock the conversations of leased deliveries, so that their lanes can go on."""
+        rows = self._db.rows(
+            f"SELECT d.message_id FROM deliveries d WHERE d.state='leased' AND {which}", values
+        )
+        self._db.lock_conversations(deliveries=[number for (number,) in rows])
+
+    def _lease(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> Lease:
+        now = self._db.clock()
+        return Lease(owner, now, now + lease_ms, dict(wanted))
+
+    def _settle(self, outcomes: Sequence[Outcome], owner: str, together: bool) -> list[Settled]:
+        if not outcomes:
+            return []
+        settlement = self._settlement
+        settle = settlement.settle if together else settlement.settle_one_by_one
+        return settle(outcomes, owner, self._db.clock())
+
+    def _claim(self, lease: Lease) -> list[Delivery]:
+        """Claim what is ready, then enrol what is new."""
+        claimed: list[Delivery] = []
+        for shard in _with_room(lease.room):
+            ready = self._claim_ready(shard, lease)
+            lease.room[shard] -= len(ready)
+            claimed += ready
+        return claimed + self._enrolment.enrol(lease)
+
+    def _claim_ready(self, shard: str, lease: Lease) -> list[Delivery]:
+        rows = self._db.rows(
+            _CLAIM,
+            {
+                "shard": shard, "count": lease.room[shard], "owner": lease.owner,
+                "now": lease.now, "until": lease.until, "max": self._max_message,
+            },
+        )  # fmt: skip
+        return [
+            Delivery(
+                message_id=message_id,
+                conversation=conversation,
+                session=session,
+                shard=shard,
+                lane=lane,
+                text=(text or "") if small else None,
+                metadata=metadata,
+                fence=fence,
+                attempt=attempt,
+                enrolled_at=enrolled,
+            )
+            for message_id, conversation, session, lane, fence, attempt, enrolled, small, text,
+            metadata in sorted(rows)
+        ]  # fmt: skip
+
+    def _admit(
+        self, checked: Sequence[CheckedArrival | AutopollError], lease: Lease, together: bool
+    ) -> tuple[list[Stored], list[Delivery]]:
+        """Store and enrol what has arrived; also return what was leased of it."""
+        if not checked:
+            return [], []
+        leased: dict[int, Delivery] = {}
+
+        def insert(new: Sequence[CheckedArrival]) -> list[int]:
+            numbers, deliveries = self._enrolment.admit(new, lease)
+            leased.update({each.message_id: each for each in deliveries})
+            return numbers
+
+        store = self._arrivals.store if together else self._arrivals.store_one_by_one
+        stored = store(checked, insert)
+        fresh = [one.id for one in stored if isinstance(one, SentMessage) and one.fresh]
+        return stored, [leased[number] for number in fresh if number in leased]
+
+
+def _with_room(wanted: Mapping[str, int]) -> list[str]:
+    return [shard for shard, count in wanted.items() if count > 0]
+
+
+def _commit(commit: Callable[[bool], _Result]) -> _Result:
+    """Commit all together or, when the store refuses something of it, each on its own merits."""
+    try:
+        return commit(True)
+    except OF_ONE_ROW as error:
+        log_error(f"committing one by one: {error}")
+        return commit(False)

@@ -1,0 +1,247 @@
+"""The tables and how they came to be, the right to use them, and who may still use them.
+
+A step runs once, in order, in one transaction that keeps every other migration out. First it is
+expanded, a release later contracted: hosts of two neighbouring releases run together. One that is
+too old for what is there is refused by `oldest_compatible`.
+"""
+
+from psycopg import sql
+
+from autopoll.bridge.postgres.connection import PostgresDatabase
+from autopoll.bridge.postgres.statements import SCHEMA, TABLES
+from autopoll.errors import BridgeError
+
+OLDEST_SERVER = 140000  # as server_version_num has it
+_MIGRATION = 0x6175746F706F6C6C  # of the advisory lock: "autopoll"
+
+# The first four tables are those of existing bridges, in the same words, for programs that speak
+# PostgreSQL. JSON is TEXT: jsonb refuses what JSON may hold (\u0000).
+#
+# A message has a mark, `unseen`, until a poller has looked at it: numbers do not commit in their
+# order, so nothing may be looked for beyond the last one. `horizon` is for whoever reads beyond a
+# number: no transaction that has begun later has a smaller number.
+_TABLES = """
+CREATE FUNCTION autopoll.now_ms() RETURNS bigint LANGUAGE sql VOLATILE AS
+  'SELECT CAST(extract(epoch FROM clock_timestamp())*1000 AS bigint)';
+CREATE FUNCTION autopoll.next_number(sequence regclass) RETURNS bigint
+  LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  PERFORM pg_current_xact_id();  -- first: whoever has a number has a transaction that can be seen
+  RETURN nextval(sequence);
+END $$;
+CREATE FUNCTION autopoll.horizon() RETURNS xid8 LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  RETURN pg_snapshot_xmax(pg_current_snapshot());
+END $$;
+CREATE FUNCTION autopoll.json_text(document text, field text) RETURNS text
+  LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  RETURN document::json->>field;
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+  RETURN NULL;
+END $$;
+CREATE FUNCTION autopoll.json_integer(document text, field text) RETURNS bigint
+  LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  RETURN CAST(document::json->>field AS bigint);
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+  RETURN NULL;
+END $$;
+CREATE FUNCTION autopoll.head_of(message text) RETURNS text
+  LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  IF octet_length(message) <= 67108864 AND json_typeof(message::json) = 'object' THEN
+    RETURN json_build_object('type', message::json->>'type', 'query_id', message::json->'query_id');
+  END IF;
+  RETURN left(message, 64);
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+  RETURN left(message, 64);
+END $$;
+
+CREATE TABLE autopoll.conversations (
+  id text COLLATE "C" PRIMARY KEY,
+  session_a_role text, session_b_role text,
+  session_a_token text COLLATE "C", session_b_token text COLLATE "C",
+  created_at text COLLATE "C", expires_at text,
+  number bigint GENERATED ALWAYS AS IDENTITY) WITH (fillfactor=70);
+CREATE SEQUENCE autopoll.messages_id;
+CREATE TABLE autopoll.messages (
+  id bigint PRIMARY KEY DEFAULT autopoll.next_number('autopoll.messages_id'),
+  conversation_id text COLLATE "C", from_session text COLLATE "C", to_session text COLLATE "C",
+  message text, metadata text, timestamp text COLLATE "C", read integer DEFAULT 0,
+  unseen boolean NOT NULL DEFAULT true,
+  horizon xid8 DEFAULT autopoll.horizon()) WITH (fillfactor=70);
+ALTER SEQUENCE autopoll.messages_id OWNED BY autopoll.messages.id;
+CREATE TABLE autopoll.session_status (
+  conversation_id text COLLATE "C", session_id text COLLATE "C", status text, last_heartbeat text,
+  PRIMARY KEY (conversation_id, session_id)) WITH (fillfactor=70);
+CREATE SEQUENCE autopoll.audit_log_id;
+CREATE TABLE autopoll.audit_log (
+  id bigint PRIMARY KEY DEFAULT autopoll.next_number('autopoll.audit_log_id'),
+  conversation_id text COLLATE "C", session_id text COLLATE "C", action text COLLATE "C",
+  details text, timestamp text COLLATE "C", horizon xid8 DEFAULT autopoll.horizon());
+ALTER SEQUENCE autopoll.audit_log_id OWNED BY autopoll.audit_log.id;
+
+CREATE TABLE autopoll.deliveries (
+  message_id bigint PRIMARY KEY,
+  conversation_id text COLLATE "C" NOT NULL, to_session text COLLATE "C" NOT NULL,
+  shard text COLLATE "C" NOT NULL, lane text COLLATE "C" NOT NULL,
+  state text COLLATE "C" NOT NULL CHECK(state IN ('queued','ready','leased','done','dead')),
+  attempts integer NOT NULL DEFAULT 0, fence integer NOT NULL DEFAULT 0, owner text COLLATE "C",
+  lease_until bigint, not_before bigint NOT NULL DEFAULT 0, last_error text,
+  enrolled_at bigint NOT NULL, changed_at bigint NOT NULL, settled_at bigint, dismissed_at bigint,
+  settled_by text COLLATE "C",
+  CHECK((state='leased')=(owner IS NOT NULL)), CHECK((state='leased')=(lease_until IS NOT NULL)),
+  CHECK((state IN ('done','dead'))=(settled_at IS NOT NULL))) WITH (fillfactor=70);
+CREATE UNIQUE INDEX d_head ON autopoll.deliveries(lane)
+  WHERE state IN ('ready','leased') AND strpos(lane,'/')>0;
+CREATE INDEX d_ready ON autopoll.deliveries(shard, message_id) WHERE state='ready';
+CREATE INDEX d_queued ON autopoll.deliveries(lane, message_id) WHERE state='queued';
+CREATE INDEX d_leased ON autopoll.deliveries(message_id) WHERE state='leased';
+CREATE INDEX d_dead ON autopoll.deliveries(message_id) WHERE state='dead';
+CREATE TABLE autopoll.answers (
+  query_id bigint PRIMARY KEY, answer_id bigint NOT NULL, fence integer NOT NULL);
+CREATE TABLE autopoll.routes (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  conversation_id text COLLATE "C" NOT NULL, session text COLLATE "C" NOT NULL,
+  shard text COLLATE "C" NOT NULL, unseen boolean NOT NULL DEFAULT true,
+  UNIQUE (conversation_id, session));
+CREATE INDEX r_unseen ON autopoll.routes(id) WHERE unseen;
+CREATE TABLE autopoll.budgets (
+  conversation_id text COLLATE "C" NOT NULL, session text COLLATE "C" NOT NULL,
+  spent_until double precision NOT NULL,
+  PRIMARY KEY (conversation_id, session)) WITH (fillfactor=70);
+CREATE TABLE autopoll.denials (
+  conversation_id text COLLATE "C" PRIMARY KEY, audit_id bigint NOT NULL, since bigint NOT NULL,
+  count integer NOT NULL) WITH (fillfactor=70);
+CREATE TABLE autopoll.usage (
+  day text COLLATE "C" NOT NULL, shard text COLLATE "C" NOT NULL,
+  input_tokens bigint NOT NULL, output_tokens bigint NOT NULL, cached_tokens bigint NOT NULL,
+  cost_usd double precision, answers bigint NOT NULL,
+  PRIMARY KEY (day, shard)) WITH (fillfactor=70);
+CREATE TABLE autopoll.keys (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  scope text COLLATE "C" NOT NULL, name text COLLATE "C" NOT NULL, digest bytea NOT NULL,
+  message_id bigint NOT NULL, made_at bigint NOT NULL, UNIQUE (scope, name));
+CREATE INDEX k_age ON autopoll.keys(made_at);
+CREATE TABLE autopoll.pollers (
+  owner text COLLATE "C" PRIMARY KEY, home text COLLATE "C" NOT NULL, host text NOT NULL,
+  version text NOT NULL, folder text NOT NULL, shards text NOT NULL,
+  beat_at bigint NOT NULL, beat_until bigint NOT NULL) WITH (fillfactor=70);
+CREATE INDEX p_home ON autopoll.pollers(home);
+
+CREATE INDEX m_unread ON autopoll.messages(conversation_id, to_session, id) WHERE read=0;
+CREATE INDEX m_unseen ON autopoll.messages(id) WHERE unseen AND read=0;
+CREATE INDEX m_conversation ON autopoll.messages(conversation_id, id);
+CREATE INDEX c_token_a ON autopoll.conversations(session_a_token);
+CREATE INDEX c_token_b ON autopoll.conversations(session_b_token);
+
+-- A message that is set back to unread is looked at again.
+CREATE FUNCTION autopoll.mark_unseen() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.unseen := true;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER set_back BEFORE UPDATE OF read ON autopoll.messages FOR EACH ROW
+  WHEN (OLD.read IS DISTINCT FROM 0 AND NEW.read=0) EXECUTE FUNCTION autopoll.mark_unseen();
+"""
+
+STEPS = (_TABLES,)
+KNOWN = len(STEPS)
+OLDEST_COMPATIBLE = 1  # of the code that still understands a schema of KNOWN
+_BEGIN_SCHEMA = """CREATE SCHEMA IF NOT EXISTS autopoll;
+CREATE TABLE IF NOT EXISTS autopoll.schema (
+  version integer NOT NULL, oldest_compatible integer NOT NULL);
+"""
+_VERSION = "SELECT version, oldest_compatible FROM autopoll.schema"
+_IS_THERE = "SELECT to_regclass('autopoll.schema') IS NOT NULL"
+
+
+def schema_sql() -> str:
+    """Return all that makes the schema in an empty database, for who reads it before it runs."""
+    return (
+        f"BEGIN;\n{_BEGIN_SCHEMA}{''.join(STEPS)}\nINSERT INTO autopoll.schema"
+        f" VALUES({KNOWN},{OLDEST_COMPATIBLE});\nCOMMIT;\n"
+    )
+
+
+def grants_sql(role: str) -> str:
+    """Return the statements that let a role use the bridge, and migrate nothing."""
+    tables = ", ".join(f"{SCHEMA}.{table}" for table in TABLES)
+    name = sql.Identifier(role).as_string()
+    return (
+        f"GRANT USAGE ON SCHEMA {SCHEMA} TO {name};\n"
+        f"GRANT SELECT ON {SCHEMA}.schema TO {name};\n"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {name};\n"
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {SCHEMA} TO {name};\n"
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {SCHEMA} TO {name};\n"
+    )
+
+
+def prepare(db: PostgresDatabase, *, create: bool, read_only: bool) -> None:
+    """See that the server and its schema can be used; make or migrate it where that is wanted.
+
+    Raises BridgeError before anything was changed.
+    """
+    _require_server(db)
+    found = _version(db)
+    if found is None and not create:
+        raise BridgeError(
+            f"there is no bridge in {db.server}",
+            "Create it with: autopoll init --bridge URL, or check [bridge] url in autopoll.toml.",
+        )
+    if found is None or (found[0] < KNOWN and not read_only):
+        _migrate(db)
+        found = _version(db)
+    version, oldest = found or (0, 0)
+    if oldest > KNOWN:
+        raise BridgeError(
+            f"{db.server} has the newer schema version {version}, this autopoll knows {KNOWN}",
+            "Upgrade autopoll on this host.",
+        )
+    if version < KNOWN:
+        raise BridgeError(
+            f"{db.server} has the older schema version {version}, this autopoll needs {KNOWN}",
+            "Migrate it with: autopoll up",
+        )
+
+
+def _require_server(db: PostgresDatabase) -> None:
+    ((number, version, encoding),) = db.rows(
+        "SELECT CAST(current_setting('server_version_num') AS INTEGER),"
+        " current_setting('server_version'), current_setting('server_encoding')"
+    )
+    if number < OLDEST_SERVER:
+        raise BridgeError(
+            f"{db.server} is PostgreSQL {version}, which is too old",
+            f"Use version {OLDEST_SERVER // 10000} or newer.",
+        )
+    if encoding != "UTF8":
+        raise BridgeError(
+            f"the database of {db.server} has the encoding {encoding}",
+            "Make one for every text: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+        )
+
+
+def _version(db: PostgresDatabase) -> tuple[int, int] | None:
+    """Return the version of the schema, and of the oldest code that may use it; None for none."""
+    ((there,),) = db.rows(_IS_THERE)
+    if not there:
+        return None
+    rows = db.rows(_VERSION)
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+def _migrate(db: PostgresDatabase) -> None:
+    """Bring the schema to the known version, after whoever is at it now."""
+    with db.migrating(_MIGRATION) as run:
+        run(_BEGIN_SCHEMA)
+        rows = db.rows(_VERSION)
+        version, oldest = rows[0] if rows else (0, 0)
+        if oldest > KNOWN:
+            return  # another was quicker, and is newer
+        for step in STEPS[version:]:
+            run(step)
+        if version < KNOWN:
+            db.rows("DELETE FROM autopoll.schema")
+            db.rows("INSERT INTO autopoll.schema VALUES(?,?)", (KNOWN, OLDEST_COMPATIBLE))
