@@ -20,5 +20,11 @@ class Watch(Protocol):
     def drop(self) -> None:
         """Consume what is pending, unread."""
 
+    def notify(self) -> None:
+        """Let other homes know of what was committed, where only that makes them look at once."""
+
+    def require_alive(self) -> None:
+        """Raise BridgeError where nothing would be noticed any more; cheap, for each second."""
+
     def close(self) -> None:
         """Stop watching; tolerated twice."""

@@ -12,6 +12,8 @@ A server notifies of commits that can be seen, and are not ours: then nothing el
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
 from autopoll.bridge.foreign_watch import Watch
 from autopoll.bridge.protocols import Bridge
@@ -22,7 +24,10 @@ from autopoll.errors import BridgeError
 BURST_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
 LATE_S = BURST_S[3:]  # the looks after a commit of our own
 IGNORED_S = 0.002  # after an event of the folder: each write is one, and most are our own
+TOGETHER_S = 0.01  # between two notifications: one stands for all commits in it
 RETRY_S = 10.0  # until a watch that could not be made is tried again
+
+_Result = TypeVar("_Result")
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +47,14 @@ class ForeignWrites:
         self._next_try = 0.0
         self._next_read: asyncio.TimerHandle | None = None
         self._next_look: asyncio.TimerHandle | None = None
+        self._next_notify: asyncio.TimerHandle | None = None
+        self._notified_at = 0.0
         self._own = False  # we have committed since the burst began
 
     def check(self) -> None:
         """Make the watch if there is none; cheap enough for once a second."""
+        if self._watch:
+            self._drop_dead(self._watch.require_alive)
         if self._watch or self._loop.time() < self._next_try:
             return
         try:
@@ -60,14 +69,21 @@ class ForeignWrites:
             self.trouble = ""
             log.info("foreign messages are noticed at once again")
         self._read_events()
+        if self._watch.after_commit:
+            self._on_change()  # what came before it was there
 
-    def committed(self) -> None:
-        """Drop the events of a commit of ours that has also looked for all there is to do.
+    def committed(self, *, news: bool = True) -> None:
+        """Let other homes know of `news`; of a file, drop the events of a commit of ours.
 
+        It has also looked for all there is to do.
         Nobody else writes while we hold the write lock, and what was written before that we have
         seen. What somebody began in the moment since then is left to the later looks.
         """
-        if self._watch is None or self._watch.after_commit:
+        if self._watch is None:
+            return
+        if self._watch.after_commit:
+            if news and self._next_notify is None:
+                self._next_notify = self._loop.call_at(self._notified_at + TOGETHER_S, self._notify)
             return
         self._watch.drop()
         self._own = True
@@ -76,13 +92,32 @@ class ForeignWrites:
 
     def close(self) -> None:
         """Watch no more; tolerated twice."""
-        for timer in (self._next_read, self._next_look):
+        for timer in (self._next_read, self._next_look, self._next_notify):
             if timer:
                 timer.cancel()
         if self._watch:
-            self._loop.remove_reader(self._watch.fileno())
-            self._watch.close()
-            self._watch = None
+            self._close_watch(self._watch)
+
+    def _close_watch(self, watch: Watch) -> None:
+        self._watch = None
+        with suppress(BridgeError):  # its descriptor is gone, and so is its reader
+            self._loop.remove_reader(watch.fileno())
+        watch.close()
+
+    def _notify(self) -> None:
+        self._next_notify, self._notified_at = None, self._loop.time()
+        if self._watch:
+            self._drop_dead(self._watch.notify)
+
+    def _drop_dead(self, use: Callable[[], _Result]) -> _Result | None:
+        """Use the watch; when it turns out to be of no more use, have another made soon."""
+        try:
+            return use()
+        except BridgeError as error:
+            log.warning("%s: foreign messages take up to a second", error.what)
+            if self._watch:
+                self._close_watch(self._watch)
+            return None
 
     def _read_events(self) -> None:
         if self._watch:
@@ -92,14 +127,15 @@ class ForeignWrites:
         """Look, as somebody has written, ourselves included, and read no event for a moment."""
         if self._watch is None:
             return
-        written = self._watch.read()
-        if self._watch.after_commit:
+        watch = self._watch
+        written = self._drop_dead(watch.read)
+        if watch.after_commit:
             if written:
                 self._on_change()
             return
         if written:
             self._look_after(BURST_S)
-        self._loop.remove_reader(self._watch.fileno())
+        self._loop.remove_reader(watch.fileno())
         self._next_read = self._loop.call_later(IGNORED_S, self._read_events)
 
     def _look_after(self, burst: tuple[float, ...]) -> None:

@@ -104,7 +104,7 @@ class Poller:
             with self.questions.taken(self.bridge.conversations) as arrivals:
                 stored, settled, claimed = self.leases.commit_turn(arrivals, self.room())
             if stored or settled or claimed:
-                self.wakers.committed()
+                self.wakers.committed(news=bool(stored or settled))
             self.outages.has_served = True
             for delivery in claimed:
                 self.in_flight.send(delivery)

@@ -38,9 +38,9 @@ class Wakers:
         await self._woken.wait()
         self._woken.clear()
 
-    def committed(self) -> None:
-        """Have a commit of a turn wake nobody here."""
-        self._foreign_writes.committed()
+    def committed(self, *, news: bool) -> None:
+        """Have a commit of a turn wake nobody here; `news` is for other homes."""
+        self._foreign_writes.committed(news=news)
 
     def check(self) -> None:
         """Put back what somebody took away; cheap enough for once a second."""

@@ -9,11 +9,11 @@ from autopoll.bridge.postgres import schema
 from autopoll.bridge.postgres.checkup import PostgresCheckup
 from autopoll.bridge.postgres.connection import PostgresDatabase, bounded
 from autopoll.bridge.postgres.deliveries import PostgresDeliveries
+from autopoll.bridge.postgres.notifying_messages import PostgresMessages
 from autopoll.bridge.postgres.watch import NotificationWatch
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sql.conversation_store import SqlConversations
 from autopoll.bridge.sql.costs import Costs
-from autopoll.bridge.sql.message_store import SqlMessages
 from autopoll.bridge.sql.overview import SqlOverview
 
 
@@ -38,7 +38,7 @@ class PostgresBridge:
             raise
         costs = Costs(db)
         self.conversations = bounded(SqlConversations(db, limits), db)
-        self.messages = bounded(SqlMessages(db, limits), db)
+        self.messages = bounded(PostgresMessages(db, limits), db)
         self.deliveries = bounded(PostgresDeliveries(db, limits, costs), db)
         self.overview = bounded(SqlOverview(db, limits, costs), db)
         self.examine = PostgresCheckup(db).examine

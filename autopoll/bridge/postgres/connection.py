@@ -32,6 +32,10 @@ _LOCK = """SELECT id FROM conversations WHERE id IN (SELECT unnest(CAST(:names A
   SELECT conversation_id FROM deliveries WHERE message_id=ANY(CAST(:numbers AS BIGINT[]))
   AND strpos(lane,'/')>0) ORDER BY id FOR NO KEY UPDATE"""
 
+CHANNEL = "autopoll"
+# Its record need not outlive a crash of the server, in which all who listen lose their connection.
+NOTIFY = f"BEGIN; SET LOCAL synchronous_commit=off; NOTIFY {CHANNEL}; COMMIT"
+
 DIALECT = Dialect(
     stored_text="{}",
     json_text="autopoll.json_text({},'{}')",
@@ -154,6 +158,11 @@ class PostgresDatabase:
     def _run_script(self, statements: str) -> None:
         with self._cursor() as cursor:
             cursor.execute(statements.encode())
+
+    def notify(self) -> None:
+        """Let pollers look at once, after a commit; one that is lost costs them a second."""
+        with suppress(BridgeError), self._cursor() as cursor:
+            cursor.execute(NOTIFY.encode())
 
     def try_lock(self, name: str) -> bool:
         """Hold a name until the commit, unless another transaction does; return whether."""

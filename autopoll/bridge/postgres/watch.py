@@ -7,11 +7,11 @@ import time
 
 import psycopg
 
+from autopoll.bridge.postgres.connection import CHANNEL, NOTIFY
 from autopoll.bridge.postgres.driver_errors import explain, unavailable
 from autopoll.bridge.postgres.reconnection import Reconnection
 from autopoll.errors import BridgeError
 
-CHANNEL = "autopoll"
 PROBE_S = 10.0  # between two looks at whether the server still sends here
 _REPLY_S = 1.0
 
@@ -21,6 +21,8 @@ class NotificationWatch:
 
     Raises BridgeError where a pooler stands in between: it gives no session to listen in.
     """
+
+    after_commit = True
 
     def __init__(self, url: str) -> None:
         self._reconnection = Reconnection(url, read_only=True)
@@ -58,7 +60,7 @@ class NotificationWatch:
 
     def notify(self) -> None:
         """Let all others look; a lost one costs them a second."""
-        self._execute(f"NOTIFY {CHANNEL}")
+        self._execute(NOTIFY)
 
     def require_alive(self) -> None:
         """See now and then that the server still sends here; raise BridgeError if it does not."""

@@ -49,6 +49,12 @@ class FolderWatch:
         with suppress(BlockingIOError):  # nothing is pending
             os.read(self._open().fileno(), _EVENTS)
 
+    def notify(self) -> None:
+        """Do nothing: a commit is a write, which others see."""
+
+    def require_alive(self) -> None:
+        """Do nothing: the kernel says that it has lost events."""
+
     def close(self) -> None:
         if self._inotify is not None:
             self._inotify.close()
