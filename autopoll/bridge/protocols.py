@@ -156,6 +156,12 @@ class MessageStore(Protocol):
         independent questions. Raises NotFound for the conversation.
         """
 
+    def newest(self) -> int:
+        """Return the number beyond which to read, so that nothing new is missed; -1 for none."""
+
+    def message(self, message_id: int) -> Message:
+        """Return one message without marking it read; raise NotFound."""
+
     def query_state(self, message_id: int) -> QueryState:
         """Return the state of one query; raise NotFound."""
 

@@ -192,8 +192,7 @@ class Client:
     def result_of(self, state: QueryState) -> Result:
         """Return what the state of a message amounts to; raise NotFound where it is no question."""
         if state.state == "sent":  # not taken yet, or never will be
-            for message in self.bridge.messages.find(after=state.message_id - 1, limit=1):
-                _refuse_no_question(message)
+            _refuse_no_question(self.bridge.messages.message(state.message_id))
         return to_result(state)
 
     def wait(

@@ -169,8 +169,7 @@ class Poller:
         freed = self.leases.take_over(
             self.home, self.config.shards, shared=self.config.bridge.url.is_server
         )
-        for newest in self.bridge.messages.find(limit=1):
-            self.questions.newest = newest.id
+        self.questions.newest = max(self.bridge.messages.newest(), 0)
         log.info("ready; took over %d unfinished questions", freed)
         self.heart.state = ProcessState.IDLE
         self.schedule.every(CHECK_S, self.check)

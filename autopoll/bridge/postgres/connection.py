@@ -47,6 +47,11 @@ DIALECT = Dialect(
     created="c.number",
     ordered_join="JOIN",
     for_update="FOR UPDATE OF d",
+    # Of the newest row that no transaction under way can come before. What has a horizon beyond all
+    # transactions was restored from another server.
+    decided="""AND {0}.id<=coalesce((SELECT id FROM {1} WHERE
+      horizon<=pg_snapshot_xmin(pg_current_snapshot())
+      OR horizon>pg_snapshot_xmax(pg_current_snapshot()) ORDER BY id DESC LIMIT 1),0)""",
     answer_mark=(",unseen", ",false"),
 )
 

@@ -22,6 +22,7 @@ class Dialect(NamedTuple):
     contains: str  # whether the first, a text, contains the second
     created: str  # of conversation c: by what those of one moment are in their order
     ordered_join: str  # a join that is to begin with the table on its left
+    decided: str  # "AND" that nothing below the id of the first, of table {1}, can be committed yet
     answer_mark: tuple[str, str]  # column and value of an answer: nobody need look at it
     for_update: str  # keeps the rows of d that a SELECT returns from changing until the commit
 

@@ -42,6 +42,7 @@ class SqlMessages:
         kinds = (
             words.json_text.format(f"m.{column}", "type") for column in ("message", "metadata")
         )
+        self._decided = words.decided.format("m", "messages")
         self._columns = message_columns(words)
         self._kind = f"coalesce({', '.join(kinds)}, 'text')"
         self._waiting = _WAITING.format(words.json_integer.format("m.metadata", "in_reply_to"))
@@ -105,12 +106,26 @@ class SqlMessages:
         if kind is not None:
             terms.append((f"{self._kind}=?", kind))
         where = " AND ".join(term for term, _ in terms)
+        if after:
+            where += f" {self._decided}"
         return self._select(where, [value for _, value in terms], limit, newest=not after)
+
+    def newest(self) -> int:
+        rows = self._db.rows(
+            f"SELECT m.id FROM messages m WHERE m.id>0 {self._decided} ORDER BY m.id DESC LIMIT 1"
+        )
+        return rows[0][0] if rows else -1
+
+    def message(self, message_id: int) -> Message:
+        found = self._select("m.id=?", (message_id,), 1)
+        if not found:
+            raise _unknown_message(message_id)
+        return found[0]
 
     def query_state(self, message_id: int) -> QueryState:
         found = query_state(self._db, message_id)
         if found is None:
-            raise NotFound(f"there is no message {message_id}", "List them with: autopoll messages")
+            raise _unknown_message(message_id)
         return found
 
     def query_states(self, message_ids: Sequence[int]) -> list[QueryState]:
@@ -141,3 +156,7 @@ class SqlMessages:
                 "UPDATE messages SET read=1 WHERE id=? AND read=0 RETURNING id", (message_id,)
             )
         )
+
+
+def _unknown_message(message_id: int) -> NotFound:
+    return NotFound(f"there is no message {message_id}", "List them with: autopoll messages")

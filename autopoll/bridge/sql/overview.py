@@ -96,7 +96,7 @@ class SqlOverview:
             f" {words.ordered_join} deliveries d"
             f" ON d.message_id={words.json_integer.format('l.details', 'message_id')}"
             " WHERE l.id>? AND l.action='query_answered' AND d.settled_at IS NOT NULL"
-            " ORDER BY l.id LIMIT ?",
+            f" {words.decided.format('l', 'audit_log')} ORDER BY l.id LIMIT ?",
             (after, limit),
         )
         return [

@@ -40,6 +40,7 @@ DIALECT = Dialect(
     contains="instr({},{})>0",
     created="c.rowid",
     ordered_join="CROSS JOIN",  # the planner moves no table before one on its left
+    decided="",  # one writer at a time: what is numbered first is committed first
     answer_mark=("", ""),
     for_update="",
 )

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from autopoll.bridge.foreign_watch import Watch
-from autopoll.client.client import Client
 from autopoll.errors import AutopollError, BridgeError
 from autopoll.gateway.hub import Hub
 from autopoll.process import role
@@ -82,7 +81,7 @@ class TranscriptWatch:
         """Notify a reader of every message that is committed from now on."""
         self._readers.setdefault(conversation, set()).add(reader)
         if not self.is_wanted:
-            newest = await self._hub.call(_newest)
+            newest = await self._hub.call(lambda client: client.bridge.messages.newest())
             # Another one may have been faster, and looks are taken already.
             if self._readers and not self.is_wanted:
                 self.newest = newest
@@ -152,8 +151,3 @@ class TranscriptWatch:
         if not watching.cancelled() and (error := watching.exception()):
             log.error("the watching of transcripts has crashed", exc_info=error)
             self._hub.crash = error
-
-
-def _newest(client: Client) -> int:
-    found = client.bridge.messages.find(limit=1)
-    return found[-1].id if found else -1
