@@ -93,4 +93,7 @@ class DeliveryStore(Protocol):
         """
 
     def reap(self) -> list[Settled]:
-        """Settle as failed those whose lease expired, if not renewed first; mend headless lanes."""
+        """Settle as failed those whose lease expired, if not renewed first; mend headless lanes.
+
+        Homes that have not been alive for a week are shown no more, until they beat again.
+        """

@@ -22,7 +22,7 @@ def hosts(cli: CommandLine) -> None:
     """Show the homes that answer for the bridge, or have done so.
 
     A home is alive until the lease of its poller ends without a sign of life. What it holds in
-    flight is then taken over by others that serve the same shards.
+    flight is then taken over by others that serve the same shards. It is shown for a week.
     """
     from autopoll.bridge.connect import connect
 

@@ -10,6 +10,7 @@ from bridge_stores import Store
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import AnsweringHome
 
+WEEK_MS = 7 * 24 * 3600 * 1000
 ONE: dict[str, Any] = {"home": "1" * 32, "host": "one", "folder": "/a", "version": "2"}
 
 
@@ -67,6 +68,34 @@ def test_a_home_is_shown_once_however_often_it_starts(bridge: Bridge) -> None:
     take_over(bridge, "second", **{**ONE, "version": "3"})
     assert only(bridge).version == "3"
     assert only(bridge).in_flight == 0
+
+
+def test_a_home_that_is_gone_for_a_week_is_shown_no_more_until_it_beats_again(
+    bridge: Bridge, store: Store
+) -> None:
+    other = store.open()
+    take_over(bridge, **ONE, shards=["main"])
+    bridge.deliveries.set_shards("me", ["main", "logs"])
+    store.clock.now += WEEK_MS + LEASE
+    bridge.deliveries.reap()
+    assert not only(bridge).alive, "dead for a week, and not longer"
+    store.clock.now += 1
+    other.deliveries.reap()
+    assert bridge.overview.homes() == []
+    other.deliveries.renew([], "me", LEASE)
+    assert bridge.overview.homes() == [], "who has not taken over does not know whose owner it is"
+    bridge.deliveries.renew([], "me", LEASE)
+    shown = AnsweringHome(**ONE, shards=["main", "logs"], beat_age_ms=0, alive=True, in_flight=0)
+    assert only(bridge) == shown
+
+
+def test_a_poller_that_another_of_its_home_has_replaced_is_shown_no_more(
+    bridge: Bridge, store: Store
+) -> None:
+    take_over(bridge, **ONE)
+    store.foreign("UPDATE pollers SET owner='another', version='3'")  # from another process
+    bridge.deliveries.renew([], "me", LEASE)
+    assert only(bridge).version == "3"
 
 
 def test_homes_are_shown_by_host_and_folder(bridge: Bridge) -> None:

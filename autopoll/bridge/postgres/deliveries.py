@@ -164,7 +164,7 @@ class PostgresDeliveries:
     def reap(self) -> list[Settled]:
         late = [number for (number,) in self._db.rows(_LATE, {"slack": CLOCK_SLACK_MS})]
         headless = self._lanes.headless()
-        if not (late or headless):
+        if not (late or headless or self._pollers.are_gone()):
             return []
         with self._db.writing():
             if not self._db.try_lock(_REAPER):
@@ -176,6 +176,7 @@ class PostgresDeliveries:
                 for one in self._expired(late, now)
             ]
             self._lanes.promote(headless, now)
+            self._pollers.remove_gone(now)
         return [settled for settled in ended if settled]
 
     def _expired(self, late: Sequence[int], now: int) -> list[HeldDelivery]:

@@ -162,7 +162,7 @@ class SqliteDeliveries:
             values,
         )
         headless = self._lanes.headless()
-        if not (expired or moved or headless):
+        if not (expired or moved or headless or self._pollers.are_gone()):
             return []
         with self._db.writing():
             now = self._db.clock()
@@ -175,6 +175,7 @@ class SqliteDeliveries:
             late = self._settlement.held("AND d.lease_until<:now", {"now": now})
             ended = [self._settlement.try_fail(one, "the lease expired", now) for one in late]
             self._lanes.promote(headless, now)
+            self._pollers.remove_gone(now)
         return [settled for settled in ended if settled]
 
     def _lease(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> Lease:
