@@ -10,7 +10,7 @@ from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import LONGEST_CALL_S, Settled
-from autopoll.errors import AlreadyRunning, BridgeBusy, BridgeUnavailable
+from autopoll.errors import BridgeBusy, BridgeUnavailable
 from autopoll.message import write_query
 
 
@@ -148,12 +148,3 @@ def test_a_question_that_kills_every_owner_dies_in_the_end(store: Store) -> None
     assert claims == 20 + 3
     (message,) = bridge.messages.receive(conversation, "a")
     assert message.text == "No answer after 3 attempts: its poller died"
-
-
-def test_only_one_bridge_is_the_answerer_until_it_closes(store: Store) -> None:
-    first, second = store.open(), store.open()
-    take_over(first, "one")
-    with pytest.raises(AlreadyRunning):
-        take_over(second, "two")
-    first.close()
-    assert take_over(second, "two") == 0

@@ -86,8 +86,9 @@ def test_a_row_that_is_committed_late_is_passed_by_nobody_who_reads_beyond_a_num
     store: Store, what: str
 ) -> None:
     reader, slow, quick = (store.open() for _ in range(3))
-    conversation = talk(reader)
-    ask(reader, conversation, "0", "1", "2", metadata=OWN)
+    conversations = [talk(reader) for _ in range(3)]  # so that none waits for another's limit
+    for number, conversation in enumerate(conversations):
+        ask(reader, conversation, f"{number}", metadata=OWN)
     held = claim(reader)
     settle(reader, answered(held[0]))
     (first,) = reader.overview.finished(0, 10)
@@ -97,7 +98,7 @@ def test_a_row_that_is_committed_late_is_passed_by_nobody_who_reads_beyond_a_num
         if what == "finished":
             settle(bridge, answered(held[number]))
         else:
-            ask(bridge, conversation, f"{number}", metadata=OWN)
+            ask(bridge, conversations[number], f"{number}", metadata=OWN)
 
     def read() -> None:
         if what == "messages":

@@ -15,7 +15,7 @@ from autopoll.bridge import sqlite
 from autopoll.bridge.records import Arrival, BridgeLimits, IdempotencyKey
 from autopoll.bridge.sqlite import SqliteBridge
 from autopoll.bridge.sqlite.connection import SqliteDatabase
-from autopoll.errors import BridgeError
+from autopoll.errors import AlreadyRunning, BridgeError
 
 
 def test_the_file_is_closed_when_a_part_cannot_be_made(
@@ -79,4 +79,15 @@ def test_an_own_commit_is_no_change_as_a_file_tells_whose_it_was(tmp_path: Path)
     ask(two, conversation, "1")
     assert one.changed()
     assert not one.changed()
+    store.close()
+
+
+def test_only_one_bridge_is_the_answerer_until_it_closes(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    first, second = store.open(), store.open()
+    take_over(first, "one")
+    with pytest.raises(AlreadyRunning):
+        take_over(second, "two")
+    first.close()
+    assert take_over(second, "two") == 0
     store.close()
