@@ -115,6 +115,16 @@ def open_bridge(
     return SqliteBridge(file, limits, create=create, read_only=read_only)
 
 
+def server_sql(role: str) -> tuple[str, str]:
+    """Return the SQL that makes the schema on a PostgreSQL server, and that lets a role use it.
+
+    Raises ConfigError where the driver is missing.
+    """
+    _postgres()
+    schema = import_module("autopoll.bridge.postgres.schema")
+    return schema.schema_sql(), schema.grants_sql(role)
+
+
 def _postgres() -> Any:
     """Return the engine for PostgreSQL; raise ConfigError where its driver is missing."""
     try:

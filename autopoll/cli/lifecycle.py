@@ -1,7 +1,9 @@
 """Making a home, bringing it up, and taking it down."""
 
 import shlex
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,28 +14,48 @@ from autopoll.cli.output import say
 from autopoll.cli.render import ProgressLine, print_json
 from autopoll.errors import ConfigError, Exit
 
+if TYPE_CHECKING:
+    from autopoll.bridge.records import AnsweringHome
+    from autopoll.home.config import Config
+    from autopoll.home.home import Home
+
 
 @command(
     "init",
-    fields='{"home","conversation","tokens":{"a","b"}}   # tokens: null when they were made before',
-    example="autopoll init ~/agents && cd ~/agents && autopoll up",
+    fields='{"home","conversation","tokens":{"a","b"}}   # tokens: null when they were made before'
+    '\nwith --bridge also "bridge", its url without a password, and "hosts", as `autopoll hosts`',
+    example="autopoll init ~/agents && cd ~/agents && autopoll up\n"
+    "autopoll init ~/agents --bridge postgresql://agents@db.example.org/agents",
 )
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path())
-def init(cli: CommandLine, folder: str | None) -> None:
+@click.option(
+    "--bridge",
+    metavar="URL",
+    help="The bridge of the new home, such as postgresql://…; - reads the url from stdin.",
+)
+def init(cli: CommandLine, folder: str | None, bridge: str | None) -> None:
     """Make DIR (else --home, else this folder) a home.
 
     Writes autopoll.toml and conf/supervisord.conf, makes the database and a conversation for each
     shard: its session a asks, its session b is the shard. Their tokens go into var/credentials;
     --json prints those of shard main, this once. On a home that is there already, everything is
     kept and what is missing is made.
+
+    With --bridge the home joins the bridge that several homes share, and what was asked there, or
+    founds it. Its sessions and tokens are its own. A password belongs into ~/.pgpass, a service
+    file or PGPASSWORD; from stdin it is taken too, and then nobody else may read autopoll.toml.
     """
+    from autopoll.cli.bridge_input import read_bridge_url
     from autopoll.home import credentials
     from autopoll.home.config import load
     from autopoll.ops.init import found, prepare
 
     named = folder or cli.home_name
-    home, is_new = found(Path(named or "."), named=bool(named), trusting=cli.trusting)
-    made = prepare(home, load(home))
+    url = None if bridge is None else read_bridge_url(bridge)
+    home, is_new = found(Path(named or "."), named=bool(named), trusting=cli.trusting, bridge=url)
+    config = load(home)
+    made = prepare(home, config)
+    hosts = _hosts(home, config) if url else []
     shards = credentials.read(home).shards
     cli.lost = ROTATE.format(shards["main"])
     if cli.json:
@@ -43,6 +65,7 @@ def init(cli: CommandLine, folder: str | None) -> None:
                 "home": str(home.root),
                 "conversation": shards["main"],
                 "tokens": {"a": tokens.a, "b": tokens.b} if tokens else None,
+                **({"bridge": str(url), "hosts": hosts} if url else {}),
             }
         )
         return
@@ -51,8 +74,22 @@ def init(cli: CommandLine, folder: str | None) -> None:
     else:
         say(f"made the home {home.root}")
         say(f"settings in {home.config}, tokens in {home.credentials} (yours alone)")
+    if url:
+        others = f"{len(hosts)} other home{'s' * (len(hosts) > 1)}"
+        shared = f"shared with {others}" if hosts else "which no other home answers for yet"
+        say(f"its bridge is {url}, {shared}")
     there = "" if home.root == Path.cwd() else f"cd {shlex.quote(str(home.root))} && "
     say(f"next: {there}autopoll up && autopoll ask 'What is this about?'")
+
+
+def _hosts(home: "Home", config: "Config") -> "list[AnsweringHome]":
+    """Return the other homes that share the bridge."""
+    from autopoll.bridge.connect import connect
+    from autopoll.home.identity import known_identity
+
+    mine = known_identity(home)
+    with closing(connect(home, config, read_only=True)) as bridge:
+        return [each for each in bridge.overview.homes() if each.home != mine]
 
 
 @command(

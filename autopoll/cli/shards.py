@@ -158,7 +158,7 @@ def add(
 
 @command(
     "remove",
-    fields='{"shard","running","given_up","unserved"}',
+    fields='{"shard","running","given_up","unserved","elsewhere"}',
     group=shards,
     example="autopoll shards remove history",
 )
@@ -182,6 +182,8 @@ def remove(cli: CommandLine, name: str, force: bool) -> None:
         print_json(done)
         return
     say(f"shard {name} is removed; the history of its conversation stays")
+    if done.elsewhere:
+        say(f"its questions are answered on {', '.join(done.elsewhere)}")
     if done.given_up:
         say(f"{done.given_up} waiting questions got an error answer; see: autopoll dead list")
 

@@ -11,16 +11,23 @@ from autopoll.home.home import Home
 _FORM = re.compile(rb"[0-9a-f]{32}")
 
 
+def known_identity(home: Home) -> str | None:
+    """Return the random id that the home keeps; None when it has none yet."""
+    kept = files.get(home.identity)
+    return kept.decode() if kept is not None and _FORM.fullmatch(kept) else None
+
+
 def identity_of(home: Home) -> str:
     """Return the random id that the home keeps; make it when there is none, or none of this form.
 
     It is no host name, of which two hosts may have the same. Raises AutopollError when it cannot be
     read or kept. Called by the poller alone, so that no two are made.
     """
-    kept = files.get(home.identity)
-    if kept is not None and _FORM.fullmatch(kept):
-        return kept.decode()
-    if kept is None and os.path.lexists(home.identity):  # another id would be that of another home
+    if known := known_identity(home):
+        return known
+    if files.get(home.identity) is None and os.path.lexists(
+        home.identity
+    ):  # another id would be that of another home
         raise AutopollError(
             f"cannot read {home.identity}",
             "Make it a file that this user may read; without it the home takes itself for new.",

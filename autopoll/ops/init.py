@@ -13,8 +13,10 @@ from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Tokens
 from autopoll.errors import ConfigError, NotFound
 from autopoll.home import credentials, trust, var_check
+from autopoll.home.bridge_url import BridgeUrl
 from autopoll.home.config import Config
 from autopoll.home.home import SOCKET_LIMIT, Home, socket_path
+from autopoll.ops import new_bridge
 
 DEFAULT_CONFIG = """\
 # Settings of this autopoll home. Apply changes with `autopoll reload`, which checks them first;
@@ -39,11 +41,15 @@ _FOLDER, _FILE = 0o755, 0o644  # the umask may take more away, and cannot add to
 _STANDARD_SOCKET = "%(here)s/../var/run/supervisor.sock"
 
 
-def found(root: Path, *, named: bool = True, trusting: bool = False) -> tuple[Home, bool]:
+def found(
+    root: Path, *, named: bool = True, trusting: bool = False, bridge: BridgeUrl | None = None
+) -> tuple[Home, bool]:
     """Make a folder a home, leaving what is there already; tell whether it is a new one.
 
+    Its settings name the `bridge`, which is founded where it is not there yet.
     Nothing that is made can be written by others, whatever the umask. Raises ConfigError for a path
-    that supervisord cannot take or a folder that cannot be written, Untrusted as trust.enter does.
+    that supervisord cannot take, a folder that cannot be written, or a home that has another
+    bridge; Untrusted as trust.enter does; and BridgeError.
     """
     # absolute() keeps the `..`, and expanduser() of Path fails for a user that there is not.
     root = Path(os.path.abspath(os.path.expanduser(root)))  # noqa: PTH100, PTH111
@@ -60,7 +66,7 @@ def found(root: Path, *, named: bool = True, trusting: bool = False) -> tuple[Ho
         _write_new(home.supervisord_conf, _process_tree(home))
         home.make_private()
         socket_path(home)
-        return home, _write_new(home.config, DEFAULT_CONFIG)
+        return home, _write_config(home, bridge)
     except OSError as error:
         raise ConfigError(
             f"{error.filename or root} cannot be made: {error.strerror}",
@@ -118,13 +124,24 @@ def _process_tree(home: Home) -> str:
     return text.replace(_STANDARD_SOCKET, str(short))
 
 
-def _write_new(path: Path, text: str) -> bool:
+def _write_config(home: Home, bridge: BridgeUrl | None) -> bool:
+    """Write the settings unless there are any; tell whether they were written."""
+    if bridge is None:
+        return _write_new(home.config, DEFAULT_CONFIG)
+    if home.config.exists():
+        new_bridge.refuse_another(home, bridge)
+    new_bridge.found_server(home.root, bridge)
+    text = new_bridge.named_in(DEFAULT_CONFIG, bridge)
+    return _write_new(home.config, text, mode=0o600 if bridge.has_password else _FILE)
+
+
+def _write_new(path: Path, text: str, *, mode: int = _FILE) -> bool:
     """Write a file unless there is one; tell whether it was written."""
     if path.exists():
         return False
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     fresh.rename(path)

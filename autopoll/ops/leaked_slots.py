@@ -6,6 +6,7 @@ from autopoll.bridge.protocols import Bridge
 from autopoll.clock import wall_ms
 from autopoll.home.config import Config
 from autopoll.home.home import Home
+from autopoll.ops.other_homes import others_serving
 from autopoll.poller.attempt import CANCEL_GRACE_S
 from autopoll.process.heartbeat import ProcessState, is_alive, read
 
@@ -22,8 +23,11 @@ def leaked_slots(home: Home, config: Config, bridge: Bridge) -> dict[str, str]:
             continue
         age = (now - waiting.oldest_at) / 1000
         workers = [name for name, shard in config.instances().items() if shard == waiting.shard]
-        if age > section.request_timeout + CANCEL_GRACE_S and all(
-            _is_idle(home, each) for each in workers
+        if (
+            age > section.request_timeout + CANCEL_GRACE_S
+            and all(_is_idle(home, each) for each in workers)
+            # It may have been for longer in flight elsewhere.
+            and not others_serving(home, bridge, waiting.shard)
         ):
             found[waiting.shard] = (
                 f"{waiting.count} in flight, the oldest for {age:.0f} s, while its workers are"

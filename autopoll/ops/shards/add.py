@@ -20,6 +20,7 @@ from autopoll.home.config import Config, parse
 from autopoll.home.home import Home
 from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
+from autopoll.ops.other_homes import others_serving
 from autopoll.ops.process_tree import Tree, environ_of, under
 from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied
@@ -160,9 +161,11 @@ class _Adding:
         return "it was taken out again"
 
     def clear_bridge(self) -> None:
-        """Settle every question to the shard, as nothing will answer it."""
+        """Settle every question to the shard, unless another home answers for it."""
         bridge = connect(self.home, self.before)
         try:
+            if others_serving(self.home, bridge, self.name):
+                return
             unserve(bridge, self.name)
             gone = f"shard {self.name} could not be added"
             give_up(bridge, self.name, lambda each: refused(each, gone), self.report)

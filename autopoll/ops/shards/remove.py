@@ -17,6 +17,7 @@ from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
+from autopoll.ops.other_homes import others_serving
 from autopoll.ops.process_tree import Tree, environ_of
 from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied
@@ -42,6 +43,7 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
     running: bool  # false on a home that is down
     given_up: int  # questions that got an error answer and are dead letters now
     unserved: list[str]  # conversations that nobody answers any more
+    elsewhere: list[str]  # hosts that go on answering for the shard, so that nothing is given up
 
 
 def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
@@ -95,10 +97,12 @@ def _remove(
 ) -> Removed:
     """Take the steps in an order in which nothing new can come once the questions were counted.
 
-    `forget` takes the shard out of the settings; None when it is not in them any more.
+    `forget` takes the shard out of the settings; None when it is not in them any more. What another
+    home goes on serving is left to it.
     """
-    served = unserve(bridge, name)
-    waiting = _waiting(bridge, name)
+    elsewhere = [each.host for each in others_serving(home, bridge, name)]
+    served = [] if elsewhere else unserve(bridge, name)
+    waiting = 0 if elsewhere else _waiting(bridge, name)
     if forget is None and not served and not waiting:
         raise NotFound(f"there is no shard {name!r}", f"There are: {', '.join(config.shards)}.")
     try:
@@ -119,12 +123,13 @@ def _remove(
     else:
         write_programs(home, config)
     gone = f"shard {name} was removed from this home"
-    given_up = give_up(bridge, name, lambda each: _dead(each, gone), report)
+    given_up = 0 if elsewhere else give_up(bridge, name, lambda each: _dead(each, gone), report)
     return Removed(
         shard=name,
         running=tree is not None,
         given_up=given_up,
         unserved=[conversation for conversation, _ in served],
+        elsewhere=elsewhere,
     )
 
 

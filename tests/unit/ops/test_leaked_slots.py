@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from answerers import take_over
 
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge
@@ -54,6 +55,14 @@ def heart(scene: Scene) -> Iterator[Heart]:
     with Heart.open(scene.home.beats, "worker", "worker") as heart:
         heart.state = ProcessState.IDLE
         yield heart
+
+
+def test_what_may_be_in_flight_in_another_home_that_lives_is_no_leak(scene, heart) -> None:
+    take_over(scene.bridge, "poller", home="a" * 32)
+    scene.lease(LATE_S)
+    assert leaked_slots(scene.home, scene.config, scene.bridge) == {}
+    scene.bridge.deliveries.leave("poller")
+    assert leaked_slots(scene.home, scene.config, scene.bridge)
 
 
 def test_a_question_in_flight_for_too_long_beside_an_idle_worker_is_told(scene, heart) -> None:
