@@ -1,8 +1,9 @@
 """Which engine a url names, and the bridge of a home."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -107,9 +108,12 @@ def open_bridge(
     # Most commands import the contract only; an engine's driver is loaded when a store is opened.
     file = BridgeUrl(url).file(root)
     if file is None:
-        engine = _postgres().PostgresBridge
-        bridge = engine(url, limits, create=create, read_only=read_only, listen_url=listen_url)
-        return cast("Bridge", bridge)
+        with _driver_needed():
+            from autopoll.bridge.postgres import PostgresBridge
+
+        return PostgresBridge(
+            url, limits, create=create, read_only=read_only, listen_url=listen_url
+        )
     from autopoll.bridge.sqlite import SqliteBridge
 
     return SqliteBridge(file, limits, create=create, read_only=read_only)
@@ -120,15 +124,17 @@ def server_sql(role: str) -> tuple[str, str]:
 
     Raises ConfigError where the driver is missing.
     """
-    _postgres()
-    schema = import_module("autopoll.bridge.postgres.schema")
-    return schema.schema_sql(), schema.grants_sql(role)
+    with _driver_needed():
+        from autopoll.bridge.postgres.schema import grants_sql, schema_sql
+
+    return schema_sql(), grants_sql(role)
 
 
-def _postgres() -> Any:
-    """Return the engine for PostgreSQL; raise ConfigError where its driver is missing."""
+@contextmanager
+def _driver_needed() -> Iterator[None]:
+    """Raise ConfigError where the driver for PostgreSQL is missing."""
     try:
-        return import_module("autopoll.bridge.postgres")
+        yield
     except ImportError as error:
         if not (error.name or "psycopg").startswith("psycopg"):
             raise

@@ -142,10 +142,12 @@ def test_a_server_without_its_driver_is_refused_by_the_extra_that_brings_it(
     capsys: pytest.CaptureFixture[str],
     error: ImportError,
 ) -> None:
-    def missing(_name: str) -> None:
-        raise error
+    class Missing(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            if not name.startswith("__"):
+                raise error
 
-    monkeypatch.setattr("autopoll.bridge.connect.import_module", missing)
+    monkeypatch.setitem(sys.modules, "autopoll.bridge.postgres", Missing("x"))
     on_server.make_private()
     assert main(["dead", "list", "--home", str(on_server.root)]) == 4
     out = capsys.readouterr()
