@@ -1,6 +1,6 @@
 """A proxy before a server that speaks TCP, for every fault that a network has.
 
-It knows one thing of PostgreSQL: how a COMMIT looks, on its way and answered.
+It knows one thing of PostgreSQL: how a server says that it has committed.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from loopback_proxy import HOST, LoopbackProxy
 
-COMMIT = b"COMMIT\0"  # ends the text of a query, and is what the server says when it is done
+COMMIT = b"COMMIT\0"  # whether it was asked in words, or by the name of a prepared statement
 
 
 class TcpProxy(LoopbackProxy):
@@ -62,8 +62,8 @@ class TcpProxy(LoopbackProxy):
             with contextlib.suppress(ConnectionError):  # one end is gone, and the other is cut
                 server, request = await asyncio.open_connection(HOST, self._upstream)
                 connection.writers.append(request)
-                asked = self._pass_on(connection, client, request, self._is_asked)
-                answered = self._pass_on(connection, server, answer, self._is_answered)
+                asked = self._pass_on(connection, client, request)
+                answered = self._pass_on(connection, server, answer)
                 await asyncio.gather(asked, answered)
         finally:
             connection.abort()
@@ -74,27 +74,20 @@ class TcpProxy(LoopbackProxy):
         connection: "_Connection",
         source: asyncio.StreamReader,
         target: asyncio.StreamWriter,
-        passes: "Callable[[_Connection, bytes], bool]",
     ) -> None:
         while data := await source.read(64 * 1024):
             await asyncio.sleep(self.delay_s)
             connection.silent |= self._swallows
-            if not connection.silent and passes(connection, data):
+            if self._cuts_next_commit and COMMIT in data and target is connection.writers[0]:
+                self._cuts_next_commit = False
+                connection.abort()
+                self.cut_a_commit.set()
+                return
+            if not connection.silent:
                 target.write(data)
                 await target.drain()
         if not connection.silent:
             target.close()
-
-    def _is_asked(self, connection: "_Connection", data: bytes) -> bool:
-        if self._cuts_next_commit and COMMIT in data:
-            self._cuts_next_commit, connection.commits = False, True
-        return True
-
-    def _is_answered(self, connection: "_Connection", data: bytes) -> bool:
-        if connection.commits and COMMIT in data:
-            connection.abort()
-            self.cut_a_commit.set()
-        return not connection.commits
 
 
 class _Connection:
@@ -103,7 +96,6 @@ class _Connection:
     def __init__(self, answer: asyncio.StreamWriter) -> None:
         self.writers = [answer]
         self.silent = False
-        self.commits = False  # a COMMIT is on its way whose answer is not to arrive
 
     def abort(self) -> None:
         for writer in self.writers:
