@@ -69,6 +69,12 @@ def utc_iso(offset_s: int = 0) -> str:
     return f"{_utc_second(seconds + offset_s)}.{ns // 1000:06d}"
 
 
+def utc_iso_of(ms: int) -> str:
+    """Return a wall-clock time as `utc_iso` does."""
+    seconds, rest = divmod(ms, 1000)
+    return f"{_utc_second(seconds)}.{rest:03d}000"
+
+
 @lru_cache(maxsize=1)
 def _utc_second(seconds: int) -> str:
     """Many rows are written within a second."""

@@ -44,7 +44,7 @@ _FOUND = f"""SELECT m.id, m.conversation_id, r.session, r.shard,
     ON r.conversation_id=m.conversation_id AND r.session=m.to_session
   WHERE m.unseen AND m.read=0
     AND (m.conversation_id=ANY(CAST(:names AS TEXT[])) OR m.conversation_id IS NULL)
-  ORDER BY m.id LIMIT {BATCH}"""
+  ORDER BY m.id LIMIT {BATCH} FOR NO KEY UPDATE OF m"""  # nor may a reader take it meanwhile
 _SEEN = "UPDATE messages SET unseen=false, read=? WHERE id=?"
 _BUSY_LANES = """SELECT DISTINCT lane FROM deliveries WHERE lane=ANY(CAST(:lanes AS TEXT[]))
   AND state IN ('queued','ready','leased')"""

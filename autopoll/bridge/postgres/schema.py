@@ -136,6 +136,14 @@ CREATE INDEX m_conversation ON autopoll.messages(conversation_id, id);
 CREATE INDEX c_token_a ON autopoll.conversations(session_a_token);
 CREATE INDEX c_token_b ON autopoll.conversations(session_b_token);
 
+-- Rows change a few times within a second and then never: swept up early, the tables stay small.
+ALTER TABLE autopoll.deliveries SET (
+  autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000);
+ALTER TABLE autopoll.messages SET (
+  autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000);
+ALTER TABLE autopoll.budgets SET (autovacuum_vacuum_threshold=500);
+ALTER TABLE autopoll.pollers SET (autovacuum_vacuum_threshold=500);
+
 -- A message that is set back to unread is looked at again.
 CREATE FUNCTION autopoll.mark_unseen() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

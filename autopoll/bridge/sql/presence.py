@@ -1,11 +1,12 @@
-"""The status of each session, and whether the session can be counted on to be there."""
+"""The status of each session, and whether the session can be counted on to be there.
 
-from datetime import UTC, datetime
+By the clock of the store: those of several hosts need not agree.
+"""
 
 from autopoll.bridge.records import BridgeLimits, Presence
 from autopoll.bridge.sql.database import Database
 from autopoll.bridge.sql.rows import other_session, readable, require_conversation, stored
-from autopoll.clock import utc_iso, utc_now
+from autopoll.clock import parse_utc_ms, utc_iso_of
 from autopoll.redact.redact import redact
 from autopoll.text import storable
 
@@ -29,7 +30,7 @@ class SessionStatuses:
                 "INSERT INTO session_status(conversation_id,session_id,status,last_heartbeat)"
                 " VALUES(?,?,?,?) ON CONFLICT(conversation_id,session_id)"
                 " DO UPDATE SET status=excluded.status, last_heartbeat=excluded.last_heartbeat",
-                (conversation, session, shown, utc_iso()),
+                (conversation, session, shown, utc_iso_of(self._db.clock())),
             )
 
     def presence(self, conversation: str, session: str) -> Presence:
@@ -42,7 +43,7 @@ class SessionStatuses:
         if not rows:
             return Presence(session=session, status="unknown", at=None, age_s=None, alive=False)
         status, at = readable(rows[0][0]) or "", readable(rows[0][1])
-        age = _age_s(at)
+        age = self._age_s(at)
         return Presence(
             session=session,
             status=status,
@@ -58,24 +59,24 @@ class SessionStatuses:
             " AND s.session_id=r.session"
             " WHERE s.last_heartbeat IS NULL OR s.last_heartbeat NOT BETWEEN :stale AND :now"
         )
-        values = {"now": utc_iso(), "stale": utc_iso(-ANNOUNCED_S)}
+        now = self._db.clock()
+        values = {"now": utc_iso_of(now), "stale": utc_iso_of(now - ANNOUNCED_S * 1000)}
         if not self._db.rows(f"SELECT 1{due} LIMIT 1", values):
             return
         with self._db.writing(durable=False):
             self._db.rows(
                 "INSERT INTO session_status(conversation_id,session_id,status,last_heartbeat)"
-                f" SELECT r.conversation_id, r.session, 'active', :now{due}"
+                f" SELECT r.conversation_id, r.session, 'active', CAST(:now AS TEXT){due}"
+                " ORDER BY r.conversation_id, r.session"  # as others lock them, too
                 " ON CONFLICT(conversation_id,session_id)"
                 " DO UPDATE SET status=excluded.status, last_heartbeat=excluded.last_heartbeat",
                 values,
             )
 
+    def _age_s(self, at: str | None) -> float | None:
+        """Return the age of a sign of life, in seconds.
 
-def _age_s(at: str | None) -> float | None:
-    """Return the age of a sign of life; None when it cannot be read, 0 when it is yet to come."""
-    try:
-        moment = datetime.fromisoformat(at or "")
-    except ValueError:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, round((utc_now() - aware).total_seconds(), 3))
+        None when it cannot be read, 0 when it is yet to come.
+        """
+        moment = parse_utc_ms(at)
+        return None if moment is None else max(0.0, (self._db.clock() - moment) / 1000)
