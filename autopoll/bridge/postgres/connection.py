@@ -107,6 +107,11 @@ class PostgresDatabase:
             with self._cursor() as cursor:
                 cursor.executemany(translated(sql), rows)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._cursor() as cursor, cursor.connection.pipeline():
+            yield
+
     def each(self, sql: str, values: Values = ()) -> Generator[Row, None, None]:
         with self._cursor() as cursor:
             yield from cursor.stream(translated(sql), values)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from autopoll.bridge.postgres.connection import DIALECT, PostgresDatabase
-from autopoll.bridge.postgres.enrolment import PostgresEnrolment
+from autopoll.bridge.postgres.enrolment import PendingWork, PostgresEnrolment
 from autopoll.bridge.records import (
     Answerer,
     Arrival,
@@ -35,12 +35,15 @@ from autopoll.errors import AlreadyRunning, AutopollError
 _REAPER = "autopoll reaper"  # of the lock that one host at a time holds
 # Which rows are taken is settled, once, before they are changed; what others have locked is left.
 _CLAIM = f"""WITH picked AS MATERIALIZED (
-    SELECT d.message_id FROM deliveries d WHERE d.state='ready' AND d.shard=:shard AND {DUE}
-    ORDER BY d.message_id LIMIT :count FOR UPDATE SKIP LOCKED)
+    SELECT p.message_id
+    FROM unnest(CAST(:shards AS TEXT[]), CAST(:rooms AS INTEGER[])) s(shard, room)
+    CROSS JOIN LATERAL (
+      SELECT d.message_id FROM deliveries d WHERE d.state='ready' AND d.shard=s.shard AND {DUE}
+      ORDER BY d.message_id LIMIT s.room FOR UPDATE SKIP LOCKED) p)
   UPDATE deliveries d SET state='leased', attempts=d.attempts+1, fence=d.fence+1, owner=:owner,
     lease_until=:until, changed_at=:now
   FROM picked p LEFT JOIN messages m ON m.id=p.message_id WHERE d.message_id=p.message_id
-  RETURNING d.message_id, d.conversation_id, d.to_session, d.lane, d.fence, d.attempts,
+  RETURNING d.message_id, d.conversation_id, d.to_session, d.shard, d.lane, d.fence, d.attempts,
     d.enrolled_at, coalesce(octet_length(m.message),0)<=:max,
     CASE WHEN octet_length(m.message)<=:max THEN m.message END, {metadata_column(DIALECT)}"""
 # In the order in which a reap locks them, too.
@@ -95,7 +98,7 @@ class PostgresDeliveries:
         if not (work.unseen or work.ready):
             return []
         with self._db.writing(durable=False):
-            return self._claim(self._lease(owner, wanted, lease_ms))
+            return self._claim(work, self._lease(owner, wanted, lease_ms))
 
     def settle(self, outcomes: Sequence[Outcome], owner: str) -> list[Settled]:
         def commit(together: bool) -> list[Settled]:
@@ -124,8 +127,9 @@ class PostgresDeliveries:
                 )
                 settled = self._settle(outcomes, owner, together)
                 lease = self._lease(owner, wanted, lease_ms)
-                claimed = self._claim(lease)
-                stored, leased = self._admit(checked, lease, together)
+                work = self._enrolment.find_work(_with_room(wanted))
+                claimed = self._claim(work, lease)
+                stored, leased = self._admit(checked, lease, together, in_turn=not work.unseen)
             return CommittedTurn(stored, settled, claimed + leased)
 
         return _commit(commit)
@@ -228,21 +232,20 @@ class PostgresDeliveries:
         settle = settlement.settle if together else settlement.settle_one_by_one
         return settle(outcomes, owner, self._db.clock())
 
-    def _claim(self, lease: Lease) -> list[Delivery]:
+    def _claim(self, work: PendingWork, lease: Lease) -> list[Delivery]:
         """Claim what is ready, then enrol what is new."""
-        claimed: list[Delivery] = []
-        for shard in _with_room(lease.room):
-            ready = self._claim_ready(shard, lease)
-            lease.room[shard] -= len(ready)
-            claimed += ready
-        return claimed + self._enrolment.enrol(lease)
+        claimed = self._claim_ready(_with_room(lease.room), lease) if work.ready else []
+        for each in claimed:
+            lease.room[each.shard] -= 1
+        return claimed + (self._enrolment.enrol(lease) if work.unseen else [])
 
-    def _claim_ready(self, shard: str, lease: Lease) -> list[Delivery]:
+    def _claim_ready(self, shards: Sequence[str], lease: Lease) -> list[Delivery]:
         rows = self._db.rows(
             _CLAIM,
             {
-                "shard": shard, "count": lease.room[shard], "owner": lease.owner,
-                "now": lease.now, "until": lease.until, "max": self._max_message,
+                "shards": shards, "rooms": [lease.room[shard] for shard in shards],
+                "owner": lease.owner, "now": lease.now, "until": lease.until,
+                "max": self._max_message,
             },
         )  # fmt: skip
         return [
@@ -258,12 +261,17 @@ class PostgresDeliveries:
                 attempt=attempt,
                 enrolled_at=enrolled,
             )
-            for message_id, conversation, session, lane, fence, attempt, enrolled, small, text,
-            metadata in sorted(rows)
+            for message_id, conversation, session, shard, lane, fence, attempt, enrolled, small,
+            text, metadata in sorted(rows)
         ]  # fmt: skip
 
     def _admit(
-        self, checked: Sequence[CheckedArrival | AutopollError], lease: Lease, together: bool
+        self,
+        checked: Sequence[CheckedArrival | AutopollError],
+        lease: Lease,
+        together: bool,
+        *,
+        in_turn: bool,
     ) -> tuple[list[Stored], list[Delivery]]:
         """Store and enrol what has arrived; also return what was leased of it."""
         if not checked:
@@ -271,7 +279,7 @@ class PostgresDeliveries:
         leased: dict[int, Delivery] = {}
 
         def insert(new: Sequence[CheckedArrival]) -> list[int]:
-            numbers, deliveries = self._enrolment.admit(new, lease)
+            numbers, deliveries = self._enrolment.admit(new, lease, in_turn=in_turn)
             leased.update({each.message_id: each for each in deliveries})
             return numbers
 

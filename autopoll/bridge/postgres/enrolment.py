@@ -84,8 +84,9 @@ class PostgresEnrolment:
         if names is None:
             return []
         values = {"names": names, "max": self._max_message}
-        self._db.rows(_MARK_AGAIN, values)
-        self._db.rows(_ROUTES_SEEN, values)
+        with self._db.together():
+            self._db.many(_MARK_AGAIN, [values])
+            self._db.many(_ROUTES_SEEN, [values])
         seen: list[tuple[int, int]] = []
         new: list[tuple[Enrollable, str]] = []
         for message_id, conversation, session, shard, known, small, text, metadata in self._db.each(
@@ -105,15 +106,16 @@ class PostgresEnrolment:
         return leased
 
     def admit(
-        self, checked: Sequence[CheckedArrival], lease: Lease
+        self, checked: Sequence[CheckedArrival], lease: Lease, *, in_turn: bool
     ) -> tuple[list[int], list[Delivery]]:
         """Store questions that arrive with their deliveries; return their numbers and the leased.
 
         One waits unread, to be enrolled later, where no shard serves the session, or where what
-        came before it in its conversation has not been looked at yet.
+        came before it in its conversation has not been looked at yet; never if `in_turn`.
         """
         sessions = {(each.arrival.conversation, each.recipient) for each in checked}
-        waiting = self._with_unseen({conversation for conversation, _ in sessions})
+        names = {conversation for conversation, _ in sessions}
+        waiting = set() if in_turn else self._with_unseen(names)
         shards = {
             one: None if one[0] in waiting else self._routes.shard_of(*one) for one in sessions
         }

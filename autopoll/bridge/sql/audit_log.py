@@ -3,7 +3,7 @@
 import json
 
 from autopoll.bridge.sql.database import Database
-from autopoll.bridge.sql.rows import AuditLine, insert_audit_lines
+from autopoll.bridge.sql.rows import AuditLine, insert_audit_line, insert_audit_lines
 from autopoll.redact.redact import redact_message
 from autopoll.text import storable
 
@@ -50,8 +50,8 @@ class AuditLog:
             seen = self._db.rows(recent, values)
             if not seen:
                 denied = AuditLine(conversation, None, "access_denied", _denied(why, 1))
-                for line in insert_audit_lines(self._db, [denied]):
-                    self._db.rows(_BEGIN_DENIAL, (key, line, now))
+                if (added := insert_audit_line(self._db, denied)) is not None:
+                    self._db.rows(_BEGIN_DENIAL, (key, added, now))
                 return
             line, count = seen[0]
             self._db.rows("UPDATE denials SET count=? WHERE conversation_id=?", (count + 1, key))

@@ -44,6 +44,9 @@ class Database(Protocol):
     def many(self, sql: str, rows: Sequence[Values]) -> None:
         """Run a statement once for each row of values."""
 
+    def together(self) -> AbstractContextManager[None]:
+        """Send what `many` runs in the block at once, where sending takes time."""
+
     def each(self, sql: str, values: Values = ()) -> Generator[Row, None, None]:
         """Yield rows one by one, because all at once need not fit into memory."""
 

@@ -93,13 +93,18 @@ class AuditLine(NamedTuple):
     details: str
 
 
-def insert_audit_lines(db: Database, lines: Sequence[AuditLine]) -> list[int]:
-    """Add lines to the audit log and return their numbers."""
-    return db.insert(
-        "INSERT INTO audit_log(conversation_id,session_id,action,details,timestamp)"
-        " VALUES(?,?,?,?,?) RETURNING id",
-        [(*each, utc_iso()) for each in lines],
-    )
+_ADD_LINE = """INSERT INTO audit_log(conversation_id,session_id,action,details,timestamp)
+  VALUES(?,?,?,?,?)"""
+
+
+def insert_audit_lines(db: Database, lines: Sequence[AuditLine]) -> None:
+    """Add lines to the audit log."""
+    db.many(_ADD_LINE, [(*each, utc_iso()) for each in lines])
+
+
+def insert_audit_line(db: Database, line: AuditLine) -> int | None:
+    """Add a line to the audit log and return its number; None where a trigger leaves it out."""
+    return next(iter(db.insert(f"{_ADD_LINE} RETURNING id", [(*line, utc_iso())])), None)
 
 
 def other_session(session: str) -> str:

@@ -270,6 +270,20 @@ class Settlement:
     def _write(self, settled: Sequence[Settled | EndedDelivery], now: int) -> list[Settled]:
         """Write the answers of those that end, all at once, and return what became of each."""
         ended = [each for each in settled if isinstance(each, EndedDelivery)]
+        numbers = insert_messages(self._db, [each.message() for each in ended], answers=True)
+        pairs = [*zip(ended, numbers, strict=True)]
+        if pairs:
+            with self._db.together():
+                self._write_ends(pairs, now)
+        answers = iter(numbers)
+        return [
+            each.settled(next(answers), now) if isinstance(each, EndedDelivery) else each
+            for each in settled
+        ]
+
+    def _write_ends(self, pairs: Sequence[tuple[EndedDelivery, int]], now: int) -> None:
+        """Write how deliveries end, and with which answers."""
+        ended = [each for each, _ in pairs]
         self._db.many(
             "UPDATE deliveries SET state=?, owner=NULL, lease_until=NULL, changed_at=?,"
             " settled_at=?, last_error=coalesce(?,last_error), settled_by=? WHERE message_id=?",
@@ -278,19 +292,12 @@ class Settlement:
                 for each in ended
             ],
         )
-        numbers = insert_messages(self._db, [each.message() for each in ended], answers=True)
-        pairs = [*zip(ended, numbers, strict=True)]
         self._db.many(
             "INSERT INTO answers VALUES(?,?,?)",
             [(each.held.message_id, number, each.held.fence) for each, number in pairs],
         )
         insert_audit_lines(self._db, [each.audit_line(number) for each, number in pairs])
         self._lanes.promote([each.held.lane for each in ended], now)
-        answers = iter(numbers)
-        return [
-            each.settled(next(answers), now) if isinstance(each, EndedDelivery) else each
-            for each in settled
-        ]
 
     def _clean(self, text: str) -> str:
         return storable(redact(text) if self._limits.redact else text)

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import apsw
@@ -201,6 +201,10 @@ class SqliteDatabase:
                 self.driver.executemany(sql, rows)
             except apsw.Error as error:
                 raise self._explain(error) from error
+
+    def together(self) -> AbstractContextManager[None]:
+        """Do nothing: nothing is sent anywhere."""
+        return nullcontext()
 
     def each(self, sql: str, values: Values = ()) -> Generator[Row, None, None]:
         """Yield rows one by one, because all at once need not fit into memory."""
