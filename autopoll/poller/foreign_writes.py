@@ -12,7 +12,6 @@ A server notifies of commits that can be seen, and are not ours: then nothing el
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TypeVar
 
 from autopoll.bridge.foreign_watch import Watch
@@ -44,6 +43,7 @@ class ForeignWrites:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._watch: Watch | None = None
+        self._reading = -1  # its descriptor
         self._next_try = 0.0
         self._next_read: asyncio.TimerHandle | None = None
         self._next_look: asyncio.TimerHandle | None = None
@@ -100,8 +100,7 @@ class ForeignWrites:
 
     def _close_watch(self, watch: Watch) -> None:
         self._watch = None
-        with suppress(BridgeError):  # its descriptor is gone, and so is its reader
-            self._loop.remove_reader(watch.fileno())
+        self._read_no_events()
         watch.close()
 
     def _notify(self) -> None:
@@ -121,7 +120,13 @@ class ForeignWrites:
 
     def _read_events(self) -> None:
         if self._watch:
-            self._loop.add_reader(self._watch.fileno(), self._on_write)
+            self._reading = self._watch.fileno()
+            self._loop.add_reader(self._reading, self._on_write)
+
+    def _read_no_events(self) -> None:
+        # By its number: a watch that has failed is closed, and has none any more. Left to the loop,
+        # it would keep the next watch of the same number from being waited for.
+        self._loop.remove_reader(self._reading)
 
     def _on_write(self) -> None:
         """Look, as somebody has written, ourselves included, and read no event for a moment."""
@@ -135,7 +140,7 @@ class ForeignWrites:
             return
         if written:
             self._look_after(BURST_S)
-        self._loop.remove_reader(watch.fileno())
+        self._read_no_events()
         self._next_read = self._loop.call_later(IGNORED_S, self._read_events)
 
     def _look_after(self, burst: tuple[float, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from answerers import LEASE, take_over
 from bridge_calls import OWN, ask, claim, settle, talk
 from bridge_calls import answered as answer
@@ -9,6 +10,7 @@ from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import AnsweringHome
+from autopoll.errors import AlreadyRunning
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 ONE: dict[str, Any] = {"home": "1" * 32, "host": "one", "folder": "/a", "version": "2"}
@@ -103,3 +105,19 @@ def test_homes_are_shown_by_host_and_folder(bridge: Bridge) -> None:
         take_over(bridge, f"{number}", home=f"{number:032}", host=host, folder=folder)
     shown = [(home.host, home.folder) for home in bridge.overview.homes()]
     assert shown == [("a", "/1"), ("a", "/2"), ("b", "/1")]
+
+
+def test_a_copy_of_a_home_that_is_up_is_refused_until_that_has_left(
+    bridge: Bridge, store: Store
+) -> None:
+    copy = store.open()
+    take_over(bridge, "original", **ONE)
+    for other in ({"host": "two"}, {"folder": "/b"}):
+        with pytest.raises(AlreadyRunning) as refused:
+            take_over(copy, "copy", **{**ONE, **other})
+        assert refused.value.mend
+    assert only(bridge).folder == "/a"
+    bridge.deliveries.leave("original")
+    bridge.close()  # in an embedded store that is what ends an answerer
+    take_over(copy, "copy", **{**ONE, "folder": "/b"})
+    assert only(copy).folder == "/b"

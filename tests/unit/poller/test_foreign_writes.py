@@ -1,6 +1,7 @@
 """Foreign commits are noticed at once, and our own cost no look, whatever comes together."""
 
 import asyncio
+import os
 import select
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -10,6 +11,7 @@ import pytest
 
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge
+from autopoll.errors import BridgeError, BridgeUnavailable
 from autopoll.poller import foreign_writes
 from autopoll.poller.foreign_writes import ForeignWrites
 
@@ -103,3 +105,61 @@ def test_a_foreign_commit_between_two_of_ours_wakes_by_its_event(tmp_path: Path)
         await changed.wait()
 
     on(tmp_path, run)
+
+
+class FailingWatch:
+    """The watch of a server that ends the connection when it is first read from."""
+
+    after_commit = True
+
+    def __init__(self) -> None:
+        self._near, self.far = os.pipe()
+        self.failing = True
+
+    def fileno(self) -> int:
+        if self._near < 0:
+            raise BridgeError("the watch was closed")
+        return self._near
+
+    def read(self) -> bool:
+        if self.failing:
+            self.close()
+            raise BridgeUnavailable("the server has ended the connection")
+        return bool(os.read(self._near, 100))
+
+    def require_alive(self) -> None: ...
+
+    def close(self) -> None:
+        if self._near >= 0:
+            os.close(self._near)
+            self._near = -1
+
+
+def test_a_watch_in_the_place_of_one_that_has_failed_is_waited_for_by_the_same_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign_writes, "RETRY_S", 0.0)
+    watches = [FailingWatch()]
+
+    async def run(
+        ours: SqliteBridge, _: SqliteBridge, writes: ForeignWrites, changed: asyncio.Event
+    ) -> None:
+        writes._close_watch(writes._watch)  # type: ignore[arg-type]
+        monkeypatch.setattr(ours, "watch", lambda: watches[-1])
+        writes.check()
+        changed.clear()
+        number = watches[0].fileno()
+        os.write(watches[0].far, b"x")
+        while writes._watch:
+            await asyncio.sleep(0.001)
+        watches.append(FailingWatch())
+        watches[1].failing = False
+        assert watches[1].fileno() == number
+        writes.check()
+        changed.clear()
+        os.write(watches[1].far, b"x")
+        await changed.wait()
+
+    on(tmp_path, run)
+    for each in watches:
+        os.close(each.far)
