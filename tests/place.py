@@ -19,6 +19,7 @@ from commands import AUTOPOLL
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import BridgeLimits, Message
+from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.message import read_answer
 from autopoll.process import heartbeat
@@ -195,7 +196,8 @@ class Place:
     # --- its bridge
 
     def bridge(self) -> Bridge:
-        return open_bridge("sqlite:///var/bridge.db", self.root, BridgeLimits())
+        url = load(self.home, {}).bridge.url.full
+        return open_bridge(url, self.root, BridgeLimits())
 
     def down(self) -> None:
         """Take everything down, also what is stopped."""
