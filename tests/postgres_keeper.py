@@ -22,7 +22,7 @@ IPC_RMID = 0
 
 def processes(folder: Path) -> list[int]:
     """Return the processes of a server: they work in its folder. The parent of all comes first."""
-    found = []
+    first, found = postmaster(folder), []
     for each in Path("/proc").iterdir():
         if each.name.isdigit():
             try:
@@ -31,7 +31,7 @@ def processes(folder: Path) -> list[int]:
                 continue
             if Path(cwd).is_relative_to(folder):
                 found.append(int(each.name))
-    return sorted(found, key=lambda pid: (pid != postmaster(folder), pid))
+    return sorted(found, key=lambda pid: (pid != first, pid))
 
 
 def postmaster(folder: Path) -> int | None:
@@ -60,7 +60,7 @@ def remove(folder: Path) -> None:
         os.kill(running[0], signal.SIGQUIT)  # immediate, yet it removes its shared memory
     end = time.monotonic() + ENDS_WITHIN_S
     while processes(folder) and time.monotonic() < end:
-        time.sleep(0.005)
+        time.sleep(0.02)
     strike(folder, signal.SIGKILL)
     _remove_shared_memory(folder / DATA / LOCK)
     shutil.rmtree(folder)

@@ -88,12 +88,13 @@ class PostgresStore(Store):
 
     def __init__(self, database: "_Database", give_back: "Callable[[_Database], None]") -> None:
         super().__init__()
+        self.url = database.url
         self._database = database
         self._give_back = give_back
         self.clock = _ServerClock(database)
 
     def _open(self, limits: BridgeLimits) -> PostgresBridge:
-        return PostgresBridge(self._database.url, limits, create=True)
+        return PostgresBridge(self.url, limits, create=True)
 
     def close(self) -> None:
         super().close()
@@ -118,7 +119,7 @@ class PostgresStore(Store):
     @contextmanager
     def blocked(self) -> Iterator[None]:
         tables = ", ".join(f"autopoll.{table}" for table in self._database.tables)
-        with closing(psycopg.connect(self._database.url)) as connection:
+        with closing(psycopg.connect(self.url)) as connection:
             connection.execute(f"LOCK TABLE {tables} IN EXCLUSIVE MODE")
             yield
 
