@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +15,9 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home
 
 if TYPE_CHECKING:
+    from autopoll.bridge.postgres.bulk_import import PostgresImport
     from autopoll.bridge.protocols import Bridge
+    from autopoll.bridge.sqlite.export import SqliteExport
 
 
 def connect(
@@ -128,6 +130,26 @@ def server_sql(role: str) -> tuple[str, str]:
         from autopoll.bridge.postgres.schema import grants_sql, schema_sql
 
     return schema_sql(), grants_sql(role)
+
+
+@contextmanager
+def copy_ends(
+    source: BridgeUrl, target: BridgeUrl, root: Path
+) -> "Iterator[tuple[SqliteExport, PostgresImport]]":
+    """Yield both ends of a copy from a file of SQLite to a PostgreSQL server.
+
+    What was added is committed at the end of the block. Raises ConfigError where the driver is
+    missing.
+    """
+    from autopoll.bridge.sqlite.export import SqliteExport
+
+    with _driver_needed():
+        from autopoll.bridge.postgres.bulk_import import importing
+
+    file = source.file(root)
+    assert file is not None
+    with closing(SqliteExport(file)) as old, importing(target.full) as new:
+        yield old, new
 
 
 @contextmanager

@@ -37,7 +37,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "messages": ("messages:messages", "Show messages without taking them."),
         "send": ("messages:send", "Send a message as a session."),
         "inbox": ("messages:inbox", "Take a session's unread messages."),
-        "bridge": ("bridge_sql:bridge", "Prepare a PostgreSQL server for the bridge."),
+        "bridge": ("bridge:bridge", "Prepare a PostgreSQL server, or move a bridge there."),
         "serve": ("conversations:serve", "Let a shard answer a session of a conversation."),
     },
     "Front doors": {

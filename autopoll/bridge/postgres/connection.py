@@ -1,7 +1,7 @@
 """The connection: how the server is reached, and how statements and transactions run."""
 
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from psycopg.pq import TransactionStatus
 
 from autopoll.bridge.postgres.driver_errors import explain, is_lost, unavailable
 from autopoll.bridge.postgres.reconnection import Reconnection
-from autopoll.bridge.postgres.statements import translated
+from autopoll.bridge.postgres.statements import SCHEMA, translated
 from autopoll.bridge.records import LONGEST_CALL_S
 from autopoll.bridge.sql.database import Dialect, Row, Values
 from autopoll.errors import BridgeError
@@ -164,6 +164,16 @@ class PostgresDatabase:
             finally:
                 self._now = None
                 self._roll_back()
+
+    def copy_in(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Add rows to a table as they come, within `migrating`, whatever time all take."""
+        statement = f"COPY {SCHEMA}.{table} ({','.join(columns)}) FROM STDIN"
+        with self._cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            for row in rows:
+                assert self.reconnection.connection
+                self._deadline = time.monotonic() + _MIGRATION_S
+                self.reconnection.connection.deadline = self._deadline
+                copy.write_row(row)
 
     def _run_script(self, statements: str) -> None:
         with self._cursor() as cursor:

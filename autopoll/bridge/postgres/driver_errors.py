@@ -16,7 +16,8 @@ _BUSY = {"40001", "40P01", "55P03", "57014"}  # serialization, deadlock, lock an
 _FULL = {"53100", "53200"}  # disk, memory
 _AWAY = ("08", "57P")  # of the connection; shut down, crashed, starting
 _MISSING = {"3F000", "42P01", "42883", "42703"}  # schema, table, function, column
-_OF_ONE_ROW = ("22", "23", "44", "P0")  # data, integrity, a check option, raised by a trigger
+# Data, integrity, a check option, a limit such as that of an index, raised by a trigger.
+_OF_ONE_ROW = ("22", "23", "44", "54", "P0")
 MOST_CONNECTIONS = "53300"
 READ_ONLY = "25006"
 _REFUSED = ("28", "3D", "42501")

@@ -5,6 +5,8 @@ expanded, a release later contracted: hosts of two neighbouring releases run tog
 too old for what is there is refused by `oldest_compatible`.
 """
 
+from collections.abc import Callable
+
 from psycopg import sql
 
 from autopoll.bridge.postgres.connection import PostgresDatabase
@@ -12,7 +14,7 @@ from autopoll.bridge.postgres.statements import SCHEMA, TABLES
 from autopoll.errors import BridgeError
 
 OLDEST_SERVER = 140000  # as server_version_num has it
-_MIGRATION = 0x6175746F706F6C6C  # of the advisory lock: "autopoll"
+MIGRATION = 0x6175746F706F6C6C  # of the advisory lock: "autopoll"
 
 # The first four tables are those of existing bridges, in the same words, for programs that speak
 # PostgreSQL. JSON is TEXT: jsonb refuses what JSON may hold (\u0000).
@@ -201,7 +203,20 @@ def prepare(db: PostgresDatabase, *, create: bool, read_only: bool) -> None:
     if found is None or (found[0] < KNOWN and not read_only):
         _migrate(db)
         found = _version(db)
-    version, oldest = found or (0, 0)
+    _require_known(db, found or (0, 0))
+
+
+def make(db: PostgresDatabase, run: Callable[[str], None]) -> None:
+    """Make or migrate the schema within `migrating`, of which `run` is."""
+    _require_server(db)
+    found = _version(db)
+    if found is None or found[0] < KNOWN:
+        _run_steps(db, run)
+    _require_known(db, _version(db) or (0, 0))
+
+
+def _require_known(db: PostgresDatabase, found: tuple[int, int]) -> None:
+    version, oldest = found
     if oldest > KNOWN:
         raise BridgeError(
             f"{db.server} has the newer schema version {version}, this autopoll knows {KNOWN}",
@@ -242,14 +257,18 @@ def _version(db: PostgresDatabase) -> tuple[int, int] | None:
 
 def _migrate(db: PostgresDatabase) -> None:
     """Bring the schema to the known version, after whoever is at it now."""
-    with db.migrating(_MIGRATION) as run:
-        run(_BEGIN_SCHEMA)
-        rows = db.rows(_VERSION)
-        version, oldest = rows[0] if rows else (0, 0)
-        if oldest > KNOWN:
-            return  # another was quicker, and is newer
-        for step in STEPS[version:]:
-            run(step)
-        if version < KNOWN:
-            db.rows("DELETE FROM autopoll.schema")
-            db.rows("INSERT INTO autopoll.schema VALUES(?,?)", (KNOWN, OLDEST_COMPATIBLE))
+    with db.migrating(MIGRATION) as run:
+        _run_steps(db, run)
+
+
+def _run_steps(db: PostgresDatabase, run: Callable[[str], None]) -> None:
+    run(_BEGIN_SCHEMA)
+    rows = db.rows(_VERSION)
+    version, oldest = rows[0] if rows else (0, 0)
+    if oldest > KNOWN:
+        return  # another was quicker, and is newer
+    for step in STEPS[version:]:
+        run(step)
+    if version < KNOWN:
+        db.rows("DELETE FROM autopoll.schema")
+        db.rows("INSERT INTO autopoll.schema VALUES(?,?)", (KNOWN, OLDEST_COMPATIBLE))
