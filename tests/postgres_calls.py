@@ -10,7 +10,7 @@ from postgres_server import DatabaseServer
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import LONGEST_CALL_S, Delivery
-from autopoll.errors import BridgeUnavailable
+from autopoll.errors import BridgeError, BridgeUnavailable
 
 LOADED_S = 1.0  # that a call may take longer on a machine that has much else to do
 
@@ -26,14 +26,18 @@ def within(seconds: float = LONGEST_CALL_S) -> Iterator[None]:
     assert took < seconds + LOADED_S, f"{took:.1f} s"
 
 
-def repeated(call: Callable[[], _Result], seconds: float = 15.0) -> _Result:
-    """Make a call again while the server is away, each in the time of one; return its result."""
+def repeated(
+    call: Callable[[], _Result],
+    seconds: float = 15.0,
+    error: type[BridgeError] = BridgeUnavailable,
+) -> _Result:
+    """Make a call again while it raises an error, each in the time of one; return its result."""
     end = time.monotonic() + seconds
     while True:
         try:
             with within():
                 return call()
-        except BridgeUnavailable:
+        except error:
             assert time.monotonic() < end
             time.sleep(0.05)
 

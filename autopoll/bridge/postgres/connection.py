@@ -9,24 +9,25 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from autopoll.bridge.postgres.driver_errors import explain, is_lost, unavailable
-from autopoll.bridge.postgres.reconnection import Reconnection
+from autopoll.bridge.postgres.reconnection import LIMITS_MS, Reconnection
 from autopoll.bridge.postgres.statements import SCHEMA, translated
 from autopoll.bridge.records import LONGEST_CALL_S
 from autopoll.bridge.sql.database import Dialect, Row, Values
 from autopoll.errors import BridgeError
 
-_LOCK_MS, _STATEMENT_MS = 1500, 2500  # that the server itself gives a lock, and a statement
-# A client that stops in the middle of a transaction keeps its locks no longer than this.
-_IDLE_MS = 5000
 _MIGRATION_S = 600.0
 _NOW = "SELECT autopoll.now_ms()"
+# Each statement is to see what was committed before it, whatever the database has as its default.
 _BEGIN = (
-    f"BEGIN; SET LOCAL lock_timeout={_LOCK_MS}; SET LOCAL statement_timeout={_STATEMENT_MS};"
-    f" SET LOCAL idle_in_transaction_session_timeout={_IDLE_MS}; {{}}{_NOW}"
+    "BEGIN ISOLATION LEVEL READ COMMITTED;"
+    + "".join(f" SET LOCAL {name}={ms};" for name, ms in LIMITS_MS.items())
+    + f" {{}}{_NOW}"
 )
 _BEGIN_DURABLE, _BEGIN_LAX = (
     _BEGIN.format(words) for words in ("", "SET LOCAL synchronous_commit=off; ")
 )
+_BEGIN_MIGRATION = """BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout=0;
+  SET LOCAL statement_timeout=0; SELECT pg_advisory_xact_lock({}); SELECT 0"""
 # Both kinds in one statement, so that all are locked in one order: no two wait for each other.
 _LOCK = """SELECT id FROM conversations WHERE id IN (SELECT unnest(CAST(:names AS TEXT[])) UNION
   SELECT conversation_id FROM deliveries WHERE message_id=ANY(CAST(:numbers AS BIGINT[]))
@@ -158,7 +159,7 @@ class PostgresDatabase:
         with self.call():
             self._deadline = time.monotonic() + _MIGRATION_S
             try:
-                self._begin(f"BEGIN; SELECT pg_advisory_xact_lock({key}); SELECT 0")
+                self._begin(_BEGIN_MIGRATION.format(key))
                 yield self._run_script
                 self._commit()
             finally:

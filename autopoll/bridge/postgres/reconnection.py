@@ -21,6 +21,14 @@ from autopoll.errors import BridgeError
 
 _PATIENCE_S = 0.3  # for which a call waits for an attempt that another one has begun
 _PAUSE_S = 0.2  # after an attempt that failed
+# What the server itself gives a lock, a statement, and a client that stops in the middle of a
+# transaction, to which it keeps its locks.
+LIMITS_MS = {
+    "lock_timeout": 1500,
+    "statement_timeout": 2500,
+    "idle_in_transaction_session_timeout": 5000,
+}
+_SET_LIMITS = "; ".join(f"SET {name}={ms}" for name, ms in LIMITS_MS.items())
 # What the URL, the service file and the environment do not say otherwise; libpq's words.
 _DEFAULTS: dict[str, Any] = {
     "application_name": "autopoll",
@@ -145,10 +153,12 @@ def _connect(parameters: dict[str, Any], attempt: "Future[BoundedConnection]") -
     try:
         connection = BoundedConnection.connect(autocommit=True, **parameters)
         connection.deadline = time.monotonic() + LONGEST_CALL_S
-        # A pooler shows a process of its own; where sessions change, nothing is prepared.
+        # A pooler shows a process of its own; where sessions change, nothing is prepared or set.
         ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
         if pid != connection.info.backend_pid:
             connection.prepare_threshold = None
+        else:
+            connection.execute(_SET_LIMITS.encode())
         attempt.set_result(connection)
     except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
         attempt.set_exception(error)
