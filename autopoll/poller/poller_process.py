@@ -43,12 +43,17 @@ def open_when_reached(home: Home, config: Config, heart: Heart) -> Bridge | None
     reported = ""
     while True:
         try:
-            return connect(home, config)
+            bridge = connect(home, config)
         except BridgeUnavailable as error:
             if reported != (reported := error.what):
                 log.warning("held until the bridge can be reached: %s", error)
             heart.note = error.what  # before the state, which is shown with its reason
             heart.state = ProcessState.HELD
+        else:
+            heart.state = (
+                ProcessState.STARTING
+            )  # what comes may take longer than a turn of the loop
+            return bridge
         heart.beat()
         # After a HUP too: with the new settings, it may be another server.
         asked = signal.sigtimedwait((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), RETRY_S)

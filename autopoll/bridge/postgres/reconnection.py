@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from autopoll.bridge.postgres.driver_errors import explain, unavailable
 from autopoll.bridge.records import LONGEST_CALL_S
-from autopoll.errors import BridgeError
+from autopoll.errors import BridgeError, ConfigError
 
 _PATIENCE_S = 0.3  # for which a call waits for an attempt that another one has begun
 _PAUSE_S = 0.2  # after an attempt that failed
@@ -133,8 +133,14 @@ class Reconnection:
 
 
 def parameters_of(url: str, *, read_only: bool = False) -> dict[str, Any]:
-    """Return libpq's parameters for a URL; raise psycopg.Error for one that it cannot read."""
-    given = conninfo_to_dict(url)
+    """Return libpq's parameters for a URL; raise ConfigError for one that it cannot read."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:  # it names a parameter, and shows no value
+        raise ConfigError(
+            f"the bridge url cannot be read: {' '.join(str(error).split())}",
+            "Its parameters: https://www.postgresql.org/docs/current/libpq-connect.html",
+        ) from error
     for name, value in _DEFAULTS.items():
         if not os.environ.get(_ENVIRONMENT.get(name, "")):
             given.setdefault(name, value)

@@ -11,7 +11,7 @@ from autopoll.bridge.connect import connect_when_needed, open_bridge
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import BridgeLimits
 from autopoll.cli import main
-from autopoll.errors import BridgeError
+from autopoll.errors import BridgeError, ConfigError
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.init import prepare
@@ -156,3 +156,13 @@ def test_a_server_without_its_driver_is_refused_by_the_extra_that_brings_it(
         "autopoll: a bridge on PostgreSQL needs a package that is missing: psycopg\n"
         "  Run: pip install 'autopoll[postgres]'\n",
     )
+
+
+@pytest.mark.parametrize("word", ["foo", "pasword"])
+def test_a_parameter_that_libpq_does_not_know_is_named_without_its_value(
+    tmp_path: Path, word: str
+) -> None:
+    url = f"postgresql://db?{word}=hunter2"
+    with pytest.raises(ConfigError, match=f'query parameter: "{word}"') as refused:
+        open_bridge(url, tmp_path, BridgeLimits())
+    assert "hunter2" not in str(refused.value)

@@ -39,7 +39,9 @@ class Scene:
 
     def open(self) -> Bridge | None:
         with Heart.open(self.home.beats, "poller", "poller") as heart:
-            return open_when_reached(self.home, load(self.home, {}), heart)
+            bridge = open_when_reached(self.home, load(self.home, {}), heart)
+            self.left = heart.state.value
+            return bridge
 
 
 @pytest.fixture
@@ -57,6 +59,7 @@ def test_a_server_that_is_away_is_waited_for_and_the_reason_is_shown(scene: Scen
     assert scene.open() == "the bridge"  # type: ignore[comparison-overlap]
     assert scene.seen[0][0] == "starting"
     assert set(scene.seen[1:]) == {("held", AWAY.what)}
+    assert scene.left == "starting"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
