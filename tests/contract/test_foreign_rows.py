@@ -107,15 +107,17 @@ def test_a_message_over_the_limit_is_not_loaded_but_answered_in_its_form(
         "INSERT INTO messages(conversation_id,from_session,to_session,message) VALUES(?,'a','b',?)"
     )
     huge = "x" * 10_000_000
-    store.foreign(insert, conversation, '{"query_id": {"deep": [7]}, "question": "' + huge + '"}')
-    store.foreign(insert, conversation, '{"question": "' + huge + '"}')
-    store.foreign(insert, conversation, huge)
-    store.foreign(insert, conversation, '{"broken": ' + huge)
-    store.foreign(insert, conversation, '{"type": "response", "answer": "' + huge + '"}')
-    for _ in range(4):
+    for question in (
+        '{"query_id": {"deep": [7]}, "question": "' + huge + '"}',
+        '{"question": "' + huge + '"}',
+        huge,
+        '{"broken": ' + huge,
+    ):
+        store.foreign(insert, conversation, question)
         delivery = claim_one(bridge)
         assert delivery.text is None
         settle(bridge, failed(delivery, permanent=True))
+    store.foreign(insert, conversation, '{"type": "response", "answer": "' + huge + '"}')
     assert claim(bridge) == []
     named, nameless, plain, broken = (
         message.text for message in bridge.messages.receive(conversation, "a")
