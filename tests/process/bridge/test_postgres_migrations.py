@@ -1,0 +1,129 @@
+"""Several that migrate the schema at once, one that is killed meanwhile, and releases that mix."""
+
+import subprocess
+import sys
+
+import psycopg
+import pytest
+from place import until
+from postgres_calls import claimed, require_one_answer, waiting_for_locks, within
+
+from autopoll.bridge.postgres import PostgresBridge, schema
+from autopoll.bridge.records import BridgeLimits
+from autopoll.errors import BridgeError
+
+OPENS = """
+import sys
+from autopoll.bridge.postgres import PostgresBridge
+from autopoll.bridge.records import BridgeLimits
+bridge = PostgresBridge(sys.argv[1], BridgeLimits(), create=True)
+assert bridge.examine(1.0)
+print(bridge.overview.counts())
+"""
+STOPS_BEFORE_ITS_COMMIT = """
+import time
+from autopoll.bridge.postgres.connection import PostgresDatabase
+def stop(db):
+    db.rows("SELECT 1 FROM autopoll.deliveries")
+    print("migrated", flush=True)
+    time.sleep(60)
+PostgresDatabase._commit = stop
+"""
+ADDED = "CREATE TABLE autopoll.of_the_next_release();\n"
+
+
+def process(script: str, url: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", script, url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def be_next_release(monkeypatch: pytest.MonkeyPatch, oldest_compatible: int) -> None:
+    """Be the release after this one, with one step more."""
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, ADDED))
+    monkeypatch.setattr(schema, "KNOWN", schema.KNOWN + 1)
+    monkeypatch.setattr(schema, "OLDEST_COMPATIBLE", oldest_compatible)
+
+
+def version(server, name: str) -> list[tuple[int, int]]:
+    return server.run_sql("SELECT version, oldest_compatible FROM autopoll.schema", database=name)
+
+
+def test_eight_processes_that_make_the_schema_at_once_all_get_it(server, name) -> None:
+    opening = [process(OPENS, server.tcp_url(name)) for _ in range(8)]
+    for each in opening:
+        out, errors = each.communicate(timeout=120)
+        assert each.returncode == 0, errors
+        assert "ready" in out
+    assert version(server, name) == [(schema.KNOWN, schema.OLDEST_COMPATIBLE)]
+
+
+def test_whoever_is_killed_in_the_middle_of_a_migration_leaves_nothing(
+    server, name, open_bridge
+) -> None:
+    with process(STOPS_BEFORE_ITS_COMMIT + OPENS, server.tcp_url(name)) as killed:
+        assert killed.stdout and killed.stdout.readline()
+        with process(OPENS, server.tcp_url(name)) as next_in_turn:
+            until(lambda: waiting_for_locks(server))
+            assert server.run_sql("SELECT to_regclass('autopoll.schema')", database=name) == [
+                (None,)
+            ]
+            killed.kill()
+            _, errors = next_in_turn.communicate(timeout=60)
+            assert next_in_turn.returncode == 0, errors
+    bridge = open_bridge(server.tcp_url(name))
+    require_one_answer(bridge, claimed(bridge))
+
+
+def test_a_migration_that_stops_in_the_middle_is_given_up_for_the_next(server, name) -> None:
+    with process(STOPS_BEFORE_ITS_COMMIT + OPENS, server.tcp_url(name)) as stopped:
+        assert stopped.stdout and stopped.stdout.readline()
+        with within(6.0), process(OPENS, server.tcp_url(name)) as next_in_turn:
+            _, errors = next_in_turn.communicate(timeout=60)
+            assert next_in_turn.returncode == 0, errors
+        stopped.kill()
+
+
+def test_a_migration_waits_longer_than_a_call_for_the_one_before(server, name) -> None:
+    with psycopg.connect(server.url(name)) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [schema.MIGRATION])
+        with process(OPENS, server.tcp_url(name)) as waits:
+            until(lambda: waiting_for_locks(server))
+            with pytest.raises(subprocess.TimeoutExpired):
+                waits.wait(4.0)
+            other.rollback()
+            _, errors = waits.communicate(timeout=60)
+            assert waits.returncode == 0, errors
+
+
+def test_hosts_of_neighbouring_releases_work_together(
+    server, name, open_bridge, monkeypatch
+) -> None:
+    old = open_bridge(server.tcp_url(name))
+    held = claimed(old)
+    with monkeypatch.context() as patched:
+        be_next_release(patched, oldest_compatible=schema.KNOWN)
+        with pytest.raises(BridgeError, match="older schema version"):
+            PostgresBridge(server.tcp_url(name), BridgeLimits(), read_only=True)
+        new = open_bridge(server.tcp_url(name))
+    assert version(server, name) == [(schema.KNOWN + 1, schema.KNOWN)]
+    for bridge in (new, open_bridge(server.tcp_url(name)), old):
+        require_one_answer(bridge, claimed(bridge))
+    require_one_answer(new, held)
+    assert version(server, name) == [(schema.KNOWN + 1, schema.KNOWN)]
+
+
+def test_a_release_that_is_too_old_for_the_schema_is_refused(
+    server, name, open_bridge, monkeypatch
+) -> None:
+    with monkeypatch.context() as patched:
+        be_next_release(patched, oldest_compatible=schema.KNOWN + 1)
+        open_bridge(server.tcp_url(name))
+    for read_only in (False, True):
+        with pytest.raises(BridgeError, match="Upgrade autopoll") as refused:
+            PostgresBridge(server.tcp_url(name), BridgeLimits(), read_only=read_only)
+        assert f"version {schema.KNOWN + 1}" in refused.value.what
+    assert version(server, name) == [(schema.KNOWN + 1, schema.KNOWN + 1)]
