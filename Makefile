@@ -14,7 +14,7 @@ RUN = .venv/bin/python -m
 SPREAD = -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check bench bench-check bench-peers figures figures-backends busy doors faults soak up down status health docs build clean
+.PHONY: help setup demo demo-hosts test test-long check bench bench-check bench-peers figures figures-backends busy doors faults soak up down status health docs build clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -24,6 +24,9 @@ setup: .venv/installed ## make .venv with everything the other targets need
 
 demo: setup ## watch it work: questions, kill -9, answers, nothing left
 	@.venv/bin/python demo
+
+demo-hosts: setup ## watch two homes share a bridge on PostgreSQL, and one die with a question in flight
+	@.venv/bin/python demo/hosts.py
 
 test: setup ## run the tests, but for those of test-long
 	@$(RUN) pytest $(SPREAD) -m "not long"

@@ -12,18 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import psutil
-
-from autopoll.home.home import Home
-from autopoll.process import heartbeat
+from demo_home import DemoHome
+from narration import command, heading, perform, promise, say, show, until
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 QUESTIONS = (
@@ -36,7 +29,6 @@ AGENTS_QUESTION = "How do I tell Claude Code of a home?"
 PROGRAMS_QUESTION = "How long is a key remembered?"
 LONG_QUESTION = "Which page writes most about the lease?"
 SLOW = "worker-slow-1"
-SHOWN_LINES = 9
 # Paths are written as JSON strings, which TOML reads alike.
 CONFIG = """\
 [shards.main]
@@ -55,18 +47,8 @@ listen = "unix:var/run/gateway.sock"
 """
 
 
-class BrokenPromise(Exception):
-    """Something is not as the README says."""
-
-
-class Demo:
+class Demo(DemoHome):
     """One home, narrated."""
-
-    def __init__(self, root: Path) -> None:
-        self.home = Home(root)
-        self.environ = {
-            name: value for name, value in os.environ.items() if not name.startswith("AUTOPOLL_")
-        }
 
     def run(self) -> None:
         """Show everything, in order."""
@@ -167,14 +149,9 @@ class Demo:
         heading("Pulling the plug: kill -9 while a question is in flight")
         asked = self.json("ask", LONG_QUESTION, "--shard", "slow", "--no-wait")["id"]
 
-        def halfway() -> heartbeat.Beat | None:
-            beat = heartbeat.read(self.home.beats / SLOW)
-            return beat if beat and beat.request_id is not None and beat.progress > 5 else None
-
-        beat = until(halfway, "the slow worker to be in the middle of it")
+        beat = self.halfway(SLOW)
         open_still = self.json("answer", str(asked), "--no-wait", quiet=True)
         promise(open_still["status"] == "pending", "the question is open")
-        say(f"{SLOW} (process {beat.pid}) is at it: {beat.progress} signs of progress so far")
         command(f"kill -9 {beat.pid}")
         os.kill(beat.pid, signal.SIGKILL)
 
@@ -208,82 +185,6 @@ class Demo:
         promise(not list(self.home.run.iterdir()), "nothing is left in var/run")
         say("no process is left, and nothing in var/run")
 
-    # --- the tools
-
-    def autopoll(self, *args: str, show: bool = False, quiet: bool = False) -> str:
-        """Run a command in the home and return what it printed."""
-        if not quiet:
-            command(" ".join(["autopoll", *(quoted(arg) for arg in args)]))
-        done = subprocess.run(
-            [sys.executable, "-m", "autopoll", *args],
-            cwd=self.home.root,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=150,
-        )
-        promise(done.returncode == 0, f"autopoll {' '.join(args)} ends with 0")
-        if show:
-            say(done.stdout.rstrip())
-        return done.stdout
-
-    def json(self, *args: str, quiet: bool = False) -> Any:
-        """Run a command for its JSON; it is shown as a person would type it."""
-        if not quiet:
-            command(" ".join(["autopoll", *(quoted(arg) for arg in args)]))
-        return json.loads(self.autopoll(*args, "--json", quiet=True))
-
-    def answers_to(self, asked: int) -> int:
-        """Count the answers on the bridge that name a question."""
-        lines = self.autopoll("messages", "--type", "response", "--json", quiet=True).splitlines()
-        metadata = [json.loads(line)["metadata"] for line in lines]
-        return sum(
-            (json.loads(one) if isinstance(one, str) else one)["in_reply_to"] == asked
-            for one in metadata
-        )
-
-    def processes(self) -> list[psutil.Process]:
-        """Return what still runs in the home or was started by its supervisord."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                mark = process.environ().get("AUTOPOLL_SUPERVISED", "")
-                if Path(process.cwd()) == self.home.root or Path(mark) == self.home.root / "conf":
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                continue
-        return found
-
-    def clean_up(self) -> None:
-        """Leave nothing running, whatever came before."""
-        if self.home.supervisord_conf.exists():
-            subprocess.run(
-                [sys.executable, "-m", "autopoll", "down"],
-                cwd=self.home.root,
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                timeout=150,
-            )
-        for process in self.processes():
-            process.kill()
-
-
-def promise(kept: object, text: str) -> None:
-    """Stop the show when a promise is not kept."""
-    if not kept:
-        raise BrokenPromise(f"not true: {text}")
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
-    """Return the condition's first true value."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        promise(time.monotonic() < end, f"within {seconds:.0f} s: {what}")
-        time.sleep(0.02)
-    return value
-
 
 def exists(source: str) -> bool:
     """Tell whether `file:first-last` names lines that are there."""
@@ -294,66 +195,5 @@ def exists(source: str) -> bool:
     return 1 <= int(match[2]) <= int(match[3]) <= length
 
 
-def quoted(argument: str) -> str:
-    """Return an argument as a shell wants it."""
-    return f"'{argument}'" if " " in argument else argument
-
-
-def painted(text: str, code: int) -> str:
-    """Return the text in a colour, on a terminal that wants it."""
-    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
-        return text
-    return f"\x1b[{code}m{text}\x1b[0m"
-
-
-def heading(text: str) -> None:
-    """Begin a part of the show."""
-    print(f"\n{painted(text, 1)}", flush=True)
-
-
-def command(text: str) -> None:
-    """Show what is typed."""
-    print(f"\n  {painted('$ ' + text, 36)}", flush=True)
-
-
-def say(text: str) -> None:
-    """Show what came of it."""
-    print(textwrap.indent(text, "  "), flush=True)
-
-
-def show(result: dict[str, Any]) -> None:
-    """Show an answer, its first lines when it is long."""
-    lines = result["answer"].splitlines()
-    say("\n".join(lines[:SHOWN_LINES]) + ("\n…" if len(lines) > SHOWN_LINES else ""))
-    say(painted(f"Sources: {', '.join(result['sources'])} ({result['latency_ms']} ms)", 32))
-
-
-def terminated(number: int, _frame: FrameType | None) -> None:
-    """End as by Ctrl-C, so that everything is taken down."""
-    raise KeyboardInterrupt(number)
-
-
-def main() -> int:
-    """Run the show and return its exit code."""
-    signal.signal(signal.SIGTERM, terminated)
-    signal.signal(signal.SIGHUP, terminated)
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="autopoll-demo-") as folder:
-        demo = Demo(Path(folder).resolve())
-        try:
-            demo.run()
-        except BrokenPromise as error:
-            print(f"\ndemo: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("\ndemo: interrupted, taking everything down", file=sys.stderr)
-            return 130
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            demo.clean_up()
-    heading(f"All of it as promised, in {time.monotonic() - begun:.0f} s")
-    return 0
-
-
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(perform(Demo))

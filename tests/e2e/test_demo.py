@@ -16,6 +16,7 @@ import pytest
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
+HOSTS = "demo/hosts.py"
 
 
 @pytest.fixture
@@ -38,9 +39,9 @@ def is_in(process: psutil.Process, folder: Path) -> bool:
         return False
 
 
-def start(checkout: Path, scratch: Path) -> subprocess.Popen[str]:
+def start(checkout: Path, scratch: Path, program: str = "demo") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "demo"],
+        [sys.executable, program],
         cwd=checkout,
         env={**os.environ, "TMPDIR": str(scratch)},
         stdin=subprocess.DEVNULL,
@@ -63,6 +64,39 @@ def test_the_demo_keeps_its_promises_and_leaves_nothing(scratch) -> None:
     assert re.search(r"^  worker-slow-1 +worker +idle .* 1 ", out, re.M)
     assert "no process is left" in out
     assert "\x1b" not in out, "colour without a terminal"
+
+
+def test_the_demo_of_two_hosts_keeps_its_promises_and_leaves_nothing(scratch) -> None:
+    demo = start(ROOT, scratch, HOSTS)
+    out, err = demo.communicate(timeout=180)
+    assert demo.returncode == 0, out + err
+    assert "kill -9" in out
+    assert "answered all the same, once, by attempt 2, on host two" in out
+    assert re.search(r" \S+/one .* no +main, slow ", out), "the dead host is shown as such"
+    assert "there still is exactly one answer" in out
+    assert "no process is left, and no server" in out
+    no_server_is_left(out)
+
+
+@pytest.mark.parametrize("line", ["on host two:", "signs of progress"])
+def test_a_demo_of_two_hosts_that_is_interrupted_leaves_nothing(scratch, line) -> None:
+    demo = start(ROOT, scratch, HOSTS)
+    assert demo.stdout
+    read = []
+    for each in demo.stdout:
+        read.append(each)
+        if line in each:
+            break
+    demo.send_signal(signal.SIGTERM)
+    _, err = demo.communicate(timeout=120)
+    assert demo.returncode == 130, err
+    no_server_is_left("".join(read))
+
+
+def no_server_is_left(out: str) -> None:
+    """See that the folder of the server is gone, which is ended before that."""
+    [name] = set(re.findall(r"%2F(autopoll-postgres-\w+)", out))
+    assert not (Path("/tmp") / name).exists()
 
 
 @pytest.mark.long
