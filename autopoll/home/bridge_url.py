@@ -10,15 +10,16 @@ from pathlib import Path
 from autopoll.errors import ConfigError
 
 _SQLITE = "sqlite:///"
-_SERVER = re.compile(
+# Not compiled beforehand: it costs every command, and most homes have a file.
+_SERVER = (
     r"postgres(?:ql)?://"
     r"(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?"
     r"(?P<hosts>[^@/?#]*)"
     r"(?:/(?P<database>[^@/?#]*))?"
     r"(?:\?(?P<query>\w+=[^#&]*(?:&\w+=[^#&]*)*))?"
 )
-_HOST = re.compile(r"(?:\[[\w:.%]*\]|[^:\[\]]*)(?::\d*)?")
-_SECRET = re.compile(r"\w*(?:password|secret|client_key)")
+_HOST = r"(?:\[[\w:.%]*\]|[^:\[\]]*)(?::\d*)?"
+_HIDDEN = r"\w*(?:password|secret|client_key)"
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 _NO_STORE = (
     "Use sqlite:///bridge.db (below the home), sqlite:////absolute/path/bridge.db, or "
@@ -73,14 +74,15 @@ class BridgeUrl:
 
     def _read_server(self, url: str) -> str:
         """Return what may be shown of the url of a server."""
-        match = _SERVER.fullmatch(url)
+        match = re.fullmatch(_SERVER, url)
         # Else libpq would refuse it by an error that shows what may be a part of the password.
         wrong = re.search(r"%(?![0-9a-fA-F]{2})|%00|[^!-~]", url)
-        if wrong or match is None or not all(map(_HOST.fullmatch, match["hosts"].split(","))):
+        hosts = match["hosts"].split(",") if match else []
+        if wrong or match is None or not all(re.fullmatch(_HOST, each) for each in hosts):
             raise ConfigError("the bridge url of a PostgreSQL server cannot be read", _NO_SERVER)
         named = [pair.partition("=") for pair in (match["query"] or "").split("&")]
         self.has_password = bool(match["password"]) or any(
-            value and _SECRET.fullmatch(name) for name, _, value in named
+            value and re.fullmatch(_HIDDEN, name) for name, _, value in named
         )
         user = f"{match['user']}@" if match["user"] else ""
         database = f"/{match['database']}" if match["database"] else ""
