@@ -18,9 +18,7 @@ _AWAY = ("08", "57P")  # of the connection; shut down, crashed, starting
 _MISSING = {"3F000", "42P01", "42883", "42703"}  # schema, table, function, column
 # Data, integrity, a check option, a limit such as that of an index, raised by a trigger.
 _OF_ONE_ROW = ("22", "23", "44", "54", "P0")
-MOST_CONNECTIONS = "53300"
 READ_ONLY = "25006"
-_REFUSED = ("28", "3D", "42501")
 
 
 def explain(error: psycopg.Error, server: str) -> BridgeError:
@@ -38,9 +36,6 @@ def explain(error: psycopg.Error, server: str) -> BridgeError:
             f"{server} takes no writes: {words}",
             "It is a standby, or was made one; name the primary, or all of them, in [bridge] url.",
         )
-    if state == MOST_CONNECTIONS:
-        what = f"{server} takes no more connections: {words}"
-        return BridgeUnavailable(what, "Raise max_connections, or put PgBouncer before it.")
     if state == "42501":
         return BridgeError(
             f"{server} refuses this role: {words}",
@@ -53,21 +48,20 @@ def explain(error: psycopg.Error, server: str) -> BridgeError:
         )
     if state.startswith(_OF_ONE_ROW) or isinstance(error, psycopg.DataError):
         return RowRefused(f"{server}: {words}", "Was its schema changed, or has it a trigger?")
-    if state.startswith(_REFUSED):
-        return BridgeError(
-            f"{server} refuses the connection: {words}",
-            "Check user, password and database in [bridge] url, ~/.pgpass and pg_hba.conf.",
-        )
     if state.startswith(_AWAY) or isinstance(error, psycopg.OperationalError):
         return unavailable(server, words)
     return BridgeError(f"{server}: {words}", "Was its schema changed by another program?")
 
 
 def unavailable(server: str, words: str) -> BridgeUnavailable:
-    """Return the error for a server that does not answer, or no longer."""
+    """Return the error for a server that does not answer, or no longer, or refuses to connect.
+
+    Why one is refused, the driver says in words alone.
+    """
     return BridgeUnavailable(
         f"{server} cannot be reached: {words}",
-        "It is tried again; check that the server runs and that this host may connect to it.",
+        "It is tried again; check that the server runs, and that it takes this host, user and "
+        "database: password, pg_hba.conf, max_connections.",
     )
 
 

@@ -144,6 +144,7 @@ def parameters_of(url: str, *, read_only: bool = False) -> dict[str, Any]:
     for name, value in _DEFAULTS.items():
         if not os.environ.get(_ENVIRONMENT.get(name, "")):
             given.setdefault(name, value)
+    given["client_encoding"] = "UTF8"  # whatever the database or the environment has
     given.setdefault("target_session_attrs", "any" if read_only else "read-write")
     return given
 
