@@ -8,16 +8,20 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from autopoll.bridge.connect import connect
 from autopoll.client.client import Client
-from autopoll.errors import BridgeError, ConfigError
+from autopoll.errors import BridgeError, BridgeUnavailable, ConfigError
 from autopoll.home.config import Config, load
 from autopoll.home.file_stamp import FileStamp, stamp_of
 from autopoll.home.home import Home
 from autopoll.home.shard_files import SettingsStamp, settings_stamp
 
+if TYPE_CHECKING:
+    from autopoll.bridge.protocols import Bridge
+
+RETRY_S = 1.0  # from a try to reach the server of the bridge to the next
 LOOK_S = 1.0  # between two looks at all files of shards: they cost more than a small call
 
 T = TypeVar("T")
@@ -36,6 +40,8 @@ class BridgeThread:
         self._seen: SettingsStamp | None = None  # of the settings
         self._stamps: tuple[FileStamp | None, ...] = ()  # of autopoll.toml and the folder of shards
         self._look_at = 0.0
+        self._unreached: BridgeUnavailable | None = None
+        self._retry_at = 0.0
 
     async def call(self, use: Callable[[Client], T]) -> T:
         """Return what `use` returns, or raise what it raises.
@@ -58,9 +64,19 @@ class BridgeThread:
                 log.warning("opening the bridge again: %s", error)
                 self._close()
         if self._client is None:
-            self._client = Client(self.home, self.config, connect(self.home, self.config))
+            self._client = Client(self.home, self.config, self._connect())
         self._reload_settings(self._client)
         return self._client
+
+    def _connect(self) -> "Bridge":
+        """Open the bridge; what waits behind a try that took its time raises what that has met."""
+        if self._unreached and time.monotonic() < self._retry_at:
+            raise BridgeUnavailable(self._unreached.what, self._unreached.mend)
+        try:
+            return connect(self.home, self.config)
+        except BridgeUnavailable as error:
+            self._unreached, self._retry_at = error, time.monotonic() + RETRY_S
+            raise
 
     def _reload_settings(self, client: Client) -> None:
         """Load changed settings, as a command does that is started now.

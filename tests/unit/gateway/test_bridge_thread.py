@@ -8,6 +8,7 @@ import pytest
 from prepared_home import prepared_home
 
 from autopoll.client.client import Client
+from autopoll.errors import BridgeUnavailable
 from autopoll.gateway import bridge_thread
 from autopoll.gateway.bridge_thread import BridgeThread
 from autopoll.home import shard_files
@@ -85,5 +86,33 @@ def test_a_shards_file_that_is_written_in_place_is_seen_with_the_next_look(
         path = shard_files.path_of(thread.home, "second")
         path.write_text('backend = "echo"\ninstances = 2\n')
         assert await thread.call(lambda client: client.config.shards["second"].instances) == 2
+
+    run(story)
+
+
+def test_what_waits_behind_a_server_that_is_not_reached_is_refused_at_once(
+    run, monkeypatch
+) -> None:
+    tries: list[None] = []
+    connect = bridge_thread.connect
+
+    def away(*_: object) -> None:
+        tries.append(None)
+        raise BridgeUnavailable("the server does not answer", "Start it.")
+
+    async def story(thread: BridgeThread) -> None:
+        monkeypatch.setattr(bridge_thread, "connect", away)
+        calls = map(thread.call, [shards] * 5)
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        assert [str(each) for each in told] == ["the server does not answer\n  Start it."] * 5
+        assert len(tries) == 1
+        monkeypatch.setattr(bridge_thread, "RETRY_S", 0.0)
+        monkeypatch.setattr(thread, "_retry_at", 0.0)
+        for _ in range(2):
+            with pytest.raises(BridgeUnavailable):
+                await thread.call(shards)
+        assert len(tries) == 3
+        monkeypatch.setattr(bridge_thread, "connect", connect)
+        assert await thread.call(shards) == ["main"]
 
     run(story)
