@@ -20,7 +20,7 @@ _NUMBERED = {
     "audit_log": "id", "conversations": "number", "keys": "id", "messages": "id", "routes": "id",
 }  # fmt: skip
 _SEQUENCE = f"CAST(pg_get_serial_sequence('{SCHEMA}.'||?, ?) AS regclass)"
-_MADE_HERE = ("unseen", "horizon")  # columns of this engine alone, which have defaults
+_MADE_HERE = ("unseen",)  # columns of this engine alone, which have defaults
 
 
 @contextmanager

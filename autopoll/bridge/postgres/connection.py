@@ -16,6 +16,7 @@ from autopoll.bridge.sql.database import Dialect, Row, Values
 from autopoll.errors import BridgeError
 
 _MIGRATION_S = 600.0
+_OURS = 0x6175746F  # before the names of advisory locks, which all users of a database share
 _NOW = "SELECT autopoll.now_ms()"
 # Each statement is to see what was committed before it, whatever the database has as its default.
 _BEGIN = (
@@ -48,11 +49,6 @@ DIALECT = Dialect(
     created="c.number",
     ordered_join="JOIN",
     for_update="FOR UPDATE OF d",
-    # Of the newest row that no transaction under way can come before. What has a horizon beyond all
-    # transactions was restored from another server.
-    decided="""AND {0}.id<=coalesce((SELECT id FROM {1} WHERE
-      horizon<=pg_snapshot_xmin(pg_current_snapshot())
-      OR horizon>pg_snapshot_xmax(pg_current_snapshot()) ORDER BY id DESC LIMIT 1),0)""",
     answer_mark=(",unseen", ",false"),
 )
 
@@ -148,7 +144,7 @@ class PostgresDatabase:
         self._locked = wanted
 
     def lock_key(self, name: str) -> None:
-        self.rows("SELECT pg_advisory_xact_lock(hashtextextended(?,0))", (name,))
+        self.rows(f"SELECT pg_advisory_xact_lock({_OURS},hashtext(?))", (name,))
 
     @contextmanager
     def migrating(self, key: int) -> Iterator[Callable[[str], None]]:
@@ -180,6 +176,10 @@ class PostgresDatabase:
         with self._cursor() as cursor:
             cursor.execute(statements.encode())
 
+    def decided(self, table: str) -> int:
+        [(number,)] = self.rows("SELECT autopoll.decided(?)", (f"{table}_id",))
+        return int(number)
+
     def notify(self) -> None:
         """Let pollers look at once, after a commit; one that is lost costs them a second."""
         with suppress(BridgeError), self._cursor() as cursor:
@@ -187,7 +187,7 @@ class PostgresDatabase:
 
     def try_lock(self, name: str) -> bool:
         """Hold a name until the commit, unless another transaction does; return whether."""
-        [(locked,)] = self.rows("SELECT pg_try_advisory_xact_lock(hashtextextended(?,0))", (name,))
+        [(locked,)] = self.rows(f"SELECT pg_try_advisory_xact_lock({_OURS},hashtext(?))", (name,))
         return bool(locked)
 
     def _begin(self, statements: str) -> None:

@@ -20,20 +20,38 @@ MIGRATION = 0x6175746F706F6C6C  # of the advisory lock: "autopoll"
 # PostgreSQL. JSON is TEXT: jsonb refuses what JSON may hold (\u0000).
 #
 # A message has a mark, `unseen`, until a poller has looked at it: numbers do not commit in their
-# order, so nothing may be looked for beyond the last one. `horizon` is for whoever reads beyond a
-# number: no transaction that has begun later has a smaller number.
+# order, so nothing may be looked for beyond the last one. Who reads beyond a number asks `decided`.
 _TABLES = """
 CREATE FUNCTION autopoll.now_ms() RETURNS bigint LANGUAGE sql VOLATILE AS
   'SELECT CAST(extract(epoch FROM clock_timestamp())*1000 AS bigint)';
-CREATE FUNCTION autopoll.next_number(sequence regclass) RETURNS bigint
+-- What may still be committed lies beyond the number in a lock that its transaction holds.
+CREATE FUNCTION autopoll.number_lock(sequence text) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+  SELECT (CAST(24944 AS bigint) << 48)
+    | (CAST(CASE sequence WHEN 'messages_id' THEN 1 ELSE 2 END AS bigint) << 40) $$;
+CREATE FUNCTION autopoll.last_number(sequence text) RETURNS bigint LANGUAGE sql VOLATILE AS $$
+  SELECT coalesce(pg_sequence_last_value(CAST('autopoll.' || sequence AS regclass)), 0) $$;
+CREATE FUNCTION autopoll.next_number(sequence text) RETURNS bigint
   LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-  PERFORM pg_current_xact_id();  -- first: whoever has a number has a transaction that can be seen
-  RETURN nextval(sequence);
+  IF coalesce(current_setting('autopoll.' || sequence, true), '') = '' THEN
+    PERFORM pg_advisory_xact_lock_shared(
+      autopoll.number_lock(sequence) | autopoll.last_number(sequence));
+    PERFORM set_config('autopoll.' || sequence, 'locked', true);  -- until the commit
+  END IF;
+  RETURN nextval(CAST('autopoll.' || sequence AS regclass));
 END $$;
-CREATE FUNCTION autopoll.horizon() RETURNS xid8 LANGUAGE plpgsql VOLATILE AS $$
+-- Up to which number everything is committed, or will never be; for a statement after this one.
+CREATE FUNCTION autopoll.decided(sequence text) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  newest bigint := autopoll.last_number(sequence);  -- first: who takes a later one is no concern
+  lowest bigint;
 BEGIN
-  RETURN pg_snapshot_xmax(pg_current_snapshot());
+  SELECT min(key & ((CAST(1 AS bigint) << 40) - 1)) INTO lowest FROM (
+      SELECT (CAST(classid AS bigint) << 32) | CAST(objid AS bigint) AS key FROM pg_locks
+      WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) held
+    WHERE key >> 40 = autopoll.number_lock(sequence) >> 40;
+  RETURN least(newest, lowest);
 END $$;
 CREATE FUNCTION autopoll.json_text(document text, field text) RETURNS text
   LANGUAGE plpgsql IMMUTABLE AS $$
@@ -52,8 +70,9 @@ END $$;
 CREATE FUNCTION autopoll.head_of(message text) RETURNS text
   LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-  IF octet_length(message) <= 67108864 AND json_typeof(message::json) = 'object' THEN
-    RETURN json_build_object('type', message::json->>'type', 'query_id', message::json->'query_id');
+  IF octet_length(message) <= 33554432 AND json_typeof(CAST(message AS json)) = 'object' THEN
+    RETURN (SELECT json_build_object('type', type, 'query_id', query_id)
+      FROM json_to_record(CAST(message AS json)) AS fields(type text, query_id json));
   END IF;
   RETURN left(message, 64);
 EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
@@ -68,20 +87,19 @@ CREATE TABLE autopoll.conversations (
   number bigint GENERATED ALWAYS AS IDENTITY) WITH (fillfactor=70);
 CREATE SEQUENCE autopoll.messages_id;
 CREATE TABLE autopoll.messages (
-  id bigint PRIMARY KEY DEFAULT autopoll.next_number('autopoll.messages_id'),
+  id bigint PRIMARY KEY DEFAULT autopoll.next_number('messages_id'),
   conversation_id text COLLATE "C", from_session text COLLATE "C", to_session text COLLATE "C",
   message text, metadata text, timestamp text COLLATE "C", read integer DEFAULT 0,
-  unseen boolean NOT NULL DEFAULT true,
-  horizon xid8 DEFAULT autopoll.horizon()) WITH (fillfactor=70);
+  unseen boolean NOT NULL DEFAULT true) WITH (fillfactor=70);
 ALTER SEQUENCE autopoll.messages_id OWNED BY autopoll.messages.id;
 CREATE TABLE autopoll.session_status (
   conversation_id text COLLATE "C", session_id text COLLATE "C", status text, last_heartbeat text,
   PRIMARY KEY (conversation_id, session_id)) WITH (fillfactor=70);
 CREATE SEQUENCE autopoll.audit_log_id;
 CREATE TABLE autopoll.audit_log (
-  id bigint PRIMARY KEY DEFAULT autopoll.next_number('autopoll.audit_log_id'),
+  id bigint PRIMARY KEY DEFAULT autopoll.next_number('audit_log_id'),
   conversation_id text COLLATE "C", session_id text COLLATE "C", action text COLLATE "C",
-  details text, timestamp text COLLATE "C", horizon xid8 DEFAULT autopoll.horizon());
+  details text, timestamp text COLLATE "C");
 ALTER SEQUENCE autopoll.audit_log_id OWNED BY autopoll.audit_log.id;
 
 CREATE TABLE autopoll.deliveries (

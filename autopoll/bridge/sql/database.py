@@ -22,7 +22,6 @@ class Dialect(NamedTuple):
     contains: str  # whether the first, a text, contains the second
     created: str  # of conversation c: by what those of one moment are in their order
     ordered_join: str  # a join that is to begin with the table on its left
-    decided: str  # "AND" that nothing below the id of the first, of table {1}, can be committed yet
     answer_mark: tuple[str, str]  # column and value of an answer: nobody need look at it
     for_update: str  # keeps the rows of d that a SELECT returns from changing until the commit
 
@@ -55,6 +54,9 @@ class Database(Protocol):
 
         They are fewer where another program's trigger leaves a row out.
         """
+
+    def decided(self, table: str) -> int:
+        """Return the number up to which every row of a table is committed, or will never be."""
 
     def writing(self, *, durable: bool = True) -> AbstractContextManager[None]:
         """Run the block in one transaction that is committed at its end or leaves no trace.

@@ -42,7 +42,6 @@ class SqlMessages:
         kinds = (
             words.json_text.format(f"m.{column}", "type") for column in ("message", "metadata")
         )
-        self._decided = words.decided.format("m", "messages")
         self._columns = message_columns(words)
         self._kind = f"coalesce({', '.join(kinds)}, 'text')"
         self._waiting = _WAITING.format(words.json_integer.format("m.metadata", "in_reply_to"))
@@ -105,14 +104,15 @@ class SqlMessages:
             terms.append((self._waiting, 0))
         if kind is not None:
             terms.append((f"{self._kind}=?", kind))
-        where = " AND ".join(term for term, _ in terms)
         if after:
-            where += f" {self._decided}"
+            terms.append(("m.id<=?", self._db.decided("messages")))
+        where = " AND ".join(term for term, _ in terms)
         return self._select(where, [value for _, value in terms], limit, newest=not after)
 
     def newest(self) -> int:
         rows = self._db.rows(
-            f"SELECT m.id FROM messages m WHERE m.id>0 {self._decided} ORDER BY m.id DESC LIMIT 1"
+            "SELECT id FROM messages WHERE id<=? ORDER BY id DESC LIMIT 1",
+            (self._db.decided("messages"),),
         )
         return rows[0][0] if rows else -1
 

@@ -89,15 +89,15 @@ class SqlOverview:
         ]
 
     def finished(self, after: int, limit: int) -> list[Finished]:
-        words = self._db.dialect
+        words, decided = self._db.dialect, self._db.decided("audit_log")
         # By the audit log, which alone is in the order of settling and numbered by it.
         rows = self._db.rows(
             f"SELECT l.id, d.shard, d.state, {_TIME}, d.attempts FROM audit_log l"
             f" {words.ordered_join} deliveries d"
             f" ON d.message_id={words.json_integer.format('l.details', 'message_id')}"
             " WHERE l.id>? AND l.action='query_answered' AND d.settled_at IS NOT NULL"
-            f" {words.decided.format('l', 'audit_log')} ORDER BY l.id LIMIT ?",
-            (after, limit),
+            " AND l.id<=? ORDER BY l.id LIMIT ?",
+            (after, decided, limit),
         )
         return [
             Finished(number=number, shard=shard, state=state, latency_ms=span, attempts=attempts)

@@ -1,6 +1,7 @@
 """The connection: how the file is opened, and how statements and transactions run."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
@@ -40,7 +41,6 @@ DIALECT = Dialect(
     contains="instr({},{})>0",
     created="c.rowid",
     ordered_join="CROSS JOIN",  # the planner moves no table before one on its left
-    decided="",  # one writer at a time: what is numbered first is committed first
     answer_mark=("", ""),
     for_update="",
 )
@@ -222,6 +222,10 @@ class SqliteDatabase:
             return [number for (number,) in self.driver.executemany(sql, rows)]
         except apsw.Error as error:
             raise self._explain(error) from error
+
+    def decided(self, table: str) -> int:
+        """Return any number: with one writer at a time what is numbered first is committed first."""
+        return sys.maxsize
 
     def lock_conversations(
         self, names: Collection[str] = (), deliveries: Collection[int] = ()
