@@ -14,7 +14,7 @@ from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge, connection
 
-ENGINES = ("sqlite",)
+ENGINES = ("sqlite", "postgres")
 
 
 class Clock:

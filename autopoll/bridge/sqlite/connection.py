@@ -224,7 +224,7 @@ class SqliteDatabase:
             raise self._explain(error) from error
 
     def decided(self, table: str) -> int:
-        """Return any number: with one writer at a time what is numbered first is committed first."""
+        """Return the last: with one writer, what is numbered first is committed first."""
         return sys.maxsize
 
     def lock_conversations(
