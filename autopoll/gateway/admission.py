@@ -7,8 +7,10 @@ which sends its request at once, is let in whatever others hold open, and `/heal
 
     waiting   unproven, and a request, or the end of one, is still to come: as many as fit, for a
               burst of honest clients looks the same at first
-    proven    a token was shown, or is being looked up: three quarters at most, less those that
-              are idle; so a quarter is always left for unproven ones
+    queued    unproven, and its token is not looked up yet: when too many are, the one that has been
+              for longest makes way for the next, of the peer that has most of them
+    proven    its token is good: with those that are queued three quarters at most, less those that
+              are idle; so a quarter is always left for the others
     idle      proven, between two requests, or with a stream that its client can take up again;
               evicted before any connection is refused
     the rest  unproven, with a complete request; it is our turn, so they are never evicted
@@ -43,6 +45,36 @@ class AdmittedConnection(Protocol):
         ...
 
 
+class _Unproven:
+    """Connections in the order in which they came, and how many of them each peer has."""
+
+    def __init__(self) -> None:
+        self._all: dict[AdmittedConnection, None] = {}
+        self._peers: Counter[Hashable] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, connection: AdmittedConnection) -> None:
+        """Add one as the last; tolerated twice, and it stays where it is."""
+        if connection not in self._all:
+            self._all[connection] = None
+            self._peers[connection.peer] += 1
+
+    def discard(self, connection: AdmittedConnection) -> None:
+        """Forget one, if it is there."""
+        if connection in self._all:
+            del self._all[connection]
+            self._peers[connection.peer] -= 1
+            if not self._peers[connection.peer]:
+                del self._peers[connection.peer]
+
+    def longest(self) -> AdmittedConnection:
+        """Return the first of the peer that has most; there must be one."""
+        [(peer, _)] = self._peers.most_common(1)
+        return next(connection for connection in self._all if connection.peer == peer)
+
+
 class Admission:
     """The connections of one gateway; `audit` is called when there is no room."""
 
@@ -54,8 +86,8 @@ class Admission:
         self.at_once = min(64, max(1, most // 32))
         self._audit = audit
         self._all: set[AdmittedConnection] = set()
-        self._waiting: dict[AdmittedConnection, None] = {}  # the longest wait first
-        self._peers: Counter[Hashable] = Counter()  # of those
+        self._waiting = _Unproven()
+        self._queued = _Unproven()
         self._proven: set[AdmittedConnection] = set()
         self._idle: dict[AdmittedConnection, None] = {}
 
@@ -74,7 +106,8 @@ class Admission:
         self._all.discard(connection)
         self._proven.discard(connection)
         self._idle.pop(connection, None)
-        self._no_longer_waits(connection)
+        self._waiting.discard(connection)
+        self._queued.discard(connection)
 
     def changed(self, connection: AdmittedConnection) -> None:
         """Update what is known of a connection: idle, waiting, or our turn."""
@@ -86,52 +119,54 @@ class Admission:
             else:
                 self._idle.pop(connection, None)
         elif connection.is_ours:
-            self._no_longer_waits(connection)
-        elif connection not in self._waiting:
-            self._waiting[connection] = None
-            self._peers[connection.peer] += 1
+            self._waiting.discard(connection)
+        else:
+            self._waiting.add(connection)
+
+    def queue(self, connection: AdmittedConnection) -> None:
+        """Count a connection among those whose token is to be looked up.
+
+        Raises Refused when others that are proven take all the room.
+        """
+        if connection not in self._all:
+            return  # its client is gone
+        if len(self._proven) - len(self._idle) + len(self._queued) >= self._holders:
+            if not self._queued:
+                self._audit("too-many-connections")
+                raise too_many()
+            self._evict(self._queued.longest())
+        self._waiting.discard(connection)
+        self._queued.add(connection)
 
     def prove(self, connection: AdmittedConnection) -> None:
-        """Count a connection among those that show a token; raise Refused when there is no room."""
-        if connection in self._proven or connection not in self._all:
-            return
-        if len(self._proven) - len(self._idle) >= self._holders:
-            self._audit("too-many-connections")
+        """Count a connection as proven; raise Refused when it has made way, or is gone."""
+        if connection not in self._all:
             raise too_many()
-        self._no_longer_waits(connection)
+        self._queued.discard(connection)
+        self._waiting.discard(connection)
         self._proven.add(connection)
         self.changed(connection)
 
     def disprove(self, connection: AdmittedConnection) -> None:
-        """Count a connection as unproven again: its token opens nothing."""
+        """Count a connection as unproven: its token opens nothing, or is not looked up."""
+        self._queued.discard(connection)
         self._proven.discard(connection)
         self._idle.pop(connection, None)
         self.changed(connection)
 
     def _make_room(self) -> bool:
         if self._waiting:
-            self._evict(self._longest_waiting())
+            self._evict(self._waiting.longest())
             return True
         if self._idle:
             self._evict(next(iter(self._idle)))
             return True
         return False
 
-    def _longest_waiting(self) -> AdmittedConnection:
-        [(peer, _)] = self._peers.most_common(1)
-        return next(connection for connection in self._waiting if connection.peer == peer)
-
     def _evict(self, connection: AdmittedConnection) -> None:
         self.leave(connection)
         self._audit("too-many-connections")
         connection.evict()
-
-    def _no_longer_waits(self, connection: AdmittedConnection) -> None:
-        if connection in self._waiting:
-            del self._waiting[connection]
-            self._peers[connection.peer] -= 1
-            if not self._peers[connection.peer]:
-                del self._peers[connection.peer]
 
 
 def too_many() -> Refused:

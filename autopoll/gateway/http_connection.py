@@ -107,8 +107,15 @@ class HttpConnection(H11Protocol):
         self._limits.audit("not-http")
         self._answer(Refused("malformed", 400, msg, "Send HTTP/1.1."))
 
+    def queue(self) -> None:
+        """Count it among those whose token is not looked up yet; raise Refused without room."""
+        self._limits.admission.queue(self)
+
     def prove(self) -> None:
-        """Count it among the proven ones, which may stay idle for longer."""
+        """Count it among the proven ones, which may stay idle for longer; raise Refused.
+
+        It has made way for another then.
+        """
         self._limits.admission.prove(self)
         self.timeout_keep_alive = IDLE_S
 
@@ -175,7 +182,8 @@ class HttpConnection(H11Protocol):
         answer = response(error)
         lines = [f"HTTP/1.1 {error.kind.status} {error.kind.title}", "Connection: close"]
         lines += [f"{name.decode()}: {value.decode()}" for name, value in answer.raw_headers]
-        if self.cycle is None or self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
             self.transport.write("\r\n".join([*lines, "", ""]).encode() + bytes(answer.body))
         self.transport.close()
 

@@ -33,8 +33,13 @@ class Crowd:
         self.admission.changed(client)
         return client
 
+    def queued(self, peer: str = "here") -> Client:
+        client = self.stranger(peer, served=True)
+        self.admission.queue(client)
+        return client
+
     def holder(self, *, idle: bool = False) -> Client:
-        client = self.stranger(served=True)
+        client = self.queued()
         self.admission.prove(client)
         client.is_ours, client.is_idle = not idle, idle
         self.admission.changed(client)
@@ -79,10 +84,36 @@ def test_who_has_shown_a_token_is_never_sent_away_for_strangers(crowd) -> None:
 def test_holders_of_tokens_leave_room_for_strangers(crowd) -> None:
     for _ in range(12):
         crowd.holder()
-    late = crowd.stranger(served=True)
     with pytest.raises(Refused, match="too many connections"):
-        crowd.admission.prove(late)
+        crowd.queued()
     assert not crowd.stranger().is_evicted
+
+
+def test_whose_token_has_waited_for_longest_to_be_looked_up_makes_room_for_the_next(crowd) -> None:
+    holders = [crowd.holder() for _ in range(8)]
+    first, *others = [crowd.queued() for _ in range(4)]
+    newest = crowd.queued()
+    assert first.is_evicted
+    assert not any(each.is_evicted for each in (*holders, *others, newest))
+    assert crowd.audited == ["too-many-connections"]
+    with pytest.raises(Refused, match="too many connections"):
+        crowd.admission.prove(first)
+    crowd.admission.prove(newest)
+
+
+def test_of_two_peers_with_tokens_to_be_looked_up_the_one_with_more_makes_room(crowd) -> None:
+    alone = crowd.queued("there")
+    many = [crowd.queued("here") for _ in range(13)]
+    assert not alone.is_evicted
+    assert [each.is_evicted for each in many] == [True] * 2 + [False] * 11
+
+
+def test_who_leaves_before_the_token_is_looked_up_takes_no_room(crowd) -> None:
+    for each in [crowd.queued() for _ in range(12)]:
+        crowd.admission.leave(each)
+        crowd.admission.queue(each)
+        crowd.admission.disprove(each)
+    assert not any(each.is_evicted for each in [crowd.queued() for _ in range(12)])
 
 
 def test_an_idle_holder_goes_before_anybody_is_refused(crowd) -> None:
@@ -93,6 +124,7 @@ def test_an_idle_holder_goes_before_anybody_is_refused(crowd) -> None:
         crowd.stranger(served=True)
     newest = crowd.stranger(served=True)
     assert idle.is_evicted
+    crowd.admission.queue(newest)
     crowd.admission.prove(newest)
     assert not crowd.admission.enter(Client())
 
@@ -125,5 +157,6 @@ def test_one_connection_is_enough_for_each_in_its_turn() -> None:
     assert waiting.is_evicted
     holder.is_ours = True
     admission.changed(holder)
+    admission.queue(holder)
     admission.prove(holder)
     assert not admission.enter(Client())
