@@ -1,4 +1,4 @@
-"""A poller without workers: it stores what arrives, and answers when the test says so."""
+"""A poller without workers: it takes up what is asked, and answers when the test says so."""
 
 import asyncio
 import secrets
@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from answerers import take_over
+from place import until
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.records import Answered, Delivery, Failed, Outcome
@@ -17,6 +18,7 @@ from autopoll.message import Answer
 from autopoll.poller.asked_questions import AskedQuestions
 from autopoll.poller.asker_listener import AskerListener
 from autopoll.poller.partial_answers import PartialAnswers
+from fifo.loop_bell import LoopBell
 
 T = TypeVar("T")
 LEASE_MS = 60_000
@@ -29,8 +31,9 @@ class HandPoller:
         self.home = home
         self.room = room
         self.owner = secrets.token_hex(4)
-        self.paused = False  # it reads, and takes no turns
+        self.paused = False  # it reads, and takes no turns but those of the test
         self.claimed: list[Delivery] = []
+        self._is_woken = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -61,7 +64,7 @@ class HandPoller:
         async def call() -> T:
             return use()
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(60)
 
     def stall(self, until: threading.Event) -> None:
         """Stand still until the event is set."""
@@ -78,6 +81,10 @@ class HandPoller:
         self.questions.settled(settled)
         self.questions.look_up(self.bridge.messages)
         self.questions.flush()
+
+    def claims(self, count: int) -> None:
+        """Wait until so many questions are claimed; an asker may have stored them by itself."""
+        until(lambda: len(self.claimed) >= count, what=f"{count} claims")
 
     def answer(self, text: str = "yes") -> None:
         """Answer all that was claimed."""
@@ -114,13 +121,21 @@ class HandPoller:
         for newest in self.bridge.messages.find(limit=1):
             self.questions.newest = newest.id
         self.listener = AskerListener(self.home.poller_socket, self.questions.accept)
+        self.bell = LoopBell(self.home.bell, self._wake)  # by which askers know that it is there
 
     def _wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon(self._turn_unless_paused)
+
+    def _turn_unless_paused(self) -> None:
+        self._is_woken = False
         if not self.paused:
-            self._loop.call_soon(self.turn)
+            self.turn()
 
     def _close(self) -> None:
         self.paused = True
+        self.bell.close()
         self.listener.close()
         self.questions.close()
         self.bridge.close()
