@@ -126,7 +126,7 @@ class LineQuestions(PollerConnection):
         self._questions: deque[_Line] = deque()  # taken and not printed yet, in their order
         self._unasked: list[_Line] = []  # those of them that are not asked yet
         self._late: list[int] = []
-        self._retry_at = 0.0
+        self._limited_until = 0.0
         self._code = Exit.OK
 
     @property
@@ -173,7 +173,7 @@ class LineQuestions(PollerConnection):
             now = time.monotonic()
             if now >= end or (not had_next and self._has_next()):
                 return False
-            pause = self._retry_at - now if self._retry_at > now else inf
+            pause = self._limited_until - now if self._limited_until > now else inf
             if super().wait(min(end - now, pause)):
                 return True
 
@@ -204,7 +204,7 @@ class LineQuestions(PollerConnection):
                 self._questions += new
                 self._unasked += new
         self.also = self._lines.descriptor if self._room() >= BATCH else None
-        while self._unasked and time.monotonic() >= self._retry_at:
+        while self._unasked and time.monotonic() >= self._limited_until:
             self._ask_some()
 
     def _room(self) -> int:
@@ -224,7 +224,7 @@ class LineQuestions(PollerConnection):
                     line.error = one
         self._unasked = [each for each in self._unasked if not each.asked]
         if waits := [one.wait_ms for one in stored if isinstance(one, RateLimited)]:
-            self._retry_at = now + min(waits) / 1000
+            self._limited_until = now + min(waits) / 1000
         if refused := next((each for each in batch if each.error), None):
             self._ask_nothing_after(refused)
         if not listening and (ids := self.ids):

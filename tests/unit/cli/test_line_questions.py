@@ -22,6 +22,7 @@ from autopoll.cli import main
 from autopoll.cli.ask import _Asking
 from autopoll.cli.base_command import CommandLine
 from autopoll.cli.line_questions import BATCH, MOST_OUTSTANDING, LineQuestions, Lines
+from autopoll.client import poller_link
 from autopoll.client.client import Client
 from autopoll.errors import BridgeBusy, Exit, NotFound, UsageError
 from autopoll.home.config import load
@@ -139,6 +140,7 @@ def test_of_what_comes_at_once_no_more_is_asked_than_may_be_outstanding(
 ) -> None:
     with Asking(home, bridge, "?\n" * (MOST_OUTSTANDING + BATCH)) as asking:
         asking.wait(0.0)
+        poller.claims(MOST_OUTSTANDING)
         assert len(asking.ids) == len(poller.claimed) == MOST_OUTSTANDING
         with answering(poller):
             assert asking.run() == Exit.OK
@@ -152,6 +154,7 @@ def test_what_the_store_refuses_is_said_after_the_outcomes_before_it(
 ) -> None:
     with Asking(home, bridge, "one\ntwo\nno\nwith it\n" + "?\n" * BATCH) as asking:
         asking.wait(0.0)
+        poller.claims(BATCH - 1)
         poller.answer()
         capsys.readouterr()
         with pytest.raises(UsageError, match="refused"):
@@ -175,6 +178,7 @@ def test_what_keeps_all_from_being_asked_is_said_after_the_outcomes_before_it(
 ) -> None:
     with Asking(home, bridge, "one\n", "main", "nowhere") as asking:
         asking.wait(0.0)
+        poller.claims(1)
         poller.answer()
         capsys.readouterr()
         with pytest.raises(NotFound, match="nowhere"):
@@ -188,6 +192,7 @@ def test_a_line_that_is_too_large_as_it_is_stored_ends_the_input(
     quotes = '"' * (LIMIT * 2 // 3)
     with Asking(home, bridge, f"one\n{quotes}\nafter\n") as asking:
         asking.wait(0.0)
+        poller.claims(1)
         poller.answer()
         with pytest.raises(UsageError, match="written as JSON, is longer than 1,024 bytes"):
             asking.run()
@@ -210,6 +215,16 @@ def test_a_wait_goes_on_while_the_rate_limit_keeps_the_first_line_back(
         held_back.wait(0.3)
         assert time.monotonic() - begun >= 0.3
         assert held_back.ids == []
+
+
+def test_a_poller_that_cannot_be_spoken_to_keeps_no_line_from_being_asked(
+    home: Home, poller: HandPoller, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_link, "VERSION", poller_link.VERSION + 1)
+    with Asking(home, bridge, "?\n" * (BATCH + 1)) as asking:
+        asking.wait(0.0)
+        assert asking.trouble, "it is tried again after seconds"
+        assert len(asking.ids) == BATCH + 1
 
 
 # --- what is said at the end
