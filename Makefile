@@ -14,7 +14,7 @@ RUN = .venv/bin/python -m
 SPREAD = -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-hosts test test-long check bench bench-check bench-peers figures figures-backends busy doors faults soak up down status health docs build clean
+.PHONY: help setup demo demo-hosts test test-long check bench bench-check bench-peers bench-postgres figures figures-backends busy doors faults soak up down status health docs build clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -53,6 +53,10 @@ bench-peers: build/peers/installed ## measure autopoll beside huey, Celery, RQ, 
 	@build/peers/bin/python -m bench.peers --out bench/results
 	@build/peers/bin/python -m bench.peers.page
 
+bench-postgres: build/peers/installed ## measure autopoll on PostgreSQL beside procrastinate and pgmq; six minutes
+	@build/peers/bin/python -m bench.postgres --out bench/results
+	@build/peers/bin/python -m bench.postgres.page
+
 figures: setup ## time each fault until it is noticed and answered, 20 times; TIMES=…
 	@$(RUN) bench.figures $(if $(TIMES),--times $(TIMES))
 
@@ -87,6 +91,7 @@ docs: setup ## write docs/cli.md and the tables that are made of figures
 	@.venv/bin/python docs/generate.py
 	@$(RUN) bench.ipc.page
 	@$(RUN) bench.peers.page
+	@$(RUN) bench.postgres.page
 
 build: setup ## make the sdist and the wheel in dist/
 	@$(RUN) build --no-isolation

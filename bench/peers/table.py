@@ -49,7 +49,7 @@ def tables(report: Report) -> str:
     measured = list(columns(report.figures))
     rows = [("", *(column.title for column in measured)), ("---", *["---:"] * len(measured))]
     table = [f"| {' | '.join(row)} |" for row in (*rows, *_rows(report, measured))]
-    return "\n\n".join(["\n".join(table), _circumstances(report), _ahead(measured)])
+    return "\n\n".join(["\n".join(table), circumstances(report), _ahead(measured)])
 
 
 def page(report: Report, plots: Sequence[str]) -> str:
@@ -69,7 +69,8 @@ def _rows(report: Report, measured: Sequence[Column]) -> Iterator[tuple[str, ...
             yield (name, *(column.cell(name) for column in measured))
 
 
-def _circumstances(report: Report) -> str:
+def circumstances(report: Report) -> str:
+    """Return on what a run was measured, and what speaks against it."""
     machine = report.machine
     parts = [
         f"Measured {report.started:%Y-%m-%d %H:%M} UTC in {report.seconds:.0f} s on "

@@ -13,6 +13,9 @@ from bench.cost import report
 from bench.ipc import page
 from bench.peers import page as peers_page
 from bench.peers.table import tables
+from bench.postgres import page as postgres_page
+from bench.postgres.table import scaling
+from bench.postgres.table import tables as tables_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -96,6 +99,12 @@ def test_the_tables_of_the_ipc_page_are_made_of_the_figures_that_were_kept() -> 
 def test_the_table_of_other_queues_is_made_of_the_figures_that_were_kept() -> None:
     kept = report.read(ROOT / "bench" / "results" / peers_page.FIGURES)
     assert tables(kept) in (ROOT / "docs" / "performance.md").read_text(), "run: make docs"
+
+
+def test_the_tables_of_the_page_on_postgresql_are_made_of_the_figures_that_were_kept() -> None:
+    kept = report.read(ROOT / "bench" / "results" / postgres_page.FIGURES)
+    for name, made in (("postgres.md", tables_of(kept)), ("scaling.md", scaling(kept))):
+        assert made in (ROOT / "docs" / name).read_text(), "run: make docs"
 
 
 def test_the_picture_of_the_rooms_is_what_the_import_contract_says() -> None:
