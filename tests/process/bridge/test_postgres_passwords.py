@@ -1,0 +1,64 @@
+"""The password of a server, which no error and no line of a log shows."""
+
+import logging
+import traceback
+
+import pytest
+from postgres_calls import claimed
+
+from autopoll.bridge.connect import open_bridge as connect
+from autopoll.bridge.postgres import PostgresBridge
+from autopoll.bridge.records import BridgeLimits
+from autopoll.errors import AutopollError
+
+SECRET = "tulip-in-the-snow"
+
+
+@pytest.fixture
+def role(server, name) -> str:
+    """A role that is asked for its password, named as its database."""
+    server.run_sql(f"CREATE ROLE {name} LOGIN SUPERUSER PASSWORD '{SECRET}'")
+    rules = server.data / "pg_hba.conf"
+    rules.write_text(f"host all {name} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+    server.stop()
+    server.start()
+    return name
+
+
+@pytest.mark.parametrize("wrong", [SECRET[::-1], f"{SECRET}%20"])
+def test_a_wrong_password_is_not_shown(server, name, role, wrong: str, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = server.tcp_url(name).replace("postgres@", f"{role}:{wrong}@")
+    with pytest.raises(AutopollError, match="password authentication failed") as refused:
+        PostgresBridge(url, BridgeLimits(), create=True)
+    said = "".join(traceback.format_exception(refused.value)) + caplog.text
+    assert wrong.removesuffix("%20") not in said
+
+
+def test_a_password_is_not_shown_when_the_server_goes(
+    server, name, role, open_bridge, caplog
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    bridge = open_bridge(server.tcp_url(name).replace("postgres@", f"{role}:{SECRET}@"))
+    claimed(bridge)
+    server.stop("immediate")
+    said = []
+    for _ in range(2):
+        with pytest.raises(AutopollError) as refused:
+            bridge.overview.counts()
+        said += traceback.format_exception(refused.value)
+    server.start()
+    assert "was closed" in caplog.text
+    assert SECRET not in "".join(said) + caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://me:{}%zz@h/d", "postgresql://me:{}@h:x/d", "postgresql://me:{}@[::1/d",
+     "postgresql://me:a {}@h/d", "postgresql://h/d?password={}&nonsense=1",
+     "postgresql://me:{}@127.0.0.1:1/d?sslmode=nonsense", "postgresql://me:{}@h/d?service=none"],
+)  # fmt: skip
+def test_a_password_is_not_shown_of_a_url_that_cannot_be_used(url: str, tmp_path) -> None:
+    with pytest.raises(AutopollError) as refused:
+        connect(url.format(SECRET), tmp_path, BridgeLimits())
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
