@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -85,21 +85,22 @@ def test_ten_lines_lead_from_nothing_to_two_hosts(tmp_path: Path, url: str) -> N
 
 
 def test_a_bridge_is_moved_over_as_the_page_says(
-    new_place: type[Place], database: str, tmp_path: Path
+    new_place: Callable[[], Place], database: str
 ) -> None:
     place = new_place()
-    with place.running():
-        place.ask("before")
+    place.run("up")
+    place.ask("before")
+    place.run("down")
     place.run("bridge", "copy", "sqlite:///var/bridge.db", database)
     text = (place.root / "autopoll.toml").read_text()
     (place.root / "autopoll.toml").write_text(f'{text}[bridge]\nurl = "{database}"\n')
-    with place.running():
-        assert place.ask("after")["answer"] == "after"
-        assert place.json("health")["verdict"] == "ok"
+    place.run("up")
+    assert place.ask("after")["answer"] == "after"
+    assert place.json("health")["verdict"] == "ok"
 
 
 def test_every_error_that_the_page_names_exists() -> None:
-    code = "\n".join(path.read_text() for path in (ROOT / "autopoll").rglob("*.py"))
+    code = "\n".join(path.read_text() for path in (ROOT / "autopoll" / "bridge").rglob("*.py"))
     named = re.findall(r"^\| `([^`]+)` \|", PAGE[PAGE.index("## What errors mean") :], re.M)
     assert len(named) > 12
     parts = [part.strip() for words in named for part in words.split("…")]

@@ -4,7 +4,8 @@ import io
 import json
 import stat
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -60,8 +61,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
     monkeypatch.chdir(tmp_path)
 
     def go(*args: str, stdin: bytes = b"") -> tuple[int, str, str]:
@@ -72,7 +74,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         assert PASSWORD not in out.out + out.err
         return code, out.out, out.err
 
-    return go
+    with tempfile.TemporaryDirectory(prefix="ap-") as state:  # short enough for sockets
+        monkeypatch.setenv("XDG_STATE_HOME", state)
+        yield go
 
 
 def test_a_home_founds_a_bridge_and_another_joins_it_with_sessions_of_its_own(
