@@ -24,8 +24,7 @@ from autopoll.cli.render import ProgressLine
 from autopoll.client import outcome_wait
 from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
-from autopoll.errors import AutopollError, Exit, NotFound, RateLimited, UsageError
-from autopoll.home.config import Config
+from autopoll.errors import AutopollError, Exit, RateLimited, UsageError
 
 BATCH = 200  # questions of one commit; small enough that the first answers come while we send
 
@@ -72,7 +71,7 @@ def ask(
     """
     _refuse_contradictions(question, shard, to_all, lines)
     limit = cli.config.delivery.max_message
-    shards = list(cli.config.shards) if to_all else _named(shard, cli.config)
+    shards = list(cli.config.shards) if to_all else _named(shard)
     # Another signal that ends us means the same as Ctrl-C: what becomes of the questions is said.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)
@@ -86,6 +85,7 @@ def ask(
         PollerConnection(cli.home, follow=not no_wait, pieces=pieces) as connection,
     ):
         client = Client(cli.home, cli.config, bridge)
+        client.sessions.require_shards(shards, cli.config)  # before anything is sent to one
         asking = _Asking(cli, client, connection, shards, questions, context_file)
         try:
             if no_wait:
@@ -113,17 +113,11 @@ def _refuse_contradictions(
         raise UsageError("there is no question", "Give one: autopoll ask 'How …?'")
 
 
-def _named(names: str | None, config: Config) -> list[str]:
-    """Return the shards named, each once; raise NotFound before anything is sent to the others."""
+def _named(names: str | None) -> list[str]:
+    """Return the shards named, each once."""
     if names is None:
         return ["main"]
-    shards = list(dict.fromkeys(name.strip() for name in names.split(",")))
-    if unknown := [name for name in shards if name not in config.shards]:
-        raise NotFound(
-            f"there is no shard {', '.join(map(repr, unknown))}",
-            f"There are: {', '.join(config.shards)}.",
-        )
-    return shards
+    return list(dict.fromkeys(name.strip() for name in names.split(",")))
 
 
 def _ask_lines(
@@ -135,6 +129,7 @@ def _ask_lines(
     lines = Lines(require_stdin().fileno(), cli.config.delivery.max_message, context_file)
     with closing(connect_when_needed(cli.home, cli.config)) as bridge:
         client = Client(cli.home, cli.config, bridge)
+        client.sessions.require_shards(shards, cli.config)  # before anything is sent to one
         with LineQuestions(cli.home, cli, client, lines, shards, context_file, timeout) as asking:
             try:
                 return asking.run()

@@ -8,7 +8,6 @@ from autopoll.cli.base_command import CommandLine, command, group
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json, print_table
 from autopoll.clock import zoned
-from autopoll.errors import NotFound
 
 FIELDS = '{"id","role_a","role_b","created_at","expires_at","revoked","served","messages"}'
 SESSION = click.Choice(["a", "b"])
@@ -174,17 +173,17 @@ def revoke(cli: CommandLine, conversation: str, session: str) -> None:
 def serve(cli: CommandLine, conversation: str, session: str, shard: str | None, stop: bool) -> None:
     """Let a shard answer a session of CONVERSATION, also one made by another bridge client."""
     from autopoll.bridge.connect import connect
+    from autopoll.client.home_sessions import HomeSessions
     from autopoll.errors import UsageError
     from autopoll.process.nudge import nudge
 
     if (shard is None) != stop:
         raise UsageError("give either --shard NAME or --stop", "See: autopoll serve --help")
-    if shard is not None:
-        _check_shard(cli, shard)
     with closing(connect(cli.home, cli.config)) as bridge:
         if shard is None:
             bridge.conversations.unserve(conversation, session)
         else:
+            HomeSessions(cli.home, bridge).require_shards([shard], cli.config)
             bridge.conversations.serve(conversation, session, shard)
         nudge(cli.home)
     if cli.json:
@@ -193,9 +192,3 @@ def serve(cli: CommandLine, conversation: str, session: str, shard: str | None, 
         say(f"session {session} of {conversation} is not served any more")
     else:
         say(f"session {session} of {conversation} is answered by shard {shard}")
-
-
-def _check_shard(cli: CommandLine, shard: str) -> None:
-    known = cli.config.shards
-    if shard not in known:
-        raise NotFound(f"there is no shard {shard!r}", f"There are: {', '.join(known)}.")

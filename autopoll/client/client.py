@@ -19,7 +19,7 @@ from autopoll.bridge.records import (
     Tokens,
 )
 from autopoll.client.answer_pieces import OnPiece
-from autopoll.client.home_sessions import HomeSessions, require_known
+from autopoll.client.home_sessions import HomeSessions
 from autopoll.client.listening import is_listening
 from autopoll.client.outcome_wait import OnNews, OutcomeWait
 from autopoll.client.poller_connection import PollerConnection
@@ -94,7 +94,7 @@ class Client:
         """
         for question in questions:
             require_question(question)
-        conversation = self.sessions.with_shard(shard, self.config.shards)
+        conversation = self.sessions.with_shard(shard, self.config)
         token = self.sessions.token(conversation, _OWN)
         arrivals = [
             _arrival(question, context_file, conversation, _OWN, canary=canary)
@@ -162,7 +162,7 @@ class Client:
     def converse(self, role_a: str, role_b: str, shard: str | None = None) -> Tokens:
         """Create a conversation, with a shard as session b if one is named; raise NotFound."""
         if shard is not None:
-            require_known(shard, self.config.shards)
+            self.sessions.require_shards([shard], self.config)
         tokens = self.bridge.conversations.create(role_a, role_b)
         if shard is not None:
             self.bridge.conversations.serve(tokens.conversation, "b", shard)
@@ -173,7 +173,7 @@ class Client:
 
         Raises as `HomeSessions.with_shard` and `as_owner` do.
         """
-        conversation = self.sessions.with_shard(shard, self.config.shards)
+        conversation = self.sessions.with_shard(shard, self.config)
         return conversation, self.sessions.as_owner(conversation, _OWN)
 
     def result(self, message_id: int) -> Result:

@@ -1,12 +1,14 @@
 """Which session of a conversation a caller is, proven by its token or by one the home keeps."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autopoll.bridge.records import Tokens
 from autopoll.errors import AccessDenied, NotFound, UsageError
 from autopoll.home import credentials
+from autopoll.home.config import Config
 from autopoll.home.home import Home
 
 if TYPE_CHECKING:
@@ -49,18 +51,42 @@ class HomeSessions:
             kept.tokens[conversation][session] = token
             return True
 
-    def with_shard(self, shard: str, known: Collection[str]) -> str:
+    def with_shard(self, shard: str, config: Config) -> str:
         """Return the home's own conversation with a shard, in which it is session a.
 
-        Raises NotFound for a shard that is not among those known, or has none.
+        One with a shard of another home is made when it is first asked for. Raises NotFound as
+        `require_shards` does, and where the home has lost the one with a shard of its own.
         """
-        require_known(shard, known)
+        self.require_shards([shard], config)
         conversation = self._kept.read().shards.get(shard)
+        if conversation is None and shard not in config.shards:
+            with credentials.edit(self._home) as kept:
+                if shard not in kept.shards:
+                    converse(self._bridge, shard, kept)
+                conversation = kept.shards[shard]
+                self._bridge.conversations.serve(conversation, "b", shard)
         if conversation is None:
             raise self._lost() or NotFound(
                 f"shard {shard} has no conversation yet", f"Run: autopoll init '{self._home.root}'"
             )
         return conversation
+
+    def require_shards(self, shards: Sequence[str], config: Config) -> None:
+        """Raise NotFound for shards that neither the settings name nor, on a shared bridge, another
+        home has served of late; it may be away, and then answers later.
+        """
+        unknown = [shard for shard in shards if shard not in config.shards]
+        known = list(config.shards)
+        if unknown and config.bridge.url.is_server:
+            from autopoll.home.identity import known_identity  # which an asker mostly does not need
+
+            mine = known_identity(self._home)
+            homes = [each for each in self._bridge.overview.homes() if each.home != mine]
+            known += sorted({shard for each in homes for shard in each.shards} - set(known))
+            unknown = [shard for shard in unknown if shard not in known]
+        if unknown:
+            names = ", ".join(map(repr, unknown))
+            raise NotFound(f"there is no shard {names}", f"There are: {', '.join(known)}.")
 
     def token(self, conversation: str, session: str) -> str:
         """Return the token that the home keeps for a session, good or not; raise NotFound."""
@@ -97,10 +123,12 @@ class HomeSessions:
         )
 
 
-def require_known(shard: str, known: Collection[str]) -> None:
-    """Raise NotFound for a shard that is not among those that the settings name."""
-    if shard not in known:
-        raise NotFound(f"there is no shard {shard!r}", f"There are: {', '.join(known)}.")
+def converse(bridge: "Bridge", shard: str, kept: credentials.Credentials) -> Tokens:
+    """Make the home's own conversation with a shard, and keep its tokens."""
+    tokens = bridge.conversations.create("asker", shard)
+    kept.shards[shard] = tokens.conversation
+    kept.tokens[tokens.conversation] = {"a": tokens.a, "b": tokens.b}
+    return tokens
 
 
 def read_token(path: Path) -> str:

@@ -11,6 +11,7 @@ from autopoll.bridge import token_renewal
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Tokens
+from autopoll.client.home_sessions import converse
 from autopoll.errors import ConfigError, NotFound
 from autopoll.home import credentials, trust, var_check
 from autopoll.home.bridge_url import BridgeUrl
@@ -87,7 +88,7 @@ def prepare(home: Home, config: Config) -> dict[str, Tokens]:
             for shard in config.shards:
                 known = kept.shards.get(shard)
                 if known is None or not _is_there(bridge, known):
-                    made[shard] = _converse(bridge, shard, kept)
+                    made[shard] = converse(bridge, shard, kept)
                 else:
                     token_renewal.replace_refused(bridge, known, kept)
                 bridge.conversations.serve(kept.shards[shard], "b", shard)
@@ -160,10 +161,3 @@ def _is_there(bridge: Bridge, conversation: str) -> bool:
     except NotFound:
         return False
     return True
-
-
-def _converse(bridge: Bridge, shard: str, kept: credentials.Credentials) -> Tokens:
-    tokens = bridge.conversations.create("asker", shard)
-    kept.shards[shard] = tokens.conversation
-    kept.tokens[tokens.conversation] = {"a": tokens.a, "b": tokens.b}
-    return tokens

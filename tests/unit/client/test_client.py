@@ -90,7 +90,7 @@ def test_the_session_with_an_unknown_shard_is_refused_wherever_it_is_asked_for(
 ) -> None:
     for refused in (
         lambda: client.own_session("x"),
-        lambda: client.sessions.with_shard("x", client.config.shards),
+        lambda: client.sessions.with_shard("x", client.config),
         lambda: client.converse("me", "it", "x"),
     ):
         with pytest.raises(NotFound, match="no shard 'x'"):
