@@ -7,7 +7,7 @@ from postgres_calls import answers, claimed, repeated, require_one_answer, withi
 from postgres_server import PostgresServer
 
 from autopoll.bridge.postgres import PostgresBridge
-from autopoll.errors import BridgeUnavailable
+from autopoll.errors import BridgeError, BridgeUnavailable
 
 
 def end_session(server: PostgresServer, bridge: PostgresBridge) -> None:
@@ -60,3 +60,12 @@ def test_a_transaction_is_not_carried_on_by_another_session(server, name, open_b
             bridge._db.rows(insert, (conversation,))
         bridge._db.rows(insert, (conversation,))
     assert bridge.messages.find(conversation=conversation) == []
+
+
+def test_what_the_server_rolled_back_is_not_taken_for_committed(server, name, open_bridge) -> None:
+    bridge = open_bridge(server.tcp_url(name))
+    with pytest.raises(BridgeError, match="rolled back"), bridge._db.writing():
+        bridge._db.rows("INSERT INTO messages(message) VALUES('half')")
+        with pytest.raises(BridgeError):
+            bridge._db.rows("SELECT 1/0")
+    assert bridge.messages.find() == []
