@@ -396,8 +396,14 @@ def test_the_command_says_what_was_copied_and_what_to_do_next(
     ],
 )
 def test_wrong_usage_is_named(
-    capsys: pytest.CaptureFixture[str], source: str, target: str, words: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    target: str,
+    words: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where no home is
     assert main(["bridge", "copy", source, target]) == Exit.USAGE
     err = capsys.readouterr().err
     assert words in err
