@@ -48,6 +48,7 @@ DIALECT = Dialect(
     contains="strpos({},{})>0",
     created="c.number",
     ordered_join="JOIN",
+    unlocked=" FOR UPDATE SKIP LOCKED",
     for_update="FOR UPDATE OF d",
     answer_mark=(",unseen", ",false"),
 )

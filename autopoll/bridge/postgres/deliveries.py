@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from autopoll.bridge.postgres.connection import DIALECT, PostgresDatabase
-from autopoll.bridge.postgres.enrolment import PendingWork, PostgresEnrolment
+from autopoll.bridge.postgres.enrolment import LARGEST, PendingWork, PostgresEnrolment
 from autopoll.bridge.records import (
     Answerer,
     Arrival,
@@ -39,10 +39,15 @@ _CLAIM = f"""WITH picked AS MATERIALIZED (
     FROM unnest(CAST(:shards AS TEXT[]), CAST(:rooms AS INTEGER[])) s(shard, room)
     CROSS JOIN LATERAL (
       SELECT d.message_id FROM deliveries d WHERE d.state='ready' AND d.shard=s.shard AND {DUE}
-      ORDER BY d.message_id LIMIT s.room FOR UPDATE SKIP LOCKED) p)
+      ORDER BY d.message_id LIMIT s.room FOR UPDATE SKIP LOCKED) p),
+  sized AS (
+    SELECT message_id, sum(size) OVER (ORDER BY message_id)-size AS before FROM (
+      SELECT p.message_id, coalesce(octet_length(m.message),0) AS size
+      FROM picked p LEFT JOIN messages m ON m.id=p.message_id) l)
   UPDATE deliveries d SET state='leased', attempts=d.attempts+1, fence=d.fence+1, owner=:owner,
     lease_until=:until, changed_at=:now
-  FROM picked p LEFT JOIN messages m ON m.id=p.message_id WHERE d.message_id=p.message_id
+  FROM sized LEFT JOIN messages m ON m.id=sized.message_id
+  WHERE d.message_id=sized.message_id AND sized.before<{LARGEST}
   RETURNING d.message_id, d.conversation_id, d.to_session, d.shard, d.lane, d.fence, d.attempts,
     d.enrolled_at, coalesce(octet_length(m.message),0)<=:max,
     CASE WHEN octet_length(m.message)<=:max THEN m.message END, {metadata_column(DIALECT)}"""
@@ -56,7 +61,8 @@ _RENEW = """WITH mine AS MATERIALIZED (
   WHERE d.message_id=mine.message_id RETURNING d.message_id"""
 _EARLIER = "d.owner IN (SELECT owner FROM pollers WHERE home=:home AND owner<>:owner)"
 _LATE = """SELECT message_id FROM deliveries WHERE state='leased'
-  AND (lease_until<autopoll.now_ms() OR changed_at>autopoll.now_ms()+:slack)"""
+  AND (lease_until<autopoll.now_ms() OR changed_at>autopoll.now_ms()+:slack)
+  ORDER BY message_id LIMIT 200"""  # of which each takes time; the next reap goes on
 
 _Result = TypeVar("_Result")
 
@@ -76,12 +82,12 @@ class PostgresDeliveries:
     def take_over(self, answerer: Answerer, lease_ms: int) -> int:
         mine = {"home": answerer.home, "owner": answerer.owner}
         with self._db.writing():
+            self._db.lock_key(f"home {answerer.home}")  # there may be no row of it to lock
             now = self._db.clock()
             self._refuse_copy(answerer, now)
             self._lock_held(_EARLIER, mine)
             held = self._settlement.held(f"AND {_EARLIER}", mine)
-            for delivery in held:
-                self._settlement.end_for_dead(delivery, now)
+            self._settlement.end_for_dead(held, now)
             self._pollers.enter(answerer, now, lease_ms)
         return len(held)
 
@@ -161,8 +167,7 @@ class PostgresDeliveries:
                 for one in self._settlement.held("AND d.owner=:owner", mine)
                 if (one.message_id, one.fence) not in known
             ]
-            for delivery in unconfirmed:
-                self._settlement.release(delivery, now)
+            self._settlement.release(unconfirmed, now)
         return len(unconfirmed)
 
     def reap(self) -> list[Settled]:
@@ -175,13 +180,10 @@ class PostgresDeliveries:
                 return []  # another host is at it
             now = self._db.clock()
             self._db.lock_conversations({lane.rpartition("/")[0] for lane in headless}, late)
-            ended = [
-                self._settlement.try_fail(one, "the lease expired", now)
-                for one in self._expired(late, now)
-            ]
+            ended = self._settlement.fail(self._expired(late, now), "the lease expired", now)
             self._lanes.promote(headless, now)
             self._pollers.remove_gone(now)
-        return [settled for settled in ended if settled]
+        return ended
 
     def _expired(self, late: Sequence[int], now: int) -> list[HeldDelivery]:
         """Return those of which the lease has expired, if not renewed meanwhile."""

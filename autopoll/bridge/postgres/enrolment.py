@@ -17,9 +17,10 @@ from autopoll.bridge.sql.routes import Routes
 from autopoll.bridge.sql.rows import insert_messages, metadata_column
 from autopoll.message import is_answerable, read_envelope
 
-BATCH = 1000  # messages enrolled in one transaction, so that it stays short
+# Messages that are enrolled in one transaction, and bytes of them: it is to end within a call.
+BATCH, LARGEST = 1000, 16 << 20
 
-_WORK = f"""SELECT autopoll.now_ms(),
+_WORK = f"""SELECT
   EXISTS(SELECT 1 FROM messages WHERE unseen AND read=0)
     OR EXISTS(SELECT 1 FROM routes WHERE unseen),
   EXISTS(SELECT 1 FROM deliveries d WHERE d.state='ready'
@@ -36,15 +37,19 @@ _MARK_AGAIN = """UPDATE messages m SET unseen=true FROM routes r
   AND m.conversation_id=r.conversation_id AND m.to_session=r.session AND m.read=0"""
 _ROUTES_SEEN = """UPDATE routes SET unseen=false
   WHERE unseen AND conversation_id=ANY(CAST(:names AS TEXT[]))"""
+# Locked, as a reader may be taking one of them at this moment.
 _FOUND = f"""SELECT m.id, m.conversation_id, r.session, r.shard,
     EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id),
     coalesce(octet_length(m.message),0)<=:max,
     CASE WHEN r.session IS NOT NULL THEN {DIALECT.question} END, {metadata_column(DIALECT)}
-  FROM messages m LEFT JOIN routes r
-    ON r.conversation_id=m.conversation_id AND r.session=m.to_session
-  WHERE m.unseen AND m.read=0
-    AND (m.conversation_id=ANY(CAST(:names AS TEXT[])) OR m.conversation_id IS NULL)
-  ORDER BY m.id LIMIT {BATCH} FOR NO KEY UPDATE OF m"""  # nor may a reader take it meanwhile
+  FROM (SELECT *, sum(size) OVER (ORDER BY id)-size AS before FROM (
+      SELECT id, coalesce(octet_length(message),0) AS size FROM messages
+      WHERE unseen AND read=0
+        AND (conversation_id=ANY(CAST(:names AS TEXT[])) OR conversation_id IS NULL)
+      ORDER BY id LIMIT {BATCH}) u) sized
+  JOIN messages m ON m.id=sized.id
+  LEFT JOIN routes r ON r.conversation_id=m.conversation_id AND r.session=m.to_session
+  WHERE sized.before<{LARGEST} AND m.unseen AND m.read=0 ORDER BY m.id FOR NO KEY UPDATE OF m"""
 _SEEN = "UPDATE messages SET unseen=false, read=? WHERE id=?"
 _BUSY_LANES = """SELECT DISTINCT lane FROM deliveries WHERE lane=ANY(CAST(:lanes AS TEXT[]))
   AND state IN ('queued','ready','leased')"""
@@ -56,7 +61,6 @@ _INSERT = """INSERT INTO deliveries(message_id,conversation_id,to_session,shard,
 class PendingWork(NamedTuple):
     """What there is to do."""
 
-    now: int
     unseen: bool  # a message that nobody has looked at, or of a session that was not served
     ready: bool  # something is due for one of the shards asked for
 

@@ -70,9 +70,10 @@ END $$;
 CREATE FUNCTION autopoll.head_of(message text) RETURNS text
   LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-  IF octet_length(message) <= 33554432 AND json_typeof(CAST(message AS json)) = 'object' THEN
+  IF octet_length(message) <= 33554432 THEN  -- what begins with a mark or space is read, too
     RETURN (SELECT json_build_object('type', type, 'query_id', query_id)
-      FROM json_to_record(CAST(message AS json)) AS fields(type text, query_id json));
+      FROM json_to_record(CAST(ltrim(message, E' \\t\\r\\n\\u00a0\\ufeff') AS json))
+        AS fields(type text, query_id json));
   END IF;
   RETURN left(message, 64);
 EXCEPTION WHEN data_exception OR program_limit_exceeded THEN

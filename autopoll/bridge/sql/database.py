@@ -23,6 +23,7 @@ class Dialect(NamedTuple):
     created: str  # of conversation c: by what those of one moment are in their order
     ordered_join: str  # a join that is to begin with the table on its left
     answer_mark: tuple[str, str]  # column and value of an answer: nobody need look at it
+    unlocked: str  # leaves out of a SELECT the rows that another transaction is changing
     for_update: str  # keeps the rows of d that a SELECT returns from changing until the commit
 
 

@@ -49,6 +49,20 @@ class HeldDelivery(NamedTuple):
         )
 
 
+class ReadyDelivery(NamedTuple):
+    """A delivery that is to be claimed again, not before a time."""
+
+    held: HeldDelivery
+    attempts: int
+    not_before: int
+    error: str | None
+
+    def settled(self) -> Settled:
+        """Return what became of it."""
+        query = self.held.query("ready", self.attempts, self.error)
+        return Settled(message_id=self.held.message_id, state="ready", query=query)
+
+
 class EndedDelivery(NamedTuple):
     """A delivery that ends with an answer: done, or dead."""
 

@@ -38,8 +38,8 @@ class IdempotencyKeys:
     def remember(self, key: IdempotencyKey, message_id: int, now: int) -> None:
         """Keep a key, and forget some of those that are old."""
         self._db.rows(
-            "DELETE FROM keys WHERE id IN"
-            " (SELECT id FROM keys WHERE made_at<=? ORDER BY made_at LIMIT ?)",
+            "DELETE FROM keys WHERE id IN (SELECT id FROM keys WHERE made_at<=?"
+            f" ORDER BY made_at LIMIT ?{self._db.dialect.unlocked})",
             (now - KEPT_MS, _FORGOTTEN),
         )
         self._db.rows(

@@ -5,6 +5,8 @@ from autopoll.bridge.sql.database import Database
 from autopoll.bridge.sql.rows import require_conversation
 from autopoll.errors import RateLimited, UsageError
 
+_SLACK_MS = 5_000  # a transaction waits less for a lock: it has the time of its beginning
+
 
 class RateLimiter:
     """The rate limit of each session: GCRA in one row, shared by all processes."""
@@ -28,16 +30,18 @@ class RateLimiter:
         now = self._db.clock()
         window = limits.rate_burst * 1000 / limits.rate_per_s
         values = {
-            "c": conversation, "s": session, "now": now, "window": window,
+            "c": conversation, "s": session, "now": now, "window": window, "slack": _SLACK_MS,
             "cost": count * 1000 / limits.rate_per_s,
         }  # fmt: skip
-        # A row can be ahead of the clock by one window at most; beyond that the clock was set back.
+        # A row can be ahead of the clock by one window at most, and by the wait for its lock;
+        # beyond that the clock was set back.
         spent = self._db.rows(
             "INSERT INTO budgets SELECT id,:s,:now+:cost FROM conversations WHERE id=:c"
             " ON CONFLICT(conversation_id,session) DO UPDATE SET"
             " spent_until=:cost+CASE WHEN budgets.spent_until BETWEEN :now AND :now+:window"
             " THEN budgets.spent_until ELSE :now END"
-            " WHERE budgets.spent_until+:cost<=:now+:window OR budgets.spent_until>:now+:window"
+            " WHERE budgets.spent_until+:cost<=:now+:window"
+            " OR budgets.spent_until>:now+:window+:slack"
             " RETURNING 1",
             values,
         )

@@ -24,6 +24,8 @@ WAL_LIMIT = 16 << 20  # bytes; beyond it the log is cut back as soon as no reade
 _LOG_PAGES = 3500
 
 _PARSED_LIMIT = 64 << 20  # bytes of a message over the limit of which type and query_id are read
+# Of a message m, without a mark or space before it, which JSON may not begin with.
+_BODY = "ltrim(CAST(m.message AS TEXT),char(65279,160,32,9,13,10))"
 DIALECT = Dialect(
     # As bytes, because foreign text need not be UTF-8, which SQLite does not check and the driver
     # refuses.
@@ -33,15 +35,15 @@ DIALECT = Dialect(
     numbers="SELECT value FROM json_each({})",
     question=f"""CASE WHEN m.message IS NULL THEN x'' WHEN octet_length(m.message)<=:max
         THEN CAST(m.message AS BLOB)
-      WHEN octet_length(m.message)<={_PARSED_LIMIT} AND json_valid(CAST(m.message AS TEXT))
-        AND json_type(CAST(m.message AS TEXT))='object'
-        THEN CAST(json_object('type',CAST(m.message AS TEXT)->>'$.type',
-          'query_id',CAST(m.message AS TEXT)->'$.query_id') AS BLOB)
+      WHEN octet_length(m.message)<={_PARSED_LIMIT} AND json_valid({_BODY})
+        AND json_type({_BODY})='object'
+        THEN CAST(json_object('type',{_BODY}->>'$.type','query_id',{_BODY}->'$.query_id') AS BLOB)
       ELSE substr(CAST(m.message AS BLOB),1,64) END""",
     contains="instr({},{})>0",
     created="c.rowid",
     ordered_join="CROSS JOIN",  # the planner moves no table before one on its left
     answer_mark=("", ""),
+    unlocked="",
     for_update="",
 )
 

@@ -71,8 +71,7 @@ class SqliteDeliveries:
             now = self._db.clock()
             # Of whatever home: the lock proves that no other poller of this file lives.
             held = self._settlement.held("AND d.owner<>:owner", {"owner": answerer.owner})
-            for delivery in held:
-                self._settlement.end_for_dead(delivery, now)
+            self._settlement.end_for_dead(held, now)
             self._pollers.enter(answerer, now, lease_ms)
         return len(held)
 
@@ -148,8 +147,7 @@ class SqliteDeliveries:
             now = self._db.clock()
             mine = self._settlement.held("AND d.owner=:owner", {"owner": owner})
             unconfirmed = [one for one in mine if (one.message_id, one.fence) not in known]
-            for delivery in unconfirmed:
-                self._settlement.release(delivery, now)
+            self._settlement.release(unconfirmed, now)
         return len(unconfirmed)
 
     def reap(self) -> list[Settled]:
@@ -173,10 +171,10 @@ class SqliteDeliveries:
                 values,
             )
             late = self._settlement.held("AND d.lease_until<:now", {"now": now})
-            ended = [self._settlement.try_fail(one, "the lease expired", now) for one in late]
+            ended = self._settlement.fail(late, "the lease expired", now)
             self._lanes.promote(headless, now)
             self._pollers.remove_gone(now)
-        return [settled for settled in ended if settled]
+        return ended
 
     def _lease(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> Lease:
         now = self._db.clock()
