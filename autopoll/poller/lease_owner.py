@@ -14,6 +14,9 @@ from autopoll.home.home import Home
 from autopoll.home.identity import identity_of
 from autopoll.poller.in_flight import InFlight
 
+# A server whose client is gone ends the transaction within this time, or never.
+_LATE_S = 10.0
+
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +42,7 @@ class LeaseOwner:
         self._beat = beat
         self._unsettled: list[Outcome] = []
         self._claim_failed = False
+        self._late_until = 0.0  # a claim that failed may still be committed until this moment
         self._was_away = False  # the store, since the last renewal
         self._reap_from = 0.0  # on the monotonic clock, in seconds
         self._shards: list[str] = []  # that the store shows for it
@@ -90,6 +94,7 @@ class LeaseOwner:
             )
         except BridgeUnavailable:
             self._was_away = True
+            self._late_until = time.monotonic() + _LATE_S
             raise
         self._claim_failed = False
         self._unsettled.clear()
@@ -121,6 +126,8 @@ class LeaseOwner:
                 self._beat()
             self._renew_all()
             self._beat()
+            if self._late_until:
+                self._release_late()
             if time.monotonic() < self._reap_from:
                 return []
             return self._in_flight.reap(self._deliveries)
@@ -141,6 +148,14 @@ class LeaseOwner:
         held = self._in_flight.leases() + self._unsettled_leases()
         if freed := self._deliveries.release_unconfirmed(self._id, held):
             log.warning("gave back %d questions whose claim was not confirmed", freed)
+
+    def _release_late(self) -> None:
+        """Release what a server has committed only after it was taken for lost."""
+        over = time.monotonic() > self._late_until
+        self._release_unconfirmed()
+        self._beat()
+        if over:
+            self._late_until = 0.0
 
     def _unsettled_leases(self) -> list[tuple[int, int]]:
         return [(outcome.message_id, outcome.fence) for outcome in self._unsettled]

@@ -28,6 +28,17 @@ def test_a_store_that_keeps_a_call_waiting_gives_it_up_in_time(
     assert len(bridge.messages.find(session="a")) == 1
 
 
+def test_any_number_of_leases_that_expire_are_ended_by_and_by(bridge: Bridge, store: Store) -> None:
+    ids = ask(bridge, talk(bridge), *["?"] * 450, metadata=OWN)
+    claim(bridge, count=450)
+    store.clock.now += LEASE + 1
+    freed = []
+    while ended := bridge.deliveries.reap():
+        freed += [each.message_id for each in ended]
+    assert freed == ids
+    assert bridge.overview.counts()["ready"] == 450
+
+
 def test_an_expired_lease_frees_its_question_and_a_renewed_one_does_not(
     bridge: Bridge, store: Store
 ) -> None:

@@ -159,6 +159,15 @@ def test_many_queries_are_looked_at_at_once_as_each_is_by_itself(bridge: Bridge)
     assert bridge.messages.query_states([]) == []
 
 
+def test_who_has_a_time_of_a_moment_ago_finds_a_spent_budget_spent(store: Store) -> None:
+    bridge = store.open(rate_per_s=10.0, rate_burst=5)
+    conversation = talk(bridge)
+    ask(bridge, conversation, *"12345")
+    store.clock.now -= 1000  # as one whose transaction began before, and waited for the lock
+    with pytest.raises(RateLimited):
+        ask(bridge, conversation, "6")
+
+
 def test_the_rate_budget_is_shared_and_refills(store: Store) -> None:
     one = store.open(rate_per_s=10.0, rate_burst=5)
     two = store.open(rate_per_s=10.0, rate_burst=5)

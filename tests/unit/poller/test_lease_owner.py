@@ -229,3 +229,24 @@ def test_a_host_that_was_frozen_for_two_leases_finds_its_answer_lost(scene: Scen
     deliveries.settle([outcomes.answered(theirs, Answer(text="theirs"))], "another home")
     answer = scene.bridge.messages.query_state(mine.message_id).answer
     assert answer and answer.text == "theirs"
+
+
+def test_a_claim_that_a_server_commits_after_it_was_taken_for_lost_is_given_back(
+    scene: Scene,
+) -> None:
+    scene.turn(1)
+    scene.unreachable = True
+    with pytest.raises(BridgeUnavailable):
+        scene.turn(1)
+    scene.unreachable = False
+    assert len(scene.turn(0).claimed) == 0
+    # Only now: the server had it waiting for a disk.
+    scene.bridge.deliveries.claim(scene.owner._id, {"main": 1}, scene.lease_ms)
+    assert scene.states() == ["leased", "leased", "ready"]
+    scene.owner.renew()
+    assert scene.states() == ["leased", "ready", "ready"]
+    scene.calls.clear()
+    scene.owner._late_until = lease_owner.time.monotonic() - 1
+    scene.owner.renew()
+    scene.owner.renew()
+    assert scene.calls.count("release") == 1, "after a while nothing more can come"
