@@ -156,7 +156,9 @@ def test_the_locks_of_a_client_that_is_killed_or_stopped_are_given_up(
         assert client.stdout and client.stdout.readline()
         client.send_signal(number)
         kept = 0.0 if number == signal.SIGKILL else 5.0  # s
-        with within(kept):
-            settled = repeated(lambda: settle(bridge, answered(held)), error=BridgeBusy)
-        client.kill()
+        try:
+            with within(kept):
+                settled = repeated(lambda: settle(bridge, answered(held)), error=BridgeBusy)
+        finally:
+            client.kill()
     assert answers(bridge, held) == [settled.answer_id]

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 import pytest
@@ -32,13 +34,19 @@ PostgresDatabase._commit = stop
 ADDED = "CREATE TABLE autopoll.of_the_next_release();\n"
 
 
-def process(script: str, url: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+@contextmanager
+def process(script: str, url: str) -> "Iterator[subprocess.Popen[str]]":
+    """Run a script, which is killed at the end of the block if it has not ended."""
+    with subprocess.Popen(
         [sys.executable, "-c", script, url],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
 
 
 def be_next_release(monkeypatch: pytest.MonkeyPatch, oldest_compatible: int) -> None:
@@ -53,11 +61,12 @@ def version(server, name: str) -> list[tuple[int, int]]:
 
 
 def test_eight_processes_that_make_the_schema_at_once_all_get_it(server, name) -> None:
-    opening = [process(OPENS, server.tcp_url(name)) for _ in range(8)]
-    for each in opening:
-        out, errors = each.communicate(timeout=120)
-        assert each.returncode == 0, errors
-        assert "ready" in out
+    with ExitStack() as ending:
+        opening = [ending.enter_context(process(OPENS, server.tcp_url(name))) for _ in range(8)]
+        for each in opening:
+            out, errors = each.communicate(timeout=120)
+            assert each.returncode == 0, errors
+            assert "ready" in out
     assert version(server, name) == [(schema.KNOWN, schema.OLDEST_COMPATIBLE)]
 
 
@@ -84,7 +93,6 @@ def test_a_migration_that_stops_in_the_middle_is_given_up_for_the_next(server, n
         with within(6.0), process(OPENS, server.tcp_url(name)) as next_in_turn:
             _, errors = next_in_turn.communicate(timeout=60)
             assert next_in_turn.returncode == 0, errors
-        stopped.kill()
 
 
 def test_a_migration_waits_longer_than_a_call_for_the_one_before(server, name) -> None:
