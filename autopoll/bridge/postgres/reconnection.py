@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as NotYet
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -41,6 +42,10 @@ _DEFAULTS: dict[str, Any] = {
 # libpq reads these after the environment, and so they must not stand in its way.
 _ENVIRONMENT = {"application_name": "PGAPPNAME", "connect_timeout": "PGCONNECT_TIMEOUT"}
 
+# The database cluster, and the history that it writes on; nothing where it takes no writes.
+_IDENTITY = """SELECT concat(system_identifier, ' ', left(pg_walfile_name(pg_current_wal_lsn()), 8))
+  FROM pg_control_system() WHERE NOT pg_is_in_recovery()"""
+
 _Result = TypeVar("_Result")
 
 log = logging.getLogger(__name__)
@@ -50,6 +55,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     """A connection whose every wait ends at `deadline`, a moment of CLOCK_MONOTONIC in seconds."""
 
     deadline = 0.0
+    identity: str | None = None  # of the server that takes the writes, where it is known
 
     def wait(
         self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None
@@ -79,6 +85,7 @@ class Reconnection:
         self._attempt: Future[BoundedConnection] | None = None
         self._begun = 0.0
         self._failed: BridgeError | None = None
+        self._identity: str | None = None
         self._closed = False
 
     def get(self, deadline: float) -> BoundedConnection:
@@ -94,42 +101,67 @@ class Reconnection:
         if self._failed and now < self._begun + _PAUSE_S:
             raise type(self._failed)(self._failed.what, self._failed.mend)
         if self._attempt is None:
-            self._attempt, self._begun = Future(), now
-            threading.Thread(
-                target=_connect, args=(self._parameters, self._attempt), daemon=True
-            ).start()
+            self._attempt, self._begun = self._start_attempt(), now
             patience = deadline - now if self.made == 0 else min(deadline - now, LONGEST_CALL_S / 2)
         else:
             patience = min(deadline - now, max(self._begun + _PATIENCE_S - now, 0.0))
         try:
-            connection = self._attempt.result(patience)
+            error = self._attempt.exception(patience)
         except NotYet:
             waited = time.monotonic() - self._begun
             raise unavailable(self.server, f"no reply in {waited:.1f} s") from None
-        except psycopg.Error as error:
-            self._attempt, self._begun = None, time.monotonic()
-            self._failed = explain(error, self.server)
+        attempt, self._attempt = self._attempt, None
+        if error:
+            self._begun = time.monotonic()
+            self._failed = self._explain(error)
             raise self._failed from error
-        self._attempt = self._failed = None
-        self.connection, self.made = connection, self.made + 1
-        self.pooled = connection.prepare_threshold is None
-        return connection
+        self._failed = None
+        self.connection, self.made = attempt.result(), self.made + 1
+        self.pooled = self.connection.prepare_threshold is None
+        self._compare(self.connection.identity)
+        return self.connection
 
-    def drop(self, why: str) -> None:
-        """Close the connection, so that the next call makes another."""
-        if self.connection:
+    def drop(self, why: str = "") -> None:
+        """Close the connection, so that the next call makes another; log why, if that is said."""
+        if self.connection and why:
             log.info("the connection to %s was closed: %s", self.server, " ".join(why.split()))
-            self.connection.close()
-            self.connection = None
+        self._close_connection()
 
     def close(self) -> None:
         """Close the connection for good; tolerated twice."""
         self._closed = True
+        self._close_connection()
+        if self._attempt:
+            self._attempt.add_done_callback(_close_late)
+
+    def _close_connection(self) -> None:
         if self.connection:
             self.connection.close()
             self.connection = None
-        if self._attempt:
-            self._attempt.add_done_callback(_close_late)
+
+    def _start_attempt(self) -> "Future[BoundedConnection]":
+        attempt: Future[BoundedConnection] = Future()
+        thread = threading.Thread(target=_connect, args=(self._parameters, attempt), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no room for one more
+            raise self._explain(error) from error
+        return attempt
+
+    def _explain(self, error: BaseException) -> BridgeError:
+        if isinstance(error, psycopg.Error):
+            return explain(error, self.server)
+        return unavailable(self.server, f"{type(error).__name__}: {error}")
+
+    def _compare(self, identity: str | None) -> None:
+        """Log where another server has taken the place of the last one."""
+        if self._identity and identity and identity != self._identity:
+            log.warning(
+                "%s is another server now, or a standby that was promoted: what it had not received"
+                " yet is lost",
+                self.server,
+            )
+        self._identity = identity or self._identity
 
 
 def parameters_of(url: str, *, read_only: bool = False) -> dict[str, Any]:
@@ -159,16 +191,28 @@ def name_of(parameters: dict[str, Any]) -> str:
 def _connect(parameters: dict[str, Any], attempt: "Future[BoundedConnection]") -> None:
     try:
         connection = BoundedConnection.connect(autocommit=True, **parameters)
-        connection.deadline = time.monotonic() + LONGEST_CALL_S
-        # A pooler shows a process of its own; where sessions change, nothing is prepared or set.
-        ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
-        if pid != connection.info.backend_pid:
-            connection.prepare_threshold = None
-        else:
-            connection.execute(_SET_LIMITS.encode())
+        try:
+            _prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
         attempt.set_result(connection)
     except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
         attempt.set_exception(error)
+
+
+def _prepare(connection: BoundedConnection) -> None:
+    connection.deadline = time.monotonic() + LONGEST_CALL_S
+    # A pooler shows a process of its own; where sessions change, nothing is prepared or set.
+    ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
+    if pid != connection.info.backend_pid:
+        connection.prepare_threshold = None
+    else:
+        connection.execute(_SET_LIMITS.encode())
+    # A role may be kept from reading it, and a server that only speaks as PostgreSQL has none.
+    with contextlib.suppress(errors.InsufficientPrivilege, errors.UndefinedFunction):
+        for (identity,) in connection.execute(_IDENTITY.encode()).fetchall():
+            connection.identity = identity
 
 
 def _close_late(attempt: "Future[BoundedConnection]") -> None:

@@ -65,8 +65,8 @@ def test_after_a_crash_that_undid_its_claim_an_owner_settles_nothing(primary, op
     require_the_other_answers(old, new, lost)
 
 
-def test_where_a_standby_without_its_claim_was_promoted_an_owner_settles_nothing(
-    primary, open_bridge
+def test_where_a_standby_without_its_claim_was_promoted_an_owner_settles_nothing_and_it_is_logged(
+    primary, open_bridge, caplog
 ) -> None:
     with Standby(primary) as standby:
         url = f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
@@ -83,4 +83,5 @@ def test_where_a_standby_without_its_claim_was_promoted_an_owner_settles_nothing
         standby.run_sql("SELECT pg_promote()")
         assert repeated(old.overview.in_flight) == {}
         require_the_other_answers(old, new, lost)
+        assert "a standby that was promoted" in caplog.text
         assert old._db.reconnection.connection.info.port == standby.port

@@ -105,6 +105,17 @@ def test_a_right_that_is_missing_is_said_with_the_grants(
     assert "GRANT" in refused.value.mend
 
 
+def test_a_role_that_may_not_read_which_server_it_is_works_all_the_same(
+    server, name, role, open_bridge
+) -> None:
+    open_bridge(server.tcp_url(name)).close()
+    server.run_sql(schema.grants_sql(role), database=name)
+    server.run_sql("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC", database=name)
+    bridge = open_bridge(as_role(server, name, role))
+    claimed(bridge)
+    assert bridge._db.reconnection.connection.identity is None
+
+
 def test_a_server_without_a_free_connection_is_waited_for(server, name, role, open_bridge) -> None:
     open_bridge(server.tcp_url(name))
     server.run_sql(schema.grants_sql(role), database=name)

@@ -18,7 +18,7 @@ def end_session(server: PostgresServer, bridge: PostgresBridge) -> None:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_bridge_goes_on_after_the_server_was_stopped_and_started(
-    server, name, open_bridge, mode: str
+    server, name, open_bridge, caplog, mode: str
 ) -> None:
     bridge = open_bridge(server.tcp_url(name))
     held = claimed(bridge)
@@ -29,6 +29,7 @@ def test_a_bridge_goes_on_after_the_server_was_stopped_and_started(
             bridge.deliveries.renew([(held.message_id, held.fence)], "me", LEASE)
     server.start()
     assert repeated(bridge.overview.in_flight) == {"main": 1}
+    assert "another server" not in caplog.text
     require_one_answer(bridge, held)
 
 
