@@ -54,7 +54,7 @@ class ForeignWrites:
     def check(self) -> None:
         """Make the watch if there is none; cheap enough for once a second."""
         if self._watch:
-            self._drop_dead(self._watch.require_alive)
+            self._use(self._watch.require_alive)
         if self._watch or self._loop.time() < self._next_try:
             return
         try:
@@ -106,7 +106,13 @@ class ForeignWrites:
     def _notify(self) -> None:
         self._next_notify, self._notified_at = None, self._loop.time()
         if self._watch:
-            self._drop_dead(self._watch.notify)
+            self._use(self._watch.notify)
+
+    def _use(self, use: Callable[[], None]) -> None:
+        """Use the watch; what a server sent with its reply makes nothing readable any more."""
+        self._drop_dead(use)
+        if self._watch and self._watch.after_commit:
+            self._on_write()
 
     def _drop_dead(self, use: Callable[[], _Result]) -> _Result | None:
         """Use the watch; when it turns out to be of no more use, have another made soon."""

@@ -10,6 +10,7 @@ from autopoll.bridge.postgres.checkup import PostgresCheckup
 from autopoll.bridge.postgres.connection import PostgresDatabase, bounded
 from autopoll.bridge.postgres.deliveries import PostgresDeliveries
 from autopoll.bridge.postgres.notifying_messages import PostgresMessages
+from autopoll.bridge.postgres.reconnection import Reconnection
 from autopoll.bridge.postgres.watch import NotificationWatch
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sql.conversation_store import SqlConversations
@@ -30,7 +31,7 @@ class PostgresBridge:
         listen_url: str | None = None,
     ) -> None:
         self._db = db = PostgresDatabase(url, read_only=read_only)
-        self._listen_url = listen_url or url
+        self._listening = Reconnection(listen_url or url, read_only=True)
         try:
             schema.prepare(db, create=create, read_only=read_only)
         except BaseException:
@@ -42,9 +43,9 @@ class PostgresBridge:
         self.deliveries = bounded(PostgresDeliveries(db, limits, costs), db)
         self.overview = bounded(SqlOverview(db, limits, costs), db)
         self.examine = PostgresCheckup(db).examine
-        self._watch: NotificationWatch | None = None
 
     def close(self) -> None:
+        self._listening.close()
         self._db.close()
 
     def changed(self) -> bool:
@@ -54,5 +55,4 @@ class PostgresBridge:
         pass
 
     def watch(self) -> Watch:
-        self._watch = NotificationWatch(self._listen_url)
-        return self._watch
+        return NotificationWatch(self._listening)

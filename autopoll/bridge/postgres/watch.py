@@ -14,30 +14,28 @@ from autopoll.errors import BridgeError
 
 PROBE_S = 10.0  # between two looks at whether the server still sends here
 _REPLY_S = 1.0
+_CONNECT_S = 0.3  # for which the loop waits; the attempt goes on without it
 
 
 class NotificationWatch:
-    """Readable when another session has notified; on a connection of its own.
+    """Readable when another session has notified; on a connection of its own, one at a time.
 
-    Raises BridgeError where a pooler stands in between: it gives no session to listen in.
+    Raises BridgeUnavailable while there is no connection yet, which is made meanwhile for the next
+    watch, and BridgeError where a pooler stands in between: it gives no session to listen in.
     """
 
     after_commit = True
 
-    def __init__(self, url: str) -> None:
-        self._reconnection = Reconnection(url, read_only=True)
-        try:
-            deadline = time.monotonic() + _REPLY_S
-            self._connection = self._reconnection.get(deadline)
-            if self._reconnection.pooled:
-                raise BridgeError(
-                    f"{self._reconnection.server} is a pooler, through which no news comes",
-                    "Name the server itself in [bridge] listen_url.",
-                )
-            self._execute(f"LISTEN {CHANNEL}")
-        except BaseException:
+    def __init__(self, reconnection: Reconnection) -> None:
+        self._reconnection = reconnection
+        self._connection = reconnection.get(time.monotonic() + _CONNECT_S)
+        if reconnection.pooled:
             self.close()
-            raise
+            raise BridgeError(
+                f"{reconnection.server} is a pooler, through which no news comes",
+                "Name the server itself in [bridge] listen_url.",
+            )
+        self._execute(f"LISTEN {CHANNEL}")
         self._probe_at = time.monotonic() + PROBE_S
 
     def fileno(self) -> int:
@@ -72,7 +70,8 @@ class NotificationWatch:
             raise unavailable(self._reconnection.server, "it no longer sends news here")
 
     def close(self) -> None:
-        self._reconnection.close()
+        if self._reconnection.connection is self._connection:
+            self._reconnection.drop()
 
     def _execute(self, statement: str) -> list[tuple[str]]:
         self._connection.deadline = time.monotonic() + _REPLY_S
