@@ -150,10 +150,11 @@ class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to be stored once, by the poller or by the asker itself.
+    """A question to be stored once, by the poller or by the asker itself; or any text by its key.
 
     `query_id` is random, and stands at the beginning of `text`. Where an earlier try may have
-    stored it, it is looked for among the messages beyond number `after`.
+    stored it, it is looked for among the messages beyond number `after`. A text that has none, as
+    it is no question of ours, has "" for it and must have a `key`.
     """
 
     query_id: str

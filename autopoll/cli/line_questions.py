@@ -13,7 +13,8 @@ from autopoll.cli.base_command import CommandLine
 from autopoll.cli.interrupt import undisturbed
 from autopoll.cli.question_input import bounded, decoded, stdin_readable
 from autopoll.cli.render import print_json
-from autopoll.client.client import Client, require_question
+from autopoll.client.client import Client
+from autopoll.client.new_arrivals import require_question
 from autopoll.client.outcome_wait import down, timed_out
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.errors import AutopollError, Exit, RateLimited, TimedOut, UsageError

@@ -3,7 +3,6 @@
 A question is safe as soon as `ask` returns: it is committed.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,21 +20,20 @@ from autopoll.bridge.records import (
 from autopoll.client.answer_pieces import OnPiece
 from autopoll.client.home_sessions import HomeSessions
 from autopoll.client.listening import is_listening
+from autopoll.client.new_arrivals import message_arrival, question_arrival, require_question
 from autopoll.client.outcome_wait import OnNews, OutcomeWait
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.client.result import Result, to_result
-from autopoll.errors import AutopollError, BridgeError, NotFound, UsageError
+from autopoll.errors import AutopollError, BridgeError, BridgeUnavailable, NotFound, UsageError
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.message import answered_by, is_answerable, read_envelope, write_query
+from autopoll.message import answered_by, is_answerable, read_envelope
 from autopoll.process.nudge import nudge
 
 if TYPE_CHECKING:
     from autopoll.bridge.protocols import Bridge
 
 _OWN = "a"  # the home's session in its conversations with shards
-_INDEPENDENT = '{"lane":"own"}'  # the metadata of a question: it waits for no other …
-_CANARY = '{"lane":"own","canary":true}'  # … and one that asks for a sign of life
 
 
 class StoredQuestions(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +95,7 @@ class Client:
         conversation = self.sessions.with_shard(shard, self.config)
         token = self.sessions.token(conversation, _OWN)
         arrivals = [
-            _arrival(question, context_file, conversation, _OWN, canary=canary)
+            question_arrival(question, context_file, conversation, _OWN, canary=canary)
             for question in questions
         ]
         stored: list[Stored | Arrival] = [*arrivals]
@@ -135,35 +133,49 @@ class Client:
                 f"no shard answers session {partner} of {conversation}",
                 f"Have one answer it: autopoll serve {conversation} --session {partner}",
             )
-        return _arrival(question, context_file, conversation, session, key=key)
+        return question_arrival(question, context_file, conversation, session, key=key)
 
     def store_without_poller(self, arrival: Arrival) -> Stored:
-        """Store a question that the poller has not stored, or not said so; then wake the poller."""
+        """Store a message that the poller has not stored, or not said so; then wake the poller."""
         [stored] = self._store([arrival])
         nudge(self.home)
         return stored
 
     def _store(self, arrivals: Sequence[Arrival], *, proven: bool = True) -> list[Stored]:
-        """Store questions of one session, which is proven first if need be.
+        """Store messages of one session, which is proven first if need be.
 
-        Raises as `HomeSessions.as_owner`, and BridgeError, which says when the poller may store
-        them yet.
+        Raises as `HomeSessions.as_owner`, and BridgeError, which says when they may be stored all
+        the same.
         """
+        doubt = ""
+        if any(each.repeated for each in arrivals):
+            doubt = "the poller has the question too, and may store it yet"
         try:
             if not proven:
                 self.sessions.as_owner(arrivals[0].conversation, arrivals[0].session)
-            return self.bridge.messages.store(arrivals)
+            try:
+                return self.bridge.messages.store(arrivals)
+            except BridgeUnavailable:
+                doubt = doubt or "it may be stored all the same"
+                again = [msgspec.structs.replace(each, repeated=True) for each in arrivals]
+                return self.bridge.messages.store(again)
         except BridgeError as error:
-            if any(each.repeated for each in arrivals):
-                error.what += "; the poller has the question too, and may store it yet"
-                error.mend = "Before you ask again, look: autopoll messages --type query"
+            if doubt:
+                look = f"autopoll messages --conversation {arrivals[0].conversation}"
+                error.what += f"; {doubt}"
+                error.mend = f"Before you repeat it, look: {look}"
             raise
 
     def converse(self, role_a: str, role_b: str, shard: str | None = None) -> Tokens:
         """Create a conversation, with a shard as session b if one is named; raise NotFound."""
         if shard is not None:
             self.sessions.require_shards([shard], self.config)
-        tokens = self.bridge.conversations.create(role_a, role_b)
+        try:
+            tokens = self.bridge.conversations.create(role_a, role_b)
+        except BridgeUnavailable as error:
+            error.what += "; the conversation may be there all the same, with tokens nobody knows"
+            error.mend = "Before you repeat it, look: autopoll conversations list"
+            raise
         if shard is not None:
             self.bridge.conversations.serve(tokens.conversation, "b", shard)
         return tokens
@@ -220,14 +232,16 @@ class Client:
     def send(self, conversation: str, session: str, text: str, metadata: str | None = None) -> int:
         """Store a message from a proven session to its partner and wake the poller.
 
-        Raises RateLimited, and UsageError for one that is empty, too large, or whose metadata is no
-        JSON object.
+        Raises RateLimited, UsageError for one that is empty, too large, or whose metadata is no
+        JSON object, and BridgeError, which says when it may be stored all the same.
         """
         if not text.strip():
             raise UsageError("the message is empty", "Give a text, or - to read it from stdin.")
-        [message_id] = self.bridge.messages.send(conversation, session, [text], [metadata])
-        nudge(self.home)
-        return message_id
+        arrival = message_arrival(text, metadata, conversation, session)
+        stored = self.store_without_poller(arrival)
+        if isinstance(stored, AutopollError):
+            raise stored
+        return stored.id
 
     def inbox(self, conversation: str, session: str, limit: int) -> list[Message]:
         """Take a proven session's unread messages.
@@ -263,35 +277,3 @@ def _refuse_no_question(message: Message) -> None:
         f"message {message.id} is no question, and is not answered",
         "List the questions with: autopoll messages --type query",
     )
-
-
-def _arrival(
-    question: str,
-    context_file: str | None,
-    conversation: str,
-    session: str,
-    *,
-    key: IdempotencyKey | None = None,
-    canary: bool = False,
-) -> Arrival:
-    query_id = f"q-{os.urandom(8).hex()}"
-    return Arrival(
-        query_id=query_id,
-        conversation=conversation,
-        session=session,
-        text=write_query(question, query_id, context_file),
-        metadata=_CANARY if canary else _INDEPENDENT,
-        key=key,
-    )
-
-
-def require_question(question: str) -> None:
-    """Raise UsageError for what is no question."""
-    if not question.strip():
-        raise UsageError("the question is empty", "Give one: autopoll ask 'How …?'")
-    if "\0" in question:
-        raise UsageError("the question holds a NUL character", "Send text.")
-    try:
-        question.encode()
-    except UnicodeEncodeError:
-        raise UsageError("the question is not UTF-8", "Send text in UTF-8.") from None

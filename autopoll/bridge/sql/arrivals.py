@@ -89,7 +89,8 @@ class Arrivals:
                 metadata[arrival.metadata] = self._checks.metadata(arrival.metadata)
             recipient = other_session(arrival.session)
             text = self._checks.text(arrival.text)
-            if len(arrival.query_id) < 8 or arrival.query_id not in text[:_HEAD]:
+            unnamed = len(arrival.query_id) < 8 or arrival.query_id not in text[:_HEAD]
+            if unnamed and (arrival.query_id or arrival.key is None):
                 raise UsageError("the question does not begin with its query_id")
             return CheckedArrival(arrival, recipient, text, metadata[arrival.metadata])
         except UsageError as error:
@@ -112,7 +113,7 @@ class Arrivals:
 
     def _store(self, checked: CheckedArrival, insert: Insert) -> Stored:
         arrival = checked.arrival
-        known = self._find(arrival) if arrival.may_be_stored() else None
+        known = self._find(arrival) if arrival.query_id and arrival.may_be_stored() else None
         try:
             if known is None and arrival.key:
                 now = self._db.clock()

@@ -6,14 +6,23 @@ What is repeated then has been done once.
 import pytest
 from answerers import LEASE
 from bridge_calls import USED, answered, arrival, claim_one, costing, key, settle, stored, talk
-from postgres_calls import answers, claimed
+from postgres_calls import answers, claimed, repeated
+from prepared_home import prepared_home
 
+from autopoll.client.client import Client
 from autopoll.errors import BridgeUnavailable
+from autopoll.home.config import load
 
 
 @pytest.fixture
 def bridge(server, name, proxy, open_bridge):
     return open_bridge(server.tcp_url(name, proxy.port))
+
+
+@pytest.fixture
+def client(bridge, tmp_path) -> Client:
+    home = prepared_home(tmp_path, '[shards.main]\nbackend = "echo"\n')
+    return Client(home, load(home, {}), bridge)
 
 
 def lose_commit(proxy, call) -> None:
@@ -90,3 +99,40 @@ def test_a_claim_that_its_owner_does_not_know_of_is_released_and_costs_no_attemp
 def test_a_conversation_whose_creation_was_lost_is_seen_as_it_is(proxy, bridge) -> None:
     lose_commit(proxy, lambda: talk(bridge, None))
     assert len(bridge.conversations.all()) == 1
+
+
+def test_a_sender_has_its_message_stored_once_and_learns_its_number(proxy, client) -> None:
+    conversation = talk(client.bridge)
+    for _ in range(2):  # the same text twice is two messages
+        proxy.cut_next_commit()
+        number = client.send(conversation, "a", "as it is", '{"mood":1}')
+        assert proxy.cut_a_commit.is_set()
+        last = client.bridge.messages.find(conversation=conversation)[-1]
+        assert (last.id, last.text, last.metadata) == (number, "as it is", '{"mood":1}')
+    assert len(client.bridge.messages.find(conversation=conversation)) == 2
+
+
+def test_an_asker_without_a_poller_has_its_question_stored_once(proxy, client) -> None:
+    conversation = talk(client.bridge)
+    question = client.arrival("why?", conversation, "a")
+    proxy.cut_next_commit()
+    number = stored(client.store_without_poller(question)).id
+    assert proxy.cut_a_commit.is_set()
+    assert [each.id for each in client.bridge.messages.find(conversation=conversation)] == [number]
+
+
+def test_who_cannot_know_whether_it_was_stored_is_told_how_to_look(proxy, client) -> None:
+    conversation = talk(client.bridge)
+    for call, look in (
+        (lambda: client.send(conversation, "a", "once"), f"messages --conversation {conversation}"),
+        (lambda: client.converse("a", "b"), "conversations list"),
+    ):
+        client.bridge.overview.counts()  # connected
+        proxy.refuse()
+        proxy.cut_next_commit()
+        with pytest.raises(BridgeUnavailable, match="all the same") as unknown:
+            call()
+        assert unknown.value.mend == f"Before you repeat it, look: autopoll {look}"
+        proxy.mend()
+        repeated(client.bridge.overview.counts)
+    assert len(client.bridge.messages.find(conversation=conversation)) == 1
