@@ -154,7 +154,7 @@ async def send_to_partner(call: Call, given: SendToPartner) -> ToolReply:
         conversation, session, token = claim(use, given)
         number = use.send(conversation, session, token, text=given.message, metadata=metadata)
         try:
-            (stored,) = use.messages(conversation, after=number - 1, limit=1)
+            stored = use.client.bridge.messages.message(number)
         except BridgeError as error:
             what = f"{error.what}; message {number} is stored"
             raise AutopollError(what, "Do not send it again.") from error
