@@ -19,8 +19,8 @@ _SERVER = (
     r"(?:\?(?P<query>\w+=[^#&]*(?:&\w+=[^#&]*)*))?"
 )
 _HOST = r"(?:\[[\w:.%]*\]|[^:\[\]]*)(?::\d*)?"
-_HIDDEN = r"\w*(?:password|secret|client_key)"
-_SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
+# Also what is nearly the name of a secret; passfile is a path.
+_HIDDEN = r"(?i)(?!passfile$)\w*(?:pass|pw|secret|client_key|server_key)\w*"
 _NO_STORE = (
     "Use sqlite:///bridge.db (below the home), sqlite:////absolute/path/bridge.db, or "
     "postgresql://user@host/database."
@@ -32,7 +32,7 @@ _NO_SERVER = (
 
 
 class BridgeUrl:
-    """The url of a bridge; `str` and `repr` of it leave out what is secret.
+    """The url of a bridge; `str` and `repr` of it leave out what is secret, and nothing else.
 
     Raises ConfigError for what names neither a file nor a server.
     """
@@ -86,5 +86,5 @@ class BridgeUrl:
         )
         user = f"{match['user']}@" if match["user"] else ""
         database = f"/{match['database']}" if match["database"] else ""
-        query = "&".join(f"{name}={value}" for name, _, value in named if name in _SHOWN)
+        query = "&".join("".join(pair) for pair in named if not re.fullmatch(_HIDDEN, pair[0]))
         return f"postgresql://{user}{match['hosts']}{database}{'?' * bool(query)}{query}"

@@ -137,6 +137,15 @@ def test_a_home_that_has_another_bridge_keeps_it(run: Run, server: Server, tmp_p
     assert server.opened == []
 
 
+def test_a_url_that_differs_in_how_safe_it_is_is_another(
+    run: Run, server: Server, tmp_path: Path
+) -> None:
+    assert run("init", "x", "--bridge", f"{URL}?sslmode=verify-full")[0] == Exit.OK
+    code, _, err = run("init", "x", "--bridge", f"{URL}?sslmode=disable")
+    assert code == Exit.USAGE
+    assert f"is a home already, with the bridge {URL}?sslmode=verify-full" in err
+
+
 def test_a_server_that_is_away_makes_no_home_so_that_another_url_can_be_tried(
     run: Run, server: Server, tmp_path: Path
 ) -> None:

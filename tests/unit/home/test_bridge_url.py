@@ -39,7 +39,14 @@ def test_a_file_is_meant_from_the_home(url: str, path: str) -> None:
         (f"postgresql://db?password={PASSWORD}", "postgresql://db", True),
         (f"postgresql://db?sslpassword={PASSWORD}&user=me", "postgresql://db?user=me", True),
         (f"postgresql://db?oauth_client_secret={PASSWORD}", "postgresql://db", True),
-        ("postgresql://db?passfile=/x&sslmode=require", "postgresql://db", False),
+        (f"postgresql://db?scram_client_key={PASSWORD}", "postgresql://db", True),
+        (f"postgresql://db?scram_server_key={PASSWORD}", "postgresql://db", True),
+        (f"postgresql://db?Passwd={PASSWORD}&PGPASS={PASSWORD}", "postgresql://db", True),
+        (
+            f"postgresql://db?passfile=/x&password={PASSWORD}&sslmode=verify-full&sslkey=/k",
+            "postgresql://db?passfile=/x&sslmode=verify-full&sslkey=/k",
+            True,
+        ),
     ],
 )
 def test_a_server_is_shown_without_what_is_secret(url: str, shown: str, has_password: bool) -> None:
