@@ -172,12 +172,12 @@ class Client:
             self.sessions.require_shards([shard], self.config)
         try:
             tokens = self.bridge.conversations.create(role_a, role_b)
+            if shard is not None:
+                self.bridge.conversations.serve(tokens.conversation, "b", shard)
         except BridgeUnavailable as error:
             error.what += "; the conversation may be there all the same, with tokens nobody knows"
             error.mend = "Before you repeat it, look: autopoll conversations list"
             raise
-        if shard is not None:
-            self.bridge.conversations.serve(tokens.conversation, "b", shard)
         return tokens
 
     def own_session(self, shard: str) -> tuple[str, str]:

@@ -54,16 +54,20 @@ class HomeSessions:
     def with_shard(self, shard: str, config: Config) -> str:
         """Return the home's own conversation with a shard, in which it is session a.
 
-        One with a shard of another home is made when it is first asked for. Raises NotFound as
-        `require_shards` does, and where the home has lost the one with a shard of its own.
+        One with a shard of another home is made when it is first asked for, and served again when
+        that home has removed and added the shard meanwhile. Raises NotFound as `require_shards`
+        does, and where the home has lost the one with a shard of its own.
         """
         self.require_shards([shard], config)
         conversation = self._kept.read().shards.get(shard)
-        if conversation is None and shard not in config.shards:
-            with credentials.edit(self._home) as kept:
-                if shard not in kept.shards:
-                    converse(self._bridge, shard, kept)
-                conversation = kept.shards[shard]
+        if shard not in config.shards:
+            if conversation is None:
+                with credentials.edit(self._home) as kept:
+                    if shard not in kept.shards:
+                        converse(self._bridge, shard, kept)
+                    conversation = kept.shards[shard]
+            # Once the tokens are kept, so that they are not lost where it cannot be served now.
+            if self._bridge.conversations.shard_of(conversation, "b") is None:
                 self._bridge.conversations.serve(conversation, "b", shard)
         if conversation is None:
             raise self._lost() or NotFound(
