@@ -50,8 +50,9 @@ class TranscriptWatch:
         self._readers: dict[str, set[TranscriptReader]] = {}  # by conversation
         self._wanted = asyncio.Event()
         self._written = asyncio.Event()
-        self._folder: Watch | None = None
+        self._writes: Watch | None = None
         self._next_try = 0.0
+        self._reading: int | None = None  # number of the descriptor that is waited on
         self._ended = False
 
     async def __aenter__(self) -> Self:
@@ -68,9 +69,8 @@ class TranscriptWatch:
         self.drain()
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
-        if self._folder:
-            asyncio.get_running_loop().remove_reader(self._folder.fileno())
-            self._folder.close()
+        if self._writes:
+            self._drop(self._writes)
 
     @property
     def is_wanted(self) -> bool:
@@ -122,19 +122,46 @@ class TranscriptWatch:
     async def _listen(self) -> None:
         """Wait for the next write too, if there is a watch or one can be made."""
         loop = asyncio.get_running_loop()
-        if self._folder is None and loop.time() >= self._next_try:
+        if self._writes is None and loop.time() >= self._next_try:
             try:
-                self._folder = await self._hub.call(lambda client: client.bridge.watch())
+                self._writes = await self._hub.call(lambda client: client.bridge.watch())
             except BridgeError as error:
-                self._next_try = loop.time() + RETRY_S
-                log.warning("%s: new messages are noticed up to a second late", error.what)
-        if self._folder:
-            loop.add_reader(self._folder.fileno(), self._on_write, self._folder)
+                self._later(error)
+        if writes := self._writes:
+            self._read_nothing()  # a watch that turns out to be dead closes its descriptor
+            try:
+                await self._hub.call(lambda client: writes.require_alive())
+                self._reading = writes.fileno()
+                loop.add_reader(self._reading, self._on_write, writes)
+            except BridgeError as error:
+                self._drop(writes)
+                self._later(error)
 
-    def _on_write(self, folder: Watch) -> None:
-        if folder.read():
+    def _on_write(self, writes: Watch) -> None:
+        try:
+            written = writes.read()
+        except BridgeError as error:
+            self._drop(writes)
+            self._later(error)
+            written = True  # what was lost with it is looked for
+        if written:
             self._written.set()
-            asyncio.get_running_loop().remove_reader(folder.fileno())  # until after the next look
+            self._read_nothing()  # until after the next look
+
+    def _drop(self, writes: Watch) -> None:
+        """Close a watch; by the number that it had, as a broken one has none any more."""
+        self._read_nothing()
+        self._writes = None
+        writes.close()
+
+    def _read_nothing(self) -> None:
+        if self._reading is not None:
+            asyncio.get_running_loop().remove_reader(self._reading)
+            self._reading = None
+
+    def _later(self, error: BridgeError) -> None:
+        self._next_try = asyncio.get_running_loop().time() + RETRY_S
+        log.warning("%s: new messages are noticed up to a second late", error.what)
 
     async def _look(self) -> None:
         """Notify the readers of what is new, whoever has written it."""
