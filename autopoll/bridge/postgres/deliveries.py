@@ -5,8 +5,7 @@ or leased, and a settle must name the fence and the owner of its claim. Since a 
 is ready, what others are claiming can be skipped, and the order holds.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 from autopoll.bridge.postgres.connection import DIALECT, PostgresDatabase
 from autopoll.bridge.postgres.enrolment import LARGEST, PendingWork, PostgresEnrolment
@@ -25,9 +24,9 @@ from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival, conversations
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.held_delivery import HeldDelivery
 from autopoll.bridge.sql.lanes import CLOCK_SLACK_MS, DUE, Lanes
-from autopoll.bridge.sql.placement import Lease
+from autopoll.bridge.sql.placement import Lease, with_room
 from autopoll.bridge.sql.pollers import Pollers
-from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.refused_rows import together_or_each
 from autopoll.bridge.sql.rows import metadata_column
 from autopoll.bridge.sql.settlement import Settlement
 from autopoll.errors import AlreadyRunning, AutopollError
@@ -64,8 +63,6 @@ _LATE = """SELECT message_id FROM deliveries WHERE state='leased'
   AND (lease_until<autopoll.now_ms() OR changed_at>autopoll.now_ms()+:slack)
   ORDER BY message_id LIMIT 200"""  # of which each takes time; the next reap goes on
 
-_Result = TypeVar("_Result")
-
 
 class PostgresDeliveries:
     """The DeliveryStore."""
@@ -100,7 +97,7 @@ class PostgresDeliveries:
             self._pollers.leave(owner, self._db.clock())
 
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
-        work = self._enrolment.find_work(_with_room(wanted))
+        work = self._enrolment.find_work(with_room(wanted))
         if not (work.unseen or work.ready):
             return []
         with self._db.writing(durable=False):
@@ -111,7 +108,7 @@ class PostgresDeliveries:
             with self._db.writing():
                 return self._settle(outcomes, owner, together)
 
-        return _commit(commit) if outcomes else []
+        return together_or_each(commit) if outcomes else []
 
     def commit_turn(
         self,
@@ -133,12 +130,12 @@ class PostgresDeliveries:
                 )
                 settled = self._settle(outcomes, owner, together)
                 lease = self._lease(owner, wanted, lease_ms)
-                work = self._enrolment.find_work(_with_room(wanted))
+                work = self._enrolment.find_work(with_room(wanted))
                 claimed = self._claim(work, lease)
                 stored, leased = self._admit(checked, lease, together, in_turn=not work.unseen)
             return CommittedTurn(stored, settled, claimed + leased)
 
-        return _commit(commit)
+        return together_or_each(commit)
 
     def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
         held = list(leases)
@@ -236,7 +233,7 @@ class PostgresDeliveries:
 
     def _claim(self, work: PendingWork, lease: Lease) -> list[Delivery]:
         """Claim what is ready, then enrol what is new."""
-        claimed = self._claim_ready(_with_room(lease.room), lease) if work.ready else []
+        claimed = self._claim_ready(with_room(lease.room), lease) if work.ready else []
         for each in claimed:
             lease.room[each.shard] -= 1
         return claimed + (self._enrolment.enrol(lease) if work.unseen else [])
@@ -289,16 +286,3 @@ class PostgresDeliveries:
         stored = store(checked, insert)
         fresh = [one.id for one in stored if isinstance(one, SentMessage) and one.fresh]
         return stored, [leased[number] for number in fresh if number in leased]
-
-
-def _with_room(wanted: Mapping[str, int]) -> list[str]:
-    return [shard for shard, count in wanted.items() if count > 0]
-
-
-def _commit(commit: Callable[[bool], _Result]) -> _Result:
-    """Commit all together or, when the store refuses something of it, each on its own merits."""
-    try:
-        return commit(True)
-    except OF_ONE_ROW as error:
-        log_error(f"committing one by one: {error}")
-        return commit(False)

@@ -1,6 +1,6 @@
 """Where a new delivery is placed: in which lane, and whether it is leased at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from autopoll.bridge.records import Delivery
@@ -75,3 +75,8 @@ class Placement:
         else:
             self.rows.append(NewDelivery(*place, "ready", None, None, 0))
         self._busy.add(lane)
+
+
+def with_room(wanted: Mapping[str, int]) -> list[str]:
+    """Return the shards for which more is wanted."""
+    return [shard for shard, count in wanted.items() if count > 0]

@@ -5,8 +5,7 @@ or leased, and a settle must name the fence and the owner of its claim.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 from autopoll.bridge.records import (
     Answerer,
@@ -22,9 +21,9 @@ from autopoll.bridge.records import (
 from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.lanes import CLOCK_SLACK_MS, DUE, Lanes
-from autopoll.bridge.sql.placement import Lease
+from autopoll.bridge.sql.placement import Lease, with_room
 from autopoll.bridge.sql.pollers import Pollers
-from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.refused_rows import together_or_each
 from autopoll.bridge.sql.rows import metadata_column, readable
 from autopoll.bridge.sql.settlement import Settlement
 from autopoll.bridge.sqlite import log_room
@@ -39,8 +38,6 @@ _READY = f"""SELECT d.message_id, d.conversation_id, d.to_session, d.lane, d.fen
     {metadata_column(DIALECT)}
   FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id
   WHERE d.state='ready' AND d.shard=:shard AND {DUE} ORDER BY d.message_id LIMIT :count"""
-
-_Result = TypeVar("_Result")
 
 
 class SqliteDeliveries:
@@ -84,7 +81,7 @@ class SqliteDeliveries:
             self._pollers.leave(owner, self._db.clock())
 
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
-        work = self._enrolment.find_work(_with_room(wanted), self._db.clock())
+        work = self._enrolment.find_work(with_room(wanted), self._db.clock())
         if not (work.unread or work.ready):
             self._enrolment.advance(work.newest, work.newest)
             return []
@@ -98,7 +95,7 @@ class SqliteDeliveries:
             with self._db.writing():
                 return self._settle(outcomes, owner, together)
 
-        return _commit(commit) if outcomes else []
+        return together_or_each(commit) if outcomes else []
 
     def commit_turn(
         self,
@@ -116,13 +113,13 @@ class SqliteDeliveries:
             with self._db.writing():
                 settled = self._settle(outcomes, owner, together)
                 lease = self._lease(owner, wanted, lease_ms)
-                work = self._enrolment.find_work(_with_room(wanted), lease.now)
+                work = self._enrolment.find_work(with_room(wanted), lease.now)
                 claimed, beyond = self._claim(work, lease)
                 stored, leased = self._admit(checked, lease, together, beyond >= work.newest)
             self._enrolment.advance(beyond, work.newest)
             return CommittedTurn(stored, settled, claimed + leased)
 
-        return _commit(commit)
+        return together_or_each(commit)
 
     def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
         held = list(leases)
@@ -190,7 +187,7 @@ class SqliteDeliveries:
     def _claim(self, work: Work, lease: Lease) -> tuple[list[Delivery], int]:
         """Claim what is ready, then enrol what is new; also return up to which id was looked."""
         claimed: list[Delivery] = []
-        for shard in _with_room(lease.room) if work.ready else ():
+        for shard in with_room(lease.room) if work.ready else ():
             ready = self._claim_ready(shard, lease.room[shard], lease)
             lease.room[shard] -= len(ready)
             claimed += ready
@@ -251,16 +248,3 @@ class SqliteDeliveries:
             [(lease.owner, lease.until, lease.now, one.message_id) for one in claimed],
         )
         return claimed
-
-
-def _with_room(wanted: Mapping[str, int]) -> list[str]:
-    return [shard for shard, count in wanted.items() if count > 0]
-
-
-def _commit(commit: Callable[[bool], _Result]) -> _Result:
-    """Commit all together or, when the store refuses something of it, each on its own merits."""
-    try:
-        return commit(True)
-    except OF_ONE_ROW as error:
-        log_error(f"committing one by one: {error}")
-        return commit(False)
