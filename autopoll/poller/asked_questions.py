@@ -114,6 +114,16 @@ class AskedQuestions:
         for connection in list(self._connections):
             connection.send(PollerDraining())
 
+    def restart(self, newest: int) -> None:
+        """Have all askers connect again, and ask how their questions stand.
+
+        For a store that was away: a server that took the place of another may lack its last
+        commits, and hand out their numbers once more.
+        """
+        self.newest = newest
+        for connection in list(self._connections):
+            connection.close()
+
     def close(self) -> None:
         """Close all connections, after what was sent on them."""
         for connection in list(self._connections):

@@ -25,6 +25,8 @@ from autopoll.poller.workers import Workers
 from autopoll.request import Progress, Request, write
 from fifo.exceptions import NoCredit, NotConnected, TooLarge
 
+NO_FENCE = 0  # of no claim: the first has 1
+
 _read_progress = msgspec.msgpack.Decoder(Progress).decode
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,8 @@ log = logging.getLogger(__name__)
 class InFlight:
     """The attempts in flight by the id of their request.
 
-    Each ends once: with a call of `on_outcome`, or by `remove`, whose caller has the outcome.
+    Each ends once: with a call of `on_outcome`, or by `remove`, whose caller has the outcome and
+    passes it to `conclude`.
     """
 
     def __init__(
@@ -140,13 +143,23 @@ class InFlight:
             if attempt := self.remove(request_id):
                 begun = attempt.begun_at is not None
                 died = f"{worker} {reason}"
-                self._on_outcome(outcomes.worker_died(attempt.delivery, died, begun=begun))
+                self.conclude(attempt, outcomes.worker_died(attempt.delivery, died, begun=begun))
 
     def release_all(self) -> None:
         """Give back everything, without a failed attempt."""
         for request_id in list(self._attempts):
             if attempt := self.remove(request_id):
-                self._on_outcome(outcomes.released(attempt.delivery))
+                self.conclude(attempt, outcomes.released(attempt.delivery))
+
+    def conclude(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Pass on what came of an attempt.
+
+        After its lease was lost the store may have given the number to another question, and the
+        fence to us. Then it is settled under no lease, which only charges what it has cost.
+        """
+        if attempt.lease_lost:
+            outcome = msgspec.structs.replace(outcome, fence=NO_FENCE)
+        self._on_outcome(outcome)
 
     # --- deadlines
 
@@ -191,14 +204,18 @@ class InFlight:
             if attempt.worker == worker:
                 self.remove(request_id)
                 cancelled = attempt.cancelled_at is not None
-                self._on_outcome(outcomes.given_up(attempt.delivery, cancelled=cancelled))
+                self.conclude(attempt, outcomes.given_up(attempt.delivery, cancelled=cancelled))
         self._workers.disconnect(worker, "it kept a cancelled request")
 
     # --- leases
 
     def leases(self) -> list[tuple[int, int]]:
-        """Return the (message_id, fence) of all that is in flight."""
-        return [(attempt.message_id, attempt.delivery.fence) for attempt in self._attempts.values()]
+        """Return the (message_id, fence) of all that is in flight and ours."""
+        return [
+            (attempt.message_id, attempt.delivery.fence)
+            for attempt in self._attempts.values()
+            if not attempt.lease_lost
+        ]
 
     def renew_leases(
         self, deliveries: DeliveryStore, owner: str, unsettled: list[tuple[int, int]]

@@ -43,7 +43,7 @@ class LeaseOwner:
         self._unsettled: list[Outcome] = []
         self._claim_failed = False
         self._late_until = 0.0  # a claim that failed may still be committed until this moment
-        self._was_away = False  # the store, since the last renewal
+        self.was_away = False  # the store, since the last renewal
         self._reap_from = 0.0  # on the monotonic clock, in seconds
         self._shards: list[str] = []  # that the store shows for it
         self.shards: list[str] = []  # that it serves
@@ -82,7 +82,7 @@ class LeaseOwner:
     def commit_turn(self, arrivals: Sequence[Arrival], room: dict[str, int]) -> CommittedTurn:
         """Store what arrived, settle what came back, and claim what there is room for."""
         try:
-            if self._was_away:
+            if self.was_away:
                 self._renew_all()
                 self._beat()
             if self._claim_failed:
@@ -93,7 +93,7 @@ class LeaseOwner:
                 arrivals, self._unsettled, self._id, room, self._in_flight.lease_ms
             )
         except BridgeUnavailable:
-            self._was_away = True
+            self.was_away = True
             self._late_until = time.monotonic() + _LATE_S
             raise
         self._claim_failed = False
@@ -103,12 +103,12 @@ class LeaseOwner:
     def settle(self) -> list[Settled]:
         """Settle what came back, and claim nothing."""
         try:
-            if self._was_away:
+            if self.was_away:
                 self._renew_all()
                 self._beat()
             settled = self._deliveries.settle(self._unsettled, self._id)
         except BridgeUnavailable:
-            self._was_away = True
+            self.was_away = True
             raise
         self._unsettled.clear()
         return settled
@@ -132,13 +132,13 @@ class LeaseOwner:
                 return []
             return self._in_flight.reap(self._deliveries)
         except BridgeUnavailable:
-            self._was_away = True
+            self.was_away = True
             raise
 
     def _renew_all(self) -> None:
         self._in_flight.renew_leases(self._deliveries, self._id, self._unsettled_leases())
-        if self._was_away:
-            self._was_away = False
+        if self.was_away:
+            self.was_away = False
             self._reap_from = self._lease_from_now()
 
     def _lease_from_now(self) -> float:

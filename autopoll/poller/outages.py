@@ -19,11 +19,13 @@ log = logging.getLogger(__name__)
 class Outages:
     """The steps on the store that failed when they were last tried.
 
-    A turn has several, and each may take the store LONGEST_CALL_S; `beat` is called in between.
+    A turn has several, and each may take the store LONGEST_CALL_S; `beat` is called in between, and
+    `on_away` when a server could not be reached, whatever was to be done there.
     """
 
-    def __init__(self, beat: Callable[[], None]) -> None:
+    def __init__(self, beat: Callable[[], None], on_away: Callable[[], None]) -> None:
         self._beat = beat
+        self._on_away = on_away
         self.has_served = False
         self._reasons: dict[str, str] = {}
 
@@ -38,6 +40,8 @@ class Outages:
             yield
             self._reasons.pop(step, None)
         except BridgeError as error:
+            if isinstance(error, BridgeUnavailable):
+                self._on_away()
             passing = isinstance(error, BridgeBusy | BridgeFull | BridgeUnavailable)
             if not (self.has_served or passing):
                 raise

@@ -54,8 +54,9 @@ class Poller:
         self.heart = heart
         self.stopping = False
         self.crash: BaseException | None = None
+        self.was_away = False  # the server of the store
         self.schedule = Schedule(self.wake)
-        self.outages = Outages(heart.beat)
+        self.outages = Outages(heart.beat, self.on_away)
         self.workers = Workers(home, config, heart, lambda *event: self.replies.receive(*event))
         partial_answers = PartialAnswers(redacting=config.access.redact)
         self.questions = AskedQuestions(partial_answers, config.delivery.max_message, self.wake)
@@ -68,9 +69,7 @@ class Poller:
         self.leases = LeaseOwner(bridge.deliveries, self.in_flight, heart.beat)
         self.pauses = Pauses(home, config.shards)
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
-        self.replies = Replies(
-            self.in_flight, self.pauses, self.budgets, self.add_outcome, self.wake
-        )
+        self.replies = Replies(self.in_flight, self.pauses, self.budgets, self.wake)
         self.renewal = Renewal(home, bridge, config.access.token_lifetime)
         self.watchdog_guard = WatchdogGuard(home)
         # Last: only `run` takes these away.
@@ -101,6 +100,9 @@ class Poller:
         if self.questions.have_arrived:
             self.bridge.require_in_place()  # or end, before they are stored where nobody looks
         with self.outages.tolerated("settle and claim"):
+            if self.was_away:  # and may be another, without the last commits of the one before
+                self.questions.restart(self.bridge.messages.newest())
+                self.was_away = False
             with self.questions.taken(self.bridge.conversations) as arrivals:
                 stored, settled, claimed = self.leases.commit_turn(arrivals, self.room())
             if stored or settled or claimed:
@@ -169,7 +171,7 @@ class Poller:
         freed = self.leases.take_over(
             self.home, self.config.shards, shared=self.config.bridge.url.is_server
         )
-        self.questions.newest = max(self.bridge.messages.newest(), 0)
+        self.questions.newest = self.bridge.messages.newest()
         log.info("ready; took over %d unfinished questions", freed)
         self.heart.state = ProcessState.IDLE
         self.schedule.every(CHECK_S, self.check)
@@ -277,6 +279,11 @@ class Poller:
         """Somebody else has written into the store: a question, or an answer."""
         self.answers_elsewhere.expect()
         self.wake()
+
+    def on_away(self) -> None:
+        """The server of the store could not be reached."""
+        self.was_away = True
+        self.leases.was_away = True
 
     def wake(self) -> None:
         """Have the loop take a turn."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from autopoll.bridge.records import Outcome
 from autopoll.poller import outcomes
 from autopoll.poller.attempt import Attempt
 from autopoll.poller.daily_budgets import DailyBudgets
@@ -18,20 +17,18 @@ from fifo.events import (
 
 
 class Replies:
-    """The reader of all links; `on_outcome` is called with what each reply leads to."""
+    """The reader of all links."""
 
     def __init__(
         self,
         in_flight: InFlight,
         pauses: Pauses,
         budgets: DailyBudgets,
-        on_outcome: Callable[[Outcome], None],
         wake: Callable[[], None],
     ) -> None:
         self._in_flight = in_flight
         self._pauses = pauses
         self._budgets = budgets
-        self._on_outcome = on_outcome
         self._wake = wake
 
     def receive(self, worker: str, event: ClientEvent) -> None:
@@ -55,7 +52,7 @@ class Replies:
         shard = attempt.delivery.shard
         outcome = outcomes.of_reply(attempt.delivery, payload)
         self._budgets.charge(shard, outcome.usage)
-        self._on_outcome(outcome)
+        self._in_flight.conclude(attempt, outcome)
         if not attempt.canary:  # which asks the instance, and not the service behind it
             self._pauses.answered(shard)
 
@@ -66,4 +63,4 @@ class Replies:
         if failure.kind == "unavailable":
             self._pauses.refused(shard, failure)
         self._budgets.charge(shard, failure.usage)
-        self._on_outcome(outcomes.of_failure(attempt.delivery, failure))
+        self._in_flight.conclude(attempt, outcomes.of_failure(attempt.delivery, failure))

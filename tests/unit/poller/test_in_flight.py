@@ -14,7 +14,7 @@ from autopoll.clock import Duration
 from autopoll.home.config import Config, ShardSection
 from autopoll.home.home import Home
 from autopoll.poller import attempt as attempt_module
-from autopoll.poller.in_flight import InFlight
+from autopoll.poller.in_flight import NO_FENCE, InFlight
 from autopoll.poller.partial_answers import PartialAnswers
 from autopoll.request import Progress
 from fifo.exceptions import NoCredit, NotConnected, TooLarge
@@ -170,6 +170,19 @@ def test_a_lost_lease_cancels_its_question_once_and_keeps_its_slot(on) -> None:
         assert scene.renewed == [8]
         assert scene.calls[2:] == [("cancel", 1)]
         assert (len(scene.in_flight), scene.outcomes) == (2, [])
+
+    on(test)
+
+
+def test_what_comes_after_a_lease_was_lost_is_settled_under_no_lease(on) -> None:
+    async def test(scene: Scene) -> None:
+        scene.in_flight.send(question(7))
+        scene.renew_leases()
+        assert scene.in_flight.leases() == []
+        scene.in_flight.worker_died("worker", "was killed", [1])
+        [outcome] = scene.outcomes
+        # Not 3: the store may have lost the question, and given all of that to another one.
+        assert (outcome.message_id, outcome.fence) == (7, NO_FENCE)
 
     on(test)
 
