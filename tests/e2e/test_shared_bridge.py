@@ -84,6 +84,7 @@ def test_each_home_shows_both(homes: Homes) -> None:
 
 def test_messages_between_the_homes_are_sent_read_and_answered(homes: Homes) -> None:
     one, two = homes
+    (two.root / "go").touch()
     made = one.json("conversations", "create", "--role-a", "Ann", "--role-b", "Bob")
     conversation, tokens = made["conversation"], made["tokens"]
     one.environ["AUTOPOLL_TOKEN"], two.environ["AUTOPOLL_TOKEN"] = tokens["a"], tokens["b"]
@@ -106,6 +107,7 @@ def test_what_is_asked_of_a_home_that_is_down_is_answered_when_it_is_up_again(
     homes: Homes,
 ) -> None:
     one, two = homes
+    (two.root / "go").touch()
     two.run("down")
     assert [each["alive"] for each in one.json_lines("hosts")] == [True, False]
     asked = one.ask("later?", "--shard", "other", "--no-wait")["id"]
