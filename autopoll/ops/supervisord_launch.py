@@ -76,7 +76,7 @@ def supervisord_environment(inherited: Mapping[str, str], config: Config) -> dic
     kept = worker_environment(
         fixed_imports(inherited), [each.options for each in config.shards.values()]
     )
-    if config.bridge.url.is_server:  # libpq's variables, for poller and gateway
+    if config.bridge.url.is_server:  # libpq's variables: every role has them
         kept |= {name: value for name, value in inherited.items() if _LIBPQ.fullmatch(name)}
     # conf/supervisord.conf says `autopoll`: the one of this installation, activated or not.
     folders = [str(Path(sys.executable).parent)]
