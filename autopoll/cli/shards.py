@@ -171,8 +171,8 @@ def add(
 def remove(cli: CommandLine, name: str, force: bool) -> None:
     """Drain shard NAME, stop its processes, and take it out of shards.d or autopoll.toml.
 
-    Refuses while questions wait for it. The history of its conversation stays, and a shard of the
-    same name takes it up again.
+    Refuses while questions wait for it, or a host that is away serves it too. The history of its
+    conversation stays, and a shard of the same name takes it up again.
     """
     from autopoll.ops.shards import remove as removing
 

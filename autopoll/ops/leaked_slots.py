@@ -27,7 +27,7 @@ def leaked_slots(home: Home, config: Config, bridge: Bridge) -> dict[str, str]:
             age > section.request_timeout + CANCEL_GRACE_S
             and all(_is_idle(home, each) for each in workers)
             # It may have been for longer in flight elsewhere.
-            and not others_serving(home, bridge, waiting.shard)
+            and not any(each.alive for each in others_serving(home, bridge, waiting.shard))
         ):
             found[waiting.shard] = (
                 f"{waiting.count} in flight, the oldest for {age:.0f} s, while its workers are"

@@ -15,7 +15,7 @@ import msgspec
 from autopoll.backends.environment import worker_environment
 from autopoll.bridge.connect import connect
 from autopoll.errors import AutopollError, ConfigError
-from autopoll.home import shard_files, toml_file
+from autopoll.home import credentials, shard_files, toml_file
 from autopoll.home.config import Config, parse
 from autopoll.home.home import Home
 from autopoll.ops.change_lock import changing
@@ -161,14 +161,22 @@ class _Adding:
         return "it was taken out again"
 
     def clear_bridge(self) -> None:
-        """Settle every question to the shard, unless another home answers for it."""
+        """Settle every question to the shard, unless another home answers for it.
+
+        On a server, which other homes share, only those of our own conversation.
+        """
+        own = None
+        if self.before.bridge.url.is_server:
+            own = credentials.read(self.home).shards.get(self.name)
+            if own is None:
+                return
         bridge = connect(self.home, self.before)
         try:
             if others_serving(self.home, bridge, self.name):
                 return
-            unserve(bridge, self.name)
+            unserve(bridge, self.name, own)
             gone = f"shard {self.name} could not be added"
-            give_up(bridge, self.name, lambda each: refused(each, gone), self.report)
+            give_up(bridge, self.name, lambda each: refused(each, gone), self.report, own)
         finally:
             bridge.close()
 

@@ -36,6 +36,10 @@ class QuestionsWaiting(AutopollError):
     """Questions wait for the shard that is to be removed."""
 
 
+class ServedElsewhere(AutopollError):
+    """Another home that is away for now answers for the shard that is to be removed."""
+
+
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a removal; the history of the conversation stays."""
 
@@ -50,7 +54,7 @@ def remove(home: Home, name: str, report: Report, *, force: bool) -> Removed:
     """Drain a shard, stop its processes, and take it out of the settings.
 
     What an earlier call that was killed left undone is completed. Raises UsageError for main,
-    NotFound, and QuestionsWaiting while questions wait for it, unless `force`.
+    NotFound; and, unless `force`, ServedElsewhere and QuestionsWaiting while questions wait for it.
     """
     if name == "main":
         raise UsageError(
@@ -100,7 +104,15 @@ def _remove(
     `forget` takes the shard out of the settings; None when it is not in them any more. What another
     home goes on serving is left to it.
     """
-    elsewhere = [each.host for each in others_serving(home, bridge, name)]
+    others = others_serving(home, bridge, name)
+    elsewhere = [each.host for each in others if each.alive]
+    if others and not elsewhere and not force:
+        away = ", ".join(each.host for each in others)
+        raise ServedElsewhere(
+            f"shard {name} is also served on {away}, away for now",
+            "Start that home first, which then goes on answering; or remove the shard with "
+            "--force, which gives each question an error answer, also what was asked there.",
+        )
     served = [] if elsewhere else unserve(bridge, name)
     waiting = 0 if elsewhere else _waiting(bridge, name)
     if forget is None and not served and not waiting:
@@ -133,9 +145,13 @@ def _remove(
     )
 
 
-def unserve(bridge: Bridge, shard: str) -> list[tuple[str, str]]:
-    """End every route to a shard and return them as (conversation, session)."""
-    routes = [route for route, served in bridge.conversations.routes().items() if served == shard]
+def unserve(bridge: Bridge, shard: str, only_in: str | None = None) -> list[tuple[str, str]]:
+    """End the routes to a shard, of one conversation or of all; return (conversation, session)."""
+    routes = [
+        route
+        for route, served in bridge.conversations.routes().items()
+        if served == shard and only_in in (None, route[0])
+    ]
     for conversation, session in routes:
         bridge.conversations.unserve(conversation, session)
     return routes
@@ -146,26 +162,36 @@ def give_up(
     shard: str,
     outcome: Callable[[Delivery], Outcome],
     report: Report,
+    only_in: str | None = None,
 ) -> int:
-    """Settle every question that waits for a shard without workers; return how many."""
+    """Settle every question that waits for a shard without workers; return how many.
+
+    With `only_in`, only those of one conversation; the others wait on.
+    """
     owner = secrets.token_hex(8)
     count = 0
+    others: list[Outcome] = []  # held until the end, so that they are not claimed again and again
     end = time.monotonic() + LATEST_S
-    while True:
-        taken = bridge.deliveries.claim(owner, {shard: AT_ONCE}, LEASE_MS)
-        # Clients that wait poll once a second, so no bell is rung.
-        count += len(bridge.deliveries.settle([outcome(delivery) for delivery in taken], owner))
-        if taken:
-            continue
-        if not (left := bridge.overview.waiting().get(shard, 0)):
-            return count
-        if time.monotonic() > end:
-            raise AutopollError(
-                f"{left} questions to shard {shard} cannot be settled yet",
-                f"They are kept; give them up later: autopoll shards remove {shard} --force",
-            )
-        report(f"{left} questions are about to be tried again, waiting for them")
-        time.sleep(STEP_S)
+    try:
+        while True:
+            taken = bridge.deliveries.claim(owner, {shard: AT_ONCE}, LEASE_MS)
+            mine = [each for each in taken if only_in in (None, each.conversation)]
+            others += [outcomes.released(each) for each in taken if each not in mine]
+            # Clients that wait poll once a second, so no bell is rung.
+            count += len(bridge.deliveries.settle([outcome(each) for each in mine], owner))
+            if taken:
+                continue
+            if not (left := _unsettled(bridge, shard, only_in)):
+                return count
+            if time.monotonic() > end:
+                raise AutopollError(
+                    f"{left} questions to shard {shard} cannot be settled yet",
+                    f"They are kept; give them up later: autopoll shards remove {shard} --force",
+                )
+            report(f"{left} questions are about to be tried again, waiting for them")
+            time.sleep(STEP_S)
+    finally:
+        bridge.deliveries.settle(others, owner)
 
 
 def refused(delivery: Delivery, why: str) -> Outcome:
@@ -181,6 +207,15 @@ def _dead(delivery: Delivery, why: str) -> Outcome:
         wait_ms=0,
         permanent=True,
     )
+
+
+def _unsettled(bridge: Bridge, shard: str, only_in: str | None) -> int:
+    """Return how many enrolled questions to a shard wait, in one conversation or in all."""
+    if only_in is None:
+        return bridge.overview.waiting().get(shard, 0)
+    found = bridge.messages.find(conversation=only_in, session="b", waiting=True)
+    states = bridge.messages.query_states([each.id for each in found])
+    return sum(each.state in ("queued", "ready", "leased") for each in states)
 
 
 def _waiting(bridge: Bridge, shard: str) -> int:

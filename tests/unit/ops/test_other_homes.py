@@ -14,7 +14,7 @@ from autopoll.home import files
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.other_homes import others_serving
-from autopoll.ops.shards.remove import QuestionsWaiting, remove
+from autopoll.ops.shards.remove import QuestionsWaiting, ServedElsewhere, remove
 
 CONFIG = '[shards.main]\nbackend = "echo"\n[shards.logs]\nbackend = "echo"\n'
 CONF = """\
@@ -59,15 +59,28 @@ def test_a_shard_that_another_home_serves_is_left_to_it(home: Home, bridge: Brid
     assert bridge.messages.query_state(number).state == "ready"
 
 
-@pytest.mark.parametrize("other", ["none", "dead", "of another shard", "we"])
+def test_a_shard_of_a_home_that_is_away_is_removed_by_force_only(
+    home: Home, bridge: Bridge
+) -> None:
+    take_over(bridge, home="a" * 32, shards=["logs"], host="elsewhere")
+    bridge.deliveries.leave("me")
+    number, routes = ask(bridge), bridge.conversations.routes()
+    with pytest.raises(ServedElsewhere, match="also served on elsewhere, away for now"):
+        remove(home, "logs", lambda _: None, force=False)
+    assert "logs" in load(home, {}).shards
+    assert bridge.conversations.routes() == routes
+    done = remove(home, "logs", lambda _: None, force=True)
+    assert (done.elsewhere, len(done.unserved), done.given_up) == ([], 1, 1)
+    assert bridge.messages.query_state(number).state == "dead"
+
+
+@pytest.mark.parametrize("other", ["none", "of another shard", "we"])
 def test_a_shard_that_nobody_else_serves_is_given_up_whole(
     home: Home, bridge: Bridge, other: str
 ) -> None:
     if other != "none":
         shards = ["main"] if other == "of another shard" else ["logs"]
         take_over(bridge, home=MINE if other == "we" else "a" * 32, shards=shards)
-    if other == "dead":
-        bridge.deliveries.leave("me")
     assert others_serving(home, bridge, "logs") == []
     number = ask(bridge)
     with pytest.raises(QuestionsWaiting):
