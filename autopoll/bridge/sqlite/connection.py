@@ -24,8 +24,12 @@ WAL_LIMIT = 16 << 20  # bytes; beyond it the log is cut back as soon as no reade
 _LOG_PAGES = 3500
 
 _PARSED_LIMIT = 64 << 20  # bytes of a message over the limit of which type and query_id are read
-# Of a message m, without a mark or space before it, which JSON may not begin with.
-_BODY = "ltrim(CAST(m.message AS TEXT),char(65279,160,32,9,13,10))"
+# What a message m that is JSON is called by. A mark or space before it, which JSON may not begin
+# with, is cut off once: each copy of a large text takes its memory.
+_NAMES = """WITH b(body) AS MATERIALIZED (
+    SELECT ltrim(CAST(m.message AS TEXT),char(65279,160,32,9,13,10)))
+  SELECT CAST(json_object('type',body->>'$.type','query_id',body->'$.query_id') AS BLOB)
+  FROM b WHERE json_valid(body) AND json_type(body)='object'"""
 DIALECT = Dialect(
     # As bytes, because foreign text need not be UTF-8, which SQLite does not check and the driver
     # refuses.
@@ -35,10 +39,8 @@ DIALECT = Dialect(
     numbers="SELECT value FROM json_each({})",
     question=f"""CASE WHEN m.message IS NULL THEN x'' WHEN octet_length(m.message)<=:max
         THEN CAST(m.message AS BLOB)
-      WHEN octet_length(m.message)<={_PARSED_LIMIT} AND json_valid({_BODY})
-        AND json_type({_BODY})='object'
-        THEN CAST(json_object('type',{_BODY}->>'$.type','query_id',{_BODY}->'$.query_id') AS BLOB)
-      ELSE substr(CAST(m.message AS BLOB),1,64) END""",
+      ELSE coalesce(CASE WHEN octet_length(m.message)<={_PARSED_LIMIT} THEN ({_NAMES}) END,
+        substr(CAST(m.message AS BLOB),1,64)) END""",
     contains="instr({},{})>0",
     created="c.rowid",
     ordered_join="CROSS JOIN",  # the planner moves no table before one on its left
