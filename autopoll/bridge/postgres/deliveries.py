@@ -11,25 +11,17 @@ from autopoll.bridge.postgres.connection import DIALECT, PostgresDatabase
 from autopoll.bridge.postgres.enrolment import LARGEST, PendingWork, PostgresEnrolment
 from autopoll.bridge.records import (
     Answerer,
-    Arrival,
     BridgeLimits,
-    CommittedTurn,
     Delivery,
-    Outcome,
-    SentMessage,
     Settled,
-    Stored,
 )
-from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival, conversations_of
 from autopoll.bridge.sql.costs import Costs
+from autopoll.bridge.sql.delivery_store import Claimed, SqlDeliveries
 from autopoll.bridge.sql.held_delivery import HeldDelivery
 from autopoll.bridge.sql.lanes import CLOCK_SLACK_MS, DUE, Lanes
 from autopoll.bridge.sql.placement import Lease, with_room
-from autopoll.bridge.sql.pollers import Pollers
-from autopoll.bridge.sql.refused_rows import together_or_each
 from autopoll.bridge.sql.rows import metadata_column
-from autopoll.bridge.sql.settlement import Settlement
-from autopoll.errors import AlreadyRunning, AutopollError
+from autopoll.errors import AlreadyRunning
 
 _REAPER = "autopoll reaper"  # of the lock that one host at a time holds
 # Which rows are taken is settled, once, before they are changed; what others have locked is left.
@@ -64,17 +56,14 @@ _LATE = """SELECT message_id FROM deliveries WHERE state='leased'
   ORDER BY message_id LIMIT 200"""  # of which each takes time; the next reap goes on
 
 
-class PostgresDeliveries:
+class PostgresDeliveries(SqlDeliveries):
     """The DeliveryStore."""
 
+    _db: PostgresDatabase
+
     def __init__(self, db: PostgresDatabase, limits: BridgeLimits, costs: Costs) -> None:
-        self._db = db
-        self._max_message = limits.max_message
-        self._lanes = Lanes(db)
-        self._arrivals = Arrivals(db, limits)
         self._enrolment = PostgresEnrolment(db, limits)
-        self._pollers = Pollers(db)
-        self._settlement = Settlement(db, limits, self._lanes, costs)
+        super().__init__(db, limits, costs, Lanes(db), self._enrolment)
 
     def take_over(self, answerer: Answerer, lease_ms: int) -> int:
         mine = {"home": answerer.home, "owner": answerer.owner}
@@ -82,60 +71,17 @@ class PostgresDeliveries:
             self._db.lock_key(f"home {answerer.home}")  # there may be no row of it to lock
             now = self._db.clock()
             self._refuse_copy(answerer, now)
-            self._lock_held(_EARLIER, mine)
-            held = self._settlement.held(f"AND {_EARLIER}", mine)
+            held = self._locked(_EARLIER, mine)
             self._settlement.end_for_dead(held, now)
             self._pollers.enter(answerer, now, lease_ms)
         return len(held)
-
-    def set_shards(self, owner: str, shards: Sequence[str]) -> None:
-        with self._db.writing(durable=False):
-            self._pollers.set_shards(owner, shards)
-
-    def leave(self, owner: str) -> None:
-        with self._db.writing(durable=False):
-            self._pollers.leave(owner, self._db.clock())
 
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         work = self._enrolment.find_work(with_room(wanted))
         if not (work.unseen or work.ready):
             return []
         with self._db.writing(durable=False):
-            return self._claim(work, self._lease(owner, wanted, lease_ms))
-
-    def settle(self, outcomes: Sequence[Outcome], owner: str) -> list[Settled]:
-        def commit(together: bool) -> list[Settled]:
-            with self._db.writing():
-                return self._settle(outcomes, owner, together)
-
-        return together_or_each(commit) if outcomes else []
-
-    def commit_turn(
-        self,
-        arrivals: Sequence[Arrival],
-        outcomes: Sequence[Outcome],
-        owner: str,
-        wanted: Mapping[str, int],
-        lease_ms: int,
-    ) -> CommittedTurn:
-        if not (arrivals or outcomes):
-            return CommittedTurn([], [], self.claim(owner, wanted, lease_ms))
-        checked = self._arrivals.check(arrivals)
-
-        def commit(together: bool) -> CommittedTurn:
-            with self._db.writing():
-                # For all that follows: what waits for locks twice may wait for itself.
-                self._db.lock_conversations(
-                    conversations_of(checked), {outcome.message_id for outcome in outcomes}
-                )
-                settled = self._settle(outcomes, owner, together)
-                lease = self._lease(owner, wanted, lease_ms)
-                work = self._enrolment.find_work(with_room(wanted))
-                claimed = self._claim(work, lease)
-                stored, leased = self._admit(checked, lease, together, in_turn=not work.unseen)
-            return CommittedTurn(stored, settled, claimed + leased)
-
-        return together_or_each(commit)
+            return self._claim_found(work, self._lease(owner, wanted, lease_ms)).deliveries
 
     def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
         held = list(leases)
@@ -153,19 +99,6 @@ class PostgresDeliveries:
                 },
             )  # fmt: skip
         return {number for (number,) in rows}
-
-    def release_unconfirmed(self, owner: str, held: Iterable[tuple[int, int]]) -> int:
-        known, mine = set(held), {"owner": owner}
-        with self._db.writing(durable=False):
-            now = self._db.clock()
-            self._lock_held("d.owner=:owner", mine)
-            unconfirmed = [
-                one
-                for one in self._settlement.held("AND d.owner=:owner", mine)
-                if (one.message_id, one.fence) not in known
-            ]
-            self._settlement.release(unconfirmed, now)
-        return len(unconfirmed)
 
     def reap(self) -> list[Settled]:
         late = [number for (number,) in self._db.rows(_LATE, {"slack": CLOCK_SLACK_MS})]
@@ -213,30 +146,16 @@ class PostgresDeliveries:
                 " other was moved here or is dead.",
             )
 
-    def _lock_held(self, which: str, values: Mapping[str, str]) -> None:
-        """Lock the conversations of leased deliveries, so that their lanes can go on."""
-        rows = self._db.rows(
-            f"SELECT d.message_id FROM deliveries d WHERE d.state='leased' AND {which}", values
-        )
-        self._db.lock_conversations(deliveries=[number for (number,) in rows])
+    def _claim(self, lease: Lease) -> Claimed:
+        return self._claim_found(self._enrolment.find_work(with_room(lease.room)), lease)
 
-    def _lease(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> Lease:
-        now = self._db.clock()
-        return Lease(owner, now, now + lease_ms, dict(wanted))
-
-    def _settle(self, outcomes: Sequence[Outcome], owner: str, together: bool) -> list[Settled]:
-        if not outcomes:
-            return []
-        settlement = self._settlement
-        settle = settlement.settle if together else settlement.settle_one_by_one
-        return settle(outcomes, owner, self._db.clock())
-
-    def _claim(self, work: PendingWork, lease: Lease) -> list[Delivery]:
+    def _claim_found(self, work: PendingWork, lease: Lease) -> Claimed:
         """Claim what is ready, then enrol what is new."""
         claimed = self._claim_ready(with_room(lease.room), lease) if work.ready else []
         for each in claimed:
             lease.room[each.shard] -= 1
-        return claimed + (self._enrolment.enrol(lease) if work.unseen else [])
+        enrolled = self._enrolment.enrol(lease) if work.unseen else []
+        return Claimed(claimed + enrolled, not work.unseen, lambda: None)
 
     def _claim_ready(self, shards: Sequence[str], lease: Lease) -> list[Delivery]:
         rows = self._db.rows(
@@ -263,26 +182,3 @@ class PostgresDeliveries:
             for message_id, conversation, session, shard, lane, fence, attempt, enrolled, small,
             text, metadata in sorted(rows)
         ]  # fmt: skip
-
-    def _admit(
-        self,
-        checked: Sequence[CheckedArrival | AutopollError],
-        lease: Lease,
-        together: bool,
-        *,
-        in_turn: bool,
-    ) -> tuple[list[Stored], list[Delivery]]:
-        """Store and enrol what has arrived; also return what was leased of it."""
-        if not checked:
-            return [], []
-        leased: dict[int, Delivery] = {}
-
-        def insert(new: Sequence[CheckedArrival]) -> list[int]:
-            numbers, deliveries = self._enrolment.admit(new, lease, in_turn=in_turn)
-            leased.update({each.message_id: each for each in deliveries})
-            return numbers
-
-        store = self._arrivals.store if together else self._arrivals.store_one_by_one
-        stored = store(checked, insert)
-        fresh = [one.id for one in stored if isinstance(one, SentMessage) and one.fresh]
-        return stored, [leased[number] for number in fresh if number in leased]

@@ -5,31 +5,23 @@ or leased, and a settle must name the fence and the owner of its claim.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from autopoll.bridge.records import (
     Answerer,
-    Arrival,
     BridgeLimits,
-    CommittedTurn,
     Delivery,
-    Outcome,
-    SentMessage,
     Settled,
-    Stored,
 )
-from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival
 from autopoll.bridge.sql.costs import Costs
+from autopoll.bridge.sql.delivery_store import Claimed, SqlDeliveries
 from autopoll.bridge.sql.lanes import CLOCK_SLACK_MS, DUE, Lanes
 from autopoll.bridge.sql.placement import Lease, with_room
-from autopoll.bridge.sql.pollers import Pollers
-from autopoll.bridge.sql.refused_rows import together_or_each
 from autopoll.bridge.sql.rows import metadata_column, readable
-from autopoll.bridge.sql.settlement import Settlement
 from autopoll.bridge.sqlite import log_room
 from autopoll.bridge.sqlite.connection import DIALECT, SqliteDatabase
 from autopoll.bridge.sqlite.enrolment import Enrolment, Work
-from autopoll.errors import AutopollError
 from autopoll.home.lock import acquire
 
 _READY = f"""SELECT d.message_id, d.conversation_id, d.to_session, d.lane, d.fence, d.attempts,
@@ -40,17 +32,15 @@ _READY = f"""SELECT d.message_id, d.conversation_id, d.to_session, d.lane, d.fen
   WHERE d.state='ready' AND d.shard=:shard AND {DUE} ORDER BY d.message_id LIMIT :count"""
 
 
-class SqliteDeliveries:
+class SqliteDeliveries(SqlDeliveries):
     """The DeliveryStore."""
 
+    _db: SqliteDatabase
+
     def __init__(self, db: SqliteDatabase, limits: BridgeLimits, costs: Costs) -> None:
-        self._db = db
-        self._max_message = limits.max_message
-        self._lanes = Lanes(db)
-        self._arrivals = Arrivals(db, limits)
-        self._enrolment = Enrolment(db, limits, self._lanes)
-        self._pollers = Pollers(db)
-        self._settlement = Settlement(db, limits, self._lanes, costs)
+        lanes = Lanes(db)
+        self._enrolment = Enrolment(db, limits, lanes)
+        super().__init__(db, limits, costs, lanes, self._enrolment)
         self._lock: int | None = None  # descriptor of the answerer's lock
 
     def close(self) -> None:
@@ -67,18 +57,10 @@ class SqliteDeliveries:
         with self._db.writing():
             now = self._db.clock()
             # Of whatever home: the lock proves that no other poller of this file lives.
-            held = self._settlement.held("AND d.owner<>:owner", {"owner": answerer.owner})
+            held = self._locked("d.owner<>:owner", {"owner": answerer.owner})
             self._settlement.end_for_dead(held, now)
             self._pollers.enter(answerer, now, lease_ms)
         return len(held)
-
-    def set_shards(self, owner: str, shards: Sequence[str]) -> None:
-        with self._db.writing(durable=False):
-            self._pollers.set_shards(owner, shards)
-
-    def leave(self, owner: str) -> None:
-        with self._db.writing(durable=False):
-            self._pollers.leave(owner, self._db.clock())
 
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]:
         work = self._enrolment.find_work(with_room(wanted), self._db.clock())
@@ -86,40 +68,9 @@ class SqliteDeliveries:
             self._enrolment.advance(work.newest, work.newest)
             return []
         with self._db.writing(durable=False):
-            claimed, beyond = self._claim(work, self._lease(owner, wanted, lease_ms))
-        self._enrolment.advance(beyond, work.newest)
-        return claimed
-
-    def settle(self, outcomes: Sequence[Outcome], owner: str) -> list[Settled]:
-        def commit(together: bool) -> list[Settled]:
-            with self._db.writing():
-                return self._settle(outcomes, owner, together)
-
-        return together_or_each(commit) if outcomes else []
-
-    def commit_turn(
-        self,
-        arrivals: Sequence[Arrival],
-        outcomes: Sequence[Outcome],
-        owner: str,
-        wanted: Mapping[str, int],
-        lease_ms: int,
-    ) -> CommittedTurn:
-        if not (arrivals or outcomes):
-            return CommittedTurn([], [], self.claim(owner, wanted, lease_ms))
-        checked = self._arrivals.check(arrivals)
-
-        def commit(together: bool) -> CommittedTurn:
-            with self._db.writing():
-                settled = self._settle(outcomes, owner, together)
-                lease = self._lease(owner, wanted, lease_ms)
-                work = self._enrolment.find_work(with_room(wanted), lease.now)
-                claimed, beyond = self._claim(work, lease)
-                stored, leased = self._admit(checked, lease, together, beyond >= work.newest)
-            self._enrolment.advance(beyond, work.newest)
-            return CommittedTurn(stored, settled, claimed + leased)
-
-        return together_or_each(commit)
+            claimed = self._claim_found(work, self._lease(owner, wanted, lease_ms))
+        claimed.committed()
+        return claimed.deliveries
 
     def renew(self, leases: Iterable[tuple[int, int]], owner: str, lease_ms: int) -> set[int]:
         held = list(leases)
@@ -137,15 +88,6 @@ class SqliteDeliveries:
                 for message_id, fence in held
             ]
         return {row[0][0] for row in rows if row}
-
-    def release_unconfirmed(self, owner: str, held: Iterable[tuple[int, int]]) -> int:
-        known = set(held)
-        with self._db.writing(durable=False):
-            now = self._db.clock()
-            mine = self._settlement.held("AND d.owner=:owner", {"owner": owner})
-            unconfirmed = [one for one in mine if (one.message_id, one.fence) not in known]
-            self._settlement.release(unconfirmed, now)
-        return len(unconfirmed)
 
     def reap(self) -> list[Settled]:
         self._db.cut_log()
@@ -173,52 +115,22 @@ class SqliteDeliveries:
             self._pollers.remove_gone(now)
         return ended
 
-    def _lease(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> Lease:
-        now = self._db.clock()
-        return Lease(owner, now, now + lease_ms, dict(wanted))
+    def _claim(self, lease: Lease) -> Claimed:
+        return self._claim_found(self._enrolment.find_work(with_room(lease.room), lease.now), lease)
 
-    def _settle(self, outcomes: Sequence[Outcome], owner: str, together: bool) -> list[Settled]:
-        if not outcomes:
-            return []
-        settlement = self._settlement
-        settle = settlement.settle if together else settlement.settle_one_by_one
-        return settle(outcomes, owner, self._db.clock())
-
-    def _claim(self, work: Work, lease: Lease) -> tuple[list[Delivery], int]:
-        """Claim what is ready, then enrol what is new; also return up to which id was looked."""
+    def _claim_found(self, work: Work, lease: Lease) -> Claimed:
+        """Claim what is ready, then enrol what is new."""
         claimed: list[Delivery] = []
         for shard in with_room(lease.room) if work.ready else ():
             ready = self._claim_ready(shard, lease.room[shard], lease)
             lease.room[shard] -= len(ready)
             claimed += ready
-        if not work.unread:
-            return claimed, work.newest
-        leased, beyond = self._enrolment.enrol(work.newest, lease)
-        return claimed + leased, beyond
-
-    def _admit(
-        self,
-        checked: Sequence[CheckedArrival | AutopollError],
-        lease: Lease,
-        together: bool,
-        in_turn: bool,
-    ) -> tuple[list[Stored], list[Delivery]]:
-        """Store and enrol what has arrived; also return what was leased of it."""
-        if not checked:
-            return [], []
-        leased: dict[int, Delivery] = {}
-
-        def insert(new: Sequence[CheckedArrival]) -> list[int]:
-            numbers, deliveries = self._enrolment.admit(new, lease, in_turn=in_turn)
-            for number in numbers:
-                leased.pop(number, None)  # of one that the store has refused: the number is free
-            leased.update({each.message_id: each for each in deliveries})
-            return numbers
-
-        store = self._arrivals.store if together else self._arrivals.store_one_by_one
-        stored = store(checked, insert)
-        fresh = [one.id for one in stored if isinstance(one, SentMessage) and one.fresh]
-        return stored, [leased[number] for number in fresh if number in leased]
+        beyond = work.newest
+        if work.unread:
+            leased, beyond = self._enrolment.enrol(work.newest, lease)
+            claimed += leased
+        advance = partial(self._enrolment.advance, beyond, work.newest)
+        return Claimed(claimed, beyond >= work.newest, advance)
 
     def _claim_ready(self, shard: str, count: int, lease: Lease) -> list[Delivery]:
         rows = self._db.rows(

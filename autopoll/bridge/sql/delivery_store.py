@@ -1,0 +1,167 @@
+"""What every engine does alike of the DeliveryStore; how it claims is its own."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from autopoll.bridge.records import (
+    Arrival,
+    BridgeLimits,
+    CommittedTurn,
+    Delivery,
+    Outcome,
+    SentMessage,
+    Settled,
+    Stored,
+)
+from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival, conversations_of
+from autopoll.bridge.sql.costs import Costs
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.held_delivery import HeldDelivery
+from autopoll.bridge.sql.lanes import Lanes
+from autopoll.bridge.sql.placement import Lease
+from autopoll.bridge.sql.pollers import Pollers
+from autopoll.bridge.sql.refused_rows import together_or_each
+from autopoll.bridge.sql.settlement import Settlement
+from autopoll.errors import AutopollError
+
+
+class Admission(Protocol):
+    """The part of an engine that makes deliveries of messages."""
+
+    def admit(
+        self, checked: Sequence[CheckedArrival], lease: Lease, *, in_turn: bool
+    ) -> tuple[list[int], list[Delivery]]:
+        """Store questions that arrive with their deliveries; return their numbers and the leased.
+
+        One waits unread, to be enrolled later, where no shard serves the session, or where it is
+        not `in_turn`, and something that came before it is not enrolled yet.
+        """
+
+
+class Claimed(NamedTuple):
+    """What a transaction has claimed of what was in the store before it."""
+
+    deliveries: list[Delivery]
+    all_enrolled: bool  # nothing that came before is left to be enrolled
+    committed: Callable[[], None]  # to be called after the commit
+
+
+class SqlDeliveries(ABC):
+    """Turns, settles, and what a poller says of itself; used by one poller."""
+
+    def __init__(
+        self, db: Database, limits: BridgeLimits, costs: Costs, lanes: Lanes, admission: Admission
+    ) -> None:
+        self._db = db
+        self._max_message = limits.max_message
+        self._lanes = lanes
+        self._arrivals = Arrivals(db, limits)
+        self._admission = admission
+        self._pollers = Pollers(db)
+        self._settlement = Settlement(db, limits, lanes, costs)
+
+    @abstractmethod
+    def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]: ...
+
+    @abstractmethod
+    def _claim(self, lease: Lease) -> Claimed:
+        """Claim what there is room for, within a transaction."""
+
+    def set_shards(self, owner: str, shards: Sequence[str]) -> None:
+        with self._db.writing(durable=False):
+            self._pollers.set_shards(owner, shards)
+
+    def leave(self, owner: str) -> None:
+        with self._db.writing(durable=False):
+            self._pollers.leave(owner, self._db.clock())
+
+    def settle(self, outcomes: Sequence[Outcome], owner: str) -> list[Settled]:
+        def commit(together: bool) -> list[Settled]:
+            with self._db.writing():
+                return self._settle(outcomes, owner, together)
+
+        return together_or_each(commit) if outcomes else []
+
+    def commit_turn(
+        self,
+        arrivals: Sequence[Arrival],
+        outcomes: Sequence[Outcome],
+        owner: str,
+        wanted: Mapping[str, int],
+        lease_ms: int,
+    ) -> CommittedTurn:
+        if not (arrivals or outcomes):
+            return CommittedTurn([], [], self.claim(owner, wanted, lease_ms))
+        checked = self._arrivals.check(arrivals)
+
+        def commit(together: bool) -> CommittedTurn:
+            with self._db.writing():
+                # For all that follows: what waits for locks twice may wait for itself.
+                self._db.lock_conversations(
+                    conversations_of(checked), {outcome.message_id for outcome in outcomes}
+                )
+                settled = self._settle(outcomes, owner, together)
+                lease = self._lease(owner, wanted, lease_ms)
+                claimed = self._claim(lease)
+                stored, leased = self._admit(checked, lease, together, in_turn=claimed.all_enrolled)
+            claimed.committed()
+            return CommittedTurn(stored, settled, claimed.deliveries + leased)
+
+        return together_or_each(commit)
+
+    def release_unconfirmed(self, owner: str, held: Iterable[tuple[int, int]]) -> int:
+        known = set(held)
+        with self._db.writing(durable=False):
+            now = self._db.clock()
+            unconfirmed = [
+                one
+                for one in self._locked("d.owner=:owner", {"owner": owner})
+                if (one.message_id, one.fence) not in known
+            ]
+            self._settlement.release(unconfirmed, now)
+        return len(unconfirmed)
+
+    def _locked(self, which: str, values: Mapping[str, str]) -> list[HeldDelivery]:
+        """Return leased deliveries, with their conversations locked: their lanes are to go on."""
+        rows = self._db.rows(
+            f"SELECT d.message_id FROM deliveries d WHERE d.state='leased' AND {which}", values
+        )
+        self._db.lock_conversations(deliveries=[number for (number,) in rows])
+        return self._settlement.held(f"AND {which}", dict(values))
+
+    def _lease(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> Lease:
+        now = self._db.clock()
+        return Lease(owner, now, now + lease_ms, dict(wanted))
+
+    def _settle(self, outcomes: Sequence[Outcome], owner: str, together: bool) -> list[Settled]:
+        if not outcomes:
+            return []
+        settlement = self._settlement
+        settle = settlement.settle if together else settlement.settle_one_by_one
+        return settle(outcomes, owner, self._db.clock())
+
+    def _admit(
+        self,
+        checked: Sequence[CheckedArrival | AutopollError],
+        lease: Lease,
+        together: bool,
+        *,
+        in_turn: bool,
+    ) -> tuple[list[Stored], list[Delivery]]:
+        """Store and enrol what has arrived; also return what was leased of it."""
+        if not checked:
+            return [], []
+        leased: dict[int, Delivery] = {}
+
+        def insert(new: Sequence[CheckedArrival]) -> list[int]:
+            numbers, deliveries = self._admission.admit(new, lease, in_turn=in_turn)
+            for number in numbers:
+                leased.pop(number, None)  # of one that the store has refused: the number is free
+            leased.update({each.message_id: each for each in deliveries})
+            return numbers
+
+        store = self._arrivals.store if together else self._arrivals.store_one_by_one
+        stored = store(checked, insert)
+        fresh = [one.id for one in stored if isinstance(one, SentMessage) and one.fresh]
+        return stored, [leased[number] for number in fresh if number in leased]
