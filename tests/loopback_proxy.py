@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any, Self
 
 HOST = "127.0.0.1"
 
 
-class LoopbackProxy:
+class LoopbackProxy(ABC):
     """Takes connections in a thread of its own, each in `_forward`; used as a context manager.
 
     `port` is free unless given, and stays the same.
@@ -52,5 +53,7 @@ class LoopbackProxy:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
-    async def _forward(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _forward(
+        self, client: asyncio.StreamReader, answer: asyncio.StreamWriter
+    ) -> None: ...

@@ -4,6 +4,8 @@ Every part is handed the one connection. Methods of the contract are documented 
 `autopoll.bridge.protocols` and `autopoll.bridge.delivery_protocol`.
 """
 
+from contextlib import ExitStack
+
 from autopoll.bridge.foreign_watch import Watch
 from autopoll.bridge.postgres import schema
 from autopoll.bridge.postgres.checkup import PostgresCheckup
@@ -31,12 +33,11 @@ class PostgresBridge:
         listen_url: str | None = None,
     ) -> None:
         self._db = db = PostgresDatabase(url, read_only=read_only)
-        self._listening = Reconnection(listen_url or url, read_only=True)
-        try:
+        with ExitStack() as opened:
+            opened.callback(db.close)
+            self._listening = Reconnection(listen_url or url, read_only=True)
             schema.prepare(db, create=create, read_only=read_only)
-        except BaseException:
-            db.close()
-            raise
+            opened.pop_all()
         costs = Costs(db)
         self.conversations = bounded(SqlConversations(db, limits), db)
         self.messages = bounded(PostgresMessages(db, limits), db)

@@ -190,12 +190,11 @@ def name_of(parameters: dict[str, Any]) -> str:
 
 def _connect(parameters: dict[str, Any], attempt: "Future[BoundedConnection]") -> None:
     try:
-        connection = BoundedConnection.connect(autocommit=True, **parameters)
-        try:
+        with contextlib.ExitStack() as opened:
+            connection = BoundedConnection.connect(autocommit=True, **parameters)
+            opened.callback(connection.close)
             _prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
+            opened.pop_all()
         attempt.set_result(connection)
     except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
         attempt.set_exception(error)
@@ -216,5 +215,5 @@ def _prepare(connection: BoundedConnection) -> None:
 
 
 def _close_late(attempt: "Future[BoundedConnection]") -> None:
-    with contextlib.suppress(Exception):
+    if attempt.exception() is None:
         attempt.result().close()

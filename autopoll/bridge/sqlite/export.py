@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,27 +51,18 @@ class SqliteExport:
         if not self.path.is_file():
             raise BridgeError(f"there is no bridge at {self.path}", "Check the url of the source.")
         refuse_network(self.path)
-        self._lock = acquire(
-            self.path.with_name(f"{self.path.name}-poller.lock"), f"a poller of {self.path}"
-        )
-        try:
+        with ExitStack() as opened:
+            lock = self.path.with_name(f"{self.path.name}-poller.lock")
+            opened.callback(os.close, acquire(lock, f"a poller of {self.path}"))
             with self._explained():
                 self._db = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
-        except BaseException:
-            os.close(self._lock)
-            raise
-        try:
+            opened.callback(self._db.close)
             self._keep_out_writers()
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Let others write again; tolerated twice."""
-        self._db.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._opened.close()
 
     def count(self, table: str) -> int:
         """Return how many rows a table has, 0 for one that is not there."""

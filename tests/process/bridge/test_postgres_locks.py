@@ -18,13 +18,13 @@ from autopoll.bridge.records import Delivery
 from autopoll.errors import BridgeBusy
 
 HOLDS = """
-import sys, time
+import sys
 from autopoll.bridge.postgres.connection import PostgresDatabase
 db = PostgresDatabase(sys.argv[1])
 with db.writing():
     db.lock_conversations([sys.argv[2]])
     print("locked", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 CALLS: dict[str, Callable[[Bridge, Delivery], object]] = {
     "settle": lambda bridge, held: settle(bridge, answered(held)),
@@ -152,7 +152,8 @@ def test_the_locks_of_a_client_that_is_killed_or_stopped_are_given_up(
 ) -> None:
     held = claimed(bridge)
     arguments = [sys.executable, "-c", HOLDS, server.tcp_url(name), held.conversation]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as client:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stdin=pipe, stdout=pipe) as client:
         assert client.stdout and client.stdout.readline()
         client.send_signal(number)
         kept = 0.0 if number == signal.SIGKILL else 5.0  # s
