@@ -5,7 +5,7 @@ knows its own children make a nested one exit at once, or attach to the wrong se
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from autopoll.errors import ConfigError
@@ -23,6 +23,7 @@ _WORKERS = re.compile(
 )
 # By which the Claude Code CLI finds its account and its service.
 _CLAUDE = re.compile(r"ANTHROPIC_\w+|CLAUDE_CONFIG_DIR|CLAUDE_CODE_OAUTH_TOKEN")
+_LIBPQ = re.compile(r"PG[A-Z]+")
 _NESTING = re.compile(
     r"CLAUDECODE|CLAUDE_CODE_(?:ENTRYPOINT|SESSION_ID|CHILD_\w+|MESSAGING_\w+|SSE_PORT|SDK_\w+)"
     r"|CLAUDE_AGENT_SDK_\w+|CLAUDE_PID|CLAUDE_EFFORT|AI_AGENT|TRACEPARENT|TRACESTATE"
@@ -71,6 +72,20 @@ def worker_environment(
         if not _NESTING.fullmatch(name)
         and (name in named or _ALLOWED.fullmatch(name) or _WORKERS.fullmatch(name))
     }
+
+
+def bridge_variables(environ: Mapping[str, str]) -> set[str]:
+    """Return the names of what libpq reads, by which poller and gateway reach a server."""
+    return {name for name in environ if _LIBPQ.fullmatch(name)}
+
+
+def forget_bridge(environ: MutableMapping[str, str], options: Mapping[str, Any]) -> None:
+    """Remove them in a worker, which has the environment of supervisord but no business there.
+
+    What the shard's `options` name is kept.
+    """
+    for name in bridge_variables(environ) - {*_named(options)}:
+        del environ[name]
 
 
 def _named(options: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,6 @@ become its own.
 
 import ctypes
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from autopoll.backends.environment import worker_environment
+from autopoll.backends.environment import bridge_variables, worker_environment
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.ops.line_writer import STDERR, LineWriter
@@ -22,7 +21,6 @@ from autopoll.process import signals
 
 PR_SET_CHILD_SUBREAPER = 36
 LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and keeps this
-_LIBPQ = re.compile(r"PG[A-Z]+")
 # -P, or a json.py among the files of a home would be run in the place of Python's own.
 _MODULE = [sys.executable, "-P", "-m"]
 
@@ -76,8 +74,8 @@ def supervisord_environment(inherited: Mapping[str, str], config: Config) -> dic
     kept = worker_environment(
         fixed_imports(inherited), [each.options for each in config.shards.values()]
     )
-    if config.bridge.url.is_server:  # libpq's variables: every role has them
-        kept |= {name: value for name, value in inherited.items() if _LIBPQ.fullmatch(name)}
+    if config.bridge.url.is_server:  # every role has them, and a worker forgets them
+        kept |= {name: inherited[name] for name in bridge_variables(inherited)}
     # conf/supervisord.conf says `autopoll`: the one of this installation, activated or not.
     folders = [str(Path(sys.executable).parent)]
     if script := shutil.which("autopoll"):

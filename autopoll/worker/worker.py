@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 
+from autopoll.backends.environment import forget_bridge
 from autopoll.clock import until_next
 from autopoll.errors import ConfigError
 from autopoll.home import fingerprint
@@ -179,6 +180,8 @@ def run(home: Home, config: Config, shard: str, number: int) -> None:
         )
     name = instance_name(shard, number)
     with role.alone(home, name):
+        if config.bridge.url.is_server:
+            forget_bridge(os.environ, config.shards[shard].options)
         instance = Instance(home, config, shard, name)
         before = heartbeat.read(home.beats / name)
         with Heart.open(home.beats, name, "worker") as heart:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autopoll.backends.environment import child_environment, worker_environment
+from autopoll.backends.environment import child_environment, forget_bridge, worker_environment
 from autopoll.errors import ConfigError
 
 NESTING = [
@@ -35,6 +35,14 @@ def test_what_tells_a_nested_agent_from_others_reaches_nobody(name: str) -> None
 @pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "AUTOPOLL_TOKEN"])
 def test_workers_get_no_secret_that_nobody_has_named(name: str) -> None:
     assert worker_environment({name: "x"}) == {}
+
+
+def test_a_worker_forgets_how_the_bridge_is_reached_unless_its_shard_names_it() -> (
+    None
+):
+    environ = {"PGPASSWORD": "x", "PGHOST": "db", "PATH": "/bin", "PG": "page"}
+    forget_bridge(environ, {"env": ["PGHOST"]})
+    assert environ == {"PGHOST": "db", "PATH": "/bin", "PG": "page"}
 
 
 def test_workers_get_what_the_options_of_their_shards_name() -> None:
