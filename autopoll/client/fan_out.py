@@ -13,6 +13,7 @@ import msgspec
 from autopoll.bridge.records import QueryState
 from autopoll.client import availability
 from autopoll.client.client import Client
+from autopoll.client.other_homes import is_answered_elsewhere
 from autopoll.client.outcome_wait import IS_DOWN, NET_S, DownDetector, latest_state
 from autopoll.client.poller_connection import PollerConnection
 from autopoll.client.result import Result, to_result
@@ -109,6 +110,8 @@ class FanOut:
     ) -> ShardOutcome | None:
         """Return the outcome of a shard that is not worth waiting for any longer."""
         paused = shard_pause.read(self._client.home, shard)
+        if paused and self._is_answered_elsewhere(shard):
+            paused = None
         if paused and paused.left_s > left:
             return self._missing(state, shard, f"paused: {paused.words}", Exit.FAILED)
         if is_down:
@@ -123,10 +126,15 @@ class FanOut:
     def _hindrance(self, shard: str) -> str:
         """Return what keeps a shard from answering; empty, and noted, when nothing does."""
         client = self._client
-        if found := availability.obstacle(client.home, client.config, shard):
+        found = availability.obstacle(client.home, client.config, shard)
+        if found and not self._is_answered_elsewhere(shard):
             return found.what
         self._able_at[shard] = time.monotonic()
         return ""
+
+    def _is_answered_elsewhere(self, shard: str) -> bool:
+        client = self._client
+        return is_answered_elsewhere(client.home, client.config, client.bridge, shard)
 
     def _missing(self, state: QueryState, shard: str, reason: str, code: Exit) -> ShardOutcome:
         return ShardOutcome(

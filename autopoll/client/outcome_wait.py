@@ -115,9 +115,14 @@ class OutcomeWait:
                 raise obstacle.blocked(_these(ids), f"read the answer with: {_fetch(ids)}")
 
     def _find_obstacle(self, shard: str | None) -> "Obstacle | None":
-        from autopoll.client import availability  # loads more than an asker mostly needs
+        # Here, as they load more than an asker mostly needs.
+        from autopoll.client import availability
+        from autopoll.client.other_homes import is_answered_elsewhere
 
-        return availability.obstacle(self._home, self._config, shard)
+        found = availability.obstacle(self._home, self._config, shard)
+        if found and is_answered_elsewhere(self._home, self._config, self._bridge, shard):
+            return None
+        return found
 
 
 def latest_state(

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
@@ -15,6 +16,7 @@ from autopoll.bridge.records import Arrival, QueryState, SentMessage
 from autopoll.client import availability
 from autopoll.client.client import Client
 from autopoll.client.listening import is_listening
+from autopoll.client.other_homes import is_answered_elsewhere
 from autopoll.client.outcome_wait import DOWN_AFTER, NET_S, down
 from autopoll.client.poller_connection import is_whole, just_sent
 from autopoll.client.result import Result
@@ -228,5 +230,11 @@ class Hub:
             shard: await asyncio.to_thread(availability.obstacle, self.home, self.config, shard)
             for shard in {each.shard for each in self._all()}
         }
+        for shard in [shard for shard, obstacle in found.items() if obstacle]:
+            if await self.call(partial(self._is_answered_elsewhere, shard)):
+                del found[shard]
         for each in self._all():
             each.meet(found.get(each.shard))
+
+    def _is_answered_elsewhere(self, shard: str | None, client: Client) -> bool:
+        return is_answered_elsewhere(self.home, self.config, client.bridge, shard)

@@ -3,10 +3,10 @@
 import time
 
 from autopoll.bridge.protocols import Bridge
+from autopoll.client.other_homes import others_serving
 from autopoll.clock import wall_ms
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.ops.other_homes import others_serving
 from autopoll.poller.attempt import CANCEL_GRACE_S
 from autopoll.process.heartbeat import ProcessState, is_alive, read
 

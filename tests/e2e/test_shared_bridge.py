@@ -12,6 +12,9 @@ from hosts import home_on, up
 from place import Place
 from postgres_server import DatabaseServer
 
+from autopoll.home.home import socket_path
+from autopoll.process.supervisor_rpc import Supervisor
+
 DATA = Path(__file__).parents[1] / "data"
 MAIN = '[shards.main]\nbackend = "echo"\n'
 OTHER = f"""{MAIN}
@@ -101,6 +104,20 @@ def test_messages_between_the_homes_are_sent_read_and_answered(homes: Homes) -> 
     finally:
         del one.environ["AUTOPOLL_TOKEN"], two.environ["AUTOPOLL_TOKEN"]
     assert one.json("answer", str(asked), "--timeout", "60")["answer"] == "and now?"
+
+
+def test_while_its_own_worker_is_stopped_another_home_that_serves_the_shard_answers(
+    homes: Homes,
+) -> None:
+    one, _ = homes
+    own = Supervisor(socket_path(one.home))
+    own.stop("worker:worker", wait=True)
+    try:
+        assert one.ask("who is there?")["answer"] == "who is there?"
+        compared = one.json_lines("ask", "both?", "--shard", "main,main")
+        assert {each["status"] for each in compared} == {"answered"}
+    finally:
+        own.start("worker:worker")
 
 
 def test_what_is_asked_of_a_home_that_is_down_is_answered_when_it_is_up_again(

@@ -14,13 +14,13 @@ import msgspec
 
 from autopoll.backends.environment import worker_environment
 from autopoll.bridge.connect import connect
+from autopoll.client.other_homes import others_serving
 from autopoll.errors import AutopollError, ConfigError
 from autopoll.home import credentials, shard_files, toml_file
 from autopoll.home.config import Config, parse
 from autopoll.home.home import Home
 from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
-from autopoll.ops.other_homes import others_serving
 from autopoll.ops.process_tree import Tree, environ_of, under
 from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied

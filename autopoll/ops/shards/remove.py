@@ -10,6 +10,7 @@ import msgspec
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Delivery, Failed, Outcome
+from autopoll.client.other_homes import others_serving
 from autopoll.errors import AutopollError, NotFound, UsageError
 from autopoll.home import config_edit, shard_files, toml_file
 from autopoll.home.config import Config, parse
@@ -17,7 +18,6 @@ from autopoll.home.home import Home
 from autopoll.message import Answer
 from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
-from autopoll.ops.other_homes import others_serving
 from autopoll.ops.process_tree import Tree, environ_of
 from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied

@@ -37,9 +37,7 @@ def test_workers_get_no_secret_that_nobody_has_named(name: str) -> None:
     assert worker_environment({name: "x"}) == {}
 
 
-def test_a_worker_forgets_how_the_bridge_is_reached_unless_its_shard_names_it() -> (
-    None
-):
+def test_a_worker_forgets_how_the_bridge_is_reached_unless_its_shard_names_it() -> None:
     environ = {"PGPASSWORD": "x", "PGHOST": "db", "PATH": "/bin", "PG": "page"}
     forget_bridge(environ, {"env": ["PGHOST"]})
     assert environ == {"PGHOST": "db", "PATH": "/bin", "PG": "page"}

@@ -10,10 +10,10 @@ from prepared_home import prepared_home
 
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
+from autopoll.client.other_homes import others_serving
 from autopoll.home import files
 from autopoll.home.config import load
 from autopoll.home.home import Home
-from autopoll.ops.other_homes import others_serving
 from autopoll.ops.shards.remove import QuestionsWaiting, ServedElsewhere, remove
 
 CONFIG = '[shards.main]\nbackend = "echo"\n[shards.logs]\nbackend = "echo"\n'

@@ -2,6 +2,7 @@
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import AnsweringHome
+from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.home.identity import known_identity
 
@@ -13,3 +14,10 @@ def others_serving(home: Home, bridge: Bridge, shard: str) -> list[AnsweringHome
     """
     mine = known_identity(home)
     return [each for each in bridge.overview.homes() if each.home != mine and shard in each.shards]
+
+
+def is_answered_elsewhere(home: Home, config: Config, bridge: Bridge, shard: str | None) -> bool:
+    """Return whether a home beside this one is alive and answers for a shard."""
+    if shard is None or not config.bridge.url.is_server:
+        return False
+    return any(each.alive for each in others_serving(home, bridge, shard))
