@@ -97,7 +97,9 @@ class Storm:
                 continue
             self._starting.remove((place, starting))
             out, err = starting.communicate()
-            if starting.returncode == Exit.FAILED and "PostgreSQL" in err:  # while that was away
+            if (
+                starting.returncode in (Exit.FAILED, Exit.DOWN) and "PostgreSQL" in err
+            ):  # it was away
                 self._starting.append((place, place.start("up")))
             else:
                 assert starting.returncode == 0, (self.about, place.root, out, err)
