@@ -43,7 +43,7 @@ class LeaseOwner:
         self._unsettled: list[Outcome] = []
         self._claim_failed = False
         self._late_until = 0.0  # a claim that failed may still be committed until this moment
-        self.was_away = False  # the store, since the last renewal
+        self._was_away = False  # the store, since the last renewal
         self._reap_from = 0.0  # on the monotonic clock, in seconds
         self._shards: list[str] = []  # that the store shows for it
         self.shards: list[str] = []  # that it serves
@@ -79,10 +79,17 @@ class LeaseOwner:
         """Show that the answerer has ended."""
         self._deliveries.leave(self._id)
 
+    def store_was_away(self) -> None:
+        """Renew before anything else when it can be reached again.
+
+        To be called whatever could not be done there, by whomever.
+        """
+        self._was_away = True
+
     def commit_turn(self, arrivals: Sequence[Arrival], room: dict[str, int]) -> CommittedTurn:
         """Store what arrived, settle what came back, and claim what there is room for."""
         try:
-            if self.was_away:
+            if self._was_away:
                 self._renew_all()
                 self._beat()
             if self._claim_failed:
@@ -93,7 +100,6 @@ class LeaseOwner:
                 arrivals, self._unsettled, self._id, room, self._in_flight.lease_ms
             )
         except BridgeUnavailable:
-            self.was_away = True
             self._late_until = time.monotonic() + _LATE_S
             raise
         self._claim_failed = False
@@ -102,14 +108,10 @@ class LeaseOwner:
 
     def settle(self) -> list[Settled]:
         """Settle what came back, and claim nothing."""
-        try:
-            if self.was_away:
-                self._renew_all()
-                self._beat()
-            settled = self._deliveries.settle(self._unsettled, self._id)
-        except BridgeUnavailable:
-            self.was_away = True
-            raise
+        if self._was_away:
+            self._renew_all()
+            self._beat()
+        settled = self._deliveries.settle(self._unsettled, self._id)
         self._unsettled.clear()
         return settled
 
@@ -119,26 +121,22 @@ class LeaseOwner:
         After a long outage the reap would free, to be asked again, what is answered already. Shows
         the shards that it serves when they have changed.
         """
-        try:
-            if self._shards != self.shards:
-                self._deliveries.set_shards(self._id, self.shards)
-                self._shards = self.shards
-                self._beat()
-            self._renew_all()
+        if self._shards != self.shards:
+            self._deliveries.set_shards(self._id, self.shards)
+            self._shards = self.shards
             self._beat()
-            if self._late_until:
-                self._release_late()
-            if time.monotonic() < self._reap_from:
-                return []
-            return self._in_flight.reap(self._deliveries)
-        except BridgeUnavailable:
-            self.was_away = True
-            raise
+        self._renew_all()
+        self._beat()
+        if self._late_until:
+            self._release_late()
+        if time.monotonic() < self._reap_from:
+            return []
+        return self._in_flight.reap(self._deliveries)
 
     def _renew_all(self) -> None:
         self._in_flight.renew_leases(self._deliveries, self._id, self._unsettled_leases())
-        if self.was_away:
-            self.was_away = False
+        if self._was_away:
+            self._was_away = False
             self._reap_from = self._lease_from_now()
 
     def _lease_from_now(self) -> float:

@@ -283,7 +283,7 @@ class Poller:
     def on_away(self) -> None:
         """The server of the store could not be reached."""
         self.was_away = True
-        self.leases.was_away = True
+        self.leases.store_was_away()
 
     def wake(self) -> None:
         """Have the loop take a turn."""

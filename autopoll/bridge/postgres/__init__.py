@@ -35,7 +35,7 @@ class PostgresBridge:
         self._db = db = PostgresDatabase(url, read_only=read_only)
         with ExitStack() as opened:
             opened.callback(db.close)
-            self._listening = Reconnection(listen_url or url, read_only=True)
+            self._listening = Reconnection(listen_url or url, read_only=read_only)
             schema.prepare(db, create=create, read_only=read_only)
             opened.pop_all()
         costs = Costs(db)
@@ -43,7 +43,7 @@ class PostgresBridge:
         self.messages = bounded(PostgresMessages(db, limits), db)
         self.deliveries = bounded(PostgresDeliveries(db, limits, costs), db)
         self.overview = bounded(SqlOverview(db, limits, costs), db)
-        self.examine = PostgresCheckup(db).examine
+        self.examine = bounded(PostgresCheckup(db), db).examine
 
     def close(self) -> None:
         self._listening.close()

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 from autopoll.bridge.postgres import schema
 from autopoll.bridge.postgres.connection import PostgresDatabase
-from autopoll.bridge.postgres.statements import SCHEMA, TABLES
+from autopoll.bridge.postgres.statements import SCHEMA
 from autopoll.bridge.sql.database import Row
+from autopoll.bridge.sql.tables import TABLES
 from autopoll.errors import AlreadyRunning, BridgeError, BridgeFull, BridgeUnavailable
 
 # What the server may have been told for all sessions is no limit for this transaction.
@@ -32,7 +33,7 @@ def importing(url: str) -> Iterator["PostgresImport"]:
     """
     db = PostgresDatabase(url)
     try:
-        with db.migrating(schema.MIGRATION) as run:
+        with db.migrating() as run:
             for statement in _LIMITS:
                 run(statement)
             schema.make(db, run)

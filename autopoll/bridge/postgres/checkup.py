@@ -1,7 +1,8 @@
 """Whether the schema is whole, as far as a client can see."""
 
 from autopoll.bridge.postgres.connection import PostgresDatabase
-from autopoll.bridge.postgres.statements import SCHEMA, TABLES
+from autopoll.bridge.postgres.statements import SCHEMA
+from autopoll.bridge.sql.tables import TABLES
 from autopoll.errors import BridgeError
 
 

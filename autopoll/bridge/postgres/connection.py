@@ -15,6 +15,7 @@ from autopoll.bridge.records import LONGEST_CALL_S
 from autopoll.bridge.sql.database import Dialect, Row, Values
 from autopoll.errors import BridgeError
 
+MIGRATION = 0x6175746F706F6C6C  # of the advisory lock: "autopoll"
 _MIGRATION_S = 600.0
 _OURS = 0x6175746F  # before the names of advisory locks, which all users of a database share
 _NOW = "SELECT autopoll.now_ms()"
@@ -148,7 +149,7 @@ class PostgresDatabase:
         self.rows(f"SELECT pg_advisory_xact_lock({_OURS},hashtext(?))", (name,))
 
     @contextmanager
-    def migrating(self, key: int) -> Iterator[Callable[[str], None]]:
+    def migrating(self) -> Iterator[Callable[[str], None]]:
         """Run the block in one transaction that no other migration meets; yields what runs scripts.
 
         Waits for as long as another takes, and takes as long as it takes.
@@ -156,7 +157,7 @@ class PostgresDatabase:
         with self.call():
             self._deadline = time.monotonic() + _MIGRATION_S
             try:
-                self._begin(_BEGIN_MIGRATION.format(key))
+                self._begin(_BEGIN_MIGRATION.format(MIGRATION))
                 yield self._run_script
                 self._commit()
             finally:

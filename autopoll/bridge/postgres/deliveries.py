@@ -107,7 +107,7 @@ class PostgresDeliveries(SqlDeliveries):
             return []
         with self._db.writing():
             if not self._db.try_lock(_REAPER):
-                return []  # another host is at it
+                return []  # another host reaps
             now = self._db.clock()
             self._db.lock_conversations({lane.rpartition("/")[0] for lane in headless}, late)
             ended = self._settlement.fail(self._expired(late, now), "the lease expired", now)

@@ -12,9 +12,9 @@ from autopoll.bridge.postgres.connection import DIALECT, PostgresDatabase
 from autopoll.bridge.records import BridgeLimits, Delivery
 from autopoll.bridge.sql.arrivals import CheckedArrival
 from autopoll.bridge.sql.lanes import DUE
-from autopoll.bridge.sql.placement import Enrollable, Lease, Placement
+from autopoll.bridge.sql.placement import Enrollable, Lease, Placement, insert_arrivals
 from autopoll.bridge.sql.routes import Routes
-from autopoll.bridge.sql.rows import insert_messages, metadata_column
+from autopoll.bridge.sql.rows import metadata_column
 from autopoll.message import is_answerable, read_envelope
 
 # Messages that are enrolled in one transaction, and bytes of them: it is to end within a call.
@@ -123,18 +123,7 @@ class PostgresEnrolment:
         shards = {
             one: None if one[0] in waiting else self._routes.shard_of(*one) for one in sessions
         }
-        messages = []
-        for each in checked:
-            served = shards[each.arrival.conversation, each.recipient] is not None
-            messages.append(each.message(read=served))
-        numbers = insert_messages(self._db, messages)
-        new = []
-        for number, (conversation, _, session, text, metadata, _) in zip(
-            numbers, messages, strict=True
-        ):
-            if (shard := shards[conversation, session]) is not None:
-                found = Enrollable(number, conversation, session, shard, text, metadata)
-                new.append((found, found.lane(read_envelope(metadata))))
+        numbers, new = insert_arrivals(self._db, checked, shards)
         return numbers, self._place(new, lease)
 
     def _lock_unseen(self) -> list[str] | None:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from psycopg import sql
 
-from autopoll.bridge.postgres.connection import PostgresDatabase
-from autopoll.bridge.postgres.statements import SCHEMA, TABLES
+from autopoll.bridge.postgres.connection import MIGRATION, PostgresDatabase
+from autopoll.bridge.postgres.statements import SCHEMA
+from autopoll.bridge.sql.tables import TABLES
 from autopoll.errors import BridgeError
 
 OLDEST_SERVER = 140000  # as server_version_num has it
-MIGRATION = 0x6175746F706F6C6C  # of the advisory lock: "autopoll"
 
 # The first four tables are those of existing bridges, in the same words, for programs that speak
 # PostgreSQL. JSON is TEXT: jsonb refuses what JSON may hold (\u0000).
@@ -187,11 +187,26 @@ _IS_THERE = "SELECT to_regclass('autopoll.schema') IS NOT NULL"
 
 
 def schema_sql() -> str:
-    """Return all that makes the schema in an empty database, for who reads it before it runs."""
-    return (
-        f"BEGIN;\n{_BEGIN_SCHEMA}{''.join(STEPS)}\nINSERT INTO autopoll.schema"
-        f" VALUES({KNOWN},{OLDEST_COMPATIBLE});\nCOMMIT;\n"
+    """Return all that makes the schema, or migrates it, for who reads it before it runs.
+
+    Run again it does nothing.
+    """
+    steps = "".join(
+        f"  IF found < {number} THEN EXECUTE $step${step}$step$; END IF;\n"
+        for number, step in enumerate(STEPS, 1)
     )
+    return f"""BEGIN;
+SELECT pg_advisory_xact_lock({MIGRATION});
+{_BEGIN_SCHEMA}DO $migration$
+DECLARE found integer := coalesce((SELECT max(version) FROM autopoll.schema), 0);
+BEGIN
+{steps}  IF found < {KNOWN} THEN
+    DELETE FROM autopoll.schema;
+    INSERT INTO autopoll.schema VALUES({KNOWN},{OLDEST_COMPATIBLE});
+  END IF;
+END $migration$;
+COMMIT;
+"""
 
 
 def grants_sql(role: str) -> str:
@@ -275,8 +290,8 @@ def _version(db: PostgresDatabase) -> tuple[int, int] | None:
 
 
 def _migrate(db: PostgresDatabase) -> None:
-    """Bring the schema to the known version, after whoever is at it now."""
-    with db.migrating(MIGRATION) as run:
+    """Bring the schema to the known version, after whoever is doing so now."""
+    with db.migrating() as run:
         _run_steps(db, run)
 
 

@@ -6,11 +6,9 @@ A pooler may drop the search path of a session.
 import re
 from functools import cache
 
+from autopoll.bridge.sql.tables import TABLES
+
 SCHEMA = "autopoll"
-TABLES = (
-    "answers", "audit_log", "budgets", "conversations", "deliveries", "denials", "keys",
-    "messages", "pollers", "routes", "session_status", "usage",
-)  # fmt: skip
 _TABLE = re.compile(rf"\b(FROM|JOIN|INTO|UPDATE)(\s+)({'|'.join(TABLES)})\b")
 _NAMED = re.compile(r"(?<![:\w]):([a-z_]+[0-9]*)")
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from autopoll.bridge.records import Arrival, BridgeLimits, SentMessage, Stored
@@ -9,9 +10,9 @@ from autopoll.bridge.sql.database import Database
 from autopoll.bridge.sql.idempotency import IdempotencyKeys
 from autopoll.bridge.sql.message_checks import MessageChecks
 from autopoll.bridge.sql.rate_limit import RateLimiter
-from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.refused_rows import in_savepoint
 from autopoll.bridge.sql.rows import MessageRow, other_session
-from autopoll.errors import AutopollError, NotFound, RateLimited, RowRefused, UsageError
+from autopoll.errors import AutopollError, NotFound, RateLimited, UsageError
 
 _HEAD = 100  # characters of a text within which its query_id begins and ends
 
@@ -129,15 +130,7 @@ class Arrivals:
         return SentMessage(id=number, fresh=True)
 
     def _store_or_refuse(self, checked: CheckedArrival, insert: Insert) -> Stored:
-        self._db.rows("SAVEPOINT arrival")
-        try:
-            stored = self._store(checked, insert)
-        except OF_ONE_ROW as error:
-            self._db.rows("ROLLBACK TO arrival")
-            log_error(f"a question cannot be stored: {error}")
-            stored = error if isinstance(error, AutopollError) else RowRefused(str(error))
-        self._db.rows("RELEASE arrival")
-        return stored
+        return in_savepoint(self._db, "store a question", partial(self._store, checked, insert))
 
     def _find(self, arrival: Arrival) -> int | None:
         """Return the number under which an earlier try has stored a question."""

@@ -26,7 +26,7 @@ from autopoll.bridge.sql.settlement import Settlement
 from autopoll.errors import AutopollError
 
 
-class Admission(Protocol):
+class Enroller(Protocol):
     """The part of an engine that makes deliveries of messages."""
 
     def admit(
@@ -51,13 +51,13 @@ class SqlDeliveries(ABC):
     """Turns, settles, and what a poller says of itself; used by one poller."""
 
     def __init__(
-        self, db: Database, limits: BridgeLimits, costs: Costs, lanes: Lanes, admission: Admission
+        self, db: Database, limits: BridgeLimits, costs: Costs, lanes: Lanes, enroller: Enroller
     ) -> None:
         self._db = db
         self._max_message = limits.max_message
         self._lanes = lanes
         self._arrivals = Arrivals(db, limits)
-        self._admission = admission
+        self._enroller = enroller
         self._pollers = Pollers(db)
         self._settlement = Settlement(db, limits, lanes, costs)
 
@@ -155,7 +155,7 @@ class SqlDeliveries(ABC):
         leased: dict[int, Delivery] = {}
 
         def insert(new: Sequence[CheckedArrival]) -> list[int]:
-            numbers, deliveries = self._admission.admit(new, lease, in_turn=in_turn)
+            numbers, deliveries = self._enroller.admit(new, lease, in_turn=in_turn)
             for number in numbers:
                 leased.pop(number, None)  # of one that the store has refused: the number is free
             leased.update({each.message_id: each for each in deliveries})

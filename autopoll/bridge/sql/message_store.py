@@ -10,7 +10,7 @@ from autopoll.bridge.sql.database import Database
 from autopoll.bridge.sql.message_checks import MessageChecks
 from autopoll.bridge.sql.query_states import query_state, query_states
 from autopoll.bridge.sql.rate_limit import RateLimiter
-from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.refused_rows import together_or_each
 from autopoll.bridge.sql.rows import (
     MessageRow,
     insert_messages,
@@ -63,13 +63,13 @@ class SqlMessages:
 
     def store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
         checked = self._arrivals.check(arrivals)
-        try:
+
+        def commit(together: bool) -> list[Stored]:
+            store = self._arrivals.store if together else self._arrivals.store_one_by_one
             with self._db.writing():
-                return self._arrivals.store(checked, self._insert)
-        except OF_ONE_ROW as error:
-            log_error(f"storing one by one: {error}")
-            with self._db.writing():
-                return self._arrivals.store_one_by_one(checked, self._insert)
+                return store(checked, self._insert)
+
+        return together_or_each(commit)
 
     def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:
         require_conversation(self._db, conversation)

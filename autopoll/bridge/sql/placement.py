@@ -1,10 +1,13 @@
 """Where a new delivery is placed: in which lane, and whether it is leased at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from autopoll.bridge.records import Delivery
-from autopoll.message import Envelope
+from autopoll.bridge.sql.arrivals import CheckedArrival
+from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.rows import insert_messages
+from autopoll.message import Envelope, read_envelope
 
 
 class Lease(NamedTuple):
@@ -30,6 +33,28 @@ class Enrollable(NamedTuple):
         """Return its conversation's lane; an independent question has one without a slash."""
         own = envelope.lane == "own"
         return f"m{self.message_id}" if own else f"{self.conversation}/{self.session}"
+
+
+def insert_arrivals(
+    db: Database,
+    checked: Sequence[CheckedArrival],
+    shards: Mapping[tuple[str, str], str | None],
+) -> tuple[list[int], list[tuple[Enrollable, str]]]:
+    """Store questions that arrive; return their numbers, and what is to be placed, with its lane.
+
+    `shards` tells of (conversation, session) which shard is to answer now; None to wait unread.
+    """
+    rows = [
+        each.message(read=shards[each.arrival.conversation, each.recipient] is not None)
+        for each in checked
+    ]
+    numbers = insert_messages(db, rows)
+    new = []
+    for number, (conversation, _, session, text, metadata, _) in zip(numbers, rows, strict=True):
+        if (shard := shards[conversation, session]) is not None:
+            found = Enrollable(number, conversation, session, shard, text, metadata)
+            new.append((found, found.lane(read_envelope(metadata))))
+    return numbers, new
 
 
 class NewDelivery(NamedTuple):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from autopoll.bridge.sql.database import Database
 from autopoll.errors import RowRefused
 
 _Result = TypeVar("_Result")
@@ -16,6 +17,20 @@ def log_error(words: str) -> None:
     import logging  # only now, because an `ask`, which settles nothing, does without
 
     logging.getLogger(__name__).error("%s", words)
+
+
+def in_savepoint(db: Database, what: str, use: Callable[[], _Result]) -> _Result | RowRefused:
+    """Return what `use` returns, or, where the store refused a row and it left no trace, why."""
+    db.rows("SAVEPOINT one")
+    refused: RowRefused | None = None
+    try:
+        result = use()
+    except OF_ONE_ROW as error:
+        db.rows("ROLLBACK TO one")
+        log_error(f"cannot {what}: {error}")
+        refused = error if isinstance(error, RowRefused) else RowRefused(str(error))
+    db.rows("RELEASE one")
+    return refused or result
 
 
 def together_or_each(commit: Callable[[bool], _Result]) -> _Result:

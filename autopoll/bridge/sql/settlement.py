@@ -21,8 +21,9 @@ from autopoll.bridge.sql.held_delivery import EndedDelivery, HeldDelivery, Ready
 from autopoll.bridge.sql.lanes import Lanes
 from autopoll.bridge.sql.outcome_rules import OutcomeRules
 from autopoll.bridge.sql.query_states import query_states
-from autopoll.bridge.sql.refused_rows import OF_ONE_ROW, log_error
+from autopoll.bridge.sql.refused_rows import in_savepoint
 from autopoll.bridge.sql.rows import insert_audit_lines, insert_messages
+from autopoll.errors import RowRefused
 
 _HELD = """SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
@@ -201,17 +202,9 @@ class Settlement:
         self, settle: Callable[[], list[Settled]], those: Sequence[Outcome | HeldDelivery]
     ) -> list[Settled] | None:
         """Settle in a transaction within the transaction; None when nothing came of it."""
-        self._db.rows("SAVEPOINT one")
-        try:
-            settled = settle()
-        except OF_ONE_ROW as error:
-            self._db.rows("ROLLBACK TO one")
-            self._db.rows("RELEASE one")
-            numbers = ", ".join(str(each.message_id) for each in those)
-            log_error(f"cannot settle question {numbers}: {error}")
-            return None
-        self._db.rows("RELEASE one")
-        return settled
+        numbers = ", ".join(str(each.message_id) for each in those)
+        settled = in_savepoint(self._db, f"settle question {numbers}", settle)
+        return None if isinstance(settled, RowRefused) else settled
 
     def _write(
         self, settled: Sequence[Settled | EndedDelivery | ReadyDelivery], now: int

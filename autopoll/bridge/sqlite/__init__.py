@@ -13,7 +13,7 @@ from autopoll.bridge.sql.conversation_store import SqlConversations
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.message_store import SqlMessages
 from autopoll.bridge.sql.overview import SqlOverview
-from autopoll.bridge.sqlite.checkup import Checkup
+from autopoll.bridge.sqlite.checkup import SqliteCheckup
 from autopoll.bridge.sqlite.connection import SqliteDatabase
 from autopoll.bridge.sqlite.deliveries import SqliteDeliveries
 from autopoll.clock import wall_ms
@@ -38,7 +38,7 @@ class SqliteBridge:
             self.messages = SqlMessages(db, limits)
             self.deliveries = SqliteDeliveries(db, limits, costs)
             self.overview = SqlOverview(db, limits, costs)
-            self.examine = Checkup(db).examine
+            self.examine = SqliteCheckup(db).examine
         except BaseException:
             db.close()
             raise

@@ -7,20 +7,17 @@ from pathlib import Path
 
 import apsw
 
+from autopoll.bridge.sql.tables import TABLES
 from autopoll.bridge.sqlite.connection import SqliteDatabase
 from autopoll.errors import BridgeError
 
 _WITHOUT_ROWID = {"budgets", "denials", "pollers", "usage"}
-_NEEDED = _WITHOUT_ROWID | {
-    "conversations", "messages", "session_status", "audit_log",
-    "deliveries", "answers", "routes", "keys",
-}  # fmt: skip
 _LOG_HEAD = 32  # bytes
 _LOG_MARKS = (0x377F0682, 0x377F0683)  # https://sqlite.org/fileformat2.html#walformat
 _STEPS = 1_000  # of SQLite's machine between two looks at the time
 
 
-class Checkup:
+class SqliteCheckup:
     """Looks for damage, changing nothing."""
 
     def __init__(self, db: SqliteDatabase) -> None:
@@ -30,10 +27,10 @@ class Checkup:
         self._examine_log()
         rows = self._db.rows("SELECT name FROM sqlite_schema WHERE type='table' AND rootpage>0")
         tables = {name for (name,) in rows}
-        if missing := _NEEDED - tables:
+        if missing := {*TABLES} - tables:
             raise self._db.damaged(f"it has no table {', '.join(sorted(missing))}")
         # Where it begins and ends comes first: the end is where most is written, and what is cut.
-        for name in sorted(tables & _NEEDED):
+        for name in sorted(tables.intersection(TABLES)):
             self._db.rows(f"SELECT 1 FROM {name} LIMIT 1")
             if name not in _WITHOUT_ROWID:
                 self._db.rows(f"SELECT * FROM {name} WHERE rowid=(SELECT max(rowid) FROM {name})")

@@ -21,7 +21,7 @@ from autopoll.bridge.sql.placement import Lease, with_room
 from autopoll.bridge.sql.rows import metadata_column, readable
 from autopoll.bridge.sqlite import log_room
 from autopoll.bridge.sqlite.connection import DIALECT, SqliteDatabase
-from autopoll.bridge.sqlite.enrolment import Enrolment, Work
+from autopoll.bridge.sqlite.enrolment import SqliteEnrolment, Work
 from autopoll.home.lock import acquire
 
 _READY = f"""SELECT d.message_id, d.conversation_id, d.to_session, d.lane, d.fence, d.attempts,
@@ -39,7 +39,7 @@ class SqliteDeliveries(SqlDeliveries):
 
     def __init__(self, db: SqliteDatabase, limits: BridgeLimits, costs: Costs) -> None:
         lanes = Lanes(db)
-        self._enrolment = Enrolment(db, limits, lanes)
+        self._enrolment = SqliteEnrolment(db, limits, lanes)
         super().__init__(db, limits, costs, lanes, self._enrolment)
         self._lock: int | None = None  # descriptor of the answerer's lock
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from autopoll.bridge.records import BridgeLimits, Delivery
 from autopoll.bridge.sql.arrivals import CheckedArrival
 from autopoll.bridge.sql.lanes import DUE, Lanes
-from autopoll.bridge.sql.placement import Enrollable, Lease, Placement
+from autopoll.bridge.sql.placement import Enrollable, Lease, Placement, insert_arrivals
 from autopoll.bridge.sql.routes import Routes
-from autopoll.bridge.sql.rows import insert_messages, metadata_column, readable
+from autopoll.bridge.sql.rows import metadata_column, readable
 from autopoll.bridge.sqlite.connection import DIALECT, SqliteDatabase
 from autopoll.message import is_answerable, read_envelope
 
@@ -44,7 +44,7 @@ class Work(NamedTuple):
     ready: bool  # something is due for one of the shards asked for
 
 
-class Enrolment:
+class SqliteEnrolment:
     """Finds new messages by their number: writers are serialized, so numbers commit in order.
 
     Some come without a new number: a message set back to unread, one inserted under a number of the
@@ -115,18 +115,10 @@ class Enrolment:
         """
         sessions = {(each.arrival.conversation, each.recipient) for each in checked}
         shards = {one: self._routes.shard_of(*one) if in_turn else None for one in sessions}
-        messages = []
-        for each in checked:
-            served = shards[each.arrival.conversation, each.recipient] is not None
-            messages.append(each.message(read=served))
-        numbers = insert_messages(self._db, messages)
+        numbers, new = insert_arrivals(self._db, checked, shards)
         placement = Placement(lease, self._lanes.is_free)
-        for number, (conversation, _, session, text, metadata, _) in zip(
-            numbers, messages, strict=True
-        ):
-            if (shard := shards[conversation, session]) is not None:
-                found = Enrollable(number, conversation, session, shard, text, metadata)
-                placement.add(found, found.lane(read_envelope(metadata)))
+        for found, lane in new:
+            placement.add(found, lane)
         self._db.many(_INSERT, placement.rows)
         return numbers, placement.leased
 

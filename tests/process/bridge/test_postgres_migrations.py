@@ -23,12 +23,12 @@ assert bridge.examine(1.0)
 print(bridge.overview.counts())
 """
 STOPS_BEFORE_ITS_COMMIT = """
-import time
+import sys
 from autopoll.bridge.postgres.connection import PostgresDatabase
 def stop(db):
     db.rows("SELECT 1 FROM autopoll.deliveries")
     print("migrated", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 PostgresDatabase._commit = stop
 """
 ADDED = "CREATE TABLE autopoll.of_the_next_release();\n"
@@ -39,6 +39,7 @@ def process(script: str, url: str) -> "Iterator[subprocess.Popen[str]]":
     """Run a script, which is killed at the end of the block if it has not ended."""
     with subprocess.Popen(
         [sys.executable, "-c", script, url],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -135,3 +136,40 @@ def test_a_release_that_is_too_old_for_the_schema_is_refused(
             PostgresBridge(server.tcp_url(name), BridgeLimits(), read_only=read_only)
         assert f"version {schema.KNOWN + 1}" in refused.value.what
     assert version(server, name) == [(schema.KNOWN + 1, schema.KNOWN + 1)]
+
+
+def test_the_sql_that_is_printed_makes_the_schema_migrates_it_and_does_nothing_again(
+    server, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        server.run_sql(schema.schema_sql(), database=name)
+        assert version(server, name) == [(schema.KNOWN, schema.OLDEST_COMPATIBLE)]
+    with ExitStack() as stack:
+        bridge = PostgresBridge(server.url(name), BridgeLimits())
+        stack.callback(bridge.close)
+        require_one_answer(bridge, claimed(bridge))
+    be_next_release(monkeypatch, oldest_compatible=1)
+    for _ in range(2):
+        server.run_sql(schema.schema_sql(), database=name)
+        assert version(server, name) == [(schema.KNOWN, 1)]
+    server.run_sql("SELECT * FROM autopoll.of_the_next_release", database=name)
+
+
+def test_a_role_that_is_granted_what_is_printed_uses_the_bridge_and_migrates_nothing(
+    server, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"user_{name}"
+    server.run_sql(f"CREATE ROLE {role} LOGIN")
+    server.run_sql(schema.schema_sql(), database=name)
+    server.run_sql(schema.grants_sql(role), database=name)
+    url = server.url(name).replace("//postgres", f"//{role}", 1)
+    bridge = PostgresBridge(url, BridgeLimits())
+    try:
+        require_one_answer(bridge, claimed(bridge))
+        assert bridge.messages.newest() > 0
+        assert bridge.deliveries.reap() == []
+    finally:
+        bridge.close()
+    be_next_release(monkeypatch, oldest_compatible=1)
+    with pytest.raises(BridgeError, match="refuses this role"):
+        PostgresBridge(url, BridgeLimits())

@@ -1,6 +1,7 @@
 """A PostgreSQL server that takes no more writes, as an old primary does: another one is sought."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from bridge_calls import answered, settle
@@ -48,6 +49,15 @@ def test_a_bridge_goes_over_to_the_server_that_takes_writes(old, server, open_br
     repeated(lambda: claimed(bridge))
     assert bridge._db.reconnection.connection.info.port == server.port
     require_one_answer(bridge, claimed(bridge))
+
+
+def test_news_are_listened_for_at_the_server_that_takes_writes(old, server, open_bridge) -> None:
+    open_bridge(server.tcp_url())
+    set_read_only(old, "on")
+    servers = f"127.0.0.1:{old.port},127.0.0.1:{server.port}"
+    bridge = open_bridge(f"postgresql://postgres@{servers}/postgres")
+    with closing(bridge.watch()) as watch:
+        assert watch._connection.info.port == server.port
 
 
 def test_a_bridge_that_only_reads_is_content_with_a_server_that_takes_no_writes(

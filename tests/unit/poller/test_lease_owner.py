@@ -51,6 +51,7 @@ class Scene:
     def require_reached(self, call: str) -> None:
         self.calls.append(call)
         if self.unreachable:
+            self.owner.store_was_away()  # as the poller does, whatever failed
             raise BridgeUnavailable("the server does not answer")
 
     def settle(self, *args: Any) -> list[Settled]:
