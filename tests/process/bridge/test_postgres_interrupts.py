@@ -41,6 +41,7 @@ def test_a_call_that_waits_for_the_server_is_interrupted_and_the_next_goes_throu
     assert server.run_sql("SELECT 1 FROM pg_stat_activity WHERE state LIKE 'idle in%'") == []
 
 
+@pytest.mark.long
 def test_an_interrupt_between_any_two_lines_leaves_no_half_of_a_call_in_the_store(
     server, name, open_bridge
 ) -> None:

@@ -48,6 +48,7 @@ def require_calls_to_end(call: Callable[[], object], seconds: float = 9.0) -> No
     assert sum(each < 0.1 for each in took) > len(took) / 2, took
 
 
+@pytest.mark.long
 def test_calls_end_in_time_while_a_network_swallows_all_and_then_service_goes_on(
     server, name, proxy, open_bridge
 ) -> None:
