@@ -16,8 +16,6 @@ from autopoll.errors import ConfigError, Exit
 
 if TYPE_CHECKING:
     from autopoll.bridge.records import AnsweringHome
-    from autopoll.home.config import Config
-    from autopoll.home.home import Home
 
 
 @command(
@@ -45,7 +43,9 @@ def init(cli: CommandLine, folder: str | None, bridge: str | None) -> None:
     founds it. Its sessions and tokens are its own. A password belongs into ~/.pgpass, a service
     file or PGPASSWORD; from stdin it is taken too, and then nobody else may read autopoll.toml.
     """
+    from autopoll.bridge.connect import connect
     from autopoll.cli.bridge_input import read_bridge_url
+    from autopoll.client.other_homes import other_homes
     from autopoll.home import credentials
     from autopoll.home.config import load
     from autopoll.ops.init import found, prepare
@@ -55,7 +55,10 @@ def init(cli: CommandLine, folder: str | None, bridge: str | None) -> None:
     home, is_new = found(Path(named or "."), named=bool(named), trusting=cli.trusting, bridge=url)
     config = load(home)
     made = prepare(home, config)
-    hosts = _hosts(home, config) if url else []
+    hosts: list[AnsweringHome] = []
+    if url:
+        with closing(connect(home, config, read_only=True)) as joined:
+            hosts = other_homes(home, joined)
     shards = credentials.read(home).shards
     cli.lost = ROTATE.format(shards["main"])
     if cli.json:
@@ -80,16 +83,6 @@ def init(cli: CommandLine, folder: str | None, bridge: str | None) -> None:
         say(f"its bridge is {url}, {shared}")
     there = "" if home.root == Path.cwd() else f"cd {shlex.quote(str(home.root))} && "
     say(f"next: {there}autopoll up && autopoll ask 'What is this about?'")
-
-
-def _hosts(home: "Home", config: "Config") -> "list[AnsweringHome]":
-    """Return the other homes that share the bridge."""
-    from autopoll.bridge.connect import connect
-    from autopoll.home.identity import known_identity
-
-    mine = known_identity(home)
-    with closing(connect(home, config, read_only=True)) as bridge:
-        return [each for each in bridge.overview.homes() if each.home != mine]
 
 
 @command(

@@ -82,10 +82,9 @@ class HomeSessions:
         unknown = [shard for shard in shards if shard not in config.shards]
         known = list(config.shards)
         if unknown and config.bridge.url.is_server:
-            from autopoll.home.identity import known_identity  # which an asker mostly does not need
+            from autopoll.client.other_homes import other_homes  # loaded where it is needed
 
-            mine = known_identity(self._home)
-            homes = [each for each in self._bridge.overview.homes() if each.home != mine]
+            homes = other_homes(self._home, self._bridge)
             known += sorted({shard for each in homes for shard in each.shards} - set(known))
             unknown = [shard for shard in unknown if shard not in known]
         if unknown:

@@ -7,13 +7,18 @@ from autopoll.home.home import Home
 from autopoll.home.identity import known_identity
 
 
+def other_homes(home: Home, bridge: Bridge) -> list[AnsweringHome]:
+    """Return the homes beside this one that share the bridge, those too that are away."""
+    mine = known_identity(home)
+    return [each for each in bridge.overview.homes() if each.home != mine]
+
+
 def others_serving(home: Home, bridge: Bridge, shard: str) -> list[AnsweringHome]:
     """Return the homes beside this one that answer for a shard.
 
     Those too that are away, for a week: what waits for them is answered when they are back.
     """
-    mine = known_identity(home)
-    return [each for each in bridge.overview.homes() if each.home != mine and shard in each.shards]
+    return [each for each in other_homes(home, bridge) if shard in each.shards]
 
 
 def is_answered_elsewhere(home: Home, config: Config, bridge: Bridge, shard: str | None) -> bool:
