@@ -85,7 +85,8 @@ def ask(
         PollerConnection(cli.home, follow=not no_wait, pieces=pieces) as connection,
     ):
         client = Client(cli.home, cli.config, bridge)
-        client.sessions.require_shards(shards, cli.config)  # before anything is sent to one
+        if len(shards) > 1:  # before anything is sent to one of them
+            client.sessions.require_shards(shards, cli.config)
         asking = _Asking(cli, client, connection, shards, questions, context_file)
         try:
             if no_wait:

@@ -7,7 +7,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -16,7 +16,9 @@ from hand_poller import HandPoller
 from place import until
 
 from autopoll.cli import COMMANDS, commands, main
+from autopoll.client.home_sessions import HomeSessions
 from autopoll.errors import BridgeBusy, Exit
+from autopoll.home.config import Config
 from autopoll.home.home import Home
 
 ROOT = Path(__file__).parents[3]
@@ -513,6 +515,23 @@ def test_rotating_the_homes_own_token_keeps_the_new_one(home: Path, run: Run) ->
     told = json.loads(run("conversations", "rotate", own, "a", "--json").out)
     assert (told["token"], told["kept"]) == (None, True)
     assert run("ask", "x", "--no-wait").code == Exit.OK
+
+
+def test_a_shard_that_is_asked_alone_is_looked_for_once(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_for = []
+    look = HomeSessions.require_shards
+
+    def counted(sessions: HomeSessions, shards: Sequence[str], config: Config) -> None:
+        looked_for.append([*shards])
+        look(sessions, shards, config)
+
+    monkeypatch.setattr(HomeSessions, "require_shards", counted)
+    assert run("ask", "x", "--no-wait").code == Exit.OK
+    assert looked_for == [["main"]]
+    assert run("ask", "x", "--no-wait", "--shard", "main,none").code == Exit.DOWN
+    assert looked_for == [["main"], ["main", "none"]]
 
 
 def test_a_conversation_can_be_served_and_let_go(talk: dict[str, str], run: Run) -> None:
