@@ -196,7 +196,7 @@ class Place:
     # --- its bridge
 
     def bridge(self) -> Bridge:
-        url = load(self.home, {}).bridge.url.full
+        url = load(self.home, {}).bridge.url
         return open_bridge(url, self.root, BridgeLimits())
 
     def down(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autopoll.bridge.records import BridgeLimits
 from autopoll.errors import BridgeError, ConfigError
-from autopoll.home.bridge_settings import server_urls
+from autopoll.home.bridge_settings import whole_urls
 from autopoll.home.bridge_url import BridgeUrl
 from autopoll.home.config import Config
 from autopoll.home.home import Home
@@ -32,7 +32,7 @@ def connect(
         rate_burst=config.access.rate_burst,
         redact=config.access.redact,
     )
-    url, listen_url = server_urls(home, config.bridge)
+    url, listen_url = whole_urls(home, config.bridge)
     return open_bridge(
         url, home.root, limits, create=create, read_only=read_only, listen_url=listen_url
     )
@@ -93,28 +93,29 @@ class _DeferredBridge:
 
 
 def open_bridge(
-    url: str,
+    url: BridgeUrl,
     root: Path,
     limits: BridgeLimits,
     *,
     create: bool = False,
     read_only: bool = False,
-    listen_url: str | None = None,
+    listen_url: BridgeUrl | None = None,
 ) -> "Bridge":
     """Open the bridge that `url` names: `sqlite:///` and a path, relative ones below `root`, or a
     PostgreSQL server, which is listened to by `listen_url`, or else by `url` too.
 
     `create` makes a missing file or schema; `read_only` neither writes nor migrates. Raises
-    ConfigError for any other url and BridgeError when the store cannot be used.
+    ConfigError where a driver is missing and BridgeError when the store cannot be used.
     """
     # Most commands import the contract only; an engine's driver is loaded when a store is opened.
-    file = BridgeUrl(url).file(root)
+    file = url.file(root)
     if file is None:
         with _driver_needed():
             from autopoll.bridge.postgres import PostgresBridge
 
+        listen = listen_url.full if listen_url else None
         return PostgresBridge(
-            url, limits, create=create, read_only=read_only, listen_url=listen_url
+            url.full, limits, create=create, read_only=read_only, listen_url=listen
         )
     from autopoll.bridge.sqlite import SqliteBridge
 

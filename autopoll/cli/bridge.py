@@ -75,8 +75,7 @@ def bridge_copy(cli: CommandLine, source: str, target: str) -> None:
     from autopoll.ops.bridge_copy import copy_bridge
 
     old, new = read_bridge_url(source), read_bridge_url(target)
-    is_relative = old.full.startswith("sqlite:///") and not old.full.startswith("sqlite:////")
-    root = cli.home.root if is_relative else Path("/")
+    root = cli.home.root if old.is_relative else Path("/")
     with ProgressLine(cli.json) as progress:
         progress.say("copying")
         report = copy_bridge(old, new, root)

@@ -67,11 +67,11 @@ def _has_password(url: Any) -> bool:
         return False
 
 
-def server_urls(home: Home, bridge: BridgeSection) -> tuple[str, str | None]:
-    """Return url and listen_url of a server, whole; raise ConfigError for the password file."""
+def whole_urls(home: Home, bridge: BridgeSection) -> tuple[BridgeUrl, BridgeUrl | None]:
+    """Return url and listen_url with their password; raise ConfigError for the password file."""
     listen = bridge.listen_url
     if bridge.password_file is None:
-        return bridge.url.full, listen.full if listen else None
+        return bridge.url, listen
     password = _read_password(home, bridge.password_file)
     return bridge.url.with_password(password), listen.with_password(password) if listen else None
 

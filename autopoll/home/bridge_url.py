@@ -55,10 +55,15 @@ class BridgeUrl:
         """Return the file that it names, a relative one below `root`; None for a server."""
         return None if self.is_server else root / self._path
 
-    def with_password(self, password: str) -> str:
-        """Return the whole url of a server, with a password that it lacks."""
+    @property
+    def is_relative(self) -> bool:
+        """Whether it names a file by a path that is meant from the home."""
+        return not self.is_server and not self._path.startswith("/")
+
+    def with_password(self, password: str) -> "BridgeUrl":
+        """Return the url of a server with a password that it lacks."""
         written = "".join(f"%{byte:02X}" for byte in password.encode())
-        return f"{self.full}{'&' if '?' in self.full else '?'}password={written}"
+        return BridgeUrl(f"{self.full}{'&' if '?' in self.full else '?'}password={written}")
 
     def __str__(self) -> str:
         return self._shown

@@ -19,7 +19,7 @@ def found_server(root: Path, url: BridgeUrl) -> None:
     Raises ConfigError and BridgeError. A file is made with the home it lies in.
     """
     if url.is_server:
-        open_bridge(url.full, root, BridgeLimits(), create=True).close()
+        open_bridge(url, root, BridgeLimits(), create=True).close()
 
 
 def named_in(text: str, url: BridgeUrl) -> str:

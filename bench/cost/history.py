@@ -15,6 +15,7 @@ import apsw
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Answered, Answerer, BridgeLimits
+from autopoll.home.bridge_url import BridgeUrl
 from autopoll.message import Answer, write_query
 
 SHARD = "main"
@@ -73,7 +74,7 @@ _QUEUED = {
 def open_store(path: Path, *, create: bool = False) -> Bridge:
     """Open the bridge at that path, with room for as many questions as anybody measures."""
     limits = BridgeLimits(rate_per_s=1e6, rate_burst=10**6)
-    return open_bridge(f"sqlite:///{path}", path.parent, limits, create=create)
+    return open_bridge(BridgeUrl(f"sqlite:///{path}"), path.parent, limits, create=create)
 
 
 def answered(path: Path, messages: int) -> list[str]:

@@ -21,6 +21,7 @@ from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.records import BridgeLimits
 from autopoll.errors import RateLimited
 from autopoll.home import credentials
+from autopoll.home.bridge_url import BridgeUrl
 from autopoll.message import answered_by
 
 
@@ -357,7 +358,7 @@ def test_the_operator_speaks_where_the_home_does_and_nowhere_else(door, operator
 def test_who_sends_too_fast_is_told_when_to_go_on(door, operator) -> None:
     tokens = conversation(operator)
     limits = BridgeLimits(rate_per_s=2.0, rate_burst=400)
-    other = open_bridge("sqlite:///var/bridge.db", door.place.root, limits)
+    other = open_bridge(BridgeUrl("sqlite:///var/bridge.db"), door.place.root, limits)
     with closing(other) as bridge, door.client(tokens["a"]) as client:
 
         def slowed() -> httpx.Response | None:

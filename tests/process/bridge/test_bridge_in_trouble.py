@@ -26,6 +26,7 @@ from autopoll.bridge.records import Answered, Arrival, BridgeLimits, SentMessage
 from autopoll.bridge.sqlite import SqliteBridge, connection, filesystem, schema
 from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, ConfigError, RowRefused
+from autopoll.home.bridge_url import BridgeUrl
 from autopoll.message import Answer
 from autopoll.request import Usage
 
@@ -71,7 +72,7 @@ def test_a_url_of_another_kind_is_refused_with_the_forms_allowed(tmp_path: Path)
         "sqlite:///\0",
     ):
         with pytest.raises(ConfigError) as refused:
-            open_bridge(url, tmp_path, BridgeLimits(), create=True)
+            open_bridge(BridgeUrl(url), tmp_path, BridgeLimits(), create=True)
         assert "sqlite:///bridge.db" in refused.value.mend
     assert list(tmp_path.iterdir()) == []
 
@@ -79,15 +80,18 @@ def test_a_url_of_another_kind_is_refused_with_the_forms_allowed(tmp_path: Path)
 def test_a_relative_path_lies_below_the_home_and_an_absolute_one_does_not(tmp_path: Path) -> None:
     home = tmp_path / "home with spaces"
     home.mkdir()
-    open_bridge("sqlite:///own.db", home, BridgeLimits(), create=True).close()
-    open_bridge(f"sqlite:///{tmp_path}/shared.db", home, BridgeLimits(), create=True).close()
+    open_bridge(BridgeUrl("sqlite:///own.db"), home, BridgeLimits(), create=True).close()
+    shared = BridgeUrl(f"sqlite:///{tmp_path}/shared.db")
+    open_bridge(shared, home, BridgeLimits(), create=True).close()
     assert (home / "own.db").is_file() and (tmp_path / "shared.db").is_file()
 
 
 def test_a_missing_store_is_not_made_by_looking(tmp_path: Path) -> None:
     for read_only in (True, False):
         with pytest.raises(BridgeError, match="there is no bridge at") as missing:
-            open_bridge("sqlite:///bridge.db", tmp_path, BridgeLimits(), read_only=read_only)
+            open_bridge(
+                BridgeUrl("sqlite:///bridge.db"), tmp_path, BridgeLimits(), read_only=read_only
+            )
         assert "autopoll init" in missing.value.mend
     assert list(tmp_path.iterdir()) == []
 

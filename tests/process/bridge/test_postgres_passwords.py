@@ -10,6 +10,7 @@ from autopoll.bridge.connect import open_bridge as connect
 from autopoll.bridge.postgres import PostgresBridge
 from autopoll.bridge.records import BridgeLimits
 from autopoll.errors import AutopollError
+from autopoll.home.bridge_url import BridgeUrl
 
 SECRET = "tulip-in-the-snow"
 
@@ -60,5 +61,5 @@ def test_a_password_is_not_shown_when_the_server_goes(
 )  # fmt: skip
 def test_a_password_is_not_shown_of_a_url_that_cannot_be_used(url: str, tmp_path) -> None:
     with pytest.raises(AutopollError) as refused:
-        connect(url.format(SECRET), tmp_path, BridgeLimits())
+        connect(BridgeUrl(url.format(SECRET)), tmp_path, BridgeLimits())
     assert SECRET not in "".join(traceback.format_exception(refused.value))

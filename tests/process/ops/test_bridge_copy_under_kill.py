@@ -12,6 +12,7 @@ from place import until
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.records import BridgeLimits
+from autopoll.home.bridge_url import BridgeUrl
 
 TABLES = (
     "SELECT relname FROM pg_class WHERE relnamespace=to_regnamespace('autopoll') AND relkind='r'"
@@ -30,7 +31,7 @@ LIVES = "SELECT 1 FROM pg_stat_activity WHERE pid=%s"
 @pytest.fixture
 def source(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path / 'bridge.db'}"
-    with closing(open_bridge(url, tmp_path, LIMITS, create=True)) as bridge:
+    with closing(open_bridge(BridgeUrl(url), tmp_path, LIMITS, create=True)) as bridge:
         conversation = bridge.conversations.create("x", "y").conversation
         bridge.conversations.serve(conversation, "b", "main")
         ask(bridge, conversation, *(f"Question {n}?" for n in range(5000)))
@@ -40,7 +41,7 @@ def source(tmp_path: Path) -> str:
 def test_a_copy_that_is_killed_leaves_the_server_empty_and_may_be_begun_again(
     source: str, database: str
 ) -> None:
-    open_bridge(database, Path("/"), LIMITS, create=True).close()
+    open_bridge(BridgeUrl(database), Path("/"), LIMITS, create=True).close()
     with psycopg.connect(database, autocommit=True) as server:
         server.execute(GATE)
         server.execute("SELECT pg_advisory_lock(1)")

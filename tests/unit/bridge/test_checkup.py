@@ -11,6 +11,7 @@ import pytest
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.records import BridgeLimits
 from autopoll.errors import BridgeError
+from autopoll.home.bridge_url import BridgeUrl
 
 PAGE = 4096
 
@@ -19,7 +20,9 @@ PAGE = 4096
 def path(tmp_path: Path) -> Path:
     """A database with some content, all of it in the file."""
     path = tmp_path / "bridge.db"
-    with closing(open_bridge(f"sqlite:///{path}", tmp_path, BridgeLimits(), create=True)) as bridge:
+    with closing(
+        open_bridge(BridgeUrl(f"sqlite:///{path}"), tmp_path, BridgeLimits(), create=True)
+    ) as bridge:
         conversation = bridge.conversations.create("one", "other").conversation
         bridge.conversations.serve(conversation, "b", "main")
         for number in range(200):
@@ -32,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 
 def examine(path: Path, seconds: float = 5.0) -> bool:
     with closing(
-        open_bridge(f"sqlite:///{path}", path.parent, BridgeLimits(), read_only=True)
+        open_bridge(BridgeUrl(f"sqlite:///{path}"), path.parent, BridgeLimits(), read_only=True)
     ) as bridge:
         return bridge.examine(seconds)
 

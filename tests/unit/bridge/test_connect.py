@@ -12,6 +12,7 @@ from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import BridgeLimits
 from autopoll.cli import main
 from autopoll.errors import BridgeError, ConfigError
+from autopoll.home.bridge_url import BridgeUrl
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.init import prepare
@@ -164,5 +165,5 @@ def test_a_parameter_that_libpq_does_not_know_is_named_without_its_value(
 ) -> None:
     url = f"postgresql://db?{word}=hunter2"
     with pytest.raises(ConfigError, match=f'query parameter: "{word}"') as refused:
-        open_bridge(url, tmp_path, BridgeLimits())
+        open_bridge(BridgeUrl(url), tmp_path, BridgeLimits())
     assert "hunter2" not in str(refused.value)

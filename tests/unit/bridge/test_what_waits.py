@@ -17,6 +17,7 @@ from autopoll.cli import main
 from autopoll.cli.error_text import error_text
 from autopoll.clock import zoned
 from autopoll.errors import Exit
+from autopoll.home.bridge_url import BridgeUrl
 from autopoll.message import Answer
 
 ZONED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(?!\d|\.|:|Z)")
@@ -33,7 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def bridge_of(home: Path) -> Bridge:
-    return open_bridge("sqlite:///var/bridge.db", home, BridgeLimits())
+    return open_bridge(BridgeUrl("sqlite:///var/bridge.db"), home, BridgeLimits())
 
 
 def take(bridge: Bridge) -> tuple[int, int]:

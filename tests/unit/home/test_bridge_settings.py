@@ -7,7 +7,7 @@ import pytest
 
 from autopoll.errors import ConfigError
 from autopoll.home import fingerprint
-from autopoll.home.bridge_settings import server_urls
+from autopoll.home.bridge_settings import whole_urls
 from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 
@@ -31,7 +31,8 @@ def refusal(folder: Path, bridge: str, mode: int = 0o600) -> str:
 
 
 def urls(folder: Path, config: Config) -> tuple[str, str | None]:
-    return server_urls(Home(folder), config.bridge)
+    url, listen_url = whole_urls(Home(folder), config.bridge)
+    return url.full, listen_url.full if listen_url else None
 
 
 def test_a_server_needs_no_password_in_the_settings(tmp_path: Path) -> None:

@@ -100,10 +100,21 @@ def test_a_long_url_is_read_in_a_moment() -> None:
 
 def test_a_password_is_put_into_a_url_whatever_it_holds() -> None:
     written = "".join(f"%{byte:02X}" for byte in "a@ß/%&".encode())
-    assert BridgeUrl("postgresql://db").with_password("a@ß/%&") == (
-        f"postgresql://db?password={written}"
-    )
-    assert BridgeUrl("postgresql://?service=x").with_password("a") == (
-        "postgresql://?service=x&password=%61"
-    )
-    assert BridgeUrl(BridgeUrl("postgresql://db").with_password("ß")).has_password
+    whole = BridgeUrl("postgresql://db").with_password("a@ß/%&")
+    assert whole.full == f"postgresql://db?password={written}"
+    assert whole.has_password and "password" not in str(whole)
+    whole = BridgeUrl("postgresql://?service=x").with_password("a")
+    assert whole.full == "postgresql://?service=x&password=%61"
+
+
+@pytest.mark.parametrize(
+    ("url", "is_relative"),
+    [
+        ("sqlite:///var/bridge.db", True),
+        ("sqlite:///./x", True),
+        ("sqlite:////srv/bridge.db", False),
+        ("postgresql://db/x", False),
+    ],
+)
+def test_only_a_path_of_three_slashes_is_meant_from_the_home(url: str, is_relative: bool) -> None:
+    assert BridgeUrl(url).is_relative == is_relative

@@ -57,7 +57,7 @@ def copy(path: Path, database: str) -> Copy:
 
 
 def opened(url: str, **given: Any) -> Bridge:
-    return open_bridge(url, Path("/"), BridgeLimits(max_attempts=2), **given)
+    return open_bridge(BridgeUrl(url), Path("/"), BridgeLimits(max_attempts=2), **given)
 
 
 def on_file(path: Path) -> Bridge:
