@@ -19,7 +19,7 @@ from autopoll.home.config import Config
 from autopoll.home.home import SOCKET_LIMIT, Home, socket_path
 from autopoll.ops import new_bridge
 
-DEFAULT_CONFIG = """\
+_SETTINGS = """\
 # Settings of this autopoll home. Apply changes with `autopoll reload`, which checks them first;
 # `autopoll shards add` adds a shard, in a file of its own in shards.d.
 
@@ -29,8 +29,7 @@ context = ["."]         # files and folders to answer from, seen from here
 # instances = 1         # how many answer side by side
 # request_timeout = "120s"
 
-# [bridge]
-# url = "sqlite:///var/bridge.db"
+{bridge}
 
 # [delivery]
 # visibility_timeout = "60s"
@@ -128,11 +127,11 @@ def _process_tree(home: Home) -> str:
 def _write_config(home: Home, bridge: BridgeUrl | None) -> bool:
     """Write the settings unless there are any; tell whether they were written."""
     if bridge is None:
-        return _write_new(home.config, DEFAULT_CONFIG)
+        return _write_new(home.config, _SETTINGS.format(bridge=new_bridge.UNNAMED))
     if home.config.exists():
         new_bridge.refuse_another(home, bridge)
     new_bridge.found_server(home.root, bridge)
-    text = new_bridge.named_in(DEFAULT_CONFIG, bridge)
+    text = _SETTINGS.format(bridge=new_bridge.table_of(bridge))
     return _write_new(home.config, text, mode=0o600 if bridge.has_password else _FILE)
 
 

@@ -10,7 +10,7 @@ from autopoll.home.bridge_url import BridgeUrl
 from autopoll.home.config import load
 from autopoll.home.home import Home
 
-_COMMENTED = '# [bridge]\n# url = "sqlite:///var/bridge.db"\n'
+UNNAMED = '# [bridge]\n# url = "sqlite:///var/bridge.db"'
 
 
 def found_server(root: Path, url: BridgeUrl) -> None:
@@ -22,10 +22,10 @@ def found_server(root: Path, url: BridgeUrl) -> None:
         open_bridge(url, root, BridgeLimits(), create=True).close()
 
 
-def named_in(text: str, url: BridgeUrl) -> str:
-    """Return the text of the settings of a new home with this bridge."""
+def table_of(url: BridgeUrl) -> str:
+    """Return the table of the settings that names this bridge."""
     written = json.dumps(url.full, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return text.replace(_COMMENTED, f"[bridge]\nurl = {written}\n")
+    return f"[bridge]\nurl = {written}"
 
 
 def refuse_another(home: Home, url: BridgeUrl) -> None:
