@@ -12,7 +12,7 @@ import pytest
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import BridgeLimits
-from autopoll.bridge.sqlite import SqliteBridge, connection
+from autopoll.bridge.sqlite import SqliteBridge, busy_handler
 
 ENGINES = ("sqlite", "postgres")
 
@@ -156,7 +156,7 @@ class SqliteStore(Store):
         try:
             assert begun.wait(30)
             with pytest.MonkeyPatch.context() as others:
-                others.setattr(connection, "BUSY_S", 0.1)
+                others.setattr(busy_handler, "BUSY_S", 0.1)
                 yield
         finally:
             over.set()

@@ -2,22 +2,20 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import apsw
 
-from autopoll.bridge.records import LONGEST_CALL_S
 from autopoll.bridge.sql.database import Dialect, Row, Values
 from autopoll.bridge.sqlite import schema
+from autopoll.bridge.sqlite.busy_handler import BusyHandler
 from autopoll.bridge.sqlite.driver_errors import damaged, explain
 from autopoll.bridge.sqlite.filesystem import refuse_network
 from autopoll.clock import wall_ms
 from autopoll.errors import BridgeError, BridgeFull
 
-BUSY_S = LONGEST_CALL_S - 1.0  # how long a lock is waited for; a call has more to do
 WAL_LIMIT = 16 << 20  # bytes; beyond it the log is cut back as soon as no reader needs it
 # Pages (4 KiB and a head) after which a commit also copies the log into the database: some two
 # waits for the disk. With SQLite's own 1000 that was one question in sixty, and the p99 of all.
@@ -283,23 +281,3 @@ class SqliteDatabase:
         # There is no driver when the file could not even be opened; a closed one tells no number.
         asked = "driver" in vars(self) and not isinstance(error, apsw.ConnectionClosedError)
         return explain(error, self.path, self.driver.system_errno if asked else 0)
-
-
-class BusyHandler:
-    """A busy handler that begins with 0.1 ms, where SQLite's own begins with 1 ms and goes to 100.
-
-    A commit holds the lock for about 0.1 ms, so a short sleep mostly meets it free.
-    """
-
-    def __init__(self) -> None:
-        self._deadline = 0.0
-
-    def __call__(self, tries: int) -> bool:
-        """Sleep and return True to try again, False to give up."""
-        now = time.monotonic()
-        if tries == 0:
-            self._deadline = now + BUSY_S
-        if now >= self._deadline:
-            return False
-        time.sleep(min(0.0001 * 2 ** min(tries, 8), 0.01))
-        return True

@@ -23,7 +23,7 @@ from answerers import take_over
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Answered, Arrival, BridgeLimits, SentMessage
-from autopoll.bridge.sqlite import SqliteBridge, connection, filesystem, schema
+from autopoll.bridge.sqlite import SqliteBridge, busy_handler, connection, filesystem, schema
 from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import BridgeBusy, BridgeError, BridgeFull, ConfigError, RowRefused
 from autopoll.home.bridge_url import BridgeUrl
@@ -320,7 +320,7 @@ def test_a_damaged_database_is_reported_as_such(tmp_path: Path) -> None:
 def test_a_locked_store_is_busy_and_works_again_when_the_lock_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "BUSY_S", 0.1)
+    monkeypatch.setattr(busy_handler, "BUSY_S", 0.1)
     path = tmp_path / "bridge.db"
     bridge = make(path)
     number = ask(bridge)

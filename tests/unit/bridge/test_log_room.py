@@ -104,7 +104,7 @@ def test_a_slow_disk_holds_up_no_start(
 def test_others_write_while_the_disk_takes_the_room(
     bridge: SqliteBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autopoll.bridge.sqlite.connection.BUSY_S", 0.0)
+    monkeypatch.setattr("autopoll.bridge.sqlite.busy_handler.BUSY_S", 0.0)
     made: list[str] = []
 
     def slow(_handle: int) -> None:

@@ -247,7 +247,7 @@ def test_an_asker_whom_the_store_refuses_after_the_poller_has_its_question_learn
     ask(client, connection)  # connected
     awake = threading.Event()
     poller.stall(awake)
-    monkeypatch.setattr("autopoll.bridge.sqlite.connection.BUSY_S", 0.1)
+    monkeypatch.setattr("autopoll.bridge.sqlite.busy_handler.BUSY_S", 0.1)
     with closing(apsw.Connection(str(client.home.var / "bridge.db"))) as foreign:
         foreign.execute("BEGIN IMMEDIATE")
         with pytest.raises(BridgeBusy, match="may store it yet") as refused:
@@ -556,7 +556,7 @@ def test_what_the_poller_has_stored_is_known_also_where_the_rest_cannot_be(
 
     store = connection.store
     monkeypatch.setattr(connection, "store", first_only)
-    monkeypatch.setattr("autopoll.bridge.sqlite.connection.BUSY_S", 0.1)
+    monkeypatch.setattr("autopoll.bridge.sqlite.busy_handler.BUSY_S", 0.1)
     with closing(apsw.Connection(str(client.home.var / "bridge.db"))) as foreign:
         ask(client, connection)
         real = client.bridge.messages.store

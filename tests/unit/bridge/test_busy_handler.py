@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from autopoll.bridge.sqlite import connection
-from autopoll.bridge.sqlite.connection import BUSY_S, BusyHandler
+from autopoll.bridge.sqlite import busy_handler
+from autopoll.bridge.sqlite.busy_handler import BUSY_S, BusyHandler
 
 
 def test_a_lock_is_waited_for_until_the_time_is_up_and_each_wait_has_the_whole_time(
@@ -13,7 +13,7 @@ def test_a_lock_is_waited_for_until_the_time_is_up_and_each_wait_has_the_whole_t
 ) -> None:
     now, slept = [1000.0], []
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=slept.append)
-    monkeypatch.setattr(connection, "time", clock)
+    monkeypatch.setattr(busy_handler, "time", clock)
     handler = BusyHandler()
     for began in (1000.0, 5000.0):
         now[0] = began
