@@ -25,9 +25,8 @@ def identity_of(home: Home) -> str:
     """
     if known := known_identity(home):
         return known
-    if files.get(home.identity) is None and os.path.lexists(
-        home.identity
-    ):  # another id would be that of another home
+    # What is there and cannot be read is kept: another id would be that of another home.
+    if files.get(home.identity) is None and os.path.lexists(home.identity):
         raise AutopollError(
             f"cannot read {home.identity}",
             "Make it a file that this user may read; without it the home takes itself for new.",

@@ -50,9 +50,8 @@ def open_when_reached(home: Home, config: Config, heart: Heart) -> Bridge | None
             heart.note = error.what  # before the state, which is shown with its reason
             heart.state = ProcessState.HELD
         else:
-            heart.state = (
-                ProcessState.STARTING
-            )  # what comes may take longer than a turn of the loop
+            # What comes next may take longer than a turn of the loop.
+            heart.state = ProcessState.STARTING
             return bridge
         heart.beat()
         # After a HUP too: with the new settings, it may be another server.
