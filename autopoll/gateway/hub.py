@@ -46,7 +46,7 @@ class Hub:
         self._thread = BridgeThread(home, config)
         self._subscriptions: dict[int, set[Subscription]] = {}  # by question
         self._recent: dict[int, QueryState] = {}  # of what is not waited for yet
-        self._told: set[int] = set()  # of which the poller has said something since the last look
+        self._reported: set[int] = set()  # by the poller, since the last look
         self._rung = asyncio.Event()  # to look at the store now
         self._end: ShuttingDown | None = None
 
@@ -171,7 +171,7 @@ class Hub:
                     each.add_text(news)
 
     def _tell(self, query: QueryState) -> None:
-        self._told.add(query.message_id)
+        self._reported.add(query.message_id)
         subscriptions = self._subscriptions.get(query.message_id)
         if not subscriptions:
             self._recent[query.message_id] = query
@@ -215,10 +215,10 @@ class Hub:
 
     async def _look(self) -> None:
         ids = list(self._subscriptions)
-        self._told.clear()
+        self._reported.clear()
         states = await self.call(lambda client: client.bridge.messages.query_states(ids))
         for state in states:
-            if state.message_id in self._told and state.settled_at is None:
+            if state.message_id in self._reported and state.settled_at is None:
                 continue  # what the poller has said since is newer
             for each in self._subscriptions.get(state.message_id, ()):
                 each.update(state)

@@ -29,6 +29,7 @@ from autopoll.bridge.records import Arrival, Delivery, QueryState, SentMessage, 
 from autopoll.errors import AutopollError, BridgeError, BridgeUnavailable
 from autopoll.poller.asker_connection import AskerConnection
 from autopoll.poller.asker_listener import MOST_CONNECTIONS
+from autopoll.poller.attempt import leased_state
 from autopoll.poller.look_up_queue import LookUpQueue
 from autopoll.poller.partial_answers import PartialAnswers
 from autopoll.poller.session_proof import why_unproven
@@ -54,7 +55,7 @@ class AskedQuestions:
         self._storing: list[_Asked] = []
         self._to_look_up = LookUpQueue()
         self._followers: dict[int, dict[AskerConnection, bool]] = {}  # with pieces or without
-        self._told: dict[int, QueryState] = {}  # what their followers know of unsettled questions
+        self._known: dict[int, QueryState] = {}  # what their followers know of unsettled questions
         self._written: set[AskerConnection] = set()  # since the last flush
         self._draining = False
 
@@ -217,9 +218,9 @@ class AskedQuestions:
         """Tell the followers what was found in the store, if that is news to them."""
         if not (followers := self._followers.get(query.message_id)):
             return
-        told = self._told.get(query.message_id)
-        waits = told is None and query.state in ("sent", "queued", "ready")  # as they think it does
-        if query != told and not waits:
+        known = self._known.get(query.message_id)
+        waits = known is None and query.state in ("sent", "queued", "ready")  # as they know
+        if query != known and not waits:
             self._tell(query, followers)
 
     def flush(self) -> None:
@@ -234,22 +235,9 @@ class AskedQuestions:
         """Tell the followers that a worker is working on their question."""
         message_id = delivery.message_id
         if message_id in self._followers:
-            told = self._told.get(message_id)
-            self._tell(
-                QueryState(
-                    message_id=message_id,
-                    conversation=delivery.conversation,
-                    session=delivery.session,
-                    state="leased",
-                    shard=delivery.shard,
-                    attempts=delivery.attempt,
-                    last_error=told.last_error if told else None,
-                    answer=None,
-                    enrolled_at=delivery.enrolled_at,
-                    settled_at=None,
-                ),
-                self._followers[message_id],
-            )
+            known = self._known.get(message_id)
+            query = leased_state(delivery, known.last_error if known else None)
+            self._tell(query, self._followers[message_id])
 
     def text(self, delivery: Delivery, text: str) -> None:
         """Pass on the next part of an answer that is being written."""
@@ -292,7 +280,7 @@ class AskedQuestions:
             if query.state in ("done", "dead"):
                 self._unfollow(query.message_id, connection)
         if query.message_id in self._followers:
-            self._told[query.message_id] = query
+            self._known[query.message_id] = query
 
     def _unfollow(self, message_id: int, connection: AskerConnection) -> None:
         connection.following.discard(message_id)
@@ -300,7 +288,7 @@ class AskedQuestions:
         followers.pop(connection, None)
         if not followers:
             self._followers.pop(message_id, None)
-            self._told.pop(message_id, None)
+            self._known.pop(message_id, None)
 
     def _send(self, connection: AskerConnection, record: FromPoller, number: int = 0) -> None:
         connection.send(record, number)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import inf
 
-from autopoll.bridge.records import Delivery
+from autopoll.bridge.records import Delivery, QueryState
 
 ANNOUNCE_S = 0.05  # an answer within this needs no word that work has begun
 # From CANCEL to the end of the link to a worker that does not heed it. The watchdog sees the same
@@ -49,3 +49,19 @@ class Attempt:
     def is_overdue(self, now: float) -> bool:
         """Return whether it has had all of its time."""
         return self.begun_at is not None and now >= self.begun_at + self.limit
+
+
+def leased_state(delivery: Delivery, last_error: str | None) -> QueryState:
+    """Return how a question stands on which a worker works."""
+    return QueryState(
+        message_id=delivery.message_id,
+        conversation=delivery.conversation,
+        session=delivery.session,
+        state="leased",
+        shard=delivery.shard,
+        attempts=delivery.attempt,
+        last_error=last_error,
+        answer=None,
+        enrolled_at=delivery.enrolled_at,
+        settled_at=None,
+    )

@@ -277,7 +277,7 @@ def test_nothing_is_kept_of_what_an_asker_followed_that_was_cut_off(
         client.ask(["how?"], "main", connection=connection)
         monkeypatch.setattr(asker_connection, "MOST_BUFFERED", -1)
         poller.work()
-        assert not (poller.questions._followers or poller.questions._told)
+        assert not (poller.questions._followers or poller.questions._known)
 
 
 def test_nothing_is_kept_of_an_asker_that_is_cut_off_with_the_word_that_its_question_is_stored(
