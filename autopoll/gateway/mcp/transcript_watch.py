@@ -131,8 +131,11 @@ class TranscriptWatch:
             self._read_nothing()  # a watch that turns out to be dead closes its descriptor
             try:
                 await self._hub.call(lambda client: writes.require_alive())
-                self._reading = writes.fileno()
-                loop.add_reader(self._reading, self._on_write, writes)
+                if writes.after_commit:  # what came with its reply makes nothing readable any more
+                    self._on_write(writes)
+                if self._writes:
+                    self._reading = writes.fileno()
+                    loop.add_reader(self._reading, self._on_write, writes)
             except BridgeError as error:
                 self._drop(writes)
                 self._later(error)
