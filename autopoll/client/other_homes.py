@@ -2,6 +2,7 @@
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import AnsweringHome
+from autopoll.errors import BridgeBusy, BridgeUnavailable
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.home.identity import known_identity
@@ -22,7 +23,13 @@ def others_serving(home: Home, bridge: Bridge, shard: str) -> list[AnsweringHome
 
 
 def is_answered_elsewhere(home: Home, config: Config, bridge: Bridge, shard: str | None) -> bool:
-    """Return whether a home beside this one is alive and answers for a shard."""
+    """Return whether a home beside this one is known to be alive and to answer for a shard.
+
+    While the bridge cannot be reached nothing is known of it.
+    """
     if shard is None or not config.bridge.url.is_server:
         return False
-    return any(each.alive for each in others_serving(home, bridge, shard))
+    try:
+        return any(each.alive for each in others_serving(home, bridge, shard))
+    except (BridgeUnavailable, BridgeBusy):
+        return False

@@ -14,7 +14,7 @@ from autopoll.client import availability
 from autopoll.client.availability import Blocked, Obstacle
 from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
-from autopoll.errors import TimedOut
+from autopoll.errors import BridgeBusy, BridgeError, BridgeUnavailable, TimedOut
 from autopoll.home.config import load
 from autopoll.home.home import Home
 
@@ -58,4 +58,19 @@ def test_a_wait_goes_on_while_another_home_that_is_alive_answers_for_the_shard(
         wait(home, bridge)
     bridge.deliveries.leave("other")
     with pytest.raises(Blocked, match="stopped by hand"):
+        wait(home, bridge)
+
+
+@pytest.mark.parametrize("error", [BridgeUnavailable, BridgeBusy])
+def test_no_look_for_another_home_ends_a_wait_while_the_bridge_is_away(
+    home: Home, bridge: Bridge, monkeypatch: pytest.MonkeyPatch, error: type[BridgeError]
+) -> None:
+    def away() -> None:
+        raise error("away")
+
+    take_over(bridge, "other", home="a" * 32, shards=["main"])
+    held = Obstacle(what="poller is held: the bridge is away")
+    monkeypatch.setattr(availability, "obstacle", lambda *_: held)
+    monkeypatch.setattr(bridge.overview, "homes", away)
+    with pytest.raises(TimedOut):
         wait(home, bridge)
