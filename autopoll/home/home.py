@@ -58,6 +58,11 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.var / "home.id"
 
     @cached_property
+    def disk_samples(self) -> Path:
+        """How much room the disks had, once an hour (0600)."""
+        return self.var / "disk.samples"
+
+    @cached_property
     def locks(self) -> Path:
         """Lock files; never deleted, because deleting a lock that someone holds splits it."""
         return self.var / "lock"

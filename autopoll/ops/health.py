@@ -17,6 +17,7 @@ from autopoll.client.poller_connection import PollerConnection
 from autopoll.errors import AutopollError, ConfigError, Exit
 from autopoll.home import var_check
 from autopoll.home.config import Config, load
+from autopoll.home.disk_samples import written_folders
 from autopoll.home.home import Home
 from autopoll.ops.leaked_slots import leaked_slots
 from autopoll.ops.status import (
@@ -25,7 +26,6 @@ from autopoll.ops.status import (
     Status,
     disk_room,
     status,
-    written_folders,
 )
 from autopoll.ops.supervisord_state import SupervisordState
 from autopoll.process.heartbeat import ProcessState

@@ -20,6 +20,7 @@ from autopoll.clock import utc_day, wall_ms
 from autopoll.errors import AutopollError, Exit, SupervisorError
 from autopoll.home import disk_space
 from autopoll.home.config import Config
+from autopoll.home.disk_samples import written_folders
 from autopoll.home.home import Home, socket_path
 from autopoll.ops.copied_home import refuse_copy
 from autopoll.ops.supervisord_state import SupervisordState, state_from
@@ -129,12 +130,6 @@ def status(home: Home, config: Config) -> Status:
         problems=problems,
         hosts=figures.hosts,
     )
-
-
-def written_folders(home: Home, config: Config) -> list[Path]:
-    """Return the folders that a home writes into."""
-    file = config.bridge.url.file(home.root)
-    return list(dict.fromkeys((home.var, file.parent if file else home.var)))
 
 
 def disk_room(folders: list[Path]) -> tuple[bool, str]:

@@ -14,7 +14,6 @@ from typing import Any
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Failed, Outcome, Settled
-from autopoll.bridge.token_renewal import Renewal
 from autopoll.errors import BridgeError, ConfigError
 from autopoll.home import fingerprint
 from autopoll.home.config import Config, load
@@ -30,6 +29,7 @@ from autopoll.poller.partial_answers import PartialAnswers
 from autopoll.poller.pauses import Pauses
 from autopoll.poller.replies import Replies
 from autopoll.poller.schedule import Schedule
+from autopoll.poller.upkeep import Upkeep
 from autopoll.poller.wakers import Wakers
 from autopoll.poller.watchdog_guard import WatchdogGuard
 from autopoll.poller.workers import Workers
@@ -38,7 +38,6 @@ from autopoll.process.heartbeat import ProcessState
 from autopoll.process.heartbeat_writer import Heart
 
 CHECK_S = 1.0  # how long a question can go unnoticed when bell and inotify are missing
-ANNOUNCE_S = 5.0  # how soon a partner sees a session as alive that was just served
 LONGEST_WAIT_S = 60.0  # until a failed question is looked for, however far off its next attempt is
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ class Poller:
         self.pauses = Pauses(home, config.shards)
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
         self.replies = Replies(self.in_flight, self.pauses, self.budgets, self.wake)
-        self.renewal = Renewal(home, bridge, config.access.token_lifetime)
+        self.upkeep = Upkeep(home, config, bridge, self.outages)
         self.watchdog_guard = WatchdogGuard(home)
         # Last: only `run` takes these away.
         self.wakers = Wakers(home, bridge, self.on_bell, self.on_foreign_write)
@@ -176,8 +175,7 @@ class Poller:
         self.heart.state = ProcessState.IDLE
         self.schedule.every(CHECK_S, self.check)
         self.schedule.every(self.in_flight.lease_ms / 4000, self.renew_leases)
-        self.schedule.every(ANNOUNCE_S, self.announce)
-        self.schedule.every(min(CHECK_S, self.renewal.every_s), self.renew_tokens)
+        self.upkeep.begin(self.schedule)
 
     def stop(self) -> None:
         """Drain, and end."""
@@ -249,16 +247,6 @@ class Poller:
         """Renew the leases of what is in flight, and free what nobody works on any more."""
         with self.outages.tolerated("renew leases"):
             self.notify(self.leases.renew())
-
-    def announce(self) -> None:
-        """Let partners see that their sessions are served."""
-        with self.outages.tolerated("announce"):
-            self.bridge.conversations.announce()
-
-    def renew_tokens(self) -> None:
-        """Keep the home's own tokens from expiring."""
-        with self.outages.tolerated("renew tokens"):
-            self.renewal.renew_due()
 
     def report(self) -> None:
         """Show in the heartbeat why the store cannot be used, or why questions wait longer."""

@@ -5,8 +5,9 @@ import asyncio
 from autopoll.errors import AutopollError, BridgeFull, Down
 from autopoll.gateway.hub import Hub
 from autopoll.home.config import Config
+from autopoll.home.disk_samples import written_folders
 from autopoll.home.home import Home
-from autopoll.ops.status import disk_room, written_folders
+from autopoll.ops.status import disk_room
 from autopoll.process.heartbeat import READY, is_alive, read_all
 
 SHARED_S = 1.0  # for which one look serves all who ask
