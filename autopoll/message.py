@@ -4,7 +4,9 @@ A question is plain text or a JSON object `{"type":"query","query_id":…,"quest
 takes the form of its question. Nothing here touches a database.
 """
 
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,6 +15,8 @@ from autopoll.text import storable, valid
 
 NEVER_ANSWERED = frozenset({"response", "status", "heartbeat"})
 _BOM = "\ufeff"
+# In a message of which only the beginning was read.
+_CUT_OFF = re.compile(r'"(?:question|answer)"\s*:\s*"((?:[^"\\]|\\(?:u[0-9a-fA-F]{4}|[^u]))*)')
 _ECHOED_DEPTH = 20  # of a query_id: readers differ in how deep they go
 
 
@@ -31,6 +35,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     sources: list[str] = []  # "path:first-last"
     error: bool = False
+
+
+class Content(NamedTuple):
+    """What people read of a message: its type, and the question, the answer or the text in it."""
+
+    type: str
+    text: str
+    sources: Sequence[str] = ()
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +177,22 @@ def read_answer(text: str, metadata: str | None) -> Answer:
         sources=[valid(str(source)) for source in sources] if isinstance(sources, list) else [],
         error=(facts.get("status") or fields.get("status")) == "error",
     )
+
+
+def read_content(text: str, metadata: str | None = None) -> Content:
+    """Return what people read of any message, which may be cut off or of another program."""
+    fields = _object(text)
+    kind = (_scalar(fields.get("type")) if fields else None) or read_envelope(metadata).type
+    if kind == "response":
+        answer = read_answer(text, metadata)
+        words = f"error: {answer.text}" if answer.error else answer.text
+        return Content(kind, words, answer.sources)
+    if fields is None:
+        cut_off = _CUT_OFF.search(text) if _body(text).startswith("{") else None
+        begun = _object(f'{{"text":"{cut_off[1]}"}}') if cut_off else None
+        return Content(kind or "text", valid(str(begun["text"])) if begun else text)
+    question = _scalar(fields.get("question"))
+    return Content(kind or "text", text if question is None else valid(question))
 
 
 def _body(text: str) -> str:

@@ -14,8 +14,8 @@ import click
 from autopoll import __version__
 from autopoll.cli import output
 from autopoll.cli.base_command import CommandLine, Helped, home_option, json_option
-from autopoll.cli.error_text import error_text
-from autopoll.cli.output import is_terminal, say, write_json
+from autopoll.cli.error_text import error_text, report
+from autopoll.cli.output import is_terminal, say
 from autopoll.errors import Exit, Interrupted, UsageError
 
 # section -> command -> (module and object, help in one line)
@@ -157,7 +157,8 @@ def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
     except output.ReaderGone:
         return Exit.READER_GONE
     except output.OutputLost as error:
-        _report(f"the output cannot be written: standard output: {error}", cli.lost, args)
+        lost = f"the output cannot be written: standard output: {error}"
+        report(lost, cli.lost, as_json="--json" in args)
         return max(Exit.FAILED, cli.code)
     except (KeyboardInterrupt, click.Abort):  # of what only looks
         if is_terminal(sys.stderr):
@@ -169,7 +170,7 @@ def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
         if isinstance(error, Interrupted) and is_terminal(sys.stderr):
             say(err=True)
         what, mend, code = error_text(error)
-        _report(what, mend, args)
+        report(what, mend, as_json="--json" in args)
     return code
 
 
@@ -197,13 +198,3 @@ def _decoded(args: list[str]) -> list[str]:
                 f"argument {number} is not UTF-8: {argument!r}", "Give text in UTF-8."
             ) from None
     return decoded
-
-
-def _report(what: str, mend: str, args: list[str]) -> None:
-    """Say on stderr what happened and what to do about it."""
-    if "--json" in args:
-        import json
-
-        write_json(json.dumps({"error": what, "mend": mend}).encode(), err=True)
-    else:
-        say(f"autopoll: {what}" + (f"\n  {mend}" if mend else ""), err=True)

@@ -6,7 +6,7 @@ import click
 
 from autopoll.cli.base_command import CommandLine, command, group
 from autopoll.cli.output import say
-from autopoll.cli.render import print_json, print_table
+from autopoll.cli.render import TEXT, Column, print_json, print_table, shortened
 from autopoll.clock import zoned
 
 FIELDS = '{"id","role_a","role_b","created_at","expires_at","revoked","served","messages"}'
@@ -36,12 +36,20 @@ def list_(cli: CommandLine) -> None:
             print_json(each)
         return
     print_table(
-        ("conversation", "session a", "session b", "created", "expires", "messages", "served by"),
+        (
+            Column("conversation"),
+            Column("session a", 2, TEXT),
+            Column("session b", 3, TEXT),
+            Column("created", 4),
+            Column("expires", 5),
+            Column("messages"),
+            Column("served by", 1),
+        ),
         (
             (
                 each.id,
-                each.role_a + (" (revoked)" if "a" in each.revoked else ""),
-                each.role_b + (" (revoked)" if "b" in each.revoked else ""),
+                shortened(each.role_a) + (" (revoked)" if "a" in each.revoked else ""),
+                shortened(each.role_b) + (" (revoked)" if "b" in each.revoked else ""),
                 zoned(each.created_at),
                 zoned(each.expires_at or "never"),
                 each.messages,

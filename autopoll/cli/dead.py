@@ -1,16 +1,26 @@
 """Dead letters: questions whose attempts are used up."""
 
+from collections.abc import Callable
 from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from autopoll.cli.base_command import CommandLine, command, group
+from autopoll.cli.confirm import require_yes
+from autopoll.cli.error_text import report
 from autopoll.cli.output import say
-from autopoll.cli.render import print_json, print_table, shortened
-from autopoll.errors import NotFound
+from autopoll.cli.render import TEXT, Column, print_json, print_table, shortened
+from autopoll.clock import utc_iso_of, zoned
+from autopoll.errors import Exit, NotFound, UsageError
+from autopoll.message import read_content
+
+if TYPE_CHECKING:
+    from autopoll.bridge.protocols import Overview
 
 FIELDS = '{"message_id","conversation","shard","attempts","last_error","settled_at","text"}'
 MESSAGE_ID = click.IntRange(1, 2**63 - 1)
+SHOWN = 64 << 10  # bytes of a question of which its first words are listed
 
 
 @group("dead", example="autopoll dead list")
@@ -29,20 +39,26 @@ def list_(cli: CommandLine) -> None:
     from autopoll.bridge.connect import connect
 
     with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
-        found = bridge.overview.dead_letters()
+        found = bridge.overview.dead_letters(text_bytes=None if cli.json else SHOWN)
     if cli.json:
         for each in found:
             print_json(each)
         return
     print_table(
-        ("id", "shard", "attempts", "last error", "text"),
+        (
+            Column("id"),
+            Column("shard", 1),
+            Column("attempts", 3),
+            Column("last error", 2, TEXT),
+            Column("question", kind=TEXT),
+        ),
         (
             (
                 each.message_id,
                 each.shard,
                 each.attempts,
-                shortened(each.last_error, 48),
-                shortened(each.text, 48),
+                shortened(each.last_error),
+                shortened(read_content(each.text).text),
             )
             for each in found
         ),
@@ -62,45 +78,136 @@ def show(cli: CommandLine, message_id: int) -> None:
     from autopoll.bridge.connect import connect
 
     with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
-        found = next(
-            (each for each in bridge.overview.dead_letters() if each.message_id == message_id), None
-        )
-    if found is None:
+        found = bridge.overview.dead_letters(message_id=message_id)
+    if not found:
         raise NotFound(f"there is no dead letter {message_id}", "See: autopoll dead list")
+    [letter] = found
     if cli.json:
-        print_json(found)
+        print_json(letter)
         return
-    say(f"shard       {found.shard}")
-    say(f"attempts    {found.attempts}")
-    say(f"last error  {found.last_error}")
-    say(f"\n{found.text}")
+    for name, value in (
+        ("id", letter.message_id),
+        ("conversation", letter.conversation),
+        ("shard", letter.shard),
+        ("attempts", letter.attempts),
+        ("settled", zoned(utc_iso_of(letter.settled_at))),
+        ("last error", letter.last_error),
+    ):
+        say(f"{name:<13} {value}")
+    say(f"\n{read_content(letter.text).text}")
 
 
-@command("retry", fields='{"id","retries"}', group=dead, example="autopoll dead retry 42")
-@click.argument("message_id", metavar="ID", type=MESSAGE_ID)
-def retry(cli: CommandLine, message_id: int) -> None:
-    """Ask a dead letter again, as a new question; its error answer stands."""
-    from autopoll.bridge.connect import connect
+def choosing(
+    function: Callable[..., int | None],
+) -> Callable[..., int | None]:
+    """Give a command the arguments that choose dead letters."""
+    for option in (
+        click.option("--yes", "-y", is_flag=True, help="Do not ask before more than one."),
+        click.option("--shard", metavar="NAME", help="All of this shard."),
+        click.option("--all", "everything", is_flag=True, help="All there are."),
+        click.argument("ids", metavar="[ID]...", nargs=-1, type=MESSAGE_ID),
+    ):
+        function = option(function)
+    return function
+
+
+@command(
+    "retry",
+    fields='{"id","retries"} a line',
+    group=dead,
+    example="autopoll dead retry 42\nautopoll dead retry --shard main --yes",
+)
+@choosing
+def retry(
+    cli: CommandLine, ids: tuple[int, ...], everything: bool, shard: str | None, yes: bool
+) -> int:
+    """Ask dead letters again, as new questions; their error answers stand."""
     from autopoll.process.nudge import nudge
 
-    with closing(connect(cli.home, cli.config)) as bridge:
-        fresh = bridge.overview.retry_dead(message_id)
+    def again(overview: "Overview", number: int) -> None:
+        fresh = overview.retry_dead(number)
         nudge(cli.home)
-    if cli.json:
-        print_json({"id": fresh, "retries": message_id})
-    else:
-        say(f"asked again as {fresh}; see: autopoll answer {fresh}")
+        if cli.json:
+            print_json({"id": fresh, "retries": number})
+        else:
+            say(f"{number} asked again as {fresh}; see: autopoll answer {fresh}")
+
+    return _each_chosen(cli, _Choice(ids, everything, shard, yes), "retry", again)
 
 
-@command("drop", fields='{"id","dropped"}', group=dead, example="autopoll dead drop 42")
-@click.argument("message_id", metavar="ID", type=MESSAGE_ID)
-def drop(cli: CommandLine, message_id: int) -> None:
-    """Forget a dead letter; its message and its error answer stay."""
+@command(
+    "drop",
+    fields='{"id","dropped"} a line',
+    group=dead,
+    example="autopoll dead drop 42 43\nautopoll dead drop --all --yes",
+)
+@choosing
+def drop(
+    cli: CommandLine, ids: tuple[int, ...], everything: bool, shard: str | None, yes: bool
+) -> int:
+    """Forget dead letters; their messages and error answers stay."""
+
+    def forget(overview: "Overview", number: int) -> None:
+        overview.drop_dead(number)
+        if cli.json:
+            print_json({"id": number, "dropped": True})
+        else:
+            say(f"dropped {number}")
+
+    return _each_chosen(cli, _Choice(ids, everything, shard, yes), "drop", forget)
+
+
+class _Choice(NamedTuple):
+    """The dead letters that a command line names; `yes` says that it need not ask."""
+
+    ids: tuple[int, ...]
+    everything: bool
+    shard: str | None
+    yes: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it names no numbers, so that others may be faster with some of them."""
+        return self.everything or self.shard is not None
+
+    def numbers(self, overview: "Overview") -> list[int]:
+        """Return their numbers; raise UsageError unless they are named in one way."""
+        if bool(self.ids) + self.everything + (self.shard is not None) != 1:
+            raise UsageError(
+                "give either the numbers of dead letters, or --shard NAME, or --all",
+                "List them with: autopoll dead list",
+            )
+        if self.ids:
+            return list(dict.fromkeys(self.ids))
+        found = overview.dead_letters(text_bytes=1)
+        return [each.message_id for each in found if self.shard in (None, each.shard)]
+
+
+def _each_chosen(
+    cli: CommandLine,
+    choice: _Choice,
+    verb: str,
+    act: "Callable[[Overview, int], None]",
+) -> int:
+    """Do something to each dead letter that is chosen, after asking where they are several."""
     from autopoll.bridge.connect import connect
 
+    cli.lost = "What was done is done; see: autopoll dead list"
+    code = Exit.OK
     with closing(connect(cli.home, cli.config)) as bridge:
-        bridge.overview.drop_dead(message_id)
-    if cli.json:
-        print_json({"id": message_id, "dropped": True})
-    else:
-        say(f"dropped {message_id}")
+        numbers = choice.numbers(bridge.overview)
+        if len(numbers) > 1 and not choice.yes:
+            require_yes(f"{verb} {len(numbers):,} dead letters")
+        for number in numbers:
+            try:
+                act(bridge.overview, number)
+            except NotFound as error:
+                if choice.is_open:  # somebody was faster
+                    continue
+                if len(numbers) == 1:
+                    raise
+                code = cli.code = error.exit_code
+                report(error.what, error.mend, as_json=cli.json)
+    if not numbers and not cli.json:
+        say("no dead letters")
+    return code

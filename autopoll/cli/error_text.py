@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from autopoll.cli.output import say, write_json
 from autopoll.errors import AutopollError, Exit
 
 _AGAIN = "Run it again with AUTOPOLL_DEBUG=1 and report what it prints."
@@ -31,6 +32,16 @@ _REFUSED = {
     errno.EAGAIN: ("Raise the number of processes (ulimit -u), or end some.", Exit.FAILED),
     errno.EIO: ("See what the kernel says of the disk: dmesg", Exit.FAILED),
 }
+
+
+def report(what: str, mend: str, *, as_json: bool) -> None:
+    """Say on stderr what happened and what to do about it."""
+    if as_json:
+        import json
+
+        write_json(json.dumps({"error": what, "mend": mend}).encode(), err=True)
+    else:
+        say(f"autopoll: {what}" + (f"\n  {mend}" if mend else ""), err=True)
 
 
 def error_text(error: Exception) -> tuple[str, str, int]:

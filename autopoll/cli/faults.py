@@ -5,13 +5,19 @@ from typing import TYPE_CHECKING
 
 from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.output import say
-from autopoll.cli.render import ProgressLine, print_json, print_table
+from autopoll.cli.render import NOTE, Column, ProgressLine, print_json, print_table
 from autopoll.errors import Exit
 
 if TYPE_CHECKING:
     from autopoll.ops.selftest.fault_run import FaultOutcome
 
-HEADINGS = ("fault", "noticed after", "answered after", "lost", "twice")
+COLUMNS = (
+    Column("fault", kind=NOTE),
+    Column("noticed after", 2),
+    Column("answered after", 1),
+    Column("lost"),
+    Column("twice"),
+)
 
 
 @command(
@@ -39,7 +45,7 @@ def faults(cli: CommandLine) -> int:
     with ProgressLine(cli.json) as progress:
         outcomes = run_all(progress.say, show)
     if not cli.json:
-        print_table(HEADINGS, (row(outcome) for outcome in outcomes), "no faults")
+        print_table(COLUMNS, (row(outcome) for outcome in outcomes), "no faults")
     if all(outcome.is_good for outcome in outcomes):
         return Exit.OK
     say("autopoll: not as promised; the table shows which fault", err=True)

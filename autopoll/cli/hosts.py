@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from autopoll.cli.base_command import CommandLine, command
-from autopoll.cli.render import age, print_json, print_table
+from autopoll.cli.render import TEXT, Column, age, print_json, print_table
 
 if TYPE_CHECKING:
     from autopoll.bridge.records import AnsweringHome
@@ -38,7 +38,16 @@ def hosts(cli: CommandLine) -> None:
 def print_hosts(homes: "Sequence[AnsweringHome]") -> None:
     """Print a line for each home."""
     print_table(
-        ("host", "home", "folder", "version", "last beat", "alive", "shards", "in flight"),
+        (
+            Column("host"),
+            Column("home", 4),
+            Column("folder", 5),
+            Column("version", 6),
+            Column("last beat", 2),
+            Column("alive"),
+            Column("shards", 3, TEXT),
+            Column("in flight", 1),
+        ),
         (
             (
                 each.host,

@@ -3,10 +3,18 @@
 import click
 
 from autopoll.cli.base_command import CommandLine, command
-from autopoll.cli.render import age, print_json, print_table, shortened
+from autopoll.cli.render import TEXT, Column, age, print_json, print_table, shortened
 from autopoll.clock import zoned
 
 FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms", "closed", "host")
+COLUMNS = (
+    Column("at"),
+    Column("process"),
+    Column("verdict"),
+    Column("action", 2),
+    Column("recovered", 3),
+    Column("evidence", 1, TEXT),
+)
 
 
 @command(
@@ -32,7 +40,7 @@ def incidents(cli: CommandLine, last: int) -> None:
             print_json({field: getattr(each, field) for field in FIELDS})
         return
     print_table(
-        ("at", "process", "verdict", "action", "recovered", "evidence"),
+        COLUMNS,
         (
             (
                 zoned(each.at),
@@ -40,7 +48,7 @@ def incidents(cli: CommandLine, last: int) -> None:
                 each.verdict,
                 each.action,
                 each.ending if each.recovered_ms is None else age(each.recovered_ms / 1000),
-                shortened(each.evidence, 80),
+                shortened(each.evidence),
             )
             for each in found
         ),

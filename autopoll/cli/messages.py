@@ -1,6 +1,5 @@
 """The bare bridge: send and take as a session, look as the operator."""
 
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +10,24 @@ from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.output import say
 from autopoll.cli.question_input import read_question
-from autopoll.cli.render import print_json, print_table, shortened
+from autopoll.cli.render import TEXT, Column, print_json, print_row, print_table, shortened
 from autopoll.clock import zoned
+from autopoll.message import read_content
 
 if TYPE_CHECKING:
     from autopoll.bridge.protocols import Bridge
     from autopoll.bridge.records import Message
 
 FIELDS = '{"id","conversation","sender","recipient","text","metadata","timestamp","read"}'
-FOLLOW_S = 0.2
+COLUMNS = (
+    Column("id"),
+    Column("conversation", 5),
+    Column("way", 1),
+    Column("type", 2),
+    Column("time", 3),
+    Column("read", 4),
+    Column("text", kind=TEXT),
+)
 
 token_option = click.option(
     "--token-file",
@@ -106,8 +114,7 @@ def inbox(
         say("no unread messages")
     else:
         for each in taken:
-            say(f"--- message {each.id}, from {each.sender}, {zoned(each.timestamp)}")
-            say(each.text)
+            print_whole(each)
 
 
 @command(
@@ -139,64 +146,73 @@ def messages(
     """Show messages without taking them; looking changes nothing.
 
     With --unread: questions that have no answer yet, whether or not a poller has taken them, and
-    what a session has still to read with `inbox`; no answers to `ask`. Times are UTC.
+    what a session has still to read with `inbox`; no answers to `ask`. Times are UTC. With
+    --follow each new message comes once, also where the bridge is away for a while.
     """
     from autopoll.bridge.connect import connect
+
+    def look(bridge: "Bridge", after: int, most: int) -> "list[Message]":
+        return bridge.messages.find(
+            conversation=conversation,
+            session=session,
+            waiting=unread,
+            kind=kind,
+            after=after,
+            limit=most,
+        )
 
     with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
         if conversation is not None:
             bridge.conversations.get(conversation)
+        newest = bridge.messages.newest()
+        found = look(bridge, 0, limit)
+    if not follow:
+        _print_messages(cli, found)
+        return
+    from autopoll.cli.following import PAGE, followed
 
-        def look(after: int) -> "list[Message]":
-            return bridge.messages.find(
-                conversation=conversation,
-                session=session,
-                waiting=unread,
-                kind=kind,
-                after=after,
-                limit=limit,
-            )
-
-        found = look(0)
-        _print_messages(cli, found, follow)
-        last = found[-1].id if found else 0
-        while follow:
-            _wait_for_change(bridge)
-            for each in look(last):
-                _print_messages(cli, [each], follow)
-                last = each.id
+    # Of what came meanwhile, some may still be uncommitted below the newest that was found.
+    for each in found:
+        if each.id <= newest:
+            _print_message(cli, each)
+    news = followed(cli, lambda b: b.messages.newest(), lambda b, n: look(b, n, PAGE), newest)
+    for each in news:
+        _print_message(cli, each)
 
 
-def _wait_for_change(bridge: "Bridge") -> None:
-    while not bridge.changed():
-        time.sleep(FOLLOW_S)
-        bridge.require_in_place()
-
-
-def _print_messages(cli: CommandLine, found: "list[Message]", follow: bool) -> None:
+def _print_messages(cli: CommandLine, found: "list[Message]") -> None:
     if cli.json:
         for each in found:
             print_json(each)
-    elif follow:
-        for each in found:
-            say(f"{each.id} {each.conversation} {_way(each)}  {shortened(each.text)}")
     else:
-        print_table(
-            ("id", "conversation", "way", "time", "read", "text"),
-            (
-                (
-                    each.id,
-                    each.conversation,
-                    _way(each),
-                    zoned(each.timestamp),
-                    "yes" if each.read else "no",
-                    shortened(each.text),
-                )
-                for each in found
-            ),
-            "no messages",
-        )
+        print_table(COLUMNS, map(_cells, found), "no messages")
 
 
-def _way(message: "Message") -> str:
-    return f"{message.sender} to {message.recipient}"
+def _print_message(cli: CommandLine, message: "Message") -> None:
+    if cli.json:
+        print_json(message)
+    else:
+        print_row(COLUMNS, _cells(message))
+
+
+def _cells(message: "Message") -> tuple[object, ...]:
+    content = read_content(message.text, message.metadata)
+    return (
+        message.id,
+        message.conversation,
+        f"{message.sender} to {message.recipient}",
+        shortened(content.type, 12),
+        zoned(message.timestamp),
+        "yes" if message.read else "no",
+        shortened(content.text),
+    )
+
+
+def print_whole(message: "Message") -> None:
+    """Print what people read of a message, under a line that names it."""
+    content = read_content(message.text, message.metadata)
+    way = f"from {message.sender}, {zoned(message.timestamp)}"
+    say(f"--- message {message.id}, {way}")
+    say(content.text)
+    if content.sources:
+        say(f"Sources: {', '.join(content.sources)}")

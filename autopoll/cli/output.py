@@ -51,6 +51,13 @@ def write(text: str, *, err: bool = False) -> None:
     _put(stream, text.encode(encoding, "backslashreplace"), err=err)
 
 
+def encodable(text: str, instead: str | None = None) -> str:
+    """Return text as stdout shows it: escapes, or `instead`, for what its encoding lacks."""
+    encoding = (sys.stdout and sys.stdout.encoding) or "utf-8"
+    shown = text.encode(encoding, "backslashreplace").decode(encoding)
+    return shown if instead is None or shown == text else instead
+
+
 def write_json(data: bytes, *, err: bool = False) -> None:
     """Print one JSON value on a line of its own, in UTF-8 whatever the locale."""
     _put(sys.stderr if err else sys.stdout, visible_json(data) + b"\n", err=err)
@@ -59,6 +66,11 @@ def write_json(data: bytes, *, err: bool = False) -> None:
 def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether a person looks at it; False when it is closed."""
     return stream is not None and stream.isatty()
+
+
+def descriptor() -> int | None:
+    """Return the number of stdout; None when it is closed or a stream in memory."""
+    return None if sys.stdout is None else _descriptor(sys.stdout)
 
 
 def finish() -> None:

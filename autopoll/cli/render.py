@@ -5,16 +5,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from autopoll.cli.output import is_terminal, say, write, write_json
+from autopoll.cli.output import encodable, is_terminal, say, write, write_json
 from autopoll.text import visible
 
 if TYPE_CHECKING:
     from autopoll.bridge.records import Spent
 
 QUIET_S = 1.0  # what is done sooner needs no progress report
+_GAP = 2  # blanks between two columns
+_LEAST = {"text": 20, "note": 12}  # cells below which another column is dropped
+_NARROWEST = 4
 
 
 def print_json(value: Any, *, err: bool = False) -> None:
@@ -36,37 +40,143 @@ def clear() -> None:
         write("\x1b[2J\x1b[1;1H")
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """Print rows under headings, or the sentence `empty` when there are none."""
+class Column(NamedTuple):
+    """One column of a table.
+
+    Where a terminal has no room for all columns, the one with the highest `drop` goes first; those
+    with 0 stay. A `TEXT` is cut at the end of its line, a `NOTE` goes on below it, and all others
+    stand whole.
+    """
+
+    heading: str
+    drop: int = 0
+    kind: str = ""
+
+
+TEXT, NOTE = "text", "note"
+
+
+def print_table(
+    columns: Sequence[Column | str], rows: Iterable[Sequence[object]], empty: str
+) -> None:
+    """Print rows under headings, or the sentence `empty` when there are none.
+
+    A pipe has no width: there all columns stand whole, so that grep finds whole lines.
+    """
     lines = [[_cell(value) for value in row] for row in rows]
     if not lines:
         say(empty)
         return
-    import io
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(cell) for cell in line))
-    # A pipe has no width: nothing is cut or wrapped, so that grep finds whole lines.
     seen = is_terminal(sys.stdout)
-    drawn = io.StringIO()
-    Console(
-        file=drawn, force_terminal=seen, width=None if seen else 100_000, highlight=False
-    ).print(table)
-    write("".join(f"{line.rstrip()}\n" for line in drawn.getvalue().split("\n")[:-1]))
+    known = [Column(each) if isinstance(each, str) else each for each in columns]
+    for line in table_lines(known, lines, _terminal_width() if seen else None, bold=seen):
+        write(f"{line}\n")
+
+
+def print_row(columns: Sequence[Column], row: Sequence[object]) -> None:
+    """Print one row of a table that goes on and on."""
+    width = _terminal_width() if is_terminal(sys.stdout) else None
+    bare = [column._replace(heading="") for column in columns]
+    _, *lines = table_lines(bare, [[_cell(value) for value in row]], width, bold=False)
+    for line in lines:
+        write(f"{line}\n")
+
+
+def table_lines(
+    columns: Sequence[Column], lines: Sequence[Sequence[str]], width: int | None, *, bold: bool
+) -> Iterator[str]:
+    """Yield a heading and the lines of a table for a terminal of `width` cells; None for a pipe."""
+    from rich.cells import cell_len
+
+    natural = [
+        max(cell_len(column.heading), *(cell_len(line[number]) for line in lines))
+        for number, column in enumerate(columns)
+    ]
+    widths = dict(enumerate(natural)) if width is None else _fitted(columns, natural, width)
+    heading = _joined([_filled(columns[number].heading, widths[number]) for number in widths])
+    yield f"\x1b[1m{heading}\x1b[0m" if bold else heading
+    for line in lines:
+        cells = [_drawn(line[number], columns[number], widths[number]) for number in widths]
+        for parts in zip_longest(*cells, fillvalue=""):
+            yield _joined([_filled(*each) for each in zip(parts, widths.values(), strict=True)])
+
+
+def _fitted(columns: Sequence[Column], natural: list[int], width: int) -> dict[int, int]:
+    """Return the widths of the columns that stay, by their numbers.
+
+    What cannot fit even so is left to the terminal, which breaks a line without cutting an id.
+    """
+    least = [
+        min(wanted, _LEAST.get(column.kind, wanted))
+        for column, wanted in zip(columns, natural, strict=True)
+    ]
+    kept = list(range(len(columns)))
+    while sum(least[number] + _GAP for number in kept) - _GAP > width:
+        first = max(kept, key=lambda number: columns[number].drop)
+        if not columns[first].drop:
+            break
+        kept.remove(first)
+    widths = {number: least[number] for number in kept}
+    flexible = sorted((n for n in kept if columns[n].kind), key=lambda n: natural[n] - least[n])
+    spare = width + _GAP - sum(each + _GAP for each in widths.values())
+    for place, number in enumerate(flexible):
+        share = spare // (len(flexible) - place)
+        grown = min(natural[number], max(_NARROWEST, least[number] + share))
+        spare -= grown - widths[number]
+        widths[number] = grown
+    return widths
+
+
+def _drawn(text: str, column: Column, width: int) -> list[str]:
+    """Return the lines of a cell."""
+    from rich.cells import cell_len, set_cell_size
+
+    if not column.kind or cell_len(text) <= width:
+        return [text]
+    if column.kind == TEXT:
+        mark = encodable("…", "~")
+        return [set_cell_size(text, width - 1).rstrip() + mark]
+    return list(_folded(text, width))
+
+
+def _folded(text: str, width: int) -> Iterator[str]:
+    """Yield the lines of a text, broken between its words where that is possible."""
+    from rich.cells import cell_len, chop_cells
+
+    line = ""
+    for word in text.split(" "):
+        if line and cell_len(f"{line} {word}") > width:
+            yield line
+            line = ""
+        *whole, rest = chop_cells(f"{line} {word}" if line else word, width) or [""]
+        yield from whole
+        line = rest
+    yield line
+
+
+def _filled(text: str, width: int) -> str:
+    from rich.cells import cell_len
+
+    return text + " " * (width - cell_len(text))
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return (" " * _GAP).join(cells).rstrip()
+
+
+def _terminal_width() -> int:
+    import shutil  # it loads compression, and most commands are done before this
+
+    return shutil.get_terminal_size().columns
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None else visible(str(value)).replace("\n", " ").replace("\t", " ")
+    if value is None:
+        return "-"
+    return encodable(visible(str(value)).replace("\n", " ").replace("\t", " "))
 
 
-def shortened(text: str, width: int = 72) -> str:
+def shortened(text: str, width: int = 160) -> str:
     """Return the first words of a text on one line."""
     line = " ".join(text[: 4 * width].split())
     return line if len(line) <= width else line[: width - 1] + "…"
@@ -143,11 +253,9 @@ class ProgressLine:
                 if not self._text:
                     continue
                 if self._terminal:
-                    import shutil  # it loads compression, and most commands are done before this
-
                     spent = f" ({time.monotonic() - self._begun:.0f} s)"
                     # What is wider than the terminal is written over in its last line only.
-                    room = max(0, shutil.get_terminal_size().columns - len(spent) - 1)
+                    room = max(0, _terminal_width() - len(spent) - 1)
                     line = visible(self._text).replace("\n", " ")[:room]
                     write(f"\r\x1b[K{line}{spent}", err=True)
                 elif self._text != self._shown:

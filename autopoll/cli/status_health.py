@@ -9,7 +9,16 @@ from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.hosts import print_hosts
 from autopoll.cli.interrupt import interruptible
 from autopoll.cli.output import say
-from autopoll.cli.render import ProgressLine, age, clear, cost, print_json, print_table
+from autopoll.cli.render import (
+    NOTE,
+    Column,
+    ProgressLine,
+    age,
+    clear,
+    cost,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from autopoll.ops.status import Status
@@ -102,7 +111,17 @@ def _print_status(now: "Status") -> None:
 
 def _print_processes(now: "Status") -> None:
     print_table(
-        ("process", "role", "state", "pid", "up", "restarts", "memory", "files", "note"),
+        (
+            Column("process"),
+            Column("role", 7),
+            Column("state"),
+            Column("pid", 2),
+            Column("up", 4),
+            Column("restarts", 3),
+            Column("memory", 5),
+            Column("files", 6),
+            Column("note", 1, NOTE),
+        ),
         (
             (
                 each.name,
@@ -124,7 +143,14 @@ def _print_processes(now: "Status") -> None:
 def print_shards(now: "Status") -> None:
     """Print a line for each shard."""
     print_table(
-        ("shard", "backend", "ready", "in flight", "today", "paused"),
+        (
+            Column("shard"),
+            Column("backend", 4),
+            Column("ready"),
+            Column("in flight", 2),
+            Column("today", 3),
+            Column("paused", 1, NOTE),
+        ),
         (
             (
                 each.name,

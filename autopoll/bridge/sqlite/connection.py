@@ -103,7 +103,8 @@ class SqliteDatabase:
         What opens it from then on sees another store than we do, and neither knows.
         """
         found = self._files()
-        for name, inode in self._opened.items():
+        # The database may have gone between its opening and the first look at its files.
+        for name, inode in {str(self.path): 0, **self._opened}.items():
             if found.get(name) != inode:
                 raise BridgeError(
                     f"{name} was {'replaced' if name in found else 'removed'} while it was open",
