@@ -69,7 +69,7 @@ def _rows(
     beyond: int,
 ) -> Iterator[Row]:
     pauses = iter(BURST_S)
-    with closing(_ForeignWrites(bridge)) as changes:
+    with closing(_WriteWait(bridge)) as changes:
         bridge.changed()  # from here on
         while True:
             # Before the look, so that what is left out by its conditions is not looked at again.
@@ -88,7 +88,7 @@ def _rows(
                     break
 
 
-class _ForeignWrites:
+class _WriteWait:
     """Waits for what other programs write into a bridge, with its watch if there can be one."""
 
     def __init__(self, bridge: Bridge) -> None:
