@@ -58,6 +58,9 @@ A call that the system refuses is told with its path, whose it is, and what to d
 for no permission and a read-only file system, 2 for what is not there and a full disk, 1 for
 others.
 
+On a terminal a table leaves columns out where there is no room for all, the least wanted first, and
+cuts only texts; an id always stands whole. A pipe or a file gets all columns.
+
 Times are UTC and end in `Z` or `+00:00`; only those of messages and conversations with `--json`
 are as the bridge's tables hold them: UTC without a zone.
 

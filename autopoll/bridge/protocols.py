@@ -23,6 +23,7 @@ from autopoll.bridge.foreign_watch import Watch
 from autopoll.bridge.records import (
     AnsweringHome,
     Arrival,
+    AuditEntry,
     Backlog,
     Conversation,
     DeadLetter,
@@ -145,10 +146,11 @@ class MessageStore(Protocol):
         waiting: bool = False,
         kind: str | None = None,
         after: int = 0,
+        before: int | None = None,
         limit: int = 100,
     ) -> list[Message]:
         """Return messages without marking them read: the newest `limit`, oldest first; with
-        `after`, the first `limit` beyond that id.
+        `after`, the first `limit` beyond that id. Those from `before` on are left out.
 
         Fewer when their text is 16 MiB or more. `session` is the recipient; `kind` the type (query,
         response, …, text). `unread` is the flag in the table. `waiting` selects questions that
@@ -197,6 +199,25 @@ class Overview(Protocol):
 
     def finished(self, after: int, limit: int) -> list[Finished]:
         """Return the next questions finished beyond a number, at most `limit`, in order."""
+
+    def audit_entries(
+        self,
+        *,
+        conversation: str | None = None,
+        action: str | None = None,
+        since: str | None = None,
+        after: int = 0,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditEntry]:
+        """Return lines of the audit log: the newest `limit`, oldest first; with `after`, the first
+        `limit` beyond that id. Those from `before` on are left out.
+
+        `since` is a naive UTC ISO string. Long details are cut off.
+        """
+
+    def newest_audit(self) -> int:
+        """Return the number beyond which to read, so that no new line is missed; -1 for none."""
 
     def dead_letters(
         self, *, message_id: int | None = None, text_bytes: int | None = None

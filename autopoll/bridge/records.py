@@ -242,6 +242,17 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
         return self.input_tokens + self.output_tokens + self.cached_tokens
 
 
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the audit log as it is listed; `details` is JSON but for other programs' lines."""
+
+    id: int
+    conversation: str | None
+    session: str | None
+    action: str
+    details: str
+    timestamp: str
+
+
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """Questions of one shard that wait in one state; `oldest_at` is when the first was sent."""
 

@@ -54,6 +54,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "dead": ("dead:dead", "Show, retry and drop dead letters."),
         "faults": ("faults:faults", "Break a scratch home and show that nothing is lost."),
         "logs": ("logs:logs", "Show the logs, and follow them."),
+        "audit": ("audit_lines:audit", "Show what sessions did, and what was refused."),
     },
     "Processes, started by supervisord": {
         "poller": ("roles:poller", "Take questions off the bridge and write answers back."),

@@ -170,6 +170,9 @@ def epilog(example: str, fields: str = "") -> str:
     )
 
 
+ROW_ID = click.IntRange(1, 2**63 - 1)
+
+
 class DurationType(click.ParamType):  # type: ignore[type-arg]
     """A span of time on the command line, such as 30s or 5m."""
 

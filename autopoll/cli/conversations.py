@@ -1,15 +1,21 @@
 """Conversations: two sessions that talk, and the shard that answers for one of them."""
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.base_command import CommandLine, command, group
+from autopoll.cli.base_command import ROW_ID, CommandLine, DurationType, command, group
 from autopoll.cli.output import say
 from autopoll.cli.render import TEXT, Column, print_json, print_table, shortened
+from autopoll.cli.whole_message import print_whole
 from autopoll.clock import zoned
 
+if TYPE_CHECKING:
+    from autopoll.bridge.records import Conversation
+
 FIELDS = '{"id","role_a","role_b","created_at","expires_at","revoked","served","messages"}'
+NEWEST = 5  # messages that are shown of a conversation
 SESSION = click.Choice(["a", "b"])
 ROTATE = "The tokens are made and were not shown; for new ones: autopoll conversations rotate {} a"
 
@@ -34,7 +40,11 @@ def list_(cli: CommandLine) -> None:
     if cli.json:
         for each in found:
             print_json(each)
-        return
+    else:
+        _print_conversations(found)
+
+
+def _print_conversations(found: "list[Conversation]") -> None:
     print_table(
         (
             Column("conversation"),
@@ -69,11 +79,12 @@ def list_(cli: CommandLine) -> None:
 )
 @click.argument("conversation")
 def show(cli: CommandLine, conversation: str) -> None:
-    """Show one conversation."""
+    """Show one conversation, and its newest messages."""
     from autopoll.bridge.connect import connect
 
     with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
         found = bridge.conversations.get(conversation)
+        newest = bridge.messages.find(conversation=conversation, limit=NEWEST)
     if cli.json:
         print_json(found)
         return
@@ -89,6 +100,80 @@ def show(cli: CommandLine, conversation: str) -> None:
         ("messages", found.messages),
     ):
         say(f"{name:<13} {value}")
+    for each in newest:
+        print_whole(each)
+    if found.messages > len(newest):
+        say(f"\nThese are the newest; all: autopoll messages --conversation {found.id}")
+
+
+@command(
+    "search",
+    fields='{"conversations":[…],"messages":[…],"searched","before"}\n'
+    "before: where the search was cut, go on with --before this; null when all was searched",
+    group=conversations,
+    example="autopoll conversations search importer\n"
+    "autopoll conversations search 'broken pipe' --conversation conv_0123456789abcdef",
+)
+@click.argument("text")
+@click.option("--conversation", metavar="ID", help="Only in this conversation.")
+@click.option("--before", metavar="ID", type=ROW_ID, help="Only in older messages.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="At most so many messages.",
+)
+@click.option(
+    "--timeout", type=DurationType(), default="5s", show_default=True, help="How long to look."
+)
+def search_(
+    cli: CommandLine,
+    text: str,
+    conversation: str | None,
+    before: int | None,
+    limit: int,
+    timeout: float,
+) -> None:
+    """Look for TEXT in ids, roles and shards of conversations, and in their messages.
+
+    Capitals do not matter. The newest messages are searched first, and none is marked as read.
+    """
+    from autopoll.bridge.connect import connect
+    from autopoll.client.message_search import excerpt, search
+
+    with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
+        found = search(
+            bridge, text, conversation=conversation, before=before, limit=limit, seconds=timeout
+        )
+    if cli.json:
+        print_json(found)
+        return
+    if found.conversations:
+        _print_conversations(found.conversations)
+        say()
+    print_table(
+        (
+            Column("id"),
+            Column("conversation", 3),
+            Column("way", 1),
+            Column("time", 2),
+            Column("text", kind=TEXT),
+        ),
+        (
+            (
+                each.id,
+                each.conversation,
+                f"{each.sender} to {each.recipient}",
+                zoned(each.timestamp),
+                shortened(excerpt(each, text)),
+            )
+            for each in found.messages
+        ),
+        f"no message says so, of {found.searched:,}",
+    )
+    if found.before is not None:
+        say(f"cut after {found.searched:,} messages; for older ones add: --before {found.before}")
 
 
 @command(

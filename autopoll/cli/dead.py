@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from autopoll.cli.base_command import CommandLine, command, group
+from autopoll.cli.base_command import ROW_ID, CommandLine, command, group
 from autopoll.cli.confirm import require_yes
 from autopoll.cli.error_text import report
 from autopoll.cli.output import say
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from autopoll.bridge.protocols import Overview
 
 FIELDS = '{"message_id","conversation","shard","attempts","last_error","settled_at","text"}'
-MESSAGE_ID = click.IntRange(1, 2**63 - 1)
 SHOWN = 64 << 10  # bytes of a question of which its first words are listed
 
 
@@ -72,7 +71,7 @@ def list_(cli: CommandLine) -> None:
     group=dead,
     example="autopoll dead show 42",
 )
-@click.argument("message_id", metavar="ID", type=MESSAGE_ID)
+@click.argument("message_id", metavar="ID", type=ROW_ID)
 def show(cli: CommandLine, message_id: int) -> None:
     """Show one dead letter whole."""
     from autopoll.bridge.connect import connect
@@ -105,7 +104,7 @@ def choosing(
         click.option("--yes", "-y", is_flag=True, help="Do not ask before more than one."),
         click.option("--shard", metavar="NAME", help="All of this shard."),
         click.option("--all", "everything", is_flag=True, help="All there are."),
-        click.argument("ids", metavar="[ID]...", nargs=-1, type=MESSAGE_ID),
+        click.argument("ids", metavar="[ID]...", nargs=-1, type=ROW_ID),
     ):
         function = option(function)
     return function

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.base_command import CommandLine, command
+from autopoll.cli.base_command import ROW_ID, CommandLine, command
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.output import say
 from autopoll.cli.question_input import read_question
 from autopoll.cli.render import TEXT, Column, print_json, print_row, print_table, shortened
+from autopoll.cli.whole_message import print_whole
 from autopoll.clock import zoned
 from autopoll.message import read_content
 
@@ -133,6 +134,7 @@ def inbox(
     show_default=True,
     help="The newest so many.",
 )
+@click.option("--before", metavar="ID", type=ROW_ID, help="Only older ones than this.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with new ones until Ctrl-C.")
 def messages(
     cli: CommandLine,
@@ -141,6 +143,7 @@ def messages(
     unread: bool,
     kind: str | None,
     limit: int,
+    before: int | None,
     follow: bool,
 ) -> None:
     """Show messages without taking them; looking changes nothing.
@@ -150,6 +153,10 @@ def messages(
     --follow each new message comes once, also where the bridge is away for a while.
     """
     from autopoll.bridge.connect import connect
+    from autopoll.errors import UsageError
+
+    if follow and before is not None:
+        raise UsageError("give either --before or --follow", "See: autopoll messages --help")
 
     def look(bridge: "Bridge", after: int, most: int) -> "list[Message]":
         return bridge.messages.find(
@@ -158,6 +165,7 @@ def messages(
             waiting=unread,
             kind=kind,
             after=after,
+            before=before,
             limit=most,
         )
 
@@ -206,13 +214,3 @@ def _cells(message: "Message") -> tuple[object, ...]:
         "yes" if message.read else "no",
         shortened(content.text),
     )
-
-
-def print_whole(message: "Message") -> None:
-    """Print what people read of a message, under a line that names it."""
-    content = read_content(message.text, message.metadata)
-    way = f"from {message.sender}, {zoned(message.timestamp)}"
-    say(f"--- message {message.id}, {way}")
-    say(content.text)
-    if content.sources:
-        say(f"Sources: {', '.join(content.sources)}")

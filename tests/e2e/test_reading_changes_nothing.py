@@ -54,6 +54,7 @@ def looking_commands(conversation: str, answered: int, failed: int) -> list[str]
         f"messages --conversation {conversation} --type text",
         f"conversations show {conversation}", f"answer {answered}", f"answer {failed} --no-wait",
         "shards list", "incidents", "dead list", f"dead show {failed}", "logs", "logs poller -n 5",
+        "audit", "audit --since 1h", "conversations search why", "conversations search unread",
         "ask --help", "inbox --help", "--version",
         "conversations show conv_none", "answer 999999", "dead show 999999", "logs nobody",
     ]  # fmt: skip

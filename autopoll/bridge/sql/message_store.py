@@ -90,6 +90,7 @@ class SqlMessages:
         waiting: bool = False,
         kind: str | None = None,
         after: int = 0,
+        before: int | None = None,
         limit: int = 100,
     ) -> list[Message]:
         terms: list[tuple[str, Any]] = [("m.id>?", after)]
@@ -104,6 +105,8 @@ class SqlMessages:
             terms.append((self._waiting, 0))
         if kind is not None:
             terms.append((f"{self._kind}=?", kind))
+        if before is not None:
+            terms.append(("m.id<?", before))
         if after:
             terms.append(("m.id<=?", self._db.decided("messages")))
         where = " AND ".join(term for term, _ in terms)

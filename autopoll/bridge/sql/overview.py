@@ -3,6 +3,7 @@
 import json
 
 from autopoll.bridge.records import Backlog, BridgeLimits, DeadLetter, Finished
+from autopoll.bridge.sql.audit_trail import AuditTrail
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.database import Database
 from autopoll.bridge.sql.pollers import Pollers
@@ -24,6 +25,8 @@ class SqlOverview:
         self._limits = limits
         self.spent = costs.spent
         self.homes = Pollers(db).homes
+        trail = AuditTrail(db)
+        self.audit_entries, self.newest_audit = trail.entries, trail.newest
 
     def counts(self) -> dict[str, int]:
         # The done are counted by their answers, which lie closer together.
