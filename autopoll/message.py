@@ -49,7 +49,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What autopoll's own senders put into a message's metadata; foreign keys are ignored."""
 
     type: str | None = None
-    lane: str | None = None  # "own": independent of the conversation's order
+    lane: str | None = None  # "own": independent of the conversation's order; "canary": nor counted
     canary: bool = False
 
 

@@ -72,6 +72,10 @@ class Store(ABC):
         """Have the store refuse what is inserted into a table, under a condition on `new`."""
 
     @abstractmethod
+    def keep_rows(self, table: str, condition: str) -> None:
+        """Have the store silently keep what is deleted from a table, under a condition on `old`."""
+
+    @abstractmethod
     def blocked(self) -> AbstractContextManager[None]:
         """Keep every writer waiting, as a foreign program or a network can."""
 
@@ -134,6 +138,12 @@ class SqliteStore(Store):
         )
         yield
         self.foreign("DROP TRIGGER refuse")
+
+    def keep_rows(self, table: str, condition: str) -> None:
+        self.foreign(
+            f"CREATE TRIGGER keep BEFORE DELETE ON {table} WHEN {condition}"
+            " BEGIN SELECT RAISE(IGNORE); END"
+        )
 
     @contextmanager
     def blocked(self) -> Iterator[None]:

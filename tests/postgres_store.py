@@ -116,6 +116,16 @@ class PostgresStore(Store):
         yield
         self._database.run("DROP FUNCTION public.refuse CASCADE")
 
+    def keep_rows(self, table: str, condition: str) -> None:
+        self._database.run(
+            """CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RETURN NULL; END $$"""
+        )
+        self._database.run(
+            f"CREATE TRIGGER keep BEFORE DELETE ON {table} FOR EACH ROW WHEN ({condition})"
+            " EXECUTE FUNCTION public.keep()"
+        )
+
     @contextmanager
     def blocked(self) -> Iterator[None]:
         tables = ", ".join(f"autopoll.{table}" for table in self._database.tables)

@@ -35,6 +35,7 @@ from autopoll.bridge.records import (
     Stored,
     Tokens,
 )
+from autopoll.bridge.retention_protocol import RetentionStore
 
 
 class ConversationStore(Protocol):
@@ -252,6 +253,10 @@ class Bridge(Protocol):
     @property
     def overview(self) -> Overview:
         """What an operator looks at."""
+
+    @property
+    def retention(self) -> RetentionStore:
+        """What is forgotten when it is old."""
 
     def close(self) -> None:
         """Close the store and stop being its answerer; tolerated twice."""

@@ -53,6 +53,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),
         "dead": ("dead:dead", "Show, retry and drop dead letters."),
         "faults": ("faults:faults", "Break a scratch home and show that nothing is lost."),
+        "prune": ("prune:prune", "Remove what is old, and give back its room."),
         "logs": ("logs:logs", "Show the logs, and follow them."),
         "audit": ("audit_lines:audit", "Show what sessions did, and what was refused."),
     },

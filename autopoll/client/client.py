@@ -60,13 +60,21 @@ class Client:
         context_file: str | None = None,
         connection: PollerConnection | None = None,
         canary: bool = False,
+        trial: bool = False,
     ) -> StoredQuestions:
         """Store questions to a shard, each in a lane of its own; return them all, or raise.
 
+        A `canary` asks for a sign of life only, a `trial` for an answer; neither is counted, and
+        its asker removes it.
         Raises as `submit` does, and whatever keeps one of them from being stored.
         """
         stored, listening = self.submit(
-            questions, shard, context_file=context_file, connection=connection, canary=canary
+            questions,
+            shard,
+            context_file=context_file,
+            connection=connection,
+            canary=canary,
+            trial=trial,
         )
         for one in stored:
             if isinstance(one, AutopollError):
@@ -82,6 +90,7 @@ class Client:
         context_file: str | None = None,
         connection: PollerConnection | None = None,
         canary: bool = False,
+        trial: bool = False,
     ) -> tuple[list[Stored], bool]:
         """Store questions to a shard, each on its own merits: by the poller, else without it.
 
@@ -95,7 +104,7 @@ class Client:
         conversation = self.sessions.with_shard(shard, self.config)
         token = self.sessions.token(conversation, _OWN)
         arrivals = [
-            question_arrival(question, context_file, conversation, _OWN, canary=canary)
+            question_arrival(question, context_file, conversation, _OWN, canary=canary, trial=trial)
             for question in questions
         ]
         stored: list[Stored | Arrival] = [*arrivals]

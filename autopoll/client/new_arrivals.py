@@ -7,7 +7,8 @@ from autopoll.errors import UsageError
 from autopoll.message import write_query
 
 _INDEPENDENT = '{"lane":"own"}'  # the metadata of a question: it waits for no other …
-_CANARY = '{"lane":"own","canary":true}'  # … and one that asks for a sign of life
+_CANARY = '{"lane":"own","canary":true}'  # … one that asks for a sign of life
+_TRIAL = '{"lane":"canary"}'  # … and one that is counted no more than that, and is answered
 
 
 def question_arrival(
@@ -18,6 +19,7 @@ def question_arrival(
     *,
     key: IdempotencyKey | None = None,
     canary: bool = False,
+    trial: bool = False,
 ) -> Arrival:
     """Return a question to be stored, in a lane of its own."""
     query_id = f"q-{_random()}"
@@ -26,7 +28,7 @@ def question_arrival(
         conversation=conversation,
         session=session,
         text=write_query(question, query_id, context_file),
-        metadata=_CANARY if canary else _INDEPENDENT,
+        metadata=_CANARY if canary else _TRIAL if trial else _INDEPENDENT,
         key=key,
     )
 

@@ -16,6 +16,7 @@ from autopoll.home.address import Address
 from autopoll.home.bridge_settings import BridgeSection
 from autopoll.home.byte_size import ByteSize
 from autopoll.home.home import Home, instance_name
+from autopoll.home.retention_settings import RetentionSection
 from autopoll.home.shard_files import SHARD_NAME
 
 OVERRIDE_PREFIX = "AUTOPOLL_"
@@ -94,6 +95,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delivery: DeliverySection = DeliverySection()
     access: AccessSection = AccessSection()
     gateway: GatewaySection = GatewaySection()
+    retention: RetentionSection = RetentionSection()
 
     def instances(self) -> dict[str, str]:
         """Return worker name -> shard for every instance there should be."""

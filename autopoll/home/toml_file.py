@@ -14,6 +14,7 @@ from autopoll.clock import Duration
 from autopoll.errors import ConfigError, UsageError
 from autopoll.home.bridge_url import BridgeUrl
 from autopoll.home.byte_size import ByteSize
+from autopoll.home.retention_settings import KeptFor
 
 _LARGEST = 1024 * 1024
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -89,7 +90,7 @@ def decode_unit(kind: type, value: Any) -> Any:
             return BridgeUrl(value)
         except ConfigError as error:
             raise ValueError(f"{error.what}; {error.mend}") from error
-    if kind is Duration or kind is ByteSize:
+    if kind in (Duration, ByteSize, KeptFor):
         try:
             return kind.parse(value)
         except UsageError as error:

@@ -1,11 +1,11 @@
 """The health of a home: a check for each thing that a question needs, and a verdict for monitors.
 
-Changes nothing, but that `deep` sends a canary question to each shard.
+Changes nothing: the canary question that `deep` sends to each shard is removed with its answer.
 """
 
 import stat
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -203,9 +203,11 @@ def _canary(client: Client, connection: PollerConnection, shard: str) -> Check:
     try:
         asked = client.ask(["Are you there?"], shard, connection=connection, canary=True)
         [result] = client.wait(asked.ids, connection, timeout=CANARY_S)
+        took = (time.monotonic() - began) * 1000
     except AutopollError as error:
         return Check(name=name, ok=False, detail=error.what)
-    took = (time.monotonic() - began) * 1000
+    with suppress(AutopollError):  # it is to leave nothing behind; what stays, the poller removes
+        client.bridge.retention.remove(asked.ids)
     if result.status == "error":
         return Check(name=name, ok=False, detail=result.answer or "error")
     return Check(name=name, ok=True, detail=f"answered in {took:.1f} ms")

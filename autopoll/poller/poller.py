@@ -27,6 +27,7 @@ from autopoll.poller.lease_owner import LeaseOwner
 from autopoll.poller.outages import Outages
 from autopoll.poller.partial_answers import PartialAnswers
 from autopoll.poller.pauses import Pauses
+from autopoll.poller.pruning import Pruning
 from autopoll.poller.replies import Replies
 from autopoll.poller.schedule import Schedule
 from autopoll.poller.upkeep import Upkeep
@@ -69,11 +70,12 @@ class Poller:
         self.pauses = Pauses(home, config.shards)
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
         self.replies = Replies(self.in_flight, self.pauses, self.budgets, self.wake)
-        self.upkeep = Upkeep(home, config, bridge, self.outages)
         self.watchdog_guard = WatchdogGuard(home)
         # Last: only `run` takes these away.
         self.wakers = Wakers(home, bridge, self.on_bell, self.on_foreign_write)
         self.listener = AskerListener(home.poller_socket, self.questions.accept)
+        pruning = Pruning(config, bridge.retention, self.wakers.wake_in, self.is_busy)
+        self.upkeep = Upkeep(home, config, bridge, self.outages, pruning)
 
     async def run(self) -> None:
         """Serve until asked to stop; raises what nobody expected, after the drain."""
@@ -114,7 +116,12 @@ class Poller:
             self.questions.look_up(self.bridge.messages)
             self.answers_elsewhere.look_up(self.bridge.messages)
         self.questions.flush()
+        self.upkeep.prune_due()
         self.report()
+
+    def is_busy(self) -> bool:
+        """Tell whether questions are under way."""
+        return bool(self.in_flight) or self.questions.have_arrived or self.leases.has_unsettled
 
     def room(self) -> dict[str, int]:
         """Return how many questions to claim for each shard: its credits, unless it is paused."""
@@ -218,6 +225,7 @@ class Poller:
         self.pauses.update(config.shards)
         self.budgets.update(config.shards)
         self.leases.shards = list(config.shards)
+        self.upkeep.update(config)
         self.schedule.every(self.in_flight.lease_ms / 4000, self.renew_leases)
         self.heart.settings = fingerprint.of_poller(config)
         log.info("took up new settings; shards: %s", ", ".join(config.shards))

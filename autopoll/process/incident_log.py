@@ -101,7 +101,7 @@ def record(
         started=started,
         host=os.uname().nodename,
     )
-    with _alone(path):
+    with alone(path):
         if pid and verdict == DEAD and any(_is_same_death(each, incident) for each in read(path)):
             return None
         _append(path, msgspec.json.encode(incident))
@@ -110,13 +110,13 @@ def record(
 
 def recovered(path: Path, incident: Incident, recovered_ms: int) -> None:
     """Append that the process of an incident works again; raises OSError on a full disk."""
-    with _alone(path):
+    with alone(path):
         _append(path, msgspec.json.encode(_End(id=incident.id, recovered_ms=recovered_ms)))
 
 
 def close(path: Path, words: str, which: Callable[[Incident], bool]) -> None:
     """Put an end, in words, to the incidents that are not over; raises OSError on a full disk."""
-    with _alone(path):
+    with alone(path):
         for each in read(path):
             if not each.is_over and which(each):
                 _append(path, msgspec.json.encode(_End(id=each.id, closed=words)))
@@ -234,7 +234,7 @@ class IncidentLog:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    for each in (_rotated(path), path):
+    for each in (rotated(path), path):
         with contextlib.suppress(FileNotFoundError):
             yield from each.read_bytes().splitlines()
 
@@ -248,7 +248,7 @@ def _is_same_death(one: Incident, other: Incident) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Be the only one that writes to the file."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -262,7 +262,7 @@ def _append(path: Path, line: bytes) -> None:
     """Append a line in one write; at 1 MB the file becomes the old one, of which one is kept."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size + len(line) > _MAX_BYTES:
-            path.rename(_rotated(path))
+            path.rename(rotated(path))
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -272,7 +272,8 @@ def _append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def _rotated(path: Path) -> Path:
+def rotated(path: Path) -> Path:
+    """Return the old file of incidents, which another one will take the place of."""
     return path.with_name(f"{path.name}.1")
 
 

@@ -13,6 +13,7 @@ from autopoll.bridge.postgres.connection import PostgresDatabase, bounded
 from autopoll.bridge.postgres.deliveries import PostgresDeliveries
 from autopoll.bridge.postgres.notifying_messages import PostgresMessages
 from autopoll.bridge.postgres.reconnection import Reconnection
+from autopoll.bridge.postgres.retention import PostgresRetention
 from autopoll.bridge.postgres.watch import NotificationWatch
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sql.conversation_store import SqlConversations
@@ -43,6 +44,7 @@ class PostgresBridge:
         self.messages = bounded(PostgresMessages(db, limits), db)
         self.deliveries = bounded(PostgresDeliveries(db, limits, costs), db)
         self.overview = bounded(SqlOverview(db, limits, costs), db)
+        self.retention = bounded(PostgresRetention(db), db)
         self.examine = bounded(PostgresCheckup(db), db).examine
 
     def close(self) -> None:

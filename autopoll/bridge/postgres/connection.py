@@ -188,7 +188,6 @@ class PostgresDatabase:
             cursor.execute(NOTIFY.encode())
 
     def try_lock(self, name: str) -> bool:
-        """Hold a name until the commit, unless another transaction does; return whether."""
         [(locked,)] = self.rows(f"SELECT pg_try_advisory_xact_lock({_OURS},hashtext(?))", (name,))
         return bool(locked)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autopoll.bridge.records import Answered, Outcome, Settled, Spent
 from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.lanes import is_canary
 from autopoll.clock import utc_day
 from autopoll.request import Usage
 
@@ -48,17 +49,18 @@ class Costs:
         if not reported:
             return
         numbers = json.dumps([outcome.message_id for outcome, _ in reported])
-        shards: dict[int, str] = dict(
-            self._db.rows(
-                "SELECT message_id, shard FROM deliveries WHERE message_id IN"
-                f" ({self._db.dialect.numbers.format('?')})",
-                (numbers,),
-            )
+        rows = self._db.rows(
+            "SELECT message_id, shard, lane FROM deliveries WHERE message_id IN"
+            f" ({self._db.dialect.numbers.format('?')})",
+            (numbers,),
         )
+        shards: dict[int, str] = {number: shard for number, shard, _ in rows}
+        uncounted = {number for number, _, lane in rows if is_canary(lane)}
         total: dict[str, _Total] = defaultdict(_Total)
         for outcome, became in reported:
             if outcome.usage and outcome.message_id in shards:
                 answered = isinstance(outcome, Answered) and became.state == "done"
+                answered = answered and outcome.message_id not in uncounted
                 total[shards[outcome.message_id]].add(outcome.usage, answers=int(answered))
         # In the order in which all lock the rows.
         self._db.many(_ADD, [(utc_day(now), shard, *total[shard].row()) for shard in sorted(total)])

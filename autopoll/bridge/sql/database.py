@@ -77,3 +77,6 @@ class Database(Protocol):
 
     def lock_key(self, name: str) -> None:
         """Wait until no other transaction holds this name, and hold it until the commit."""
+
+    def try_lock(self, name: str) -> bool:
+        """Hold this name until the commit, unless another transaction does; return whether."""

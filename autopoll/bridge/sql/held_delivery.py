@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from autopoll.bridge.records import Message, QueryState, Settled
+from autopoll.bridge.sql.lanes import is_canary
 from autopoll.bridge.sql.rows import AuditLine, MessageRow, other_session
 from autopoll.message import to_json
 
@@ -71,6 +72,11 @@ class EndedDelivery(NamedTuple):
     error: str | None
     text: str
     metadata: str
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether it is a canary, of which no audit line and no dead letter is kept."""
+        return is_canary(self.held.lane)
 
     def message(self) -> MessageRow:
         """Return the answer as a message to the sender of the question."""

@@ -10,6 +10,19 @@ CLOCK_SLACK_MS = 2_000  # a row written further in the future than this: the clo
 DUE = f"(d.not_before<=:now OR d.changed_at>:now+{CLOCK_SLACK_MS})"
 
 
+CANARY_LANES = "canary:%"  # as LIKE has it; no conversation's, which has a slash
+
+
+def own_lane(message_id: int, *, canary: bool = False) -> str:
+    """Return the lane of an independent question; a canary's says so, as it counts for nothing."""
+    return f"canary:{message_id}" if canary else f"m{message_id}"
+
+
+def is_canary(lane: str) -> bool:
+    """Tell whether a lane is that of a canary."""
+    return lane.startswith(CANARY_LANES[:-1]) and not _is_shared(lane)
+
+
 class Lanes:
     """Heads of lanes; used within the transaction that changes deliveries."""
 

@@ -6,6 +6,7 @@ from autopoll.bridge.records import Backlog, BridgeLimits, DeadLetter, Finished
 from autopoll.bridge.sql.audit_trail import AuditTrail
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.lanes import CANARY_LANES
 from autopoll.bridge.sql.pollers import Pollers
 from autopoll.bridge.sql.rows import readable, stored
 from autopoll.clock import parse_utc_ms, utc_iso
@@ -59,6 +60,7 @@ class SqlOverview:
         rows = self._db.rows(
             f"SELECT {_TIME} FROM answers a {self._db.dialect.ordered_join}"
             " deliveries d ON d.message_id=a.query_id WHERE d.state='done'"
+            f" AND d.lane NOT LIKE '{CANARY_LANES}'"
             " ORDER BY a.query_id DESC LIMIT ?",
             (last,),
         )

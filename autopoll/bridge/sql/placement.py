@@ -6,6 +6,7 @@ from typing import NamedTuple
 from autopoll.bridge.records import Delivery
 from autopoll.bridge.sql.arrivals import CheckedArrival
 from autopoll.bridge.sql.database import Database
+from autopoll.bridge.sql.lanes import own_lane
 from autopoll.bridge.sql.rows import insert_messages
 from autopoll.message import Envelope, read_envelope
 
@@ -31,8 +32,10 @@ class Enrollable(NamedTuple):
 
     def lane(self, envelope: Envelope) -> str:
         """Return its conversation's lane; an independent question has one without a slash."""
-        own = envelope.lane == "own"
-        return f"m{self.message_id}" if own else f"{self.conversation}/{self.session}"
+        if envelope.lane in ("own", "canary"):
+            canary = envelope.canary or envelope.lane == "canary"
+            return own_lane(self.message_id, canary=canary)
+        return f"{self.conversation}/{self.session}"
 
 
 def insert_arrivals(

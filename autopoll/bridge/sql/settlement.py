@@ -248,15 +248,18 @@ class Settlement:
         ended = [each for each, _ in pairs]
         self._db.many(
             "UPDATE deliveries SET state=?, owner=NULL, lease_until=NULL, changed_at=?,"
-            " settled_at=?, last_error=coalesce(?,last_error), settled_by=? WHERE message_id=?",
+            " settled_at=?, dismissed_at=?, last_error=coalesce(?,last_error), settled_by=?"
+            " WHERE message_id=?",
             [
-                (each.state, now, now, each.error, each.held.settled_by, each.held.message_id)
+                (each.state, now, now, now if each.is_canary else None, each.error,
+                 each.held.settled_by, each.held.message_id)
                 for each in ended
             ],
-        )
+        )  # fmt: skip
         self._db.many(
             "INSERT INTO answers VALUES(?,?,?)",
             [(each.held.message_id, number, each.held.fence) for each, number in pairs],
         )
-        insert_audit_lines(self._db, [each.audit_line(number) for each, number in pairs])
+        lines = [each.audit_line(number) for each, number in pairs if not each.is_canary]
+        insert_audit_lines(self._db, lines)
         self._lanes.promote([each.held.lane for each in ended], now)

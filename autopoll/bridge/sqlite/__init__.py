@@ -16,6 +16,7 @@ from autopoll.bridge.sql.overview import SqlOverview
 from autopoll.bridge.sqlite.checkup import SqliteCheckup
 from autopoll.bridge.sqlite.connection import SqliteDatabase
 from autopoll.bridge.sqlite.deliveries import SqliteDeliveries
+from autopoll.bridge.sqlite.retention import SqliteRetention
 from autopoll.clock import wall_ms
 
 
@@ -38,6 +39,7 @@ class SqliteBridge:
             self.messages = SqlMessages(db, limits)
             self.deliveries = SqliteDeliveries(db, limits, costs)
             self.overview = SqlOverview(db, limits, costs)
+            self.retention = SqliteRetention(db)
             self.examine = SqliteCheckup(db).examine
         except BaseException:
             db.close()

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from autopoll.backends.contract import Backend, NullReport, Permanent
 from autopoll.bridge.connect import connect
-from autopoll.bridge.protocols import Bridge
 from autopoll.client import outcome_wait
 from autopoll.client.client import Client
 from autopoll.client.poller_connection import PollerConnection
@@ -52,14 +51,13 @@ def ask_home(
         client = Client(home, config, bridge)
         with PollerConnection(home) as connection:
             began = time.monotonic()
-            asked = client.ask([QUESTION], shard, connection=connection)
+            asked = client.ask([QUESTION], shard, connection=connection, trial=True)
             if not asked.listening:
                 raise outcome_wait.down(asked.ids)
             [result] = client.wait(
                 asked.ids, connection, timeout=limit_s + 5, on_news=lambda *_: on_news()
             )
-        if result.status == "error":
-            _drop_dead_letter(bridge, result.id)
+        bridge.retention.remove(asked.ids)  # nobody needs it any more, nor a dead letter of it
     finally:
         bridge.close()
     if result.status == "error":
@@ -73,9 +71,3 @@ def ask_home(
         ms=elapsed_ms(began),
         usage=result.usage,
     )
-
-
-def _drop_dead_letter(bridge: Bridge, message_id: int) -> None:
-    """Keep no dead letter of a question that nobody needs an answer to."""
-    if any(letter.message_id == message_id for letter in bridge.overview.dead_letters()):
-        bridge.overview.drop_dead(message_id)

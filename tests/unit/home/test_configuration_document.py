@@ -18,6 +18,7 @@ from autopoll.home.config import (
     GatewaySection,
     ShardSection,
 )
+from autopoll.home.retention_settings import KeptFor, RetentionSection
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 SECTIONS = {
@@ -25,6 +26,7 @@ SECTIONS = {
     "delivery": DeliverySection,
     "access": AccessSection,
     "gateway": GatewaySection,
+    "retention": RetentionSection,
     "shards.NAME": ShardSection,
 }
 
@@ -55,7 +57,7 @@ def test_the_document_names_every_key_with_its_default(section) -> None:
         default = field.default
         if default is msgspec.NODEFAULT:
             default = field.default_factory()
-        if field.type in (Duration, ByteSize):
+        if field.type in (Duration, ByteSize, KeptFor):
             written = field.type.parse(written)
         if field.type is BridgeUrl:
             written = BridgeUrl(written)
