@@ -31,6 +31,7 @@ from autopoll.bridge.records import (
     Message,
     Presence,
     QueryState,
+    RecentAnswer,
     Spent,
     Stored,
     Tokens,
@@ -191,6 +192,9 @@ class Overview(Protocol):
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
         """Return enrolment-to-answer times of the newest answered queries."""
+
+    def recent_answers(self, last: int = 1000) -> list[RecentAnswer]:
+        """Return the answers to the newest questions that are answered, the newest first."""
 
     def spent(self, day: str | None = None) -> dict[str, Spent]:
         """Return what each shard has cost on a UTC day ("2026-03-01"), or in all; one SELECT."""

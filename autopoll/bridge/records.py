@@ -272,6 +272,14 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
+class RecentAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer as it is counted: whose, when, and how long its question took."""
+
+    shard: str
+    settled_at: int
+    latency_ms: int
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A query whose attempts are used up."""
 

@@ -45,6 +45,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Operation": {
         "status": ("status_health:status", "Show processes, shards and queue."),
+        "top": ("top:top", "Show processes, shards and incidents, live."),
         "health": (
             "status_health:health",
             "Check that questions would be answered, for monitors.",

@@ -73,6 +73,15 @@ def descriptor() -> int | None:
     return None if sys.stdout is None else _descriptor(sys.stdout)
 
 
+def require_reader() -> None:
+    """Raise ReaderGone when nobody reads stdout any more; for what may print nothing for long."""
+    if (number := descriptor()) is not None:
+        poll = select.poll()
+        poll.register(number, 0)
+        if any(found & select.POLLERR for _, found in poll.poll(0)):
+            raise ReaderGone
+
+
 def finish() -> None:
     """Hand over what libraries have printed and is still held back; raises as `say` does."""
     if sys.stdout is not None:

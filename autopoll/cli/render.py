@@ -63,7 +63,7 @@ def print_table(
 
     A pipe has no width: there all columns stand whole, so that grep finds whole lines.
     """
-    lines = [[_cell(value) for value in row] for row in rows]
+    lines = [[cell(value) for value in row] for row in rows]
     if not lines:
         say(empty)
         return
@@ -77,7 +77,7 @@ def print_row(columns: Sequence[Column], row: Sequence[object]) -> None:
     """Print one row of a table that goes on and on."""
     width = _terminal_width() if is_terminal(sys.stdout) else None
     bare = [column._replace(heading="") for column in columns]
-    _, *lines = table_lines(bare, [[_cell(value) for value in row]], width, bold=False)
+    _, *lines = table_lines(bare, [[cell(value) for value in row]], width, bold=False)
     for line in lines:
         write(f"{line}\n")
 
@@ -129,14 +129,29 @@ def _fitted(columns: Sequence[Column], natural: list[int], width: int) -> dict[i
 
 def _drawn(text: str, column: Column, width: int) -> list[str]:
     """Return the lines of a cell."""
-    from rich.cells import cell_len, set_cell_size
+    from rich.cells import cell_len
 
     if not column.kind or cell_len(text) <= width:
         return [text]
     if column.kind == TEXT:
-        mark = encodable("…", "~")
-        return [set_cell_size(text, width - 1).rstrip() + mark]
+        return [cut(text, width)]
     return list(_folded(text, width))
+
+
+def cut(text: str, width: int) -> str:
+    """Return as much of a line as fits into so many cells, with a mark where it was cut."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(0, width - 1)).rstrip() + encodable("…", "~") if width else ""
+
+
+def cell(value: object) -> str:
+    """Return a value as it stands in a table: on one line, and harmless."""
+    if value is None:
+        return "-"
+    return encodable(visible(str(value)).replace("\n", " ").replace("\t", " "))
 
 
 def _folded(text: str, width: int) -> Iterator[str]:
@@ -168,12 +183,6 @@ def _terminal_width() -> int:
     import shutil  # it loads compression, and most commands are done before this
 
     return shutil.get_terminal_size().columns
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return encodable(visible(str(value)).replace("\n", " ").replace("\t", " "))
 
 
 def shortened(text: str, width: int = 160) -> str:

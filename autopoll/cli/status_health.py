@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autopoll.cli.base_command import CommandLine, command
+from autopoll.cli.base_command import CommandLine, DurationType, command
 from autopoll.cli.hosts import print_hosts
 from autopoll.cli.interrupt import interruptible
-from autopoll.cli.output import say
+from autopoll.cli.output import require_reader, say
 from autopoll.cli.render import (
     NOTE,
     Column,
@@ -23,7 +23,6 @@ from autopoll.cli.render import (
 if TYPE_CHECKING:
     from autopoll.ops.status import Status
 
-REFRESH_S = 1.0
 REMARKS = 5  # context files of a shard that are named
 
 
@@ -35,10 +34,17 @@ REMARKS = 5  # context files of a shard that are named
     ' "answers"},"context_remarks":{"total","failed","files":[{"file","reason",\n'
     ' "skipped","failed"}]}}],"queue":{"queued","ready","leased","done","dead"},\n'
     ' "latency_ms":{"p50","p99"},"problems":[…],"hosts":[as `autopoll hosts`]}',
-    example="autopoll status\nautopoll status --watch",
+    example="autopoll status\nautopoll status --watch\nautopoll status --watch 10s --json",
 )
-@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
-def status(cli: CommandLine, watch: bool) -> int:
+@click.option(
+    "--watch",
+    type=DurationType(),
+    is_flag=False,
+    flag_value="1s",
+    metavar="[TIME]",
+    help="Show it again after so long, by default a second, until Ctrl-C.",
+)
+def status(cli: CommandLine, watch: float | None) -> int:
     """Show processes, shards, queue and latency. Exits 0 ready, 1 degraded, 2 down, 3 hung."""
     from autopoll.ops.status import status as look
 
@@ -53,7 +59,8 @@ def status(cli: CommandLine, watch: bool) -> int:
             _print_status(now)
         if not watch:
             return now.exit_code
-        time.sleep(REFRESH_S)
+        require_reader()
+        time.sleep(watch)
 
 
 @command(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from place import Place, until
 
-from autopoll.cli.logs import Tail
+from autopoll.cli.log_tail import Tail
 from autopoll.home.home import socket_path
 from autopoll.process.supervisor_rpc import Supervisor
 

@@ -2,7 +2,7 @@
 
 import json
 
-from autopoll.bridge.records import Backlog, BridgeLimits, DeadLetter, Finished
+from autopoll.bridge.records import Backlog, BridgeLimits, DeadLetter, Finished, RecentAnswer
 from autopoll.bridge.sql.audit_trail import AuditTrail
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.database import Database
@@ -57,14 +57,20 @@ class SqlOverview:
         )
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
+        return [each.latency_ms for each in self.recent_answers(last)]
+
+    def recent_answers(self, last: int = 1000) -> list[RecentAnswer]:
         rows = self._db.rows(
-            f"SELECT {_TIME} FROM answers a {self._db.dialect.ordered_join}"
+            f"SELECT d.shard, d.settled_at, {_TIME} FROM answers a {self._db.dialect.ordered_join}"
             " deliveries d ON d.message_id=a.query_id WHERE d.state='done'"
             f" AND d.lane NOT LIKE '{CANARY_LANES}'"
             " ORDER BY a.query_id DESC LIMIT ?",
             (last,),
         )
-        return [span for (span,) in rows]
+        return [
+            RecentAnswer(shard=shard, settled_at=settled, latency_ms=span)
+            for shard, settled, span in rows
+        ]
 
     def backlog(self) -> list[Backlog]:
         # One by one, because each state has an index of its own.

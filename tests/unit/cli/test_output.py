@@ -118,8 +118,8 @@ def test_nothing_in_the_package_prints_beside_the_one_door() -> None:
     assert found == []
 
 
-def test_what_is_not_made_harmless_is_only_drawn_in_two_places() -> None:
-    """`write` takes text as it is: tables and progress lines, whose parts are made visible."""
+def test_what_is_not_made_harmless_is_only_drawn_in_three_places() -> None:
+    """`write` takes text as it is: tables, progress lines and screens, made of visible parts."""
     users = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
@@ -128,7 +128,7 @@ def test_what_is_not_made_harmless_is_only_drawn_in_two_places() -> None:
         for alias in node.names
         if alias.name == "write"
     }
-    assert users == {"cli/render.py"}
+    assert users == {"cli/render.py", "cli/terminal_screen.py"}
 
 
 def test_a_sequence_in_two_pieces_drives_no_terminal_and_a_cr_waits_for_its_lf(

@@ -1,0 +1,85 @@
+"""What `autopoll top` draws, at every size, whatever is in it."""
+
+import pytest
+from rich.cells import cell_len
+
+from autopoll.backends.context.remarks import Remarks
+from autopoll.bridge.records import Spent
+from autopoll.cli.top_frame import Selected, frame, rows
+from autopoll.ops.home_snapshot import HomeSnapshot, ShardFigures
+from autopoll.ops.status import Latency, Process, ShardStatus, Status
+from autopoll.process.incident_log import Incident
+
+EVIL = "\x1b[2J質問\u202e\r\n\tend" + "x" * 300
+NAMES = ["poller", "watchdog", *(f"worker-{number}" for number in range(1, 41))]
+
+
+def shard(name: str) -> ShardFigures:
+    status = ShardStatus(
+        name=name, backend="echo", instances=2, ready=1, in_flight=1, paused=f"quota {EVIL}",
+        usage_today=Spent(input_tokens=1200), context_remarks=Remarks(total=0, failed=0, files=[]),
+    )  # fmt: skip
+    return ShardFigures(
+        status=status, waiting=3, oldest_s=90.0, per_minute=7, p50_ms=12, p99_ms=3400
+    )
+
+
+@pytest.fixture
+def now() -> HomeSnapshot:
+    processes = [
+        Process(
+            name=name, role="worker", state="busy", pid=4711, uptime_s=3600.0, restarts=2,
+            rss_bytes=40_000_000, fds=12, note=f"note {EVIL}", loop_age_s=0.3,
+        )
+        for name in NAMES
+    ]  # fmt: skip
+    incidents = [
+        Incident(at="2026-03-01T10:00:00+00:00", process=EVIL, verdict="dead", action="x",
+                 evidence=EVIL)
+    ] * 20  # fmt: skip
+    status = Status(
+        ready=False, supervisord="running", processes=processes, shards=[],
+        queue=dict.fromkeys(("queued", "ready", "leased", "done", "dead"), 3),
+        latency_ms=Latency(p50=12, p99=340), problems=[EVIL, "second", "third"], hosts=[],
+    )  # fmt: skip
+    return HomeSnapshot(
+        at=0, status=status, shards=[shard("main"), shard("other")], incidents=incidents
+    )
+
+
+@pytest.mark.parametrize("width", [1, 2, 10, 20, 40, 80, 200])
+@pytest.mark.parametrize("height", [1, 2, 3, 5, 8, 12, 24, 60])
+def test_a_frame_fits_whatever_the_size(now: HomeSnapshot, width: int, height: int) -> None:
+    lines = frame(now, rows(now)[0], "keys", width, height)
+    assert len(lines) == height
+    for text, _ in lines:
+        assert cell_len(text) <= width
+        assert text.isprintable() and "\x1b" not in text
+    assert lines[-1][0] == "keys" or width < 4
+
+
+def test_at_80_by_24_all_three_tables_are_seen(now: HomeSnapshot) -> None:
+    shown = "\n".join(text for text, _ in frame(now, rows(now)[0], "keys", 80, 24))
+    for word in ("not ready", "beat", "restarts", "waits", "flight", "paused", "verdict"):
+        assert word in shown
+    for value in ("300ms", "60m", "12ms", "3s", "7/m", "1.2k", "quota"):
+        assert value in shown
+
+
+def test_the_selected_row_is_seen_without_colour_wherever_it_is(now: HomeSnapshot) -> None:
+    for selected in rows(now):
+        lines = frame(now, selected, "keys", 80, 24)
+        marked = [text for text, _ in lines if text.startswith("> ")]
+        assert len(marked) == 1 and marked[0].split()[1] == selected.name
+    lines = frame(now, Selected("process", "gone"), "keys", 80, 24)
+    assert not any(text.startswith("> ") for text, _ in lines)
+
+
+def test_nothing_at_all_can_be_drawn_too(now: HomeSnapshot) -> None:
+    status = Status(
+        ready=False, supervisord="down", processes=[], shards=[], queue=None,
+        latency_ms=Latency(p50=None, p99=None), problems=[], hosts=[],
+    )  # fmt: skip
+    empty = HomeSnapshot(at=0, status=status, shards=[], incidents=[])
+    assert rows(empty) == []
+    assert "not ready (supervisord down)" in frame(empty, None, "keys", 80, 24)[0][0]
