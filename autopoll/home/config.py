@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import msgspec
 
@@ -87,6 +87,12 @@ class GatewaySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
         return Address.parse(self.listen)
 
 
+class LoggingSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the home says on stdout what happens in it, when it runs in the foreground."""
+
+    format: Literal["text", "json"] = "text"
+
+
 class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one home."""
 
@@ -95,6 +101,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delivery: DeliverySection = DeliverySection()
     access: AccessSection = AccessSection()
     gateway: GatewaySection = GatewaySection()
+    logging: LoggingSection = LoggingSection()
     retention: RetentionSection = RetentionSection()
 
     def instances(self) -> dict[str, str]:

@@ -7,16 +7,14 @@ would block whoever writes.
 import contextlib
 import faulthandler
 import fcntl
-import json
 import logging
 import os
 import signal
-from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from autopoll.redact.redact import redact
+from autopoll.home.log_line import log_fields, log_line
 
 _MAX_BYTES = 5 * 1024 * 1024
 _KEPT = 3
@@ -34,7 +32,7 @@ def setup(folder: Path, name: str, level: int = logging.INFO, *, shared: bool = 
     file cannot be opened.
     """
     handler = (_SharedFile if shared else _PrivateFile)(folder / f"{name}.log")
-    handler.setFormatter(_JsonFormatter())
+    handler.setFormatter(_JsonFormatter(name))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -50,24 +48,21 @@ def setup(folder: Path, name: str, level: int = logging.INFO, *, shared: bool = 
 
 
 class _JsonFormatter(logging.Formatter):
-    """One line: `at` (UTC), `level`, `logger`, `text`, `trace` of an exception, and any extras."""
+    """Adds `logger`, `text`, `trace` of an exception, and any extras to a line of a process."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {
-            "at": at,
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "text": redact(record.getMessage()),
-        }
-        for key, value in vars(record).items():
-            if key not in _STANDARD:
-                line[key] = redact(value) if isinstance(value, str) else value
+        line = log_fields(self._process, record.levelname.lower(), record.created)
+        line |= {"logger": record.name, "text": record.getMessage()}
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
-            line["trace"] = redact(self.formatException(record.exc_info))
+            line["trace"] = self.formatException(record.exc_info)
         if record.stack_info:
-            line["stack"] = redact(record.stack_info)
-        return json.dumps(line, default=lambda value: redact(str(value)))
+            line["stack"] = record.stack_info
+        return log_line(line)
 
 
 class _PrivateFile(RotatingFileHandler):

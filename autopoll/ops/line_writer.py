@@ -4,16 +4,23 @@ import os
 import select
 import socket
 import stat
+import time
+
+from autopoll.home.log_line import log_fields, log_line
 
 STDOUT, STDERR = 1, 2
 _LONGEST = 4096  # bytes that a pipe takes whole or not at all (PIPE_BUF)
 
 
 class LineWriter:
-    """Writes to a descriptor that may be a pipe, a socket, a terminal or a file."""
+    """Writes to a descriptor that may be a pipe, a socket, a terminal or a file.
 
-    def __init__(self, descriptor: int) -> None:
+    `as_json` makes each line an object with `at`, `level`, `process` and `message`.
+    """
+
+    def __init__(self, descriptor: int, *, as_json: bool = False) -> None:
         self._lost = 0
+        self._as_json = as_json
         self._socket: socket.socket | None = None
         mode = os.fstat(descriptor).st_mode
         self._fd, self._waits = _own(descriptor, mode)
@@ -22,15 +29,23 @@ class LineWriter:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
 
-    def write_line(self, text: str) -> None:
+    def write_line(self, text: str, *, process: str = "supervisord", level: str = "info") -> None:
         """Write a line, made harmless; drop it when the write would block."""
-        if self._lost and self._put(f"({self._lost} lines were not read in time)"):
+        if self._lost and self._put(
+            f"({self._lost} lines were not read in time)", process, "warning"
+        ):
             self._lost = 0
-        if self._lost or not self._put(text):
+        if self._lost or not self._put(text, process, level):
             self._lost += 1
 
-    def _put(self, text: str) -> bool:
+    def _put(self, text: str, process: str, level: str) -> bool:
         plain = "".join(char if char.isprintable() else " " for char in text[:_LONGEST])
+        if self._as_json:
+            fields = log_fields(process, level, time.time())
+            whole = log_line({**fields, "message": plain})
+            # One character may be written as twelve.
+            cut_off = {**fields, "message": plain[: _LONGEST // 12 - 20]}
+            plain = whole if len(whole) < _LONGEST else log_line(cut_off)
         line = plain.encode("utf-8", "replace")[: _LONGEST - 1] + b"\n"
         try:
             if self._socket:

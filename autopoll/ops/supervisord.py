@@ -17,12 +17,18 @@ from supervisor.options import ServerOptions
 from supervisor.states import SupervisorStates
 
 from autopoll.errors import AutopollError
+from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.home_events import HomeEvents
 from autopoll.ops.line_writer import STDOUT, LineWriter
 from autopoll.process import signals
 
 POLL_EVERY_S = 1.0
+_LEVELS = {
+    loggers.LevelsByName.CRIT: "critical",
+    loggers.LevelsByName.ERRO: "error",
+    loggers.LevelsByName.WARN: "warning",
+}
 
 
 class SupervisordOptions(ServerOptions):  # type: ignore[misc]
@@ -31,7 +37,7 @@ class SupervisordOptions(ServerOptions):  # type: ignore[misc]
     def __init__(self, home: Home) -> None:
         super().__init__()
         self.home = home
-        self.line_writer = LineWriter(STDOUT)
+        self.line_writer = LineWriter(STDOUT, as_json=_says_json(home))
 
     def make_logger(self) -> None:
         """Log into the file and to stdout."""
@@ -77,8 +83,10 @@ class ReportingSupervisor(supervisord.Supervisor):  # type: ignore[misc]
         self._next_poll = time.monotonic() + POLL_EVERY_S
         names = [name for group in self.process_groups.values() for name in group.processes]
         try:
-            for line in self._events.poll(names):
-                self.options.line_writer.write_line(line)
+            for event in self._events.poll(names):
+                self.options.line_writer.write_line(
+                    event.text, process=event.process, level=event.level
+                )
         except (OSError, AutopollError) as error:
             self.options.logger.warn(f"the events of the home cannot be read: {error}")
 
@@ -93,7 +101,8 @@ class _LineHandler(loggers.Handler):  # type: ignore[misc]
 
     def emit(self, record: loggers.LogRecord) -> None:
         """Write the message of a record."""
-        self._writer.write_line(record.asdict()["message"])
+        level = _LEVELS.get(record.level, "info")
+        self._writer.write_line(record.asdict()["message"], level=level)
 
     def flush(self) -> None:
         """Do nothing: a line is written, or lost, at once."""
@@ -109,6 +118,14 @@ def named(argv: Sequence[str]) -> list[str]:
         os.path.realpath(word) if last == "--home" else word
         for last, word in zip(before, argv, strict=False)
     ]
+
+
+def _says_json(home: Home) -> bool:
+    """Tell whether stdout gets JSON; with a mistake in the settings it gets text."""
+    try:
+        return load(home).logging.format == "json"
+    except AutopollError:
+        return False
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def _start(home: Home, config: Config, report: Report) -> None:
 
 def up_in_foreground(home: Home, config: Config) -> None:
     """Become supervisord; never returns. For containers, systemd, and `up` itself."""
-    report = LineWriter(STDOUT).write_line
+    report = LineWriter(STDOUT, as_json=config.logging.format == "json").write_line
     # The first process of a container is sent no signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.OK))
     check_start(home, config)

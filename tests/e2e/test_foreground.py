@@ -1,6 +1,7 @@
 """`up --foreground`, as containers and systemd run it: its output, which nobody need read."""
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from place import Place, until
+from place import ECHO, Place, until
 
 
 def foreground(place: Place, stdout: int) -> "subprocess.Popen[str]":
@@ -53,6 +54,24 @@ def test_the_foreground_tells_a_line_for_each_change_and_ps_shows_the_home(new_p
     ):
         assert any(part in line for line in told), (part, worker, told)
     assert told[-1] == f"{place.root} is down"
+
+
+def test_the_foreground_tells_json_where_the_settings_say_so(new_place) -> None:
+    place = new_place(ECHO + '[logging]\nformat = "json"\n')
+    with (place.root / "out").open("w") as out:
+        process = foreground(place, out.fileno())
+
+    def lines() -> list[dict[str, str]]:
+        text = (place.root / "out").read_text()
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1:] == "\n"]
+
+    until(lambda: any(line["message"] == "ready: main" for line in lines()), 60)
+    place.kill("worker")
+    until(lambda: any("works again" in line["message"] for line in lines()))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert {tuple(line) for line in lines()} == {("at", "level", "process", "message")}
+    assert ("worker", "warning") in {(line["process"], line["level"]) for line in lines()}
 
 
 @pytest.mark.long

@@ -41,6 +41,7 @@ def test_a_record_is_one_json_object_a_line_in_a_private_file(tmp_path: Path) ->
         "x",
     )
     assert str(first["at"]).endswith("+00:00")
+    assert first["process"] == "role"
     assert "ZeroDivisionError" in str(second["trace"])
     assert "careful" in str(third["text"])
     for name in ("role.log", "role.stacks"):

@@ -1,6 +1,7 @@
 """Lines for a reader who may be slow, stopped or gone."""
 
 import fcntl
+import json
 import os
 import socket
 from pathlib import Path
@@ -105,3 +106,19 @@ def test_a_line_is_one_line_and_cannot_move_the_cursor() -> None:
     assert len(line.encode()) < 4096
     os.close(near)
     os.close(far)
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "x" * 9000, "\N{GRINNING FACE}" * 4000, "\x1b[2J\n\0", ""]
+)
+def test_a_line_of_json_is_whole_whatever_its_length(text: str) -> None:
+    near, far = os.pipe()
+    LineWriter(far, as_json=True).write_line(text, process="worker", level="warning")
+    data = os.read(near, 65536)
+    assert len(data) <= 4096 and data.endswith(b"\n") and b"\x1b" not in data
+    line = json.loads(data)
+    assert (line["level"], line["process"], line["at"][-6:]) == ("warning", "worker", "+00:00")
+    assert list(line) == ["at", "level", "process", "message"]
+    assert text.startswith(line["message"]) or "\x1b" in text
+    for descriptor in (near, far):
+        os.close(descriptor)
