@@ -16,6 +16,7 @@ from autopoll.home.config import (
     AccessSection,
     DeliverySection,
     GatewaySection,
+    LoggingSection,
     ShardSection,
 )
 from autopoll.home.retention_settings import KeptFor, RetentionSection
@@ -26,6 +27,7 @@ SECTIONS = {
     "delivery": DeliverySection,
     "access": AccessSection,
     "gateway": GatewaySection,
+    "logging": LoggingSection,
     "retention": RetentionSection,
     "shards.NAME": ShardSection,
 }
