@@ -1,12 +1,13 @@
 """Which engine a url names, and the bridge of a home."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from autopoll.bridge.backup_facts import BackupFacts
 from autopoll.bridge.records import BridgeLimits
 from autopoll.errors import BridgeError, ConfigError
 from autopoll.home.bridge_settings import whole_urls
@@ -34,7 +35,13 @@ def connect(
     )
     url, listen_url = whole_urls(home, config.bridge)
     return open_bridge(
-        url, home.root, limits, create=create, read_only=read_only, listen_url=listen_url
+        url,
+        home.root,
+        limits,
+        create=create,
+        read_only=read_only,
+        listen_url=listen_url,
+        backups=home.backups,
     )
 
 
@@ -100,11 +107,13 @@ def open_bridge(
     create: bool = False,
     read_only: bool = False,
     listen_url: BridgeUrl | None = None,
+    backups: Path | None = None,
 ) -> "Bridge":
     """Open the bridge that `url` names: `sqlite:///` and a path, relative ones below `root`, or a
     PostgreSQL server, which is listened to by `listen_url`, or else by `url` too.
 
-    `create` makes a missing file or schema; `read_only` neither writes nor migrates. Raises
+    `create` makes a missing file or schema; `read_only` neither writes nor migrates. A file is
+    copied into the folder `backups` before it is migrated. Raises
     ConfigError where a driver is missing and BridgeError when the store cannot be used.
     """
     # Most commands import the contract only; an engine's driver is loaded when a store is opened.
@@ -119,7 +128,23 @@ def open_bridge(
         )
     from autopoll.bridge.sqlite import SqliteBridge
 
-    return SqliteBridge(file, limits, create=create, read_only=read_only)
+    return SqliteBridge(file, limits, create=create, read_only=read_only, backups=backups)
+
+
+def copy_of_file(
+    source: Path, target: Path, report: Callable[[str], None], *, replace: bool
+) -> BackupFacts:
+    """Copy a file of SQLite that is in use; see `file_copy.copy`."""
+    from autopoll.bridge.sqlite.file_copy import copy
+
+    return copy(source, target, report, replace=replace)
+
+
+def put_back(backup: Path, target: Path, aside: Path, report: Callable[[str], None]) -> BackupFacts:
+    """Put a copy into the place of a file of SQLite; see `file_restore.restore`."""
+    from autopoll.bridge.sqlite.file_restore import restore
+
+    return restore(backup, target, aside, report)
 
 
 def server_sql(role: str) -> tuple[str, str]:

@@ -54,6 +54,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),
         "dead": ("dead:dead", "Show, retry and drop dead letters."),
         "faults": ("faults:faults", "Break a scratch home and show that nothing is lost."),
+        "backup": ("backup_restore:backup", "Copy the bridge to a file, while it is in use."),
+        "restore": ("backup_restore:restore", "Put a copy into the place of the bridge."),
         "prune": ("prune:prune", "Remove what is old, and give back its room."),
         "logs": ("logs:logs", "Show the logs, and follow them."),
         "audit": ("audit_lines:audit", "Show what sessions did, and what was refused."),

@@ -58,6 +58,11 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.var / "home.id"
 
     @cached_property
+    def backups(self) -> Path:
+        """Copies of the bridge as it was before each migration (0700); made with the first."""
+        return self.var / "backups"
+
+    @cached_property
     def disk_samples(self) -> Path:
         """How much room the disks had, once an hour (0600)."""
         return self.var / "disk.samples"

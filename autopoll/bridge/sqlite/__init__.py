@@ -31,8 +31,11 @@ class SqliteBridge:
         create: bool = False,
         read_only: bool = False,
         clock: Callable[[], int] = wall_ms,
+        backups: Path | None = None,
     ) -> None:
-        self._db = db = SqliteDatabase(path, create=create, read_only=read_only, clock=clock)
+        self._db = db = SqliteDatabase(
+            path, create=create, read_only=read_only, clock=clock, backups=backups
+        )
         try:
             costs = Costs(db)
             self.conversations = SqlConversations(db, limits)

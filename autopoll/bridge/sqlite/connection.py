@@ -51,7 +51,8 @@ DIALECT = Dialect(
 class SqliteDatabase:
     """One connection to the database file at `path`; `driver` is that of apsw.
 
-    `clock` returns wall-clock milliseconds. Raises BridgeError when the file is missing (unless
+    `clock` returns wall-clock milliseconds. Before a migration a copy is kept in the folder
+    `backups`, where one is given. Raises BridgeError when the file is missing (unless
     `create`), unreadable, corrupt, on a network file system, or of another schema version.
     """
 
@@ -62,6 +63,7 @@ class SqliteDatabase:
         create: bool = False,
         read_only: bool = False,
         clock: Callable[[], int] = wall_ms,
+        backups: Path | None = None,
     ) -> None:
         # The true path, because the log lies beside the file and not beside a link to it.
         self.path = path.resolve()
@@ -78,12 +80,20 @@ class SqliteDatabase:
                 schema.require_current(version, self.path)
             elif version != schema.KNOWN:
                 with self._explained():
-                    schema.migrate(self.driver, self.path)
+                    schema.migrate(self.driver, self.path, self._keeper(backups))
             self._seen = self._data_version()
             self._opened = self._files()
         except BaseException:
             self.driver.close()
             raise
+
+    def _keeper(self, backups: Path | None) -> Callable[[int], None] | None:
+        """Return what keeps a copy of the file of a schema version; None where none is kept."""
+        if backups is None:
+            return None
+        from autopoll.bridge.sqlite.migration_backup import keep_copy  # which few ever need
+
+        return lambda version: keep_copy(self.path, version, backups)
 
     def close(self) -> None:
         """Close the file; tolerated twice."""
@@ -145,8 +155,8 @@ class SqliteDatabase:
         elif self.path.is_file() and self.path.stat().st_size == 0:
             raise BridgeError(
                 f"{self.path} is empty: what was in it is lost",
-                "Stop all that use it (autopoll down), and restore a backup; without one, make it"
-                " anew: autopoll up",
+                "Stop all that use it (autopoll down), and put a backup back: autopoll restore"
+                " FILE; without one, make it anew: autopoll up",
             )
 
     def _connect(self, read_only: bool) -> apsw.Connection:

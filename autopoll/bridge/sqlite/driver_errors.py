@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -50,11 +52,21 @@ def explain(error: apsw.Error, path: Path, system_errno: int) -> BridgeError:
     return BridgeError(f"{path}: {error}", "Was its schema changed by another program?")
 
 
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Translate the driver's errors where no connection tells more of them."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise explain(error, path, 0) from error
+
+
 def damaged(path: Path, how: str) -> BridgeError:
     """Return the error for a file that is not whole."""
     return BridgeError(
         f"{path} is damaged: {how}",
-        "Stop all that use it (autopoll down); restore a backup, or try: sqlite3 FILE .recover",
+        "Stop all that use it (autopoll down); put a backup back (autopoll restore FILE), or"
+        " try: sqlite3 FILE .recover",
     )
 
 

@@ -4,6 +4,7 @@ The schema must be readable by the oldest SQLite that a legacy program brings al
 it cannot parse (STRICT, a generated column) and it cannot open the file at all.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -146,13 +147,21 @@ def require_current(found: int, path: Path) -> None:
         )
 
 
-def migrate(db: apsw.Connection, path: Path) -> None:
-    """Bring the file to the known version; raise BridgeError when it is beyond that."""
+def migrate(
+    db: apsw.Connection, path: Path, keep_copy: Callable[[int], None] | None = None
+) -> None:
+    """Bring the file to the known version; raise BridgeError when it is beyond that.
+
+    `keep_copy` is called with the version of a file that holds something, before it is changed and
+    while nobody else can change it.
+    """
     db.execute("BEGIN IMMEDIATE")
     try:
         found = version(db, path)  # again, because another process may have been quicker
         if found > KNOWN:
             require_current(found, path)
+        if keep_copy and found < KNOWN and db.table_exists(None, "messages"):
+            keep_copy(found)
         for step in STEPS[found:]:
             db.execute(step)
         db.pragma("user_version", KNOWN)
