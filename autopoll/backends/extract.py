@@ -141,7 +141,8 @@ class _IndexedFiles:
 
     def _show(self, hit: Hit) -> str:
         """Return the passage as it stands in the file, under its citation and headings."""
-        text = hit.paragraphs[0].text
+        first = hit.paragraphs[0]
+        text = f"{first.lead}\n…\n{first.text}" if first.lead else first.text
         for before, after in pairwise(hit.paragraphs):
             text += "\n" * (after.first - before.last) + after.text
         return f"[{self._cite(hit)}] {' > '.join(hit.best.headings)}".rstrip() + f"\n{text}"

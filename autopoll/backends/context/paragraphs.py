@@ -1,156 +1,111 @@
-"""Cuts a text into paragraphs that know their lines and their heading; pure."""
+"""Cuts a text into paragraphs that know their lines and their headings; pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
-PROSE = frozenset({"", ".md", ".markdown", ".mdx", ".rst", ".txt", ".adoc", ".org"})
+from autopoll.backends.context.formats import cutter
+from autopoll.backends.context.formats.block import Block, BlockKind
+
+WINDOW_CHARS = 1600  # of a section that is indexed as a whole
 MAX_CHARS = 900  # of one paragraph; longer blocks are cut at a line or a sentence
 
-_ATX = re.compile(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*")
-_UNDERLINE = re.compile(r" {0,3}(=+|-+|~+|\^+)\s*")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_ITEM = re.compile(r" {0,1}(?:[-*+]|\d{1,3}[.)])\s+\S")
 _SENTENCE_END = re.compile("[.!?;:]\\s+|[\u3002\uff01\uff1f]\\s*")  # the latter: CJK marks
 _SPACE = re.compile(r"\s+")
-_ROW = re.compile(r" {0,3}\|")
-_DEFINITION = re.compile(
-    r"\s*(?:(?:export|default|public|private|protected|static|final|abstract|async|pub|inline)\s+)*"
-    r"(?:def|class|func|fn|function|interface|struct|enum|trait|impl|module|type)\s+\w[\w.<>]*"
-)
 
 
 class Paragraph(NamedTuple):
-    """Lines `first` to `last` (from 1, both included) and the headings they stand under."""
+    """Lines `first` to `last` (from 1, both included) and the headings they stand under.
+
+    `lead` is what is shown above a piece of a longer table: its head.
+    """
 
     first: int
     last: int
     headings: tuple[str, ...]
     text: str
+    kind: BlockKind = BlockKind.PARAGRAPH
+    lead: str = ""
 
 
 def cut(text: str, suffix: str) -> list[Paragraph]:
-    """Return the paragraphs of a text in order; the file's suffix separates prose from code.
+    """Return the paragraphs of a text in order; the file's suffix says its format.
 
-    A heading belongs to the paragraph that follows it; a list item is a paragraph of its own, and
-    so is a row of a table; a fenced block is never cut at its empty lines.
+    A heading belongs to the paragraph that follows it; a list item is a paragraph of its own; code
+    is never cut at its empty lines. Only what is over the limit is cut within a block.
     """
     # Not splitlines: form feeds and the like are no line ends to an editor or a reader.
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    blocks = _prose(lines) if suffix.lower() in PROSE else _code(lines)
+    raw = [line.rstrip("\r") for line in text.split("\n")]
+    lines, blocks = cutter(suffix)(raw)
     return [piece for block in blocks for piece in _within_limit(block, lines)]
 
 
-class _Block(NamedTuple):
-    first: int  # index of its first line
-    end: int  # index after its last line
-    headings: tuple[str, ...]
+def windows(paragraphs: Sequence[Paragraph]) -> Iterator[range]:
+    """Yield the sections, the long ones in windows of which each begins within the one before."""
+    for section in _sections(paragraphs):
+        first = section.start
+        while True:
+            end = _reach(paragraphs, first, section.stop, WINDOW_CHARS)
+            yield range(first, end)
+            if end == section.stop:
+                break
+            middle = _reach(paragraphs, first, end, WINDOW_CHARS // 2)
+            first = max(middle, first + 1)
 
 
-def _prose(lines: list[str]) -> Iterator[_Block]:
-    headings: list[tuple[int, str]] = []
-    start: int | None = None  # of the block being read
-    bare = False  # nothing but headings in it yet
-    fence = ""
-    for index, line in enumerate(lines):
-        if fence:
-            if line.strip().startswith(fence):
-                fence = ""
-            continue
-        heading = _heading(lines, index)
-        ends = not line.strip() or heading is not None or _begins_item(lines, index)
-        if ends and start is not None and not bare:
-            yield _Block(start, index, _titles(headings))
-            start = None
-        if heading is not None:
-            level, title = heading
-            if start is not None and headings and headings[-1][0] >= level:
-                yield _Block(start, index, _titles(headings))  # a section without a text
-                start = None
-            headings = [above for above in headings if above[0] < level] + [(level, title)]
-            start, bare = index if start is None else start, True
-        elif line.strip():
-            if not (bare and _is_underline(lines, index)):
-                bare = False
-            start = index if start is None else start
-            opened = _FENCE.match(line)
-            fence = opened[1] if opened else ""
-    if start is not None:
-        yield _Block(start, len(lines), _titles(headings))
+def _reach(paragraphs: Sequence[Paragraph], first: int, stop: int, limit: int) -> int:
+    """Return where the run of paragraphs from `first` ends that has at most `limit` characters."""
+    size, at = 0, first
+    while at < stop and (at == first or size + len(paragraphs[at].text) <= limit):
+        size += len(paragraphs[at].text)
+        at += 1
+    return at
 
 
-def _begins_item(lines: list[str], index: int) -> bool:
-    """Return whether a list item begins on that line, or a row below a table's head."""
-    if _ROW.match(lines[index]):
-        return index >= 3 and all(_ROW.match(line) for line in lines[index - 3 : index])
-    return _ITEM.match(lines[index]) is not None
+def _sections(paragraphs: Sequence[Paragraph]) -> Iterator[range]:
+    """Yield the runs of paragraphs that stand under the same headings."""
+    for _, run in groupby(range(len(paragraphs)), lambda at: paragraphs[at].headings):
+        first, *rest = run
+        yield range(first, first + 1 + len(rest))
 
 
-def _heading(lines: list[str], index: int) -> tuple[int, str] | None:
-    """Return (level, title) when a heading begins on that line."""
-    line = lines[index]
-    if match := _ATX.fullmatch(line):
-        return len(match[1]), match[2]
-    after = lines[index + 1] if index + 1 < len(lines) else ""
-    before = lines[index - 1] if index else ""
-    if (
-        line.strip()
-        and not before.strip()
-        and _ITEM.match(line) is None
-        and len(after.strip()) >= max(3, len(line.strip()) // 2)
-        and (match := _UNDERLINE.fullmatch(after))
-    ):
-        return (1 if match[1][0] == "=" else 2), line.strip()
-    return None
-
-
-def _is_underline(lines: list[str], index: int) -> bool:
-    return (
-        index > 0
-        and _heading(lines, index - 1) is not None
-        and bool(_UNDERLINE.fullmatch(lines[index]))
-    )
-
-
-def _titles(headings: list[tuple[int, str]]) -> tuple[str, ...]:
-    return tuple(title for _, title in headings)
-
-
-def _code(lines: list[str]) -> Iterator[_Block]:
-    """Yield what stands between empty lines, under the definition it belongs to."""
-    headings: tuple[str, ...] = ()
-    start: int | None = None
-    for index, line in enumerate([*lines, ""]):
-        if not line.strip():
-            if start is not None:
-                yield _Block(start, index, headings)
-            start = None
-        elif match := _DEFINITION.match(line):
-            headings = (match[0].strip(),)
-            start = index if start is None else start
-        elif start is None:
-            start = index
-
-
-def _within_limit(block: _Block, lines: list[str]) -> Iterator[Paragraph]:
+def _within_limit(block: Block, lines: Sequence[str]) -> Iterator[Paragraph]:
     """Yield a block as it is, or in pieces when it is over the limit."""
     end = block.end
     while end > block.first and not lines[end - 1].strip():
         end -= 1
-    first, size = block.first, 0
-    for index in range(block.first, end):
+    lead = ""
+    for first, last, text in _pieces(block.first, end, lines):
+        yield Paragraph(first + 1, last, block.headings, text, block.kind, lead)
+        if block.kind is BlockKind.TABLE and not lead:
+            lead = _table_head(lines, block, last)
+
+
+def _pieces(first: int, end: int, lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    size = 0
+    for index in range(first, end):
         length = len(lines[index]) + 1
         if size and size + length > MAX_CHARS:
-            yield Paragraph(first + 1, index, block.headings, "\n".join(lines[first:index]))
+            yield first, index, "\n".join(lines[first:index])
             first, size = index, 0
         if length > MAX_CHARS:
             for piece in _sentences(lines[index]):
-                yield Paragraph(index + 1, index + 1, block.headings, piece)
+                yield index, index + 1, piece
             first, size = index + 1, 0
         else:
             size += length
     if first < end:
-        yield Paragraph(first + 1, end, block.headings, "\n".join(lines[first:end]))
+        yield first, end, "\n".join(lines[first:end])
+
+
+def _table_head(lines: Sequence[str], block: Block, end: int) -> str:
+    """Return the lines of a table up to the border below its head."""
+    for at in range(block.body + 1, end):
+        if lines[at].strip() and not lines[at].strip(" |+-=:"):
+            head = "\n".join(lines[block.body : at + 1])
+            return head if len(head) < MAX_CHARS else ""
+    return ""
 
 
 def _sentences(line: str) -> Iterator[str]:

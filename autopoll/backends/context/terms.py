@@ -29,7 +29,12 @@ _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uac00-\ud7af\uf900-\ufaff]+"
 )
-_CAMEL = re.compile(r"\b\w*[a-z0-9][A-Z]\w*")
+_CAMEL = re.compile(r"[a-z0-9][A-Z]")
+_WORD = re.compile(r"\w*")
+_WORD_IN = re.compile(r"[^\W_]")
+_IDENTIFIER = re.compile(
+    r"--?[A-Za-z][\w-]+|[A-Za-z_]\w*(?:(?:\.|::|->|/)[A-Za-z_]\w*)+|\w+_\w+|`[^`\n]{2,80}`"
+)
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -37,7 +42,30 @@ def indexable(text: str) -> str:
     """Return the text as it is indexed: unspaced scripts in pairs, CamelCase also in parts."""
     if not text.isascii():
         text = _UNSPACED.sub(lambda run: f" {_pairs(run[0])} ", text)
-    return _CAMEL.sub(lambda word: f"{word[0]} {_HUMP.sub(' ', word[0])}", text)
+    return _with_parts(text) if _CAMEL.search(text) else text
+
+
+def _with_parts(text: str) -> str:
+    """Return the text with the parts of each word in CamelCase behind it."""
+    pieces, at = [], 0
+    for hump in _CAMEL.finditer(text):
+        if hump.start() < at:
+            continue  # of the same word
+        found = _WORD.match(text, hump.start())
+        assert found is not None
+        first, end = hump.start(), found.end()
+        while first > at and (text[first - 1].isalnum() or text[first - 1] == "_"):
+            first -= 1
+        pieces += [text[at:end], " ", _HUMP.sub(" ", text[first:end])]
+        at = end
+    return "".join([*pieces, text[at:]])
+
+
+def identifiers(question: str) -> list[str]:
+    """Return the names in a question that must stand together: subprocess.run, --flag, `a b`."""
+    found = [each[0].strip("`") for each in _IDENTIFIER.finditer(question[:MAX_CHARS])]
+    distinct = dict.fromkeys(name for name in found if _WORD_IN.search(name))
+    return list(distinct)[:MAX_TERMS]
 
 
 def terms(question: str) -> list[str]:
@@ -62,8 +90,12 @@ def prefix(term: str) -> str:
 
     It is a string of the FTS5 query language, so that nothing in it has a meaning.
     """
-    quoted = '"' + term.replace('"', '""') + '"'
-    return f"{quoted}*" if len(term) >= PREFIX_FROM else quoted
+    return f"{quoted(term)}*" if len(term) >= PREFIX_FROM else quoted(term)
+
+
+def quoted(text: str) -> str:
+    """Return what matches a word, or words that stand together."""
+    return '"' + text.replace('"', '""').replace("\0", " ") + '"'
 
 
 def _in_word(char: str) -> bool:

@@ -89,10 +89,9 @@ def test_the_right_section_is_found_more_often_than_by_single_paragraphs(
     plain = shares([search(question) for _, _, question in asked], wanted)
     record_property("first, among three", f"{ours}; single paragraphs {plain}")
     print(f"{name}: {ours[0]:.0%} and {ours[1]:.0%}; single: {plain[0]:.0%} and {plain[1]:.0%}")
-    assert ours[0] >= 0.59
-    assert ours[1] >= 0.76
+    assert ours[0] >= 0.75
+    assert ours[1] >= 0.85
     assert ours[0] > plain[0]
-    assert ours[1] >= plain[1]
 
 
 def test_every_question_of_the_two_sets_names_a_section_that_exists() -> None:

@@ -1,0 +1,94 @@
+"""What decides between sections that have words of the question, beside how rare the words are.
+
+The numbers were set on the documentation of Perl, pytest, Sphinx, Tornado, Flask, Werkzeug, Click
+and Twisted: headings asked word for word, and questions whose heading was taken out.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
+from itertools import pairwise
+
+NEARNESS = 0.8  # at most, for words that stand as near to each other as in the question
+HEADING = 1.0  # at most, for a heading that has the words of the question and no others
+FAR = 20  # words apart that say nothing any more
+OLD_NEWS = 0.6  # what release notes count, as they tell of a thing's past
+GUIDE = 1.6  # what guides count for a question in words
+CODE = 1.15  # what code counts for a question that asks how
+
+_WORDS = re.compile(r"[^\W\d_]+")
+_RELEASE = re.compile(r"v?\d+(?:\.\d+)+")
+_NEWS = re.compile(
+    "announce(?:ments?)?|changelogs?|changes|deprecations|history|news|releases?|releasenotes|whatsnew"
+)
+_GUIDES = re.compile("faq|howto|how-to|tutorial|guide|quickstart|cookbook|getting.?started")
+_ASKS = re.compile(
+    r"\s*(?:how|why|what|when|where|which|who|whose|can|could|do|does|did|is|are|should|may|i|my)\b"
+    r"|.*\?\s*$",
+    re.IGNORECASE | re.DOTALL,
+)
+_ASKS_HOW = re.compile(r"\s*(?:how|where|can|could|is there)\b", re.IGNORECASE)
+
+
+def asks(question: str) -> bool:
+    """Return whether it is a question in words, rather than the words that are looked for."""
+    return _ASKS.match(question[:4096]) is not None
+
+
+def asks_how(question: str) -> bool:
+    """Return whether something to type is the better answer."""
+    return _ASKS_HOW.match(question) is not None
+
+
+def is_news(name: str) -> bool:
+    """Return whether a file, by its name and folders, says what changed and when."""
+    parts = name.lower().split("/")
+    words = [word for part in parts for word in _WORDS.findall(part)]
+    return any(map(_NEWS.fullmatch, words)) or _RELEASE.fullmatch(parts[-1]) is not None
+
+
+def is_guide(name: str) -> bool:
+    """Return whether a file, by its name and folders, leads somebody through a thing."""
+    return _GUIDES.search(name.lower()) is not None
+
+
+def likeness(weights: Mapping[str, float], heading: Set[str]) -> float:
+    """Return how much of the question a heading says, and of the heading the question, 0 to 1.
+
+    `weights` say how telling each stem of the question is; a word of the heading alone is as
+    telling as one of these is on average.
+    """
+    both = sum(weight for word, weight in weights.items() if word in heading)
+    total = sum(weights.values())
+    alone = len(heading - weights.keys()) * total / len(weights)
+    return 2 * both / (total + both + alone)
+
+
+def nearness(words: Sequence[str], weights: Mapping[str, float], text: Sequence[str]) -> float:
+    """Return how near to each other neighbours of the question stand in a text, 0 to 1.
+
+    `words` are the stems of the question in their order, `weights` how telling each one is.
+    """
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    wanted = set(words)
+    for at, word in enumerate(text):
+        if word in wanted:
+            places[word].append(at)
+    near = total = 0.0
+    for one, other in pairwise(words):
+        weight = weights[one] + weights[other]
+        total += weight
+        if (apart := _apart(places[one], places[other])) < FAR:
+            near += weight / max(1, apart) ** 0.5
+    return near / total if total else 0.0
+
+
+def _apart(some: Sequence[int], others: Sequence[int]) -> int:
+    """Return the least distance between places of two ordered lists."""
+    least, at = FAR, 0
+    for place in some:
+        while at + 1 < len(others) and others[at + 1] <= place:
+            at += 1
+        for other in others[at : at + 2]:
+            least = min(least, abs(place - other))
+    return least
