@@ -6,7 +6,7 @@ that is killed in the middle leaves a shard that `autopoll reload` or `autopoll 
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,9 @@ from autopoll.ops.process_tree import Tree, environ_of, under
 from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied
 from autopoll.ops.shards.check import ShardCheck
-from autopoll.ops.shards.remove import give_up, refused, unserve
+from autopoll.ops.shards.give_up import Report, give_up_one
 from autopoll.ops.shards.results import CheckResult, StepFailed
 from autopoll.ops.supervisord_state import wait_until_steady
-
-Report = Callable[[str], None]
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,22 +159,19 @@ class _Adding:
         return "it was taken out again"
 
     def clear_bridge(self) -> None:
-        """Settle every question to the shard, unless another home answers for it.
-
-        On a server, which other homes share, only those of our own conversation.
-        """
-        own = None
-        if self.before.bridge.url.is_server:
-            own = credentials.read(self.home).shards.get(self.name)
-            if own is None:
-                return
+        """Settle our question, and end our route, unless another home answers for the shard."""
+        own = credentials.read(self.home).shards.get(self.name)
+        if own is None:
+            return
         bridge = connect(self.home, self.before)
         try:
             if others_serving(self.home, bridge, self.name):
                 return
-            unserve(bridge, self.name, own)
-            gone = f"shard {self.name} could not be added"
-            give_up(bridge, self.name, lambda each: refused(each, gone), self.report, own)
+            if asked := self.check.asked:
+                gone = f"shard {self.name} could not be added"
+                give_up_one(bridge, asked, self.name, gone, self.report)
+            if bridge.conversations.shard_of(own, "b") == self.name:
+                bridge.conversations.unserve(own, "b")
         finally:
             bridge.close()
 

@@ -40,11 +40,17 @@ async def ask_instance(backend: Backend, limit_s: float) -> Canary:
 
 
 def ask_home(
-    home: Home, config: Config, shard: str, limit_s: float, on_news: Callable[[], None]
+    home: Home,
+    config: Config,
+    shard: str,
+    limit_s: float,
+    on_asked: Callable[[int], None],
+    on_news: Callable[[], None],
 ) -> Canary:
     """Return what a shard answers through bridge, poller, pipes and worker; raise why it does not.
 
-    `on_news` is called while the answer is awaited, and may raise to end that.
+    `on_asked` is called with the number of the question once it is stored; `on_news` while the
+    answer is awaited, and it may raise to end that.
     """
     bridge = connect(home, config)
     try:
@@ -52,6 +58,7 @@ def ask_home(
         with PollerConnection(home) as connection:
             began = time.monotonic()
             asked = client.ask([QUESTION], shard, connection=connection, trial=True)
+            on_asked(*asked.ids)
             if not asked.listening:
                 raise outcome_wait.down(asked.ids)
             [result] = client.wait(

@@ -57,6 +57,7 @@ class ShardCheck:
         self.size: ContextSize | None = None
         self.remarks = NOTHING
         self.canary: Canary | None = None
+        self.asked: int | None = None  # the question that the shard was asked
         self._say = say
 
     def run(self) -> CheckResult:
@@ -155,10 +156,13 @@ class ShardCheck:
 
         def ask() -> tuple[Canary, str]:
             self.refuse_held()  # before anything is asked, for it would stay in the queue
-            asked = canary.ask_home(
-                self.home, self.config, self.shard, self.limit_s, self._raise_if_paused
+            found = canary.ask_home(
+                self.home, self.config, self.shard, self.limit_s, on_asked, self._raise_if_paused
             )
-            return asked, asked.summary
+            return found, found.summary
+
+        def on_asked(message_id: int) -> None:
+            self.asked = message_id
 
         self.canary = self.step("canary", ask)
 

@@ -16,6 +16,7 @@ from autopoll.home.config import Config, load
 from autopoll.home.home import Home
 from autopoll.ops.shards import add as adding
 from autopoll.ops.shards.add import NotAdded, add
+from autopoll.ops.shards.check import ShardCheck
 
 PROGRAM = "[program:worker]\ncommand = autopoll worker --home . --shard main --instance 1\n"
 
@@ -27,7 +28,7 @@ def ask(bridge: Bridge, conversation: str) -> int:
 
 
 @pytest.mark.parametrize("is_away", [False, True])
-def test_a_failed_addition_gives_up_its_own_questions_and_none_that_another_home_may_answer(
+def test_a_failed_addition_gives_up_its_own_question_and_none_that_another_home_may_answer(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, is_away: bool
 ) -> None:
     home = prepared_home(tmp_path, f"{ECHO}[bridge]\nurl = {json.dumps(database)}\n")
@@ -43,13 +44,23 @@ def test_a_failed_addition_gives_up_its_own_questions_and_none_that_another_home
 
         def asked_then_failed(home: Home, _: Config) -> None:
             monkeypatch.undo()
-            asked.append(ask(bridge, credentials.read(home).shards["new"]))
+            [check] = checks
+            check.asked = ask(bridge, credentials.read(home).shards["new"])
+            asked.append(check.asked)
             raise ConfigError("the disk is full", "Make room.")
 
+        checks: list[ShardCheck] = []
+        monkeypatch.setattr(
+            adding, "ShardCheck", lambda *args: checks.append(ShardCheck(*args)) or checks[0]
+        )
         monkeypatch.setattr(adding, "write_programs", asked_then_failed)
         with pytest.raises(NotAdded, match="the disk is full; it was taken out again"):
             add(home, "new", {"backend": "echo"}, lambda _: None, keep=False)
         states = [bridge.messages.query_state(each).state for each in asked]
         assert states == ["ready", "ready" if is_away else "done"]
         assert bridge.conversations.shard_of(theirs, "b") == "new"
-        assert bridge.messages.query_state(asked[0]).attempts == 0
+        ours = credentials.read(home).shards["new"]
+        assert bridge.conversations.shard_of(ours, "b") == ("new" if is_away else None)
+        claimed = bridge.deliveries.claim("them", {"new": 9}, 60_000)
+        assert claimed[0].message_id == asked[0]
+        assert claimed[0].fence == 1, "we have not claimed it"
