@@ -50,6 +50,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "status_health:health",
             "Check that questions would be answered, for monitors.",
         ),
+        "pause": ("pause:pause", "Keep a shard from answering until it is resumed."),
+        "resume": ("pause:resume", "End the pause of a shard."),
         "hosts": ("hosts:hosts", "Show the homes that share the bridge."),
         "incidents": ("incidents:incidents", "Show every kill and restart with its reason."),
         "dead": ("dead:dead", "Show, retry and drop dead letters."),

@@ -231,12 +231,13 @@ class Client:
 
     def paused(self, shard: str) -> str | None:
         """Return why a shard answers nothing for now, and until when; None when it does."""
-        if not (self.home.pauses / shard).exists():
+        folders = (self.home.pauses, self.home.manual_pauses)
+        if not any((folder / shard).exists() for folder in folders):
             return None
         from autopoll.process import shard_pause  # loads more than an asker mostly needs
 
-        paused = shard_pause.read(self.home, shard)
-        return paused.words if paused else None
+        found = shard_pause.current(self.home, shard)
+        return found.words if found else None
 
     def send(self, conversation: str, session: str, text: str, metadata: str | None = None) -> int:
         """Store a message from a proven session to its partner and wake the poller.

@@ -109,7 +109,7 @@ class FanOut:
         self, state: QueryState, shard: str, left: float, is_down: bool
     ) -> ShardOutcome | None:
         """Return the outcome of a shard that is not worth waiting for any longer."""
-        paused = shard_pause.read(self._client.home, shard)
+        paused = shard_pause.current(self._client.home, shard)
         if paused and self._is_answered_elsewhere(shard):
             paused = None
         if paused and paused.left_s > left:

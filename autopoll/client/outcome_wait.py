@@ -68,6 +68,7 @@ class OutcomeWait:
         self._connection = connection
         self._timeout = timeout
         self._end = None if timeout is None else time.monotonic() + timeout
+        self._pause: str | None = None  # of the shard that did not answer in time
 
     def outcomes(
         self, ids: Sequence[int], on_news: OnNews | None = None, on_piece: OnPiece | None = None
@@ -85,7 +86,7 @@ class OutcomeWait:
             self._connection.forget(message_id)
             if result is None:
                 assert self._timeout is not None
-                raise timed_out(ids[number:], self._timeout)
+                raise timed_out(ids[number:], self._timeout, self._pause)
             yield result
 
     def _first(
@@ -105,6 +106,7 @@ class OutcomeWait:
                 on_news(state, obstacle)
             left = NET_S if self._end is None else min(NET_S, self._end - time.monotonic())
             if left <= 0:
+                self._pause = self._why_paused(state)
                 return None
             news = self._connection.wait(left)
             if detector.look(news):
@@ -113,6 +115,14 @@ class OutcomeWait:
             stuck = stuck + 1 if obstacle and obstacle.lasting else 0
             if obstacle and stuck >= DOWN_AFTER:
                 raise obstacle.blocked(_these(ids), f"read the answer with: {_fetch(ids)}")
+
+    def _why_paused(self, state: QueryState) -> str | None:
+        from autopoll.process import shard_pause
+
+        if state.shard is None or state.state == "leased":
+            return None
+        found = shard_pause.current(self._home, state.shard)
+        return f"shard {state.shard} is paused, {found.words}" if found else None
 
     def _find_obstacle(self, shard: str | None) -> "Obstacle | None":
         # Here, as they load more than an asker mostly needs.
@@ -133,9 +143,9 @@ def latest_state(
     return state or bridge.messages.query_state(message_id)
 
 
-def timed_out(ids: Sequence[int], seconds: float) -> TimedOut:
+def timed_out(ids: Sequence[int], seconds: float, why: str | None = None) -> TimedOut:
     """Return the error of questions whose answers did not come in time; they stay stored."""
-    what = f"no answer to {_these(ids)} within {seconds:g} s"
+    what = f"no answer to {_these(ids)} within {seconds:g} s" + (f": {why}" if why else "")
     return TimedOut(what, f"It is kept; fetch it with: {_fetch(ids)}")
 
 

@@ -123,6 +123,16 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.run / "pauses"
 
     @cached_property
+    def manual_pauses(self) -> Path:
+        """The shards that somebody has paused by hand, a file each; they outlive everything."""
+        return self.var / "pauses"
+
+    @cached_property
+    def operations(self) -> Path:
+        """Who started, stopped and paused what, one JSON object a line."""
+        return self.log / "operations.jsonl"
+
+    @cached_property
     def remarks(self) -> Path:
         """What each worker reports of single context files, a file per worker that does."""
         return self.run / "remarks"
@@ -141,7 +151,7 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         """Create the folders under var/ with mode 0700, whatever the umask."""
         for folder in (
             self.var, self.locks, self.log, self.evidence, self.run,
-            self.beats, self.workers, self.gates, self.pauses, self.remarks,
+            self.beats, self.workers, self.gates, self.pauses, self.remarks, self.manual_pauses,
         ):  # fmt: skip
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)

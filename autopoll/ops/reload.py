@@ -138,7 +138,7 @@ def clear(tree: Tree, config: Config) -> None:
         (home.beats / name).unlink(missing_ok=True)
         (home.gates / name).unlink(missing_ok=True)
         (home.remarks / name).unlink(missing_ok=True)
-    for path in home.pauses.iterdir():
+    for path in (*home.pauses.iterdir(), *home.manual_pauses.iterdir()):
         if path.name not in config.shards:
             path.unlink(missing_ok=True)
 

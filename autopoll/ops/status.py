@@ -230,8 +230,8 @@ def _shard(
 ) -> ShardStatus:
     mine = [processes[worker] for worker, shard in config.instances().items() if shard == name]
     ready = sum(process.ready for process in mine)
+    paused = shard_pause.current(home, name)
     held = [process.note or "held" for process in mine if process.state == ProcessState.HELD]
-    paused = shard_pause.read(home, name)
     return ShardStatus(
         name=name,
         backend=config.shards[name].backend,

@@ -1,16 +1,17 @@
-"""The paused shards as the poller keeps them.
+"""The paused shards as the poller keeps them: those of a refusing service, of a budget, or by hand.
 
 A shard whose pause is over is on trial: it is given one question at a time, until one is answered.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from autopoll.home import files
 from autopoll.home.home import Home
-from autopoll.process import shard_pause
+from autopoll.process import manual_pause, shard_pause
 from autopoll.process.shard_pause import Pause
 from autopoll.request import Failure
 
@@ -25,6 +26,7 @@ class Pauses:
         self._home = home
         self._pauses: dict[str, Pause] = {}
         self._written: set[str] = set()  # those that have a file
+        self._by_hand: set[str] = set()
         self.update(shards)
 
     def update(self, shards: Iterable[str]) -> None:
@@ -37,6 +39,20 @@ class Pauses:
             if found := shard_pause.read_file(self._home.pauses / shard):
                 self._pauses[shard] = found
                 self._written.add(shard)
+        self.look_by_hand()
+
+    def look_by_hand(self) -> None:
+        """See which shards are paused by hand now; to be called once a second, and at the bell."""
+        try:
+            names = os.listdir(self._home.manual_pauses)  # noqa: PTH208 - names are wanted
+        except OSError:
+            names = []
+        paused = {
+            name for name in self._shards.intersection(names) if manual_pause.read(self._home, name)
+        }
+        for shard in paused ^ self._by_hand:
+            log.info("shard %s is %s by hand", shard, "paused" if shard in paused else "resumed")
+        self._by_hand = paused
 
     def check(self) -> list[str]:
         """Begin a trial where somebody removed the file, and return those shards.
@@ -54,6 +70,8 @@ class Pauses:
         for shard, found in self._pauses.items():
             closed = found.left_s or is_answering(shard)
             room[shard] = 0 if closed else min(room[shard], 1)
+        for shard in self._by_hand:
+            room[shard] = 0
 
     def refused(self, shard: str, failure: Failure) -> None:
         """Pause the shard; what was in flight when its pause began changes nothing."""

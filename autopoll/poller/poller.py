@@ -242,6 +242,7 @@ class Poller:
         self.listener.look()
         self.watchdog_guard.check()
         self.workers.check(self.in_flight.busy_workers())
+        self.pauses.look_by_hand()
         with self.outages.tolerated("check budgets"):
             self.budgets.check(self.pauses.check())
 
@@ -267,8 +268,9 @@ class Poller:
     # --- what others call
 
     def on_bell(self) -> None:
-        """Somebody has sent a message, or a worker has published its pipes."""
+        """Somebody has sent a message or paused a shard, or a worker has published its pipes."""
         self.workers.connect()
+        self.pauses.look_by_hand()
         self.wake()
 
     def on_foreign_write(self) -> None:

@@ -16,8 +16,9 @@ import msgspec
 from autopoll.clock import wall_ms
 from autopoll.home import files
 from autopoll.home.home import Home
-from autopoll.process import incident_log
+from autopoll.process import incident_log, manual_pause
 from autopoll.process.incident_log import Incident
+from autopoll.process.manual_pause import ManualPause
 from autopoll.redact.redact import redact
 from autopoll.request import Cause, Failure
 
@@ -122,6 +123,11 @@ def read(home: Home, shard: str) -> Pause | None:
     """Return the pause of a shard that is paused now."""
     pause = read_file(home.pauses / shard)
     return pause if pause and pause.left_s else None
+
+
+def current(home: Home, shard: str) -> Pause | ManualPause | None:
+    """Return the pause of a shard that is paused now, by hand or not; the one by hand first."""
+    return manual_pause.read(home, shard) or read(home, shard)
 
 
 def restarted(home: Home, shard: str) -> None:

@@ -20,6 +20,7 @@ from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied
 from autopoll.ops.shards.give_up import LEASE_MS, Report, give_up
 from autopoll.ops.supervisord_state import wait_until_steady
+from autopoll.process import manual_pause
 
 
 class QuestionsWaiting(AutopollError):
@@ -111,6 +112,7 @@ def _remove(
         apply(tree, config, report)
     else:
         write_programs(home, config)
+        manual_pause.end(home, name)
     gone = f"shard {name} was removed from this home"
     given_up = 0 if elsewhere else give_up(bridge, name, gone, report)
     return Removed(
