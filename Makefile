@@ -87,7 +87,7 @@ status: setup ## show processes, shards and queue
 health: setup ## ask a canary question through the whole chain
 	@$(RUN) autopoll health --deep
 
-docs: setup ## write docs/cli.md and the tables that are made of figures
+docs: setup ## write docs/cli.md, the man page and the tables that are made of figures
 	@.venv/bin/python docs/generate.py
 	@$(RUN) bench.ipc.page
 	@$(RUN) bench.peers.page

@@ -1,11 +1,12 @@
 """Writes what is not typed by hand: `python docs/generate.py`.
 
-docs/cli.md comes from the commands' own help, the picture of the rooms in docs/architecture.md from
-the import contract.
+docs/cli.md and docs/autopoll.1 come from the commands' own help, the picture of the rooms in
+docs/architecture.md from the import contract.
 """
 
 import configparser
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,14 @@ def text() -> str:
     return "\n".join(parts)
 
 
+def man() -> str:
+    """Return the man page, with the exit codes of this one."""
+    codes = re.findall(r"^\| (\d+) \| (.*) \|$", HEAD, re.M)
+    plain = [(code, text.replace("\\\\|", "|").replace("`", "")) for code, text in codes]
+    made: str = runpy.run_path(str(HERE / "man_page.py"))["page"](plain)
+    return made
+
+
 def layers() -> list[list[str]]:
     """Return the rooms of each layer, the uppermost first."""
     settings = configparser.ConfigParser()
@@ -126,4 +135,5 @@ def architecture() -> str:
 
 if __name__ == "__main__":
     (HERE / "cli.md").write_text(text(), encoding="utf-8")
+    (HERE / "autopoll.1").write_text(man(), encoding="utf-8")
     (HERE / "architecture.md").write_text(architecture(), encoding="utf-8")

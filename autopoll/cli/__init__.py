@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from autopoll.cli.base_command import CommandLine, Helped, home_option, json_opt
 from autopoll.cli.error_text import error_text, report
 from autopoll.cli.output import is_terminal, say
 from autopoll.errors import Exit, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # section -> command -> (module and object, help in one line)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -59,6 +63,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "backup": ("backup_restore:backup", "Copy the bridge to a file, while it is in use."),
         "restore": ("backup_restore:restore", "Put a copy into the place of the bridge."),
         "prune": ("prune:prune", "Remove what is old, and give back its room."),
+        "completion": ("completion_script:completion", "Print what completes commands in a shell."),
         "logs": ("logs:logs", "Show the logs, and follow them."),
         "audit": ("audit_lines:audit", "Show what sessions did, and what was refused."),
     },
@@ -91,6 +96,18 @@ class Commands(Helped, click.Group):
                     gc.enable()
                 return command
         return None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        """Return the commands and options that a word may become, importing no command."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for commands in COMMANDS.values()
+            for name, (_, text) in commands.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -128,7 +145,7 @@ Example:
 
 \b
 Completion (bash; zsh and fish likewise):
-  eval "$(_AUTOPOLL_COMPLETE=bash_source autopoll)"
+  eval "$(autopoll completion bash)"
 """,
 )
 @home_option
@@ -172,6 +189,8 @@ def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
             say(err=True)  # after the ^C that the terminal shows
         return Exit.INTERRUPTED
     except Exception as error:  # the boundary: a person gets a sentence
+        if COMPLETING in os.environ:
+            return Exit.FAILED  # the shell has asked, and nobody has typed anything yet
         if os.environ.get("AUTOPOLL_DEBUG") == "1":
             raise
         if isinstance(error, Interrupted) and is_terminal(sys.stderr):

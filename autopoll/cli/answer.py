@@ -6,6 +6,7 @@ from contextlib import closing
 import click
 
 from autopoll.bridge.connect import connect_when_needed
+from autopoll.cli import completions
 from autopoll.cli.awaiting import (
     FIELDS,
     await_outcomes,
@@ -29,7 +30,14 @@ from autopoll.errors import Exit
     fields=f"{FIELDS} a line",
     example="autopoll answer 42\nautopoll answer 42 --no-wait --json",
 )
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1))
+@click.argument(
+    "ids",
+    metavar="ID...",
+    nargs=-1,
+    required=True,
+    type=click.IntRange(1, 2**63 - 1),
+    shell_complete=completions.questions,
+)
 @click.option(
     "--timeout", type=DurationType(), default="5m", show_default=True, help="How long to wait."
 )

@@ -8,6 +8,7 @@ from contextlib import closing
 import click
 
 from autopoll.bridge.connect import connect_when_needed
+from autopoll.cli import completions
 from autopoll.cli.awaiting import (
     FIELDS,
     await_outcomes,
@@ -38,7 +39,12 @@ BATCH = 200  # questions of one commit; small enough that the first answers come
     "autopoll ask --lines --json < questions.txt",
 )
 @click.argument("question", required=False)
-@click.option("--shard", metavar="NAMES", help="Whom to ask, as in history,code; else main.")
+@click.option(
+    "--shard",
+    metavar="NAMES",
+    shell_complete=completions.shards,
+    help="Whom to ask, as in history,code; else main.",
+)
 @click.option("--all", "to_all", is_flag=True, help="Ask every shard, as if all were named.")
 @click.option("--lines", is_flag=True, help="Read a question a line from stdin; skip empty lines.")
 @click.option("--context-file", metavar="FILE", help="A file of the shard's context to look into.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import ROW_ID, CommandLine, command
 from autopoll.cli.moment import MomentType, naive_utc
 from autopoll.cli.render import TEXT, Column, print_json, print_row, print_table, shortened
@@ -32,7 +33,12 @@ COLUMNS = (
     "details: as they were stored, mostly an object",
     example="autopoll audit --since 2h\nautopoll audit --action access_denied --follow",
 )
-@click.option("--conversation", metavar="ID", help="Only of this conversation.")
+@click.option(
+    "--conversation",
+    metavar="ID",
+    shell_complete=completions.conversations,
+    help="Only of this conversation.",
+)
 @click.option("--action", metavar="NAME", help="Only this action: query_answered, …")
 @click.option("--since", type=MomentType(), help="Only from then on: 2h, or a time in UTC.")
 @click.option("--before", metavar="ID", type=ROW_ID, help="Only older lines than this.")

@@ -10,6 +10,8 @@ from autopoll.cli.output import say
 from autopoll.errors import Exit
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from autopoll.home.config import Config
     from autopoll.home.home import Home
 
@@ -88,12 +90,21 @@ def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None
         ctx.ensure_object(CommandLine).json = True
 
 
+def _folders(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> "list[CompletionItem[str]]":
+    from autopoll.cli import completions  # as only a shell wants it
+
+    return completions.folders(ctx, param, incomplete)
+
+
 _dir_option = click.option(
     "--home",
     metavar="DIR",
     expose_value=False,
     callback=_keep_home,
     type=click.Path(),
+    shell_complete=_folders,
     help="The home; else AUTOPOLL_HOME, or the nearest folder upward with autopoll.toml.",
 )
 _trust_option = click.option(

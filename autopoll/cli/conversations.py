@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import ROW_ID, CommandLine, DurationType, command, group
 from autopoll.cli.output import say
 from autopoll.cli.render import TEXT, Column, print_json, print_table, shortened
@@ -77,7 +78,7 @@ def _print_conversations(found: "list[Conversation]") -> None:
     group=conversations,
     example="autopoll conversations show conv_0123456789abcdef",
 )
-@click.argument("conversation")
+@click.argument("conversation", shell_complete=completions.conversations)
 def show(cli: CommandLine, conversation: str) -> None:
     """Show one conversation, and its newest messages."""
     from autopoll.bridge.connect import connect
@@ -115,7 +116,12 @@ def show(cli: CommandLine, conversation: str) -> None:
     "autopoll conversations search 'broken pipe' --conversation conv_0123456789abcdef",
 )
 @click.argument("text")
-@click.option("--conversation", metavar="ID", help="Only in this conversation.")
+@click.option(
+    "--conversation",
+    metavar="ID",
+    shell_complete=completions.conversations,
+    help="Only in this conversation.",
+)
 @click.option("--before", metavar="ID", type=ROW_ID, help="Only in older messages.")
 @click.option(
     "--limit",
@@ -184,7 +190,12 @@ def search_(
 )
 @click.option("--role-a", metavar="TEXT", default="a", show_default=True, help="Who session a is.")
 @click.option("--role-b", metavar="TEXT", default="b", show_default=True, help="Who session b is.")
-@click.option("--shard", metavar="NAME", help="Let this shard answer as session b.")
+@click.option(
+    "--shard",
+    metavar="NAME",
+    shell_complete=completions.shards,
+    help="Let this shard answer as session b.",
+)
 def create(cli: CommandLine, role_a: str, role_b: str, shard: str | None) -> None:
     """Create a conversation and show its two tokens, this once."""
     from autopoll.bridge.connect import connect
@@ -208,7 +219,7 @@ def create(cli: CommandLine, role_a: str, role_b: str, shard: str | None) -> Non
     group=conversations,
     example="autopoll conversations rotate conv_0123456789abcdef a",
 )
-@click.argument("conversation")
+@click.argument("conversation", shell_complete=completions.conversations)
 @click.argument("session", type=SESSION)
 def rotate(cli: CommandLine, conversation: str, session: str) -> None:
     """Replace the token of SESSION; the old one ends at once. Shows the new one, this once.
@@ -238,7 +249,7 @@ def rotate(cli: CommandLine, conversation: str, session: str) -> None:
     group=conversations,
     example="autopoll conversations revoke conv_0123456789abcdef b",
 )
-@click.argument("conversation")
+@click.argument("conversation", shell_complete=completions.conversations)
 @click.argument("session", type=SESSION)
 def revoke(cli: CommandLine, conversation: str, session: str) -> None:
     """End the token of SESSION without a new one; `rotate` gives it one again."""
@@ -257,11 +268,16 @@ def revoke(cli: CommandLine, conversation: str, session: str) -> None:
     fields='{"conversation","session","shard"}   # shard: null with --stop',
     example="autopoll serve conv_0123456789abcdef --session b --shard main",
 )
-@click.argument("conversation")
+@click.argument("conversation", shell_complete=completions.conversations)
 @click.option(
     "--session", type=SESSION, default="b", show_default=True, help="The session that answers."
 )
-@click.option("--shard", metavar="NAME", help="The shard that answers for it.")
+@click.option(
+    "--shard",
+    metavar="NAME",
+    shell_complete=completions.shards,
+    help="The shard that answers for it.",
+)
 @click.option("--stop", is_flag=True, help="Answer no more; what is taken already is answered.")
 def serve(cli: CommandLine, conversation: str, session: str, shard: str | None, stop: bool) -> None:
     """Let a shard answer a session of CONVERSATION, also one made by another bridge client."""

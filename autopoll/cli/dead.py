@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import ROW_ID, CommandLine, command, group
 from autopoll.cli.confirm import require_yes
 from autopoll.cli.error_text import report
@@ -71,7 +72,7 @@ def list_(cli: CommandLine) -> None:
     group=dead,
     example="autopoll dead show 42",
 )
-@click.argument("message_id", metavar="ID", type=ROW_ID)
+@click.argument("message_id", metavar="ID", type=ROW_ID, shell_complete=completions.dead_letters)
 def show(cli: CommandLine, message_id: int) -> None:
     """Show one dead letter whole."""
     from autopoll.bridge.connect import connect
@@ -102,9 +103,13 @@ def choosing(
     """Give a command the arguments that choose dead letters."""
     for option in (
         click.option("--yes", "-y", is_flag=True, help="Do not ask before more than one."),
-        click.option("--shard", metavar="NAME", help="All of this shard."),
+        click.option(
+            "--shard", metavar="NAME", shell_complete=completions.shards, help="All of this shard."
+        ),
         click.option("--all", "everything", is_flag=True, help="All there are."),
-        click.argument("ids", metavar="[ID]...", nargs=-1, type=ROW_ID),
+        click.argument(
+            "ids", metavar="[ID]...", nargs=-1, type=ROW_ID, shell_complete=completions.dead_letters
+        ),
     ):
         function = option(function)
     return function

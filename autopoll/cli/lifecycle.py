@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.conversations import ROTATE
 from autopoll.cli.interrupt import RELOADING, home_words, interruptible, process_words
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     example="autopoll init ~/agents && cd ~/agents && autopoll up\n"
     "autopoll init ~/agents --bridge postgresql://agents@db.example.org/agents",
 )
-@click.argument("folder", metavar="[DIR]", required=False, type=click.Path())
+@click.argument(
+    "folder", metavar="[DIR]", required=False, type=click.Path(), shell_complete=completions.folders
+)
 @click.option(
     "--bridge",
     metavar="URL",
@@ -140,7 +143,7 @@ def down(cli: CommandLine) -> None:
 @command(
     "restart", fields='{"home","restarted"}', example="autopoll restart\nautopoll restart worker"
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completions.processes)
 def restart(cli: CommandLine, name: str | None) -> int:
     """Drain and restart the process NAME (as in `autopoll status`), or everything."""
     from autopoll.ops.restart import restart_home, restart_program

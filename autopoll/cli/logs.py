@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.log_tail import Record, Tail, log_files, merged, record_line
 from autopoll.cli.moment import MomentType
@@ -26,7 +27,7 @@ LAST = 50
     fields='{"process","at","level","logger","text",…} a line',
     example="autopoll logs\nautopoll logs poller -f\nautopoll logs --since 10m",
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completions.logged)
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines until Ctrl-C.")
 @click.option(
     "--last",

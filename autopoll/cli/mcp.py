@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import (
     CommandLine,
     HelpedGroup,
@@ -86,7 +87,13 @@ def _serve(cli: CommandLine) -> None:
     help="For this folder, or for all of yours; else the folder, where the program knows that.",
 )
 @click.option("--print", "only_print", is_flag=True, help="Show the entry and write nothing.")
-@click.option("--name", default="autopoll", show_default=True, help="What the server is called.")
+@click.option(
+    "--name",
+    default="autopoll",
+    show_default=True,
+    shell_complete=completions.nothing,
+    help="What the server is called.",
+)
 @click.option("--http", is_flag=True, help="Reach the gateway instead of starting a server.")
 @click.option(
     "--token-file",

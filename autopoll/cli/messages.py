@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import ROW_ID, CommandLine, command
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.output import say
@@ -47,7 +48,7 @@ session_option = click.option(
     example="autopoll send conv_0123456789abcdef 'How are the tests?'\n"
     "autopoll send conv_0123456789abcdef - --token-file token < question.json",
 )
-@click.argument("conversation")
+@click.argument("conversation", shell_complete=completions.conversations)
 @click.argument("text")
 @click.option("--metadata", metavar="JSON", help="A JSON object to store with the message.")
 @session_option
@@ -85,7 +86,7 @@ def send(
     fields=f"{FIELDS} a line",
     example="autopoll inbox conv_0123456789abcdef --json",
 )
-@click.argument("conversation")
+@click.argument("conversation", shell_complete=completions.conversations)
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000),
@@ -123,7 +124,12 @@ def inbox(
     fields=f"{FIELDS} a line",
     example="autopoll messages --unread\nautopoll messages --type response --follow",
 )
-@click.option("--conversation", metavar="ID", help="Only of this conversation.")
+@click.option(
+    "--conversation",
+    metavar="ID",
+    shell_complete=completions.conversations,
+    help="Only of this conversation.",
+)
 @click.option("--session", type=SESSION, help="Only what was sent to this session.")
 @click.option("--unread", is_flag=True, help="Only what waits: to be answered, or to be read.")
 @click.option("--type", "kind", metavar="TYPE", help="Only this type: query, response, text, …")

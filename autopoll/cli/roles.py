@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.output import say
 from autopoll.errors import ConfigError, Exit
@@ -25,7 +26,13 @@ def poller(cli: CommandLine) -> int:
 
 
 @command("worker", example="autopoll worker --home . --shard main --instance 1")
-@click.option("--shard", default="main", show_default=True, help="The shard it answers for.")
+@click.option(
+    "--shard",
+    shell_complete=completions.shards,
+    default="main",
+    show_default=True,
+    help="The shard it answers for.",
+)
 @click.option(
     "--instance",
     type=click.IntRange(1, 64),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import CommandLine, command, group
 from autopoll.cli.interrupt import interruptible, shard_words
 from autopoll.cli.output import say
@@ -68,12 +69,13 @@ def shards_list(cli: CommandLine) -> None:
     "autopoll shards add local --backend openai --model qwen3 \\\n"
     "  --option base_url=http://127.0.0.1:11434/v1 --context notes",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completions.nothing)
 @click.option("--backend", required=True, metavar="B", help="What answers; see docs/backends.md.")
 @click.option("--model", metavar="M", help="The model, as --option model=M.")
 @click.option(
     "--context",
     "contexts",
+    shell_complete=completions.files,
     metavar="PATH",
     multiple=True,
     help="A file or folder to answer from, seen from here; may be given several times.",
@@ -88,7 +90,10 @@ def shards_list(cli: CommandLine) -> None:
 @click.option("--daily-cost", type=float, help="US dollars that a day (UTC) may cost.")
 @click.option("--key-env", metavar="NAME", help="The variable that holds the service's key.")
 @click.option(
-    "--key-file", metavar="FILE", help="A private file (0600) that holds the key, seen from here."
+    "--key-file",
+    metavar="FILE",
+    shell_complete=completions.files,
+    help="A private file (0600) that holds the key, seen from here.",
 )
 @click.option(
     "--option",
@@ -162,7 +167,7 @@ def add(
     group=shards,
     example="autopoll shards remove history",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completions.shards)
 @click.option(
     "--force",
     is_flag=True,
@@ -194,7 +199,7 @@ def remove(cli: CommandLine, name: str, force: bool) -> None:
     group=shards,
     example="autopoll shards test\nautopoll shards test history --json",
 )
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=completions.shards)
 def test(cli: CommandLine, names: tuple[str, ...]) -> int:
     """Try shards, or all: settings, size of the context, and a real question, which may cost.
 

@@ -143,7 +143,8 @@ def test_the_wheel_holds_every_module_the_process_tree_and_nothing_else(wheel) -
         for path in (ROOT / package).rglob("*.py")
     }
     data = {"autopoll/py.typed", "fifo/py.typed", "autopoll/conf/supervisord.conf"}
-    assert names == modules | data
+    [page] = [name for name in names if name.endswith(".data/data/share/man/man1/autopoll.1")]
+    assert names == modules | data | {page}
     packaged = zipfile.ZipFile(wheel).read("autopoll/conf/supervisord.conf")
     assert packaged == (ROOT / "conf" / "supervisord.conf").read_bytes()
 
