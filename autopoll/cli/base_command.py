@@ -90,12 +90,13 @@ def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None
         ctx.ensure_object(CommandLine).json = True
 
 
-def _folders(
-    ctx: click.Context, param: click.Parameter, incomplete: str
+def folders(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> "list[CompletionItem[str]]":
-    from autopoll.cli import completions  # as only a shell wants it
+    """Have the shell complete a folder."""
+    from click.shell_completion import CompletionItem
 
-    return completions.folders(ctx, param, incomplete)
+    return [CompletionItem(incomplete, type="dir")]
 
 
 _dir_option = click.option(
@@ -104,7 +105,7 @@ _dir_option = click.option(
     expose_value=False,
     callback=_keep_home,
     type=click.Path(),
-    shell_complete=_folders,
+    shell_complete=folders,
     help="The home; else AUTOPOLL_HOME, or the nearest folder upward with autopoll.toml.",
 )
 _trust_option = click.option(

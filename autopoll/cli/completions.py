@@ -131,15 +131,6 @@ def files(
     return [CompletionItem(incomplete, type="file")]
 
 
-def folders(
-    _ctx: click.Context, _param: click.Parameter, incomplete: str
-) -> "list[CompletionItem[str]]":
-    """Have the shell complete a folder."""
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="dir")]
-
-
 def nothing(
     _ctx: click.Context, _param: click.Parameter, _incomplete: str
 ) -> "list[CompletionItem[str]]":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from autopoll.cli import completions
-from autopoll.cli.base_command import CommandLine, command
+from autopoll.cli.base_command import CommandLine, command, folders
 from autopoll.cli.conversations import ROTATE
 from autopoll.cli.interrupt import RELOADING, home_words, interruptible, process_words
 from autopoll.cli.output import say
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "autopoll init ~/agents --bridge postgresql://agents@db.example.org/agents",
 )
 @click.argument(
-    "folder", metavar="[DIR]", required=False, type=click.Path(), shell_complete=completions.folders
+    "folder", metavar="[DIR]", required=False, type=click.Path(), shell_complete=folders
 )
 @click.option(
     "--bridge",
