@@ -49,8 +49,22 @@ class Outages:
                 log.warning("the bridge cannot be used, trying again: %s", error)
             self._reasons[step] = error.what
         finally:
-            if time.monotonic() - begun > _SLOW_S:
-                self._beat()
+            self._beat_if_slow(begun)
+
+    @contextmanager
+    def passed_over(self) -> Iterator[None]:
+        """Report no server that is away, in a block that can wait until others have reached it."""
+        begun = time.monotonic()
+        try:
+            yield
+        except BridgeUnavailable:
+            self._on_away()
+        finally:
+            self._beat_if_slow(begun)
+
+    def _beat_if_slow(self, begun: float) -> None:
+        if time.monotonic() - begun > _SLOW_S:
+            self._beat()
 
     @property
     def reason(self) -> str:

@@ -19,10 +19,11 @@ from autopoll.home.config import Config
 
 EVERY_S = 3600.0
 FIRST_S = 5.0  # after the start, when what has waited is under way
-_IDLE_PAUSE_S, _BUSY_PAUSE_S = 0.05, 1.0
-_REST = 10  # times as long as a step has taken, at least, nothing is done after it
-_SHORT_S, _LONG_S = 0.001, 0.003  # a step within the first is followed by a larger one
-_LEAST, _MOST = 5, 400  # things that a step removes
+# After a step nothing is done for so long, or for so many times as long as it has taken.
+_IDLE_PAUSE_S, _IDLE_REST = 0.05, 10
+_BUSY_PAUSE_S, _BUSY_REST = 0.1, 30
+_SHORT_S, _LONG_S = 0.0015, 0.004  # a step within the first is followed by a larger one
+_LEAST, _MOST = 20, 400  # things that a step removes
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,9 @@ class Pruning:
         if self._place is None:
             self._end()
         else:
-            self._wait(max(_BUSY_PAUSE_S if self._is_busy() else _IDLE_PAUSE_S, _REST * took))
+            busy = self._is_busy()
+            pause, rest = (_BUSY_PAUSE_S, _BUSY_REST) if busy else (_IDLE_PAUSE_S, _IDLE_REST)
+            self._wait(max(pause, rest * took))
 
     def _adapt(self, took: float, rows: int) -> None:
         if took > _LONG_S:

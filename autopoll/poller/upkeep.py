@@ -44,7 +44,7 @@ class Upkeep:
     def prune_due(self) -> None:
         """Forget a little of what is old, if it is time; called in each turn, at its end."""
         if self._pruning.is_due:
-            with self._outages.tolerated("prune"):
+            with self._outages.passed_over():
                 self._pruning.step()
 
     def _announce(self) -> None:

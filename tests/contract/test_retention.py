@@ -197,14 +197,28 @@ def test_what_its_asker_alone_knows_of_is_removed_once_it_is_settled(
     bridge: Bridge, store: Store
 ) -> None:
     conversation = talk(bridge)
-    canary, other, waiting = ask(bridge, conversation, "1", "2", "3", metadata=OWN)
-    first, second, _ = claim(bridge)
+    asked = ask(bridge, conversation, *"12345", metadata=OWN)
+    first, second, third, _ = claim(bridge, 4)
     settle(bridge, answered(first))
     settle(bridge, failed(second, permanent=True))
-    assert bridge.retention.remove([canary, other, waiting, 10**9]) == 2
+    settle(bridge, failed(third, wait_ms=1000))
+    assert bridge.retention.remove([*asked, 10**9]) == 2
     assert bridge.retention.remove([]) == 0
-    assert [each.id for each in bridge.messages.find()] == [waiting]
-    assert bridge.overview.counts() == {"queued": 0, "ready": 0, "leased": 1, "done": 0, "dead": 0}
+    assert [each.id for each in bridge.messages.find()] == asked[2:]
+    counts = bridge.overview.counts()
+    assert (counts["ready"], counts["leased"], counts["done"], counts["dead"]) == (2, 1, 0, 0)
+
+
+def test_a_question_that_somebody_set_back_to_unread_is_kept_as_mail_is(
+    bridge: Bridge, store: Store
+) -> None:
+    [asked] = answer(bridge, talk(bridge), "?")
+    store.foreign("UPDATE messages SET read=0 WHERE id=?", asked)
+    store.clock.now += 2 * DAY
+    assert sweep(bridge, dry_run=True).questions == 0
+    assert sweep(bridge).questions == 0
+    assert claim(bridge) == [], "it has its answer"
+    assert sweep(bridge).questions == 1
 
 
 def test_a_dry_run_tells_the_same_and_removes_nothing(bridge: Bridge, store: Store) -> None:

@@ -15,6 +15,7 @@ from postgres_calls import answers, claimed, repeated, require_one_answer, waiti
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Delivery
+from autopoll.bridge.retention_protocol import Ages, SweepPlace
 from autopoll.errors import BridgeBusy
 
 HOLDS = """
@@ -33,6 +34,7 @@ CALLS: dict[str, Callable[[Bridge, Delivery], object]] = {
         [(held.message_id, held.fence)], "me", LEASE
     ),
 }
+OURS = 0x6175746F  # of the advisory locks of autopoll
 LOCKED = {
     "conversation": "SELECT 1 FROM autopoll.conversations FOR UPDATE",
     "delivery": "SELECT 1 FROM autopoll.deliveries FOR UPDATE",
@@ -76,6 +78,20 @@ def test_what_is_locked_is_claimed_round_and_left_for_later(server, name, bridge
         assert taken.message_id == second.message_id
     [taken] = bridge.deliveries.claim("me", {"main": 2}, LEASE)
     assert taken.message_id == first.message_id
+
+
+def test_what_is_old_is_removed_by_one_host_at_a_time(server, name, bridge) -> None:
+    held = claimed(bridge)
+    require_one_answer(bridge, held)
+    bridge.messages.receive(held.conversation, "a")
+    with psycopg.connect(server.url(name)) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s,hashtext('autopoll retention'))", [OURS])
+        with within(1.0):
+            removed, place = bridge.retention.sweep(Ages(answered=0), SweepPlace(), 10)
+        assert (removed.rows, place) == (0, SweepPlace(1)), "it goes on with the next part"
+        assert bridge.messages.query_state(held.message_id).state == "done"
+    removed, _ = bridge.retention.sweep(Ages(answered=0), SweepPlace(), 10)
+    assert removed.questions == 1
 
 
 def test_reads_of_a_locked_table_end_in_time_and_leave_no_session_that_waits(

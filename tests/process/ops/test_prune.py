@@ -184,3 +184,16 @@ def test_an_age_that_is_none_is_refused(new_place, arguments: list[str], words: 
     done = new_place().run("prune", *arguments, code=4)
     assert words in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_a_home_on_a_server_is_pruned_as_well(new_place, database: str) -> None:
+    place = new_place(f'{ECHO}\n[bridge]\nurl = "{database}"\n')
+    with place.running():
+        place.ask("one")
+        place.run("health", "--deep")
+        dry = place.json("prune", "--older-than", "0s", "--dry-run")
+        done = place.json("prune", "--older-than", "0s")
+        assert dry["removed"] == done["removed"]
+        assert (done["removed"]["questions"], done["removed"]["canaries"]) == (1, 0)
+        assert (done["database_bytes"], done["freed_bytes"]) == (0, 0)
+        assert place.ask("two")["answer"] == "two"
