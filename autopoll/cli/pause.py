@@ -2,6 +2,7 @@
 
 import click
 
+from autopoll.cli import completions
 from autopoll.cli.base_command import CommandLine, DurationType, command
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
@@ -13,7 +14,7 @@ from autopoll.errors import Exit
     fields='{"shard","by","since","until","reason","words"}   # times in ms since 1970',
     example="autopoll pause history --reason 'new notes' --for 30m",
 )
-@click.argument("shard")
+@click.argument("shard", shell_complete=completions.shards)
 @click.option("--reason", metavar="TEXT", default="", help="Why, for whoever asks or looks.")
 @click.option(
     "--for", "span", metavar="TIME", type=DurationType(), help="Resume by itself after so long."
@@ -39,7 +40,7 @@ def pause(cli: CommandLine, shard: str, reason: str, span: float | None) -> None
     fields='{"shard","ended":[…],"paused"}   # paused: why it is paused all the same, or null',
     example="autopoll resume history",
 )
-@click.argument("shard")
+@click.argument("shard", shell_complete=completions.shards)
 def resume(cli: CommandLine, shard: str) -> int:
     """End the pause of a shard: one by hand, and one for a quota, an overload or a login.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autopoll.ops.home_snapshot import HomeSnapshot
 
 REFRESH_S = 1.0
-KEYS = "q quit  arrows select  r restart  d drain  l logs"
+KEYS = "q quit  arrows select  r restart  d drain  l logs  p pause or resume"
 
 
 @command(
@@ -28,7 +28,8 @@ def top(cli: CommandLine) -> None:
     """Show processes, shards and the last incidents, live; keys act on the selected row.
 
     Arrows or j and k select; r restarts a process, d drains it (it finishes what it has in hand and
-    stays stopped until it is restarted), l shows its log, q ends. What changes anything asks first.
+    stays stopped until it is restarted), l shows its log; p pauses a shard, or resumes it; q ends.
+    What changes anything asks first.
     """
     if cli.json:
         from autopoll.ops.home_snapshot import snapshot
@@ -132,11 +133,14 @@ class _Top:
         from autopoll.cli.top_frame import rows
 
         found = rows(self._now) if self._now else []
-        if key not in ("r", "d", "l") or not found:
+        if key not in ("r", "d", "l", "p") or not found:
             return
         selected = found[self._place]
-        if selected.kind != "process":
-            self._message = f"{selected.name} is a shard; select a process"
+        if (selected.kind == "shard") != (key == "p"):
+            wanted = "shard" if key == "p" else "process"
+            self._message = f"{selected.name} is a {selected.kind}; select a {wanted}"
+        elif key == "p":
+            self._question = self._pause_or_resume(selected.name)
         elif key == "l":
             self._log = selected.name
         elif key == "r":
@@ -145,6 +149,28 @@ class _Top:
         else:
             words = f"Drain {selected.name}? It stays stopped until it is restarted. [y/N]"
             self._question = _Confirmation(words, lambda: self._drain(selected.name))
+
+    def _pause_or_resume(self, shard: str) -> _Confirmation:
+        from autopoll.process import shard_pause
+
+        if shard_pause.current(self._home, shard) is None:
+            words = f"Pause {shard}? What is under way is finished, the rest waits. [y/N]"
+            return _Confirmation(words, lambda: self._pause(shard))
+        return _Confirmation(f"Resume {shard}? [y/N]", lambda: self._resume(shard))
+
+    def _pause(self, shard: str) -> str:
+        from autopoll.home.operation_log import operator_name
+        from autopoll.ops.pausing import pause
+
+        made = pause(self._home, self._config, shard, operator_name())
+        return f"{shard} is paused {made.words}"
+
+    def _resume(self, shard: str) -> str:
+        from autopoll.home.operation_log import operator_name
+        from autopoll.ops.pausing import resume
+
+        done = resume(self._home, self._config, shard, operator_name())
+        return f"{shard} is paused {done.paused}" if done.paused else f"{shard} is resumed"
 
     def _do(self, question: _Confirmation) -> None:
         if self._deed is not None and self._deed.is_alive():

@@ -160,6 +160,25 @@ def test_a_process_is_drained_and_its_log_is_shown(place: Place) -> None:
     place.ready("watchdog")
 
 
+def test_a_shard_is_paused_and_resumed(place: Place) -> None:
+    with on_terminal(place, size=(100, 30)) as terminal:
+        select_row(terminal, "main")
+        terminal.type("r")
+        terminal.sees("select a process")
+        for question, done, paused in (
+            ("Pause main?", "main is paused by", True),
+            ("Resume main?", "main is resumed", False),
+        ):
+            terminal.type("p")
+            terminal.sees(question)
+            terminal.type("y")
+            terminal.sees(done)
+            [shard] = place.json("status", code=None)["shards"]
+            assert (shard["paused"] is not None) == paused
+        terminal.type("q")
+        assert terminal.ends() == Exit.OK
+
+
 def select_row(terminal: OnTerminal, name: str) -> None:
     terminal.sees("q quit")
     terminal.until(lambda: "watchdog" in terminal.text)
