@@ -22,7 +22,7 @@ FIRST_S = 5.0  # after the start, when what has waited is under way
 # After a step nothing is done for so long, or for so many times as long as it has taken.
 _IDLE_PAUSE_S, _IDLE_REST = 0.05, 10
 _BUSY_PAUSE_S, _BUSY_REST = 0.1, 30
-_SHORT_S, _LONG_S = 0.0015, 0.004  # a step within the first is followed by a larger one
+_SHORT_S, _LONG_S = 0.003, 0.008  # a step within the first is followed by a larger one
 _LEAST, _MOST = 20, 400  # things that a step removes
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ _WINDOW_END = """SELECT coalesce(max({id}),0), count(*) FROM (
   SELECT {id} FROM {table} WHERE {id}>? ORDER BY {id} LIMIT ?) w"""
 # Those of earlier versions are known by their metadata, which is read of what is short only.
 _CANARY = """({own} AND (d.lane LIKE '{lanes}'
-  OR octet_length(q.message)<1000 AND CAST({marked} AS TEXT) IN ('1','true')))"""
+  OR octet_length(q.message)<1000 AND {named} AND CAST({marked} AS TEXT) IN ('1','true')))"""
 _SETTLED = """SELECT d.message_id, a.answer_id, {own}, {canary},
     coalesce(octet_length(q.message),0)+coalesce(octet_length(r.message),0)
   FROM deliveries d LEFT JOIN answers a ON a.query_id=d.message_id
@@ -57,7 +57,8 @@ class SqlRetention(ABC):
         words = db.dialect
         own = "NOT " + words.contains.format("d.lane", "'/'")
         marked = words.json_text.format("q.metadata", "canary")
-        canary = _CANARY.format(own=own, lanes=CANARY_LANES, marked=marked)
+        named = words.contains.format("q.metadata", "'canary'")  # to read as JSON what may be one
+        canary = _CANARY.format(own=own, lanes=CANARY_LANES, named=named, marked=marked)
         self._settled = _SETTLED.format(own=own, canary=canary)
         self._old = _OLD.format(canary=canary, repeatable="{}")
         self._foreign = _FOREIGN.format(

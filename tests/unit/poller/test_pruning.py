@@ -93,12 +93,12 @@ def test_most_of_the_time_is_left_to_questions_and_more_while_some_are_under_way
 def test_a_step_is_as_large_as_a_few_milliseconds_allow(scene: Scene) -> None:
     place = SweepPlace(0, 1)
     for _ in range(8):
-        scene.step(place, took=0.0005)
+        scene.step(place, took=0.002)
     assert scene.store.steps[-1][1] == 400
     for _ in range(8):
-        scene.step(place, took=0.005)
+        scene.step(place, took=0.01)
     assert scene.store.steps[-1][1] == 20
-    scene.step(place, took=0.003)
+    scene.step(place, took=0.005)
     scene.step(place)
     assert scene.store.steps[-1][1] == 20, "what is neither short nor long stays"
 
