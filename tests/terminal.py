@@ -23,9 +23,12 @@ class OnTerminal:
         self.before = termios.tcgetattr(self._slave)
         self.text = ""
         kept = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
+        # A group of its own, as jobs of a shell have: one without a parent elsewhere in its session
+        # cannot be stopped by the terminal.
         self.process = subprocess.Popen(
             command, cwd=cwd, env={"TERM": "xterm", **kept, "NO_COLOR": "1"},
             stdin=self._slave, stdout=self._slave, stderr=self._slave,
+            process_group=0,
         )  # fmt: skip
 
     def resize(self, columns: int, lines: int) -> None:

@@ -42,7 +42,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "send": ("messages:send", "Send a message as a session."),
         "inbox": ("messages:inbox", "Take a session's unread messages."),
         "bridge": ("bridge:bridge", "Prepare a PostgreSQL server, or move a bridge there."),
-        "serve": ("conversations:serve", "Let a shard answer a session of a conversation."),
+        "serve": ("serve:serve", "Let a shard answer a session of a conversation."),
     },
     "Front doors": {
         "mcp": ("mcp:mcp", "Serve an agent over stdin and stdout, by MCP."),

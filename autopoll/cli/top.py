@@ -56,8 +56,7 @@ class _Top:
     that a key is taken at once whatever hangs."""
 
     def __init__(self, cli: CommandLine, screen: "TerminalScreen") -> None:
-        self._cli = cli
-        self._home, self._config = cli.home, cli.config
+        self._home = cli.home
         self._screen = screen
         self._now: HomeSnapshot | None = None
         self._place = 0
@@ -87,11 +86,12 @@ class _Top:
             say(self._message)
 
     def _look(self) -> None:
+        from autopoll.home.config import load
         from autopoll.ops.home_snapshot import snapshot
 
         while not self._ended:
             try:
-                self._now = snapshot(self._home, self._config)
+                self._now = snapshot(self._home, load(self._home))
             except AutopollError as error:
                 self._message = error.what
             self._screen.wake()
@@ -159,17 +159,19 @@ class _Top:
         return _Confirmation(f"Resume {shard}? [y/N]", lambda: self._resume(shard))
 
     def _pause(self, shard: str) -> str:
+        from autopoll.home.config import load
         from autopoll.home.operation_log import operator_name
         from autopoll.ops.pausing import pause
 
-        made = pause(self._home, self._config, shard, operator_name())
+        made = pause(self._home, load(self._home), shard, operator_name())
         return f"{shard} is paused {made.words}"
 
     def _resume(self, shard: str) -> str:
+        from autopoll.home.config import load
         from autopoll.home.operation_log import operator_name
         from autopoll.ops.pausing import resume
 
-        done = resume(self._home, self._config, shard, operator_name())
+        done = resume(self._home, load(self._home), shard, operator_name())
         return f"{shard} is paused {done.paused}" if done.paused else f"{shard} is resumed"
 
     def _do(self, question: _Confirmation) -> None:

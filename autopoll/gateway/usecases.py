@@ -178,7 +178,7 @@ class UseCases:
         if not self.caller.sees(conversation):
             raise NotFound(
                 f"there is no conversation {conversation!r}",
-                "List them with: autopoll conversations",
+                "List them with: autopoll conversations list",
             )
         return conversation
 

@@ -41,7 +41,7 @@ def require_conversation(db: Database, conversation: str) -> None:
 def unknown_conversation(conversation: str) -> NotFound:
     """Return the error for a conversation that does not exist."""
     return NotFound(
-        f"there is no conversation {conversation!r}", "List them with: autopoll conversations"
+        f"there is no conversation {conversation!r}", "List them with: autopoll conversations list"
     )
 
 
