@@ -38,7 +38,7 @@ class AgeType(click.ParamType):  # type: ignore[type-arg]
     "prune",
     fields='{"dry_run","removed":{"questions","canaries","foreign_messages","audit_lines","keys",'
     '"text_bytes"},"files":{"incidents","log_files","file_bytes"},"database_bytes","free_bytes",'
-    '"freed_bytes","is_up"}',
+    '"freed_bytes","is_up","problem"}',
     example="autopoll prune --older-than 90d --dry-run",
 )
 @click.option(
@@ -108,6 +108,8 @@ def _print(report: "PruneReport") -> None:
     if report.freed_bytes:
         say(f"the database shrank by {in_words(report.freed_bytes)}, to"
             f" {in_words(report.database_bytes)}")  # fmt: skip
+    elif report.problem:
+        say(f"the database was not rewritten: {report.problem}")
     elif report.free_bytes and report.is_up:
         say(
             f"{in_words(report.free_bytes)} of the database are free, and used again; to give them"

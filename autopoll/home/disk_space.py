@@ -18,6 +18,14 @@ def free(folder: Path) -> str:
     return f"{in_words(facts.f_bavail * facts.f_frsize)} free at {folder}"
 
 
+def shortage_for(folder: Path, size: int) -> str:
+    """Return why so many bytes more would nearly fill a disk, empty when there is room."""
+    facts = os.statvfs(folder)
+    if facts.f_bavail * facts.f_frsize >= size + LEAST:
+        return ""
+    return f"{free(folder)}, {in_words(size + LEAST)} needed"
+
+
 def shortage(folder: Path) -> str:
     """Return why too little can be written into a folder, empty when there is room."""
     facts = os.statvfs(folder)

@@ -9,6 +9,7 @@ import msgspec
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.retention_protocol import PrunedRows, RetentionStore, SweepPlace, ages_of
+from autopoll.errors import BridgeBusy, BridgeFull
 from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.home.lock import holder_of
@@ -24,7 +25,8 @@ class PruneReport(msgspec.Struct, kw_only=True):
     """What was removed, or would be; sizes in bytes.
 
     `text_bytes` are those of questions and messages. `free_bytes` of the file hold nothing and are
-    used again; `freed_bytes` went back to the disk. A server's own files are not looked at.
+    used again; `freed_bytes` went back to the disk; `problem` says why no more did. A server's own
+    files are not looked at.
     """
 
     dry_run: bool
@@ -34,6 +36,7 @@ class PruneReport(msgspec.Struct, kw_only=True):
     free_bytes: int = 0
     freed_bytes: int = 0
     is_up: bool = False
+    problem: str = ""
 
 
 def kept_for(seconds: float, *, foreign: bool) -> RetentionSection:
@@ -72,10 +75,13 @@ def prune(
         before = store.used_bytes() + store.free_bytes()
         if not dry_run and _is_worth_a_rewrite(store, is_up=done.is_up):
             report("rewriting the database")
-            store.rewrite()
+            try:
+                store.rewrite()
+            except (BridgeBusy, BridgeFull) as error:  # what is old is gone all the same
+                done.problem = error.what
         done.free_bytes = store.free_bytes()
         done.database_bytes = store.used_bytes() + done.free_bytes
-        done.freed_bytes = before - done.database_bytes
+        done.freed_bytes = max(0, before - done.database_bytes)
     return done
 
 

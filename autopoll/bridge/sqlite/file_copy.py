@@ -17,7 +17,6 @@ from autopoll.bridge.sqlite.busy_handler import BusyHandler
 from autopoll.bridge.sqlite.driver_errors import damaged, explained
 from autopoll.errors import BridgeError, BridgeFull
 from autopoll.home import disk_space, files
-from autopoll.home.byte_size import in_words
 
 _PAGES = 256  # that are copied at once, which nobody who writes has to wait for
 _PAUSE_S = 0.002  # after them, so that the disk has time for others
@@ -35,6 +34,8 @@ def copy(source: Path, target: Path, report: Report, *, replace: bool = False) -
     Raises BridgeError, also where something lies in its place, unless it is to `replace` that; and
     BridgeFull where there is no room for it.
     """
+    if not replace and os.path.lexists(target):
+        raise _is_there(target)
     with fresh_copy(source, target, report) as fresh:
         found = facts(fresh, source)  # of which it is the copy, whatever is wrong with it
         put_in_place(fresh, target, replace=replace)
@@ -149,15 +150,15 @@ def _link(fresh: Path, target: Path) -> None:
         fresh.rename(target)
 
 
+def _is_there(target: Path) -> BridgeError:
+    return BridgeError(f"{target} is there already", "Name another file, or replace it by: --force")
+
+
 def _require_room(source: Path, target: Path) -> None:
     """Raise BridgeFull where the disk would be nearly full with the copy."""
-    room = os.statvfs(target.parent)
-    free = room.f_bavail * room.f_frsize
-    needed = source.stat().st_size + disk_space.LEAST
-    if free < needed:
+    if short := disk_space.shortage_for(target.parent, source.stat().st_size):
         raise BridgeFull(
-            f"no room for a copy of {source} at {target.parent}: {in_words(free)} free,"
-            f" {in_words(needed)} needed",
+            f"no room for a copy of {source}: {short}",
             "Make room on that disk, or name a file on another.",
         )
 
@@ -183,9 +184,7 @@ def _written(target: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
-        raise BridgeError(
-            f"{target} is there already", "Name another file, or replace it by: --force"
-        ) from error
+        raise _is_there(target) from error
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise BridgeFull(f"no room to write {target}", "Make room on the disk.") from error

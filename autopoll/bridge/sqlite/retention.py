@@ -7,6 +7,8 @@ and costs each new page a write more.
 from autopoll.bridge.retention_protocol import Ages, SweepPlace, SweepStep
 from autopoll.bridge.sql.retention_store import SqlRetention
 from autopoll.bridge.sqlite.connection import SqliteDatabase
+from autopoll.errors import BridgeFull
+from autopoll.home import disk_space
 
 
 class SqliteRetention(SqlRetention):
@@ -31,6 +33,9 @@ class SqliteRetention(SqlRetention):
         return self._pages("page_count") - self.free_bytes()
 
     def rewrite(self) -> None:
+        # Once beside it and once in the log; who answers meanwhile needs room, too.
+        if short := disk_space.shortage_for(self._db.path.parent, 2 * self.used_bytes()):
+            raise BridgeFull(f"no room to rewrite {self._db.path}: {short}")
         self._db.rows("VACUUM")
         # It is in the log now, and the file is cut when that is copied.
         self._db.rows("PRAGMA wal_checkpoint(RESTART)")
