@@ -59,6 +59,7 @@ def followed(
             if not away:
                 say(f"{error.what}; going on when it can be read again", err=True)
             away = True
+            output.require_reader()
             time.sleep(NET_S)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from autopoll.errors import NotFound
 
 CHUNK = 1024 * 1024
-_MOSTLY = 1024  # bytes of a line
+_LINE = 1024  # bytes, as long as most are
 _LONGEST = 1000  # lines of one record that is not ours
 
 Record = dict[str, Any]
@@ -37,24 +37,23 @@ class Tail:
         kept = [] if since else self._newest(count)
         if len(kept) < count:
             self._start_at(0)
-            kept = [record for record in self.fresh() if _at(record) >= since]
+            kept = [record for record in self.fresh() if at_of(record) >= since]
         for ending in (".1", ".2"):
             if len(kept) >= count:
                 break
             with suppress(OSError):
                 data = self._path.with_name(f"{self._path.name}{ending}").read_bytes()
                 older = self._records(data.splitlines()[-count:])
-                kept = [record for record in older if _at(record) >= since] + kept
+                kept = [record for record in older if at_of(record) >= since] + kept
         return kept[len(kept) - min(count, len(kept)) :]
 
     def _newest(self, count: int) -> list[Record]:
-        """Return at least the newest records of a large file, if their lines are no longer than
-        most; fewer otherwise."""
+        """Return the records at the end of the file, which may be more or fewer than `count`."""
         try:
             size = self._path.stat().st_size
         except OSError:
             return []
-        self._start_at(max(0, size - (count + 1) * _MOSTLY))
+        self._start_at(max(0, size - (count + 1) * _LINE))
         return list(self.fresh())
 
     def _start_at(self, place: int) -> None:
@@ -83,12 +82,14 @@ class Tail:
             if os.fstat(self._file).st_size < self._place:  # it was truncated
                 os.lseek(self._file, 0, os.SEEK_SET)
                 self._place, self._rest = 0, b""
+            # Before the last of it is read: what is written until then belongs to this file.
+            rotated = self._rotated()
             while data := os.read(self._file, CHUNK):
                 self._place += len(data)
                 whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
                 if newline:
                     yield from self._records(whole.split(b"\n"))
-            if not self._rotated():
+            if not rotated:
                 return
             os.close(self._file)
             self._file, self._place, self._rest = -1, 0, b""
@@ -115,7 +116,7 @@ class Tail:
                 yield self._loose(loose)
                 loose = []
             if record is not None:
-                self._last_at = _at(record) or self._last_at
+                self._last_at = at_of(record) or self._last_at
                 yield {"process": self.name, **record}
             elif text.strip() or loose:
                 loose.append(text)
@@ -139,26 +140,24 @@ class Tail:
 
 
 def log_files(folder: Path, name: str | None) -> list[Path]:
-    """Return the log files of one process, or of all; raise NotFound for a process without any."""
-    if name is None:
-        return sorted([*folder.glob("*.log"), *folder.glob("*.stderr")])
-    found = [
-        path
-        for path in sorted(folder.glob("*"))
-        if path.name in (f"{name}.log", f"{name}.stderr") and path.is_file()
-    ]
-    if not found:
+    """Return the log files of one process, or of all, as far as they are there."""
+    found = sorted([*folder.glob("*.log"), *folder.glob("*.stderr")])
+    return found if name is None else [path for path in found if path.stem == name]
+
+
+def require_log(folder: Path, name: str) -> None:
+    """Raise NotFound for a process that has no log."""
+    if not log_files(folder, name):
         known = sorted({path.stem for path in folder.glob("*.log")})
         raise NotFound(
             f"there is no log of {name!r} in {folder}",
             f"There are: {', '.join(known)}." if known else "Nothing has run here yet.",
         )
-    return found
 
 
 def merged(records: Iterable[Record]) -> list[Record]:
     """Return records of several files by their times; those of one file keep their order."""
-    return sorted(records, key=_at)
+    return sorted(records, key=at_of)
 
 
 def record_line(record: Record) -> str:
@@ -168,13 +167,14 @@ def record_line(record: Record) -> str:
     known = ("process", "at", "level", "logger", "text", "message", "trace", "stack")
     more = " ".join(f"{key}={value}" for key, value in record.items() if key not in known)
     text = record.get("text", record.get("message", ""))
-    at = zoned(_at(record), "milliseconds")
+    at = zoned(at_of(record), "milliseconds")
     words = (at, record["process"], record.get("level", ""), text, more)
     line = " ".join(str(word) for word in words if word)
     return "\n".join([line, *(str(record[key]) for key in ("trace", "stack") if key in record)])
 
 
-def _at(record: Record) -> str:
+def at_of(record: Record) -> str:
+    """Return the time of a record, "" when it says none."""
     return str(record.get("at", ""))
 
 

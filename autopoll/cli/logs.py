@@ -10,7 +10,7 @@ import click
 
 from autopoll.cli import completions
 from autopoll.cli.base_command import CommandLine, command
-from autopoll.cli.log_tail import Record, Tail, log_files, merged, record_line
+from autopoll.cli.log_tail import Record, Tail, at_of, log_files, merged, record_line, require_log
 from autopoll.cli.moment import MomentType
 from autopoll.cli.output import require_reader, say
 from autopoll.cli.render import print_json
@@ -46,6 +46,8 @@ def logs(
     """
     count = last if last is not None else LAST if since is None else 100_000
     moment = "" if since is None else since.isoformat(timespec="milliseconds")
+    if name is not None:
+        require_log(cli.home.log, name)
     tails: dict[Path, Tail] = {}
     found: list[Record] = []
     for path in log_files(cli.home.log, name):
@@ -60,7 +62,7 @@ def logs(
 
 
 def newest_lines(home: "Home", name: str, count: int) -> list[str]:
-    """Return the newest lines of the log of a process; raise NotFound where it has none."""
+    """Return the newest lines of the log of a process."""
     found: list[Record] = []
     for path in log_files(home.log, name):
         tail = Tail(path)
@@ -85,9 +87,8 @@ def _following(folder: Path, name: str | None, tails: dict[Path, Tail]) -> Itera
             if path not in tails:
                 tails[path] = Tail(path)
         fresh = [record for tail in tails.values() for record in tail.fresh()]
-        young = [record for record in fresh if str(record.get("at", "")) >= began]
-        yield from merged([*held, *(record for record in fresh if record not in young)])
-        held = young
+        yield from merged([*held, *(record for record in fresh if at_of(record) < began)])
+        held = [record for record in fresh if at_of(record) >= began]
 
 
 def _print_record(cli: CommandLine, record: Record) -> None:

@@ -1,7 +1,7 @@
 """The whole terminal for one command: a screen of its own, and keys as they are typed.
 
 Signals only wake whoever waits for a key. The terminal is put back however the command ends: by a
-key, an error, Ctrl-C, TERM, HUP; and while it is stopped by Ctrl-Z.
+key, an error, Ctrl-C, TERM, HUP, QUIT; and while it is stopped by Ctrl-Z.
 """
 
 import os
@@ -20,7 +20,8 @@ from autopoll.cli.output import is_terminal, write
 from autopoll.errors import UsageError
 
 _SIGNALS = (
-    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH,
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT,
+    signal.SIGWINCH,
 )  # fmt: skip
 _ENTER = "\x1b[?1049h\x1b[?25l"
 _LEAVE = "\x1b[0m\x1b[?25h\x1b[?1049l"
@@ -110,8 +111,8 @@ class TerminalScreen:
     def key(self, seconds: float) -> str | None:
         """Return the next key by its name, None after so long, or when it is time to draw again.
 
-        Raises KeyboardInterrupt for Ctrl-C, EOFError when the terminal is gone. TERM and HUP end
-        the process after the terminal is put back.
+        Raises KeyboardInterrupt for Ctrl-C, EOFError when the terminal is gone. TERM, HUP and QUIT
+        end the process after the terminal is put back.
         """
         if not self._typed:
             ready, _, _ = select.select([self._keyboard, self._woken], [], [], seconds)
@@ -150,7 +151,7 @@ class TerminalScreen:
     def _act(self, number: int) -> None:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        if number in (signal.SIGTERM, signal.SIGHUP):
+        if number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             # Whoever has sent it sees that it did what was asked.
             try:
                 self._put_back()

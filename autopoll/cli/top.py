@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.output import say
 from autopoll.cli.render import print_json
-from autopoll.errors import AutopollError
+from autopoll.errors import AutopollError, NotFound
 
 if TYPE_CHECKING:
     from autopoll.cli.terminal_screen import TerminalScreen
@@ -65,11 +65,15 @@ class _Top:
         self._log: str | None = None  # the process whose log is shown
         self._ended = False
         self._deed: threading.Thread | None = None
+        self._bug: BaseException | None = None  # that has ended one of the threads
 
     def run(self) -> None:
         """Draw and take keys until q is typed or the terminal is gone."""
+        threading.excepthook = self._note_bug
         threading.Thread(target=self._look, name="look", daemon=True).start()
         while not self._ended:
+            if self._bug is not None:
+                raise self._bug
             self._draw()
             try:
                 key = self._screen.key(REFRESH_S)
@@ -84,6 +88,10 @@ class _Top:
             say(f"{self._message}; Ctrl-C leaves it there")
             self._deed.join()
             say(self._message)
+
+    def _note_bug(self, raised: threading.ExceptHookArgs) -> None:
+        self._bug = raised.exc_value
+        self._screen.wake()
 
     def _look(self) -> None:
         from autopoll.home.config import load
@@ -142,13 +150,23 @@ class _Top:
         elif key == "p":
             self._question = self._pause_or_resume(selected.name)
         elif key == "l":
-            self._log = selected.name
+            self._show_log(selected.name)
         elif key == "r":
             words = f"Restart {selected.name} once it has finished what it has in hand? [y/N]"
             self._question = _Confirmation(words, lambda: self._restart(selected.name))
         else:
             words = f"Drain {selected.name}? It stays stopped until it is restarted. [y/N]"
             self._question = _Confirmation(words, lambda: self._drain(selected.name))
+
+    def _show_log(self, name: str) -> None:
+        from autopoll.cli.log_tail import require_log
+
+        try:
+            require_log(self._home.log, name)
+        except NotFound as error:
+            self._message = error.what
+        else:
+            self._log = name
 
     def _pause_or_resume(self, shard: str) -> _Confirmation:
         from autopoll.process import shard_pause

@@ -1,7 +1,7 @@
 """All that a live view of a home shows, looked at once: status, shards by numbers, incidents."""
 
 from collections import defaultdict
-from contextlib import closing
+from contextlib import closing, suppress
 
 import msgspec
 
@@ -45,12 +45,12 @@ def snapshot(home: Home, config: Config) -> HomeSnapshot:
     at = wall_ms()
     backlog: list[Backlog] = []
     recent: list[RecentAnswer] = []
-    try:
-        with closing(connect(home, config, read_only=True)) as bridge:
-            backlog = bridge.overview.backlog()
-            recent = bridge.overview.recent_answers()
-    except AutopollError:  # the status names it
-        pass
+    with (
+        suppress(AutopollError),  # the status names it
+        closing(connect(home, config, read_only=True)) as bridge,
+    ):
+        backlog = bridge.overview.backlog()
+        recent = bridge.overview.recent_answers()
     answers = defaultdict(list)
     for each in recent:
         answers[each.shard].append(each)

@@ -19,12 +19,13 @@ from autopoll.process.supervisor_rpc import Supervisor
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 SHOW_CURSOR = "\x1b[?25h"
-FAILING = (
-    "import autopoll.cli.top_frame as drawn\n"
-    "def frame(*_): raise ZeroDivisionError\n"
-    "drawn.frame = frame\n"
-    "from autopoll.__main__ import main\n"
-    "import sys; sys.argv[0] = 'autopoll'; sys.exit(main())\n"
+# In the thread that draws, and in the one that looks.
+FAILING = [
+    "import autopoll.cli.top_frame as broken\ndef fail(*_): 1 / 0\nbroken.frame = fail\n",
+    "import autopoll.ops.home_snapshot as broken\ndef fail(*_): 1 / 0\nbroken.snapshot = fail\n",
+]
+START = (
+    "from autopoll.__main__ import main\nimport sys; sys.argv[0] = 'autopoll'; sys.exit(main())\n"
 )
 
 
@@ -62,7 +63,7 @@ def require_restored(terminal: OnTerminal, shown: str) -> None:
     [
         ("q", Exit.OK), ("\x04", Exit.OK), ("\x03", Exit.INTERRUPTED),
         (signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, -signal.SIGTERM),
-        (signal.SIGHUP, -signal.SIGHUP),
+        (signal.SIGHUP, -signal.SIGHUP), (signal.SIGQUIT, -signal.SIGQUIT),
     ],
 )  # fmt: skip
 def test_the_terminal_is_as_before_however_it_ends(place: Place, how: str | int, code: int) -> None:
@@ -79,8 +80,10 @@ def test_the_terminal_is_as_before_however_it_ends(place: Place, how: str | int,
         assert "Traceback" not in terminal.text
 
 
-def test_the_terminal_is_as_before_after_a_bug(place: Place) -> None:
-    with on_terminal(place, sys.executable, "-c", FAILING, "top") as terminal:
+@pytest.mark.parametrize("failing", FAILING)
+def test_the_terminal_is_as_before_after_a_bug(place: Place, failing: str) -> None:
+    program = f"{failing}{START}"
+    with on_terminal(place, sys.executable, "-c", program, "top") as terminal:
         assert terminal.ends() == Exit.FAILED
         require_restored(terminal, terminal.text)
         assert "bug" in terminal.text[terminal.text.rindex(LEAVE) :]

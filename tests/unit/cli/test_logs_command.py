@@ -105,6 +105,22 @@ def test_a_file_is_followed_through_truncation_and_rotation(tmp_path: Path) -> N
     assert [record["text"] for record in tail.fresh()] == ["three", "four"]
 
 
+def test_what_is_written_just_before_a_rotation_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text(line(1, "one"))
+
+    class Rotated(Tail):
+        def _rotated(self) -> bool:
+            if not (tmp_path / "a.log.1").exists():
+                with path.open("a") as file:
+                    file.write(line(2, "two"))
+                path.rename(tmp_path / "a.log.1")
+                path.write_text(line(3, "three"))
+            return super()._rotated()
+
+    assert [record["text"] for record in Rotated(path).fresh()] == ["one", "two", "three"]
+
+
 @pytest.fixture
 def following(home: Home) -> Iterator[list[str]]:
     """What `autopoll logs -f` prints, line by line, while the test writes."""
