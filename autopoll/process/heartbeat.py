@@ -37,6 +37,7 @@ class ProcessState(StrEnum):
 
 
 READY = (ProcessState.IDLE, ProcessState.BUSY)  # able to do what the process is there for
+SHOWN = 16  # questions in a beat, the oldest; a record has little room
 
 
 class Beat(msgspec.Struct, kw_only=True, array_like=True):
@@ -64,6 +65,7 @@ class Beat(msgspec.Struct, kw_only=True, array_like=True):
     progressed_at: float = 0.0  # of all requests in flight, the last step, or the last begin
     settings: str = ""  # fingerprint of the settings it runs with
     pipe_errors: int = 0  # of the poller: links that failed it
+    questions: list[tuple[int, float]] = []  # that are begun, and since when; at most SHOWN
 
     def is_of_same_process(self, other: "Beat") -> bool:
         """Tell whether the same incarnation wrote both."""

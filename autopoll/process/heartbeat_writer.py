@@ -37,6 +37,7 @@ class Heart:
     def __init__(self, path: Path, role: str) -> None:
         self._lock = threading.Lock()
         self._requests: dict[int, tuple[float, float]] = {}  # id -> (start, deadline)
+        self._questions: dict[int, tuple[int, float]] = {}  # id -> (question, start)
         self._slots = Slots(path)
         before = heartbeat.decode(self._slots.previous)
         me = read_stat(os.getpid())
@@ -81,6 +82,8 @@ class Heart:
         if state is not None:
             with self._lock:
                 self._requests.clear()
+                self._questions.clear()
+                self._show_questions()
                 self._show_due_first()
                 self._put(state=state)
         self._slots.close()
@@ -144,11 +147,17 @@ class Heart:
         now = time.monotonic()
         self._change(loop_beat=now, thread_beat=now)
 
-    def begin(self, request_id: int, deadline: float) -> None:
-        """Declare work on a request that is due by `deadline` (CLOCK_MONOTONIC seconds)."""
+    def begin(self, request_id: int, deadline: float, question: int | None = None) -> None:
+        """Declare work on a request that is due by `deadline` (CLOCK_MONOTONIC seconds).
+
+        `question` is the number of the one that it asks.
+        """
         with self._lock:
             now = time.monotonic()
             self._requests[request_id] = (now, deadline)
+            if question is not None:
+                self._questions[request_id] = (question, now)
+                self._show_questions()
             beat = self._beat
             if beat.state is _IDLE:
                 beat.state = _BUSY
@@ -168,6 +177,8 @@ class Heart:
         """Declare a request over, and count it."""
         with self._lock:
             self._requests.pop(request_id, None)
+            if self._questions.pop(request_id, None):
+                self._show_questions()
             beat = self._beat
             if beat.state is _BUSY and not self._requests:
                 beat.state = _IDLE
@@ -200,6 +211,9 @@ class Heart:
             beat.request_start, beat.request_deadline = requests[beat.request_id]
         else:
             beat.request_id = beat.request_start = beat.request_deadline = None
+
+    def _show_questions(self) -> None:
+        self._beat.questions = list(self._questions.values())[: heartbeat.SHOWN]
 
     def _change(self, **fields: object) -> None:
         with self._lock:

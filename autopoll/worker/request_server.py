@@ -184,7 +184,7 @@ class RequestServer:
         backend = self._instance.backend
         report = Reporter(self._heart, self._pipes, request_id)
         deadline = asyncio.get_running_loop().time() + request.timeout_ms / 1000
-        self._heart.begin(request_id, deadline)
+        self._heart.begin(request_id, deadline, request.delivery)
         done = False
         try:
             report.begun()
