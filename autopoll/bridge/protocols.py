@@ -20,6 +20,7 @@ from typing import Protocol
 
 from autopoll.bridge.delivery_protocol import DeliveryStore
 from autopoll.bridge.foreign_watch import Watch
+from autopoll.bridge.question_history import QuestionHistory
 from autopoll.bridge.records import (
     AnsweringHome,
     Arrival,
@@ -189,6 +190,9 @@ class Overview(Protocol):
         """Return the homes that have answered, ordered by host and folder; ages by the clock of
         the store.
         """
+
+    def history(self, message_id: int) -> QuestionHistory:
+        """Return how one question came to its answer, or how far it has come; raise NotFound."""
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
         """Return enrolment-to-answer times of the newest answered queries."""

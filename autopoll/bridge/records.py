@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from autopoll.bridge.attempt_record import AttemptTimes
 from autopoll.errors import AutopollError
 from autopoll.message import Answer
 from autopoll.request import Usage
@@ -39,6 +40,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     answer: Answer
     seconds: float = 0.0
     usage: Usage | None = None
+    times: AttemptTimes | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     wait_ms: int
     permanent: bool = False
     usage: Usage | None = None
+    times: AttemptTimes | None = None
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +61,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     message_id: int
     fence: int
     usage: Usage | None = None  # a refusal by a service may have cost something too
+    times: AttemptTimes | None = None
 
 
 Outcome = Answered | Failed | Released

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import inf
 
+from autopoll.bridge.attempt_record import AttemptTimes
 from autopoll.bridge.records import Delivery, QueryState
 
 ANNOUNCE_S = 0.05  # an answer within this needs no word that work has begun
@@ -17,6 +18,8 @@ class Attempt:
 
     delivery: Delivery
     worker: str
+    pid: int  # of the worker
+    claimed_at: float
     sent_at: float
     limit: float  # how long a worker may take once it has begun
     canary: bool = False
@@ -24,6 +27,19 @@ class Attempt:
     announced: bool = False  # the asker knows that it has begun
     cancelled_at: float | None = None
     lease_lost: bool = False  # then whatever comes of it is nobody's
+
+    def times(self, now: float, host: str | None, home: str | None) -> AttemptTimes:
+        """Return who made it, and when, as it is kept."""
+        return AttemptTimes(
+            worker=self.worker,
+            pid=self.pid,
+            claimed=self.claimed_at,
+            sent=self.sent_at,
+            begun=self.begun_at,
+            ended=now,
+            host=host,
+            home=home,
+        )
 
     @property
     def message_id(self) -> int:

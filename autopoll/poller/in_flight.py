@@ -6,6 +6,7 @@ that keeps it all the same loses its link. Each is held under a lease, which is 
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterable
 from math import inf
 
@@ -15,6 +16,7 @@ from autopoll.bridge.delivery_protocol import DeliveryStore
 from autopoll.bridge.records import Delivery, Outcome, Settled
 from autopoll.errors import BadQuery
 from autopoll.home.config import Config
+from autopoll.home.home import Home
 from autopoll.message import Answer, Query, read_query
 from autopoll.poller import outcomes
 from autopoll.poller.asked_questions import AskedQuestions
@@ -41,12 +43,14 @@ class InFlight:
 
     def __init__(
         self,
+        home: Home,
         config: Config,
         workers: Workers,
         questions: AskedQuestions,
         partial_answers: PartialAnswers,
         on_outcome: Callable[[Outcome], None],
     ) -> None:
+        self._folder = str(home.root)
         self._workers = workers
         self._questions = questions
         self._partial_answers = partial_answers
@@ -60,6 +64,8 @@ class InFlight:
     def update(self, config: Config) -> None:
         """Send with other settings from now on; what is in flight keeps its deadline."""
         self._config = config
+        shared = config.bridge.url.is_server
+        self._place = (os.uname().nodename, self._folder) if shared else (None, None)
         self.lease_ms = config.delivery.visibility_timeout.ms
 
     def __len__(self) -> int:
@@ -75,8 +81,11 @@ class InFlight:
 
     # --- from the send to the end
 
-    def send(self, delivery: Delivery) -> None:
-        """Send a claimed question to a worker of its shard; answer at once what is no question."""
+    def send(self, delivery: Delivery, claimed_at: float) -> None:
+        """Send a question to a worker of its shard; answer at once what is no question.
+
+        It was claimed at a moment of the loop's clock.
+        """
         try:
             query = self._read(delivery)
         except BadQuery as error:
@@ -95,7 +104,8 @@ class InFlight:
         )
         worker = self._workers.with_most_credits(delivery.shard)
         self._last_request += 1
-        attempt = Attempt(delivery, worker, self._clock(), limit, query.canary)
+        pid = self._workers.pid(worker)
+        attempt = Attempt(delivery, worker, pid, claimed_at, self._clock(), limit, query.canary)
         self._attempts[self._last_request] = attempt
         try:
             self._workers.send(worker, self._last_request, write(request))
@@ -157,9 +167,9 @@ class InFlight:
         After its lease was lost the store may have given the number to another question, and the
         fence to us. Then it is settled under no lease, which only charges what it has cost.
         """
-        if attempt.lease_lost:
-            outcome = msgspec.structs.replace(outcome, fence=NO_FENCE)
-        self._on_outcome(outcome)
+        fence = NO_FENCE if attempt.lease_lost else outcome.fence
+        times = attempt.times(self._clock(), *self._place)
+        self._on_outcome(msgspec.structs.replace(outcome, fence=fence, times=times))
 
     # --- deadlines
 

@@ -61,7 +61,7 @@ class Poller:
         partial_answers = PartialAnswers(redacting=config.access.redact)
         self.questions = AskedQuestions(partial_answers, config.delivery.max_message, self.wake)
         self.in_flight = InFlight(
-            config, self.workers, self.questions, partial_answers, self.add_outcome
+            home, config, self.workers, self.questions, partial_answers, self.add_outcome
         )
         self.answers_elsewhere = AnswersElsewhere(
             self.questions, self.in_flight, self.wake, shared=config.bridge.url.is_server
@@ -104,13 +104,14 @@ class Poller:
             if self.was_away:  # and may be another, without the last commits of the one before
                 self.questions.restart(self.bridge.messages.newest())
                 self.was_away = False
+            claimed_at = asyncio.get_running_loop().time()
             with self.questions.taken(self.bridge.conversations) as arrivals:
                 stored, settled, claimed = self.leases.commit_turn(arrivals, self.room())
             if stored or settled or claimed:
                 self.wakers.committed(news=bool(stored or settled))
             self.outages.has_served = True
             for delivery in claimed:
-                self.in_flight.send(delivery)
+                self.in_flight.send(delivery, claimed_at)
             self.questions.committed(stored)
             self.notify(settled)
             self.questions.look_up(self.bridge.messages)

@@ -14,6 +14,7 @@ from autopoll.process.heartbeat_writer import Heart
 from fifo.client_end import ClientEnd
 from fifo.events import (
     ClientEvent,
+    Connected,
     Disconnected,
     FailureReceived,
     ProgressReceived,
@@ -34,6 +35,7 @@ class Workers:
         self._shards: dict[str, str] = {}  # worker -> shard, of those in the settings
         self._links: dict[str, ClientEnd] = {}  # the same workers
         self._removed: dict[str, ClientEnd] = {}
+        self._pids: dict[str, int] = {}  # of the workers, at the last connection
         self._home = home
         self._heart = heart
         self._on_event = on_event
@@ -77,6 +79,10 @@ class Workers:
         names = (name for name, each in self._shards.items() if each == shard)
         return max(names, key=lambda name: self._links[name].free)
 
+    def pid(self, worker: str) -> int:
+        """Return the process id of a worker that is connected; 0 for one that never was."""
+        return self._pids.get(worker, 0)
+
     def send(self, worker: str, request_id: int, payload: bytes) -> None:
         """Send a request; raises NoCredit, NotConnected or TooLarge."""
         self._links[worker].request(request_id, payload)
@@ -106,6 +112,9 @@ class Workers:
         match event:
             case ProgressReceived() | ReplyReceived() | FailureReceived():  # what comes most often
                 pass
+            case Connected(pid=pid):
+                self._pids[worker] = pid
+                log.info("%s: %s", worker, event)
             case Disconnected(reason=reason, in_flight=in_flight):
                 log.warning(
                     "the link to %s ended: %s; requests in flight: %d",

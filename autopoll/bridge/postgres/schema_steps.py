@@ -159,4 +159,7 @@ CREATE TRIGGER set_back BEFORE UPDATE OF read ON autopoll.messages FOR EACH ROW
   WHEN (OLD.read IS DISTINCT FROM 0 AND NEW.read=0) EXECUTE FUNCTION autopoll.mark_unseen();
 """
 
-STEPS = (_TABLES,)
+# What is kept of each attempt, as JSON; hosts of the version before write none.
+_HISTORY = "ALTER TABLE autopoll.deliveries ADD COLUMN history text;\n"
+
+STEPS = (_TABLES, _HISTORY)

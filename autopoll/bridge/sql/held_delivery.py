@@ -24,6 +24,7 @@ class HeldDelivery(NamedTuple):
     fence: int
     last_error: str | None
     enrolled_at: int
+    history: str | None
     question: bytes | str
     settled_by: str | None
 
@@ -57,6 +58,7 @@ class ReadyDelivery(NamedTuple):
     attempts: int
     not_before: int
     error: str | None
+    history: str | None = None  # None: as it was
 
     def settled(self) -> Settled:
         """Return what became of it."""
@@ -72,6 +74,7 @@ class EndedDelivery(NamedTuple):
     error: str | None
     text: str
     metadata: str
+    history: str | None = None  # None: as it was
 
     @property
     def is_canary(self) -> bool:

@@ -2,6 +2,7 @@
 
 from msgspec import to_builtins
 
+from autopoll.bridge.attempt_record import record_of, with_record
 from autopoll.bridge.records import Answered, BridgeLimits, Failed, Outcome, Released
 from autopoll.bridge.sql.held_delivery import EndedDelivery, HeldDelivery, ReadyDelivery
 from autopoll.bridge.sql.rows import readable
@@ -23,26 +24,55 @@ class OutcomeRules:
         """Return what becomes of a delivery by an outcome."""
         match outcome:
             case Answered():
-                return self._end(held, outcome.answer, seconds=outcome.seconds, usage=outcome.usage)
+                ended = self._end(
+                    held, outcome.answer, seconds=outcome.seconds, usage=outcome.usage
+                )
+                return self._recorded(ended, now, outcome)
             case Failed(permanent=True):
-                return self._end_dead(held, outcome.error, outcome.error, outcome.usage)
+                dead = self._end_dead(held, outcome.error, outcome.error, outcome.usage)
+                return self._recorded(dead, now, outcome)
             case Failed():
-                return self.fail(held, outcome.error, now, outcome.wait_ms, outcome.usage)
+                return self._fail(held, outcome, now)
             case Released():
-                return self.release(held, now)
+                return self._recorded(self._release(held, now), now, outcome)
 
-    def release(self, held: HeldDelivery, now: int) -> ReadyDelivery:
+    def release(self, held: HeldDelivery, now: int) -> EndedDelivery | ReadyDelivery:
         """Return it ready again, with the attempt given back."""
+        return self._recorded(self._release(held, now), now)
+
+    def fail(self, held: HeldDelivery, error: str, now: int) -> EndedDelivery | ReadyDelivery:
+        """Return it ready to be tried again at once, or dead when its attempts are used up."""
+        failed = Failed(message_id=held.message_id, fence=held.fence, error=error, wait_ms=0)
+        return self._fail(held, failed, now)
+
+    def _release(self, held: HeldDelivery, now: int) -> ReadyDelivery:
         return ReadyDelivery(held, held.attempts - 1, now, None)
 
-    def fail(
-        self, held: HeldDelivery, error: str, now: int, wait_ms: int = 0, usage: Usage | None = None
-    ) -> EndedDelivery | ReadyDelivery:
-        """Return it ready to be tried again, or dead when its attempts are used up."""
+    def _fail(self, held: HeldDelivery, failed: Failed, now: int) -> EndedDelivery | ReadyDelivery:
+        error = failed.error
         if held.attempts < self._limits.max_attempts:
-            return ReadyDelivery(held, held.attempts, now + wait_ms, self._clean(error))
+            ready = ReadyDelivery(held, held.attempts, now + failed.wait_ms, self._clean(error))
+            return self._recorded(ready, now, failed)
         times = "1 attempt" if held.attempts == 1 else f"{held.attempts} attempts"
-        return self._end_dead(held, f"No answer after {times}: {error}", error, usage)
+        dead = self._end_dead(held, f"No answer after {times}: {error}", error, failed.usage)
+        return self._recorded(dead, now, failed)
+
+    def _recorded(
+        self, end: EndedDelivery | ReadyDelivery, now: int, outcome: Outcome | None = None
+    ) -> EndedDelivery | ReadyDelivery:
+        """Return the end of an attempt with what is kept of that."""
+        match end, outcome:
+            case EndedDelivery(state="done"), _:
+                became = "answered"
+            case EndedDelivery(), _:
+                became = "dead"
+            case _, Failed():
+                became = "failed"
+            case _:
+                became = "released"
+        times, usage = (outcome.times, outcome.usage) if outcome else (None, None)
+        record = record_of(end.held.attempts, became, now, times, end.error, usage)
+        return end._replace(history=with_record(end.held.history, record))
 
     def _end_dead(
         self, held: HeldDelivery, text: str, error: str, usage: Usage | None

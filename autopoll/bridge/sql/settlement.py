@@ -27,7 +27,7 @@ from autopoll.errors import RowRefused
 
 _HELD = """SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
-    d.fence, d.last_error, d.enrolled_at, {}
+    d.fence, d.last_error, d.enrolled_at, d.history, {}
   FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
 _LARGEST = 1 << 20  # bytes of a question that are read to answer it in its form
@@ -234,11 +234,11 @@ class Settlement:
         """Write which deliveries are to be claimed again."""
         self._db.many(
             "UPDATE deliveries SET state='ready', owner=NULL, lease_until=NULL, attempts=?,"
-            " not_before=?, changed_at=?, last_error=coalesce(?,last_error), settled_by=?"
-            " WHERE message_id=?",
+            " not_before=?, changed_at=?, last_error=coalesce(?,last_error), settled_by=?,"
+            " history=coalesce(?,history) WHERE message_id=?",
             [
                 (each.attempts, each.not_before, now, each.error, each.held.settled_by,
-                 each.held.message_id)
+                 each.history, each.held.message_id)
                 for each in ready
             ],
         )  # fmt: skip
@@ -248,11 +248,11 @@ class Settlement:
         ended = [each for each, _ in pairs]
         self._db.many(
             "UPDATE deliveries SET state=?, owner=NULL, lease_until=NULL, changed_at=?,"
-            " settled_at=?, dismissed_at=?, last_error=coalesce(?,last_error), settled_by=?"
-            " WHERE message_id=?",
+            " settled_at=?, dismissed_at=?, last_error=coalesce(?,last_error), settled_by=?,"
+            " history=coalesce(?,history) WHERE message_id=?",
             [
                 (each.state, now, now, now if each.is_canary else None, each.error,
-                 each.held.settled_by, each.held.message_id)
+                 each.held.settled_by, each.history, each.held.message_id)
                 for each in ended
             ],
         )  # fmt: skip

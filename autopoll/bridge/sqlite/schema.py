@@ -114,7 +114,10 @@ ALTER TABLE pollers ADD COLUMN beat_at INTEGER NOT NULL DEFAULT 0;
 UPDATE pollers SET beat_at=beat_until;
 """
 
-STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE, _KEYS, _SETTLED_BY, _POLLERS, _HOMES)
+# What is kept of each attempt, as JSON; of the attempts of before nothing is known.
+_HISTORY = "ALTER TABLE deliveries ADD COLUMN history TEXT;"
+
+STEPS = (_LEGACY + _OWN, _FEWER_PAGES, _USAGE, _KEYS, _SETTLED_BY, _POLLERS, _HOMES, _HISTORY)
 KNOWN = len(STEPS)
 
 

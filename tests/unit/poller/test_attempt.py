@@ -7,7 +7,7 @@ from autopoll.poller.attempt import ANNOUNCE_S, CANCEL_GRACE_S, Attempt
 
 
 def attempt(limit: float) -> Attempt:
-    return Attempt(SimpleNamespace(metadata=None), "main", 100.0, limit)  # type: ignore[arg-type]
+    return Attempt(SimpleNamespace(metadata=None), "main", 7, 99.0, 100.0, limit)  # type: ignore[arg-type]
 
 
 def test_an_attempt_is_announced_once_begun_and_cancelled_at_its_limit() -> None:

@@ -19,6 +19,7 @@ from autopoll.poller.partial_answers import PartialAnswers
 from autopoll.request import Progress
 from fifo.exceptions import NoCredit, NotConnected, TooLarge
 
+CLAIMED_AT = 0.0
 BEGUN = msgspec.msgpack.encode(Progress())
 
 
@@ -36,6 +37,7 @@ class Scene:
         self.reaped: list[Settled] = []
         section = ShardSection(backend="echo", request_timeout=Duration(limit_s))
         self.in_flight = InFlight(
+            home,
             Config(shards={"main": section}),
             self,  # type: ignore[arg-type]  # its workers
             SimpleNamespace(  # type: ignore[arg-type]
@@ -50,6 +52,9 @@ class Scene:
 
     def with_most_credits(self, shard: str) -> str:
         return "worker"
+
+    def pid(self, worker: str) -> int:
+        return 7
 
     def send(self, worker: str, request_id: int, payload: bytes) -> None:
         if self.refusal:
@@ -110,7 +115,7 @@ def on(tmp_path: Path) -> Callable[..., None]:
 def test_what_a_worker_does_not_take_is_given_back(on, refusal: Exception) -> None:
     async def test(scene: Scene) -> None:
         scene.refusal = refusal
-        scene.in_flight.send(question(7))
+        scene.in_flight.send(question(7), CLAIMED_AT)
         assert scene.outcomes == [Released(message_id=7, fence=3)]
         assert not scene.in_flight
 
@@ -121,7 +126,7 @@ def test_what_a_worker_does_not_take_is_given_back(on, refusal: Exception) -> No
 def test_what_no_worker_could_be_asked_is_answered_with_why(on, text: str | None) -> None:
     async def test(scene: Scene) -> None:
         scene.refusal = TooLarge("larger than a frame", "Send it in parts.")
-        scene.in_flight.send(question(7, text))
+        scene.in_flight.send(question(7, text), CLAIMED_AT)
         [outcome] = scene.outcomes
         assert isinstance(outcome, Answered) and outcome.answer.error
         assert not scene.in_flight
@@ -135,22 +140,37 @@ def test_a_worker_that_keeps_a_cancelled_question_fails_it_and_gives_the_others_
     monkeypatch.setattr(attempt_module, "CANCEL_GRACE_S", 0.05)
 
     async def test(scene: Scene) -> None:
-        scene.in_flight.send(question(7))
-        scene.in_flight.send(question(8))
+        scene.in_flight.send(question(7), CLAIMED_AT)
+        scene.in_flight.send(question(8), CLAIMED_AT)
         scene.in_flight.progress(1, BEGUN)
         await until(lambda: scene.outcomes)
         assert scene.calls[2:] == [("cancel", 1), ("disconnect", "worker")]
         failed, released = scene.outcomes
         assert isinstance(failed, Failed) and failed.message_id == 7
-        assert released == Released(message_id=8, fence=3)
+        assert isinstance(released, Released) and released.message_id == 8
         assert scene.in_flight.remove(1) is None, "a late reply is nobody's"
 
     on(test, limit_s=0.1)
 
 
+def test_an_outcome_says_who_made_the_attempt_and_when(on) -> None:
+    async def test(scene: Scene) -> None:
+        scene.in_flight.send(question(7), CLAIMED_AT)
+        scene.in_flight.progress(1, BEGUN)
+        scene.in_flight.worker_died("worker", "was killed", [1])
+        [failed] = scene.outcomes
+        times = failed.times
+        assert times is not None and (times.worker, times.pid) == ("worker", 7)
+        assert times.begun is not None
+        assert times.claimed == CLAIMED_AT < times.sent <= times.begun <= times.ended
+        assert (times.host, times.home) == (None, None)  # of a store that no other home shares
+
+    on(test)
+
+
 def test_an_asker_learns_once_that_work_has_begun_if_the_answer_takes_long(on) -> None:
     async def test(scene: Scene) -> None:
-        scene.in_flight.send(question(7))
+        scene.in_flight.send(question(7), CLAIMED_AT)
         scene.in_flight.progress(1, BEGUN)
         assert scene.working == []
         await until(lambda: scene.working)
@@ -162,8 +182,8 @@ def test_an_asker_learns_once_that_work_has_begun_if_the_answer_takes_long(on) -
 
 def test_a_lost_lease_cancels_its_question_once_and_keeps_its_slot(on) -> None:
     async def test(scene: Scene) -> None:
-        scene.in_flight.send(question(7))
-        scene.in_flight.send(question(8))
+        scene.in_flight.send(question(7), CLAIMED_AT)
+        scene.in_flight.send(question(8), CLAIMED_AT)
         scene.held = {8}
         scene.renew_leases()
         scene.renew_leases()
@@ -176,7 +196,7 @@ def test_a_lost_lease_cancels_its_question_once_and_keeps_its_slot(on) -> None:
 
 def test_what_comes_after_a_lease_was_lost_is_settled_under_no_lease(on) -> None:
     async def test(scene: Scene) -> None:
-        scene.in_flight.send(question(7))
+        scene.in_flight.send(question(7), CLAIMED_AT)
         scene.renew_leases()
         assert scene.in_flight.leases() == []
         scene.in_flight.worker_died("worker", "was killed", [1])
@@ -189,8 +209,8 @@ def test_what_comes_after_a_lease_was_lost_is_settled_under_no_lease(on) -> None
 
 def test_a_question_that_was_reaped_is_cancelled_once_and_reported(on) -> None:
     async def test(scene: Scene) -> None:
-        scene.in_flight.send(question(7))
-        scene.in_flight.send(question(8))
+        scene.in_flight.send(question(7), CLAIMED_AT)
+        scene.in_flight.send(question(8), CLAIMED_AT)
         scene.held = {7, 8}
         scene.reaped = [Settled(message_id=7, state="ready")]
         assert scene.renew_leases() == scene.reaped
@@ -208,7 +228,7 @@ def test_a_lease_is_renewed_no_longer_than_a_question_may_take(
     monkeypatch.setattr(attempt_module, "CANCEL_GRACE_S", 0.05)
 
     async def test(scene: Scene) -> None:
-        scene.in_flight.send(question(7))
+        scene.in_flight.send(question(7), CLAIMED_AT)
         scene.held = {7}
         scene.renew_leases()
         assert scene.renewed == [7]
@@ -226,14 +246,15 @@ def test_a_lease_is_renewed_no_longer_than_a_question_may_take(
 def test_only_what_a_dead_worker_had_begun_has_failed(on) -> None:
     async def test(scene: Scene) -> None:
         for number in (7, 8, 9):
-            scene.in_flight.send(question(number))
+            scene.in_flight.send(question(number), CLAIMED_AT)
         scene.in_flight.progress(1, BEGUN)
         scene.in_flight.worker_died("worker", "was killed", [1, 2])
         failed, released = scene.outcomes
         assert isinstance(failed, Failed) and failed.error == "worker-died: worker was killed"
-        assert released == Released(message_id=8, fence=3)
+        assert isinstance(released, Released) and released.message_id == 8
         scene.in_flight.release_all()
-        assert scene.outcomes[2:] == [Released(message_id=9, fence=3)]
+        [left] = scene.outcomes[2:]
+        assert isinstance(left, Released) and left.message_id == 9
         assert not scene.in_flight
 
     on(test)
