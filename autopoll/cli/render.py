@@ -86,10 +86,8 @@ def table_lines(
     columns: Sequence[Column], lines: Sequence[Sequence[str]], width: int | None, *, bold: bool
 ) -> Iterator[str]:
     """Yield a heading and the lines of a table for a terminal of `width` cells; None for a pipe."""
-    from rich.cells import cell_len
-
     natural = [
-        max(cell_len(column.heading), *(cell_len(line[number]) for line in lines))
+        max(cells_of(column.heading), *(cells_of(line[number]) for line in lines))
         for number, column in enumerate(columns)
     ]
     widths = dict(enumerate(natural)) if width is None else _fitted(columns, natural, width)
@@ -129,22 +127,35 @@ def _fitted(columns: Sequence[Column], natural: list[int], width: int) -> dict[i
 
 def _drawn(text: str, column: Column, width: int) -> list[str]:
     """Return the lines of a cell."""
-    from rich.cells import cell_len
-
-    if not column.kind or cell_len(text) <= width:
+    if not column.kind or cells_of(text) <= width:
         return [text]
     if column.kind == TEXT:
         return [cut(text, width)]
     return list(_folded(text, width))
 
 
+def cells_of(text: str) -> int:
+    """Return how many cells of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def cut(text: str, width: int) -> str:
     """Return as much of a line as fits into so many cells, with a mark where it was cut."""
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(text) <= width:
+    if cells_of(text) <= width:
         return text
-    return set_cell_size(text, max(0, width - 1)).rstrip() + encodable("…", "~") if width else ""
+    if width <= 0:
+        return ""
+    if text.isascii():
+        begun = text[: width - 1]
+    else:
+        from rich.cells import set_cell_size
+
+        begun = set_cell_size(text, width - 1)
+    return begun.rstrip() + encodable("…", "~")
 
 
 def cell(value: object) -> str:
@@ -156,11 +167,11 @@ def cell(value: object) -> str:
 
 def _folded(text: str, width: int) -> Iterator[str]:
     """Yield the lines of a text, broken between its words where that is possible."""
-    from rich.cells import cell_len, chop_cells
+    from rich.cells import chop_cells
 
     line = ""
     for word in text.split(" "):
-        if line and cell_len(f"{line} {word}") > width:
+        if line and cells_of(f"{line} {word}") > width:
             yield line
             line = ""
         *whole, rest = chop_cells(f"{line} {word}" if line else word, width) or [""]
@@ -170,9 +181,7 @@ def _folded(text: str, width: int) -> Iterator[str]:
 
 
 def _filled(text: str, width: int) -> str:
-    from rich.cells import cell_len
-
-    return text + " " * (width - cell_len(text))
+    return text + " " * (width - cells_of(text))
 
 
 def _joined(cells: Sequence[str]) -> str:
