@@ -20,6 +20,7 @@ from autopoll.bridge.records import (
     SentMessage,
     Settled,
 )
+from autopoll.client.new_arrivals import message_arrival
 from autopoll.errors import AutopollError
 from autopoll.message import Answer, write_query
 from autopoll.request import Usage
@@ -57,8 +58,28 @@ def once(
     return one
 
 
+def send(
+    bridge: Bridge, conversation: str, session: str, *texts: str, metadata: str | None = None
+) -> list[int]:
+    """Store texts of a session as they are, by one commit; raise why one of them is refused."""
+    new = [message_arrival(text, metadata, conversation, session) for text in texts]
+    sent = bridge.messages.store(new)
+    for one in sent:
+        if isinstance(one, AutopollError):
+            raise one
+    return [stored(one).id for one in sent]
+
+
 def ask(bridge: Bridge, conversation: str, *texts: str, metadata: str | None = None) -> list[int]:
-    return bridge.messages.send(conversation, "a", texts, [metadata] * len(texts))
+    return send(bridge, conversation, "a", *texts, metadata=metadata)
+
+
+def ask_many(
+    bridge: Bridge, conversation: str, count: int, metadata: str | None = None
+) -> list[int]:
+    """Store so many questions by a few statements, as those that have a name are."""
+    new = [arrival(conversation, f"{number}", metadata=metadata) for number in range(count)]
+    return [stored(one).id for one in bridge.messages.store(new)]
 
 
 def claim(

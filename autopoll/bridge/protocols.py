@@ -113,25 +113,16 @@ class ConversationStore(Protocol):
 
 
 class MessageStore(Protocol):
-    """Messages: sent, received, listed, and how far a query has come."""
-
-    def send(
-        self, conversation: str, session: str, texts: Sequence[str], metadata: Sequence[str | None]
-    ) -> list[int]:
-        """Store messages from a session to its partner in one commit and return their ids.
-
-        Repeated, they are there twice; `store` is for what is to be repeated.
-
-        They are charged to the session's rate limit (GCRA), which all processes share; a refused
-        call costs nothing. Raises NotFound, RateLimited, and UsageError (too large, too many, or
-        metadata that is not a JSON object).
-        """
+    """Messages: stored, received, listed, and how far a query has come."""
 
     def store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
-        """Store questions in one commit, each once and on its own merits; return one item for each.
+        """Store messages in one commit, each once and on its own merits; return one item for each.
 
         The message, not fresh when an earlier try had stored it or its key is known, for a day; or
-        the error that `send` would raise, KeyReused for a key of another message, or RowRefused.
+        the error it is refused by: NotFound, RateLimited, UsageError (too large, no such session,
+        or metadata that is not a JSON object), KeyReused for a key of another message, RowRefused.
+        Each is charged to its session's rate limit (GCRA), which all processes share; what is
+        refused costs nothing.
         """
 
     def receive(self, conversation: str, session: str, limit: int = 100) -> list[Message]:

@@ -14,17 +14,18 @@ import apsw
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
-from autopoll.bridge.records import Answered, Answerer, BridgeLimits
+from autopoll.bridge.records import Answered, Answerer, Arrival, BridgeLimits
 from autopoll.home.bridge_url import BridgeUrl
 from autopoll.message import Answer, write_query
 
 SHARD = "main"
 LEASE_MS = 60_000
 OWNER = "bench"
+_QUERY_ID = f"q-{'0' * 16}"
 QUESTION = write_query(
     "How does the poller notice that a foreign program wrote a message into the bridge, and what "
     "happens when the file system does not say so?",
-    f"q-{'0' * 16}",
+    _QUERY_ID,
 )
 ANSWER = Answer(
     text="It watches the folder of the database, because the log beside it comes and goes. After "
@@ -114,7 +115,14 @@ def queued(path: Path, questions: int) -> list[str]:
 
 def ask(bridge: Bridge, conversation: str, metadata: str | None) -> None:
     """Send one question."""
-    bridge.messages.send(conversation, "a", [QUESTION], [metadata])
+    asked = Arrival(
+        query_id=_QUERY_ID,
+        conversation=conversation,
+        session="a",
+        text=QUESTION,
+        metadata=metadata,
+    )
+    bridge.messages.store([asked])
 
 
 def take_over(bridge: Bridge) -> None:

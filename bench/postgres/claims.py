@@ -15,7 +15,7 @@ import psycopg
 from psycopg.errors import Diagnostic
 
 from autopoll.bridge.postgres import PostgresBridge
-from autopoll.bridge.records import Answered, Answerer, BridgeLimits
+from autopoll.bridge.records import Answered, Answerer, Arrival, BridgeLimits
 from autopoll.message import Answer
 from bench.cost.figures import Figure, Say, spread
 from bench.postgres.apps.settings import url_of
@@ -77,7 +77,7 @@ def figures(server: Path, scale: float, say: Say) -> list[Figure]:
         full = _served(bridge)
         for first in range(0, queued, _BATCH):
             count = min(_BATCH, queued - first)
-            bridge.messages.send(full, "a", ["q" * 300] * count, [None] * count)
+            _ask(bridge, full, count)
             bridge.deliveries.claim(_OWNER, {}, _LEASE_MS)
         _analyze(server)
         found += _measured(server, bridge, None, QUEUED.format(queued), calls)
@@ -98,6 +98,12 @@ def _served(bridge: PostgresBridge) -> str:
     conversation = bridge.conversations.create("asker", "shard").conversation
     bridge.conversations.serve(conversation, "b", "main")
     return conversation
+
+
+def _ask(bridge: PostgresBridge, conversation: str, count: int = 1) -> None:
+    text = "q" * 300
+    asked = Arrival(query_id=text[:16], conversation=conversation, session="a", text=text)
+    bridge.messages.store([asked] * count)
 
 
 def _measured(
@@ -127,7 +133,7 @@ def _once(
 ) -> tuple[float, float]:
     """Claim and settle one question; return how long each took."""
     if conversation:
-        bridge.messages.send(conversation, "a", ["q" * 300], [None])
+        _ask(bridge, conversation)
         bridge.deliveries.claim(_OWNER, {}, _LEASE_MS)  # it is ready now, and not claimed
     began = time.perf_counter()
     with _part(plans, CLAIM):

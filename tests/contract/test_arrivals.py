@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from bridge_calls import answered, arrival, ask, claim, key, once, stored, talk, turn
+from bridge_calls import answered, arrival, ask, ask_many, claim, key, once, stored, talk, turn
 from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
@@ -83,7 +83,7 @@ def test_what_arrives_overtakes_nothing_that_is_too_much_to_be_enrolled_in_one_t
     bridge: Bridge,
 ) -> None:
     others, conversation = talk(bridge), talk(bridge)
-    ask(bridge, others, *map(str, range(1500)))
+    ask_many(bridge, others, 1500)
     (before,) = ask(bridge, conversation, "before")
     committed = turn(bridge, arrival(conversation, "after", metadata=None), count=2000)
     [after] = [stored(one).id for one in committed.stored]
@@ -115,6 +115,13 @@ def test_each_arrival_is_refused_on_its_own_merits(store: Store) -> None:
     assert len(committed.claimed) == len(bridge.messages.find(conversation=conversation)) == 2
     some = turn(bridge, *[arrival(conversation, f"{number}") for number in range(3)]).stored
     assert [type(one) for one in some] == [SentMessage, RateLimited, RateLimited]
+
+
+def test_of_more_than_the_limit_ever_allows_at_once_so_many_are_stored(store: Store) -> None:
+    bridge = store.open(rate_per_s=1, rate_burst=2)
+    conversation = talk(bridge)
+    some = bridge.messages.store([arrival(conversation, f"{number}") for number in range(3)])
+    assert [type(one) for one in some] == [SentMessage, SentMessage, RateLimited]
 
 
 def test_what_arrives_for_a_session_that_nobody_serves_waits_unread(bridge: Bridge) -> None:

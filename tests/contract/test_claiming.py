@@ -4,7 +4,7 @@ import json
 
 import pytest
 from answerers import LEASE
-from bridge_calls import OWN, answered, ask, claim, claim_one, failed, settle, talk
+from bridge_calls import OWN, answered, ask, ask_many, claim, claim_one, failed, settle, talk
 from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
@@ -174,11 +174,11 @@ def test_the_sweep_finds_a_message_whose_number_is_not_new(bridge: Bridge, store
 
 def test_more_than_one_batch_is_enrolled_in_order(bridge: Bridge) -> None:
     conversation = talk(bridge)
-    ask(bridge, conversation, *map(str, range(2500)))
+    ids = ask_many(bridge, conversation, 2500)
     for expected in (1000, 2000, 2500):
         bridge.deliveries.claim("me", {}, LEASE)
         assert sum(bridge.overview.counts().values()) == expected
-    assert claim_one(bridge).text == "0"
+    assert claim_one(bridge).message_id == ids[0]
 
 
 def test_duplicates_are_two_messages(bridge: Bridge) -> None:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from answerers import HOME, LEASE, take_over
-from bridge_calls import OWN, answered, ask, claim, claim_one, failed, renew, settle, talk
+from bridge_calls import OWN, answered, ask, ask_many, claim, claim_one, failed, renew, settle, talk
 from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
@@ -29,7 +29,7 @@ def test_a_store_that_keeps_a_call_waiting_gives_it_up_in_time(
 
 
 def test_any_number_of_leases_that_expire_are_ended_by_and_by(bridge: Bridge, store: Store) -> None:
-    ids = ask(bridge, talk(bridge), *["?"] * 450, metadata=OWN)
+    ids = ask_many(bridge, talk(bridge), 450, metadata=OWN)
     claim(bridge, count=450)
     store.clock.now += LEASE + 1
     freed = []

@@ -16,6 +16,7 @@ from bridge_calls import (
     costing,
     failed,
     released,
+    send,
     settle,
     stored,
     talk,
@@ -118,9 +119,9 @@ def test_an_answer_names_its_question_and_a_lie_is_not_believed(bridge: Bridge) 
     answer = bridge.messages.query_state(number).answer
     assert answer is not None
     assert bridge.overview.history(answer.id).answer_to == number
-    (lie,) = bridge.messages.send(conversation, "b", ["no"], [json.dumps({"in_reply_to": number})])
-    (text,) = bridge.messages.send(
-        conversation, "b", ["no"], [json.dumps({"in_reply_to": "x", "retry_of": [1]})]
+    lies = ({"in_reply_to": number}, {"in_reply_to": "x", "retry_of": [1]})
+    lie, text = (
+        send(bridge, conversation, "b", "no", metadata=json.dumps(each))[0] for each in lies
     )
     assert bridge.overview.history(lie).answer_to is None
     assert bridge.overview.history(text).answer_to is None

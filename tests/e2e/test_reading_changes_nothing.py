@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from bridge_calls import ask
 from place import Place, until
 
 pytestmark = pytest.mark.long
@@ -39,7 +40,7 @@ def looks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, lis
         failed = place.ask("why?", "--shard", "docs", "--context-file", "none", code=1)["id"]
         with closing(place.bridge()) as bridge:
             conversation = bridge.conversations.create("one", "other").conversation
-            bridge.messages.send(conversation, "a", ["unread"], [None])
+            ask(bridge, conversation, "unread")
         killed = place.kill("worker")
         until(lambda: (beat := place.beat("worker")) and beat.pid != killed, what="a new worker")
         place.ready("worker", "worker-docs-1", "poller", "watchdog")

@@ -11,14 +11,17 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx
 import pytest
+from bridge_calls import send
 from doors import HEADERS, Door
 from place import until
 from prometheus_client.parser import text_string_to_metric_families
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.records import BridgeLimits
+from autopoll.clock import wall_ms
 from autopoll.errors import RateLimited
 from autopoll.home import credentials
 from autopoll.home.bridge_url import BridgeUrl
@@ -295,8 +298,6 @@ def test_no_token_is_in_any_log(door, operator) -> None:
 def test_a_token_that_another_bridge_program_made_is_good_where_its_conversation_is_named(
     door, operator
 ) -> None:
-    import apsw
-
     made, clear = conversation(operator)["conversation"], "cd" * 32
     database = apsw.Connection(str(door.place.root / "var" / "bridge.db"))
     database.set_busy_timeout(5000)
@@ -364,7 +365,7 @@ def test_who_sends_too_fast_is_told_when_to_go_on(door, operator) -> None:
         def slowed() -> httpx.Response | None:
             with suppress(RateLimited):
                 for count in (400, *[1] * 100):  # until nothing more is taken
-                    bridge.messages.send(tokens["conversation"], "a", ["x"] * count, [None] * count)
+                    send(bridge, tokens["conversation"], "a", *"x" * count)
             answer = ask(client, "too fast")
             return answer if answer.status_code == 429 else None
 
@@ -385,9 +386,32 @@ def test_the_operator_sees_what_the_command_line_shows(door, operator) -> None:
     [shown] = operator.get("/v1/hosts").json()["hosts"]
     assert shown["host"] == os.uname().nodename and shown["alive"]
     assert {each["host"] for each in status["hosts"]} == {shown["host"]}
-    assert f'autopoll_home_up{{home="{shown["home"]}",host="{shown["host"]}"}} 1.0' in (
-        operator.get("/metrics").text
+    ours = (("home", shown["home"]), ("host", shown["host"]))
+    assert metrics(operator)["autopoll_home_up", ours] == 1
+
+
+def test_prometheus_reads_of_each_home_whether_it_lives_and_what_it_is_answering(
+    door, operator
+) -> None:
+    seen = wall_ms() - 60_000
+    with closing(apsw.Connection(str(door.place.root / "var" / "bridge.db"))) as database:
+        database.execute(
+            "INSERT INTO pollers(owner,home,host,version,beat_at,beat_until) VALUES(?,?,?,?,?,?)",
+            ("another", "a" * 32, "elsewhere", "1", seen, seen + 1),
+        )
+    [ours] = [each for each in operator.get("/v1/hosts").json()["hosts"] if each["alive"]]
+    us, them = (
+        (("home", home), ("host", host))
+        for home, host in ((ours["home"], ours["host"]), ("a" * 32, "elsewhere"))
     )
+    door.open_gate(False)
+    ask(operator, "waits")
+    until(lambda: metrics(operator)["autopoll_home_in_flight", us] == 1, what="it in flight")
+    now = metrics(operator)
+    assert (now["autopoll_home_up", us], now["autopoll_home_up", them]) == (1, 0)
+    assert now["autopoll_home_in_flight", them] == 0
+    assert 60 <= now["autopoll_home_beat_age_seconds", them] < 120
+    assert now["autopoll_home_beat_age_seconds", us] < 60
 
 
 def test_a_dead_letter_is_listed_retried_and_dropped(operator) -> None:

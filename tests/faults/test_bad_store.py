@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from bridge_calls import OWN, ask
 from legacy import Legacy
 from place import Place, until
 
@@ -317,7 +318,7 @@ def resting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with closing(place.bridge()) as bridge:
         conversation = bridge.conversations.all()[0].id
         for number in range(50):
-            bridge.messages.send(conversation, "a", [f"question {number} " + "x" * 500], [None])
+            ask(bridge, conversation, f"question {number} " + "x" * 500)
         bridge.deliveries.claim("nobody", {"main": 1}, 60_000)
     with closing(sqlite3.connect(place.home.var / "bridge.db")) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -477,7 +478,7 @@ def test_rows_of_a_poller_whose_clock_ran_an_hour_ahead_are_answered_at_once(tmp
     made = place.json("conversations", "create", "--shard", "main")
     client = Legacy(place.home.var / "bridge.db")
     asked = [client.insert(made["conversation"], f"question {number}?") for number in range(4)]
-    own = ahead.messages.send(made["conversation"], "a", ["later?"] * 3, ['{"lane": "own"}'] * 3)
+    own = ask(ahead, made["conversation"], *["later?"] * 3, metadata=OWN)
     owner = "a poller from the future"
     taken = ahead.deliveries.claim(owner, {"main": 3}, 60_000)
     assert len(taken) == 3

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import commands
 import pytest
+from bridge_calls import ask
 from hosts import home_on, kill, up
 from place import Place, answers_to, until
 from postgres_server import PostgresServer
@@ -69,9 +70,7 @@ class Storm:
             conversation = self._chance.choice(list(self.asked))
             number = sum(map(len, self.asked.values()))
             question = json.dumps({"type": "query", "question": f"q{number}"})
-            self.asked[conversation] += self.bridge.messages.send(
-                conversation, "a", [question], [None]
-            )
+            self.asked[conversation] += ask(self.bridge, conversation, question)
 
     def _kill_something(self) -> None:
         """Kill a poller, a worker, or a whole home, which is then brought up again."""

@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+from bridge_calls import ask
 from place import Place, answers_to, until
 
 pytestmark = pytest.mark.early
@@ -48,7 +49,7 @@ def test_a_thousand_questions_are_answered_once_and_in_order_while_everything_is
             question = json.dumps(
                 {"type": "query", "question": f"q{sum(map(len, asked.values()))}"}
             )
-            asked[conversation] += bridge.messages.send(conversation, "a", [question], [None])
+            asked[conversation] += ask(bridge, conversation, question)
         victim = chance.choice(victims)
         if place.beat(victim):
             try:

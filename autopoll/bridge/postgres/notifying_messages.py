@@ -14,13 +14,6 @@ class PostgresMessages(SqlMessages):
         super().__init__(db, limits)
         self._notify = db.notify
 
-    def send(
-        self, conversation: str, session: str, texts: Sequence[str], metadata: Sequence[str | None]
-    ) -> list[int]:
-        numbers = super().send(conversation, session, texts, metadata)
-        self._notify()
-        return numbers
-
     def store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
         stored = super().store(arrivals)
         self._notify()

@@ -1,4 +1,4 @@
-"""Questions that are stored once, each on its own merits, under the write lock of the caller."""
+"""Messages that are stored once, each on its own merits, under the write lock of the caller."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Messages: sent, received, listed, and how far a query has come."""
+"""Messages: stored, received, listed, and how far a query has come."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -7,16 +7,12 @@ from typing import Any
 from autopoll.bridge.records import Arrival, BridgeLimits, Message, QueryState, Stored
 from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival
 from autopoll.bridge.sql.database import Database
-from autopoll.bridge.sql.message_checks import MessageChecks
 from autopoll.bridge.sql.query_states import query_state, query_states
-from autopoll.bridge.sql.rate_limit import RateLimiter
 from autopoll.bridge.sql.refused_rows import together_or_each
 from autopoll.bridge.sql.rows import (
-    MessageRow,
     insert_messages,
     message_columns,
     message_of,
-    other_session,
     require_conversation,
 )
 from autopoll.errors import NotFound
@@ -35,8 +31,6 @@ class SqlMessages:
 
     def __init__(self, db: Database, limits: BridgeLimits) -> None:
         self._db = db
-        self._checks = MessageChecks(limits)
-        self._rate = RateLimiter(db, limits)
         self._arrivals = Arrivals(db, limits)
         words = db.dialect
         kinds = (
@@ -45,21 +39,6 @@ class SqlMessages:
         self._columns = message_columns(words)
         self._kind = f"coalesce({', '.join(kinds)}, 'text')"
         self._waiting = _WAITING.format(words.json_integer.format("m.metadata", "in_reply_to"))
-
-    def send(
-        self, conversation: str, session: str, texts: Sequence[str], metadata: Sequence[str | None]
-    ) -> list[int]:
-        checked = {data: self._checks.metadata(data) for data in set(metadata)}
-        pairs = zip(texts, metadata, strict=True)
-        partner = other_session(session)
-        new = [
-            MessageRow(conversation, session, partner, self._checks.text(text), checked[data])
-            for text, data in pairs
-        ]
-        with self._db.writing():
-            self._db.lock_conversations([conversation])
-            self._rate.spend(conversation, session, len(new))
-            return insert_messages(self._db, new)
 
     def store(self, arrivals: Sequence[Arrival]) -> list[Stored]:
         checked = self._arrivals.check(arrivals)

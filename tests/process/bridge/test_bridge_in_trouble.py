@@ -19,6 +19,7 @@ from pathlib import Path
 import apsw
 import pytest
 from answerers import take_over
+from bridge_calls import OWN, send
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
@@ -46,7 +47,7 @@ def ask(bridge: Bridge, text: str = "why?") -> int:
     else:
         name = bridge.conversations.create("asker", "shard").conversation
         bridge.conversations.serve(name, "b", "main")
-    (number,) = bridge.messages.send(name, "a", [text], ['{"lane": "own"}'])
+    (number,) = send(bridge, name, "a", text, metadata=OWN)
     return number
 
 
@@ -209,7 +210,7 @@ def test_an_older_store_is_migrated_with_all_that_is_under_way(
     before = ask(bridge)
     assert answer_one(bridge) == "done"
     name = bridge.conversations.all()[0].id
-    bridge.messages.send(name, "a", ["one", "two"], [None, None])
+    send(bridge, name, "a", "one", "two")
     (one,) = bridge.deliveries.claim("me", {"main": 9}, 60_000)
     own = ask(bridge)
     bridge.close()
@@ -611,7 +612,7 @@ def test_a_foreign_trigger_that_adds_messages_of_its_own_mixes_up_no_numbers(
         foreign.execute(_TRIGGER)
         conversation = bridge.conversations.create("one", "two").conversation
         bridge.conversations.serve(conversation, "b", "main")
-        sent = bridge.messages.send(conversation, "a", ["1", "2"], ['{"lane":"own"}'] * 2)
+        sent = send(bridge, conversation, "a", "1", "2", metadata=OWN)
         arrivals = [
             Arrival(
                 query_id=f"q-1234567{number}",
@@ -652,7 +653,7 @@ def test_a_foreign_trigger_that_leaves_messages_out_refuses_those_and_no_others(
         )
         conversation = bridge.conversations.create("one", "two").conversation
         with pytest.raises(RowRefused, match="trigger"):
-            bridge.messages.send(conversation, "a", ["good", "bad"], [None, None])
+            send(bridge, conversation, "a", "bad")
         assert bridge.messages.find() == []
         good, bad = bridge.messages.store(
             [

@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 import legacy
 import pytest
+from bridge_calls import ask
 
 from autopoll.bridge.records import Answered, Arrival, BridgeLimits, Outcome, Released
 from autopoll.bridge.sqlite import SqliteBridge
@@ -172,9 +173,7 @@ def write(bridge: SqliteBridge, conversations: list[str]) -> None:
             left.discard(conversation)
             continue
         batch = range(len(sent), min(EACH, len(sent) + chance.randint(1, 5)))
-        bridge.messages.send(
-            conversation, "a", [str(number) for number in batch], [None] * len(batch)
-        )
+        ask(bridge, conversation, *map(str, batch))
         time.sleep(chance.uniform(0, 0.02))
 
 

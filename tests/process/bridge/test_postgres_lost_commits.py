@@ -5,7 +5,7 @@ What is repeated then has been done once.
 
 import pytest
 from answerers import LEASE
-from bridge_calls import USED, answered, arrival, claim_one, costing, key, settle, stored, talk
+from bridge_calls import USED, answered, arrival, ask, claim_one, costing, key, settle, stored, talk
 from postgres_calls import answers, claimed, repeated
 from prepared_home import prepared_home
 
@@ -86,7 +86,7 @@ def test_a_claim_that_its_owner_does_not_know_of_is_released_and_costs_no_attemp
 ) -> None:
     held = claimed(bridge)
     conversation = talk(bridge)
-    bridge.messages.send(conversation, "a", ["lost?"], [None])
+    ask(bridge, conversation, "lost?")
     lose_commit(proxy, lambda: bridge.deliveries.claim("me", {"main": 1}, LEASE))
     assert bridge.overview.in_flight() == {"main": 2}
     known = [(held.message_id, held.fence)]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from bridge_calls import talk
+from bridge_calls import ask, talk
 from place import until
 from postgres_calls import LOADED_S, claimed, repeated, require_one_answer, within
 
@@ -96,7 +96,7 @@ def test_many_statements_together_take_no_longer_than_a_call(
     conversation = talk(bridge)
     proxy.delay_s = 0.3
     with within(), pytest.raises(BridgeUnavailable):
-        bridge.messages.send(conversation, "a", ["why?"] * 20, [None] * 20)
+        ask(bridge, conversation, *["why?"] * 20)
     proxy.delay_s = 0.0
     assert repeated(lambda: bridge.messages.find(conversation=conversation)) == []
 

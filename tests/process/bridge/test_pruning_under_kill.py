@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from bridge_calls import ask_many
 
 from autopoll.bridge.records import Answered, BridgeLimits
 from autopoll.bridge.retention_protocol import Ages, SweepPlace
@@ -71,9 +72,7 @@ def ask_all(path: Path) -> dict[str, list[int]]:
         names = [bridge.conversations.create("a", "b").conversation for _ in range(CONVERSATIONS)]
         for name in names:
             bridge.conversations.serve(name, "b", "main")
-        sent = {
-            name: bridge.messages.send(name, "a", ["?"] * EACH, [None] * EACH) for name in names
-        }
+        sent = {name: ask_many(bridge, name, EACH) for name in names}
     with closing(apsw.Connection(str(path))) as db:
         db.execute(
             "CREATE TRIGGER read_at_once AFTER INSERT ON answers BEGIN"

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from bridge_calls import talk
+from bridge_calls import ask, talk
 from place import ECHO, Place, until
 from postgres_server import PostgresServer
 
@@ -63,7 +63,7 @@ def following(place: Place, *args: str) -> Iterator[Follower]:
 def send(place: Place, *texts: str) -> list[int]:
     with closing(connect(place.home, load(place.home, {}))) as bridge:
         conversation = next(iter(bridge.conversations.all())).id
-        return bridge.messages.send(conversation, "a", texts, [None] * len(texts))
+        return ask(bridge, conversation, *texts)
 
 
 def test_what_several_write_at_once_comes_once_and_in_order(place: Place) -> None:
@@ -91,7 +91,7 @@ def test_new_messages_come_where_none_were_and_only_those_that_are_wanted(place:
     with following(place, "--conversation", other) as follower:
         send(place, "not this")
         with closing(connect(place.home, load(place.home, {}))) as bridge:
-            [wanted] = bridge.messages.send(other, "a", ["this"], [None])
+            [wanted] = ask(bridge, other, "this")
         until(lambda: follower.lines, what="the message")
         assert follower.ids() == [wanted]
 

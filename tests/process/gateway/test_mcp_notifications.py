@@ -11,6 +11,7 @@ import httpx2
 import pytest
 import uvicorn
 from agents import eventually, play
+from bridge_calls import ask
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
@@ -81,7 +82,7 @@ class Scene:
         return self.bridge.conversations.create("x", "y")
 
     def say(self, conversation: str, text: str = "news") -> None:
-        self.bridge.messages.send(conversation, "a", [text], [None])
+        ask(self.bridge, conversation, text)
 
     @contextlib.asynccontextmanager
     async def gateway(self, port: int = 0) -> AsyncIterator[tuple[str, McpEndpoint]]:

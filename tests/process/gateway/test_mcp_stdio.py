@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bridge_calls import ask
 from place import Place
 
 pytestmark = pytest.mark.long
@@ -254,7 +255,7 @@ def test_what_other_programs_write_is_notified_of_and_the_end_of_stdin_ends_that
     assert wire.answer(wire.say("resources/subscribe", uri=uri))["result"] == {}
     for text in ("first", "second"):
         with closing(place.bridge()) as bridge:
-            bridge.messages.send(made, "a", [text], [None])
+            ask(bridge, made, text)
         while wire.hear() != {"jsonrpc": "2.0", **updated}:
             pass
     refused = wire.answer(wire.say("resources/subscribe", uri=f"{uri}x"))["error"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from bridge_calls import ask
 from place import ECHO, Place, until
 
 from autopoll.bridge.sqlite import schema
@@ -57,7 +58,7 @@ def test_a_backup_beside_a_stream_of_questions_is_whole_private_and_of_one_momen
             with closing(place.bridge()) as bridge:
                 name = bridge.conversations.all()[0].id
                 while not over.wait(0.02):  # as often as a session may
-                    bridge.messages.send(name, "a", ["?", "!"], [None, None])
+                    ask(bridge, name, "?", "!")
 
         asking = threading.Thread(target=go_on)
         asking.start()

@@ -6,6 +6,7 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
+from bridge_calls import send
 from place import Place
 
 from autopoll.bridge.protocols import Bridge
@@ -83,7 +84,7 @@ def test_a_second_answer_is_seen(place) -> None:
         if len(answers) > before and not repeated:
             last = answers[-1]
             repeated.extend(
-                bridge.messages.send(last.conversation, last.sender, [last.text], [last.metadata])
+                send(bridge, last.conversation, last.sender, last.text, metadata=last.metadata)
             )
 
     outcome = judge(place, twice)

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import msgspec
 import pytest
+from bridge_calls import OWN, ask
 from place import ECHO, Place, until
 
 from autopoll.bridge.protocols import Bridge
@@ -79,7 +80,7 @@ def test_a_worker_that_cancels_nothing_loses_its_link_and_is_asked_again(new_pla
         made = bridge.conversations.create("asker", "memory")
         bridge.conversations.serve(made.conversation, "b", "main")
         texts = ["begun", "waiting", "next"]  # for the third there is no room
-        ids = bridge.messages.send(made.conversation, "a", texts, ['{"lane": "own"}'] * 3)
+        ids = ask(bridge, made.conversation, *texts, metadata=OWN)
         asyncio.run(answer(bridge, ids))
         found = bridge.messages.query_states(ids)
     assert [one.answer and one.answer.text for one in found] == [f"so: {text}" for text in texts]
@@ -96,9 +97,8 @@ def test_more_than_the_pipe_takes_is_given_out_as_it_drains(new_place) -> None:
     with closing(place.bridge()) as bridge:
         made = bridge.conversations.create("asker", "memory")
         bridge.conversations.serve(made.conversation, "b", "main")
-        own = '{"lane": "own"}'
         texts = [f"{number}" + "x" * 3_000_000 for number in range(8)]
-        ids = bridge.messages.send(made.conversation, "a", texts, [own] * 8)
+        ids = ask(bridge, made.conversation, *texts, metadata=OWN)
         until(lambda: all(one.state == "done" for one in bridge.messages.query_states(ids)), 60)
         assert [one.attempts for one in bridge.messages.query_states(ids)] == [1] * 8
     assert place.pid("poller") == poller

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from bridge_calls import ask
 
 from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.records import BridgeLimits
@@ -26,7 +27,7 @@ def path(tmp_path: Path) -> Path:
         conversation = bridge.conversations.create("one", "other").conversation
         bridge.conversations.serve(conversation, "b", "main")
         for number in range(200):
-            bridge.messages.send(conversation, "a", [f"question {number} " + "x" * 500], [None])
+            ask(bridge, conversation, f"question {number} " + "x" * 500)
         bridge.deliveries.claim("owner", {"main": 10}, 60_000)
     with closing(apsw.Connection(str(path))) as db:
         db.pragma("wal_checkpoint(TRUNCATE)")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from answerers import take_over
+from bridge_calls import ask
 
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge, log_room
@@ -35,7 +36,7 @@ def test_an_answerer_finds_the_room_made_and_what_stood_in_the_log_stays(
     assert log_size(tmp_path) < WAL_LIMIT
     take_over(bridge)
     assert log_size(tmp_path) == WAL_LIMIT
-    [number] = bridge.messages.send(tokens.conversation, "a", ["after it"], [None])
+    [number] = ask(bridge, tokens.conversation, "after it")
     assert log_size(tmp_path) == WAL_LIMIT
     with closing(sqlite3.connect(tmp_path / "bridge.db")) as foreign:
         assert foreign.execute("SELECT id, message FROM messages").fetchall() == [
@@ -49,12 +50,14 @@ def test_a_log_with_room_is_read_by_whoever_comes_after_a_crash(tmp_path: Path) 
         "import os, sys; from pathlib import Path\n"
         "from autopoll.bridge.records import Answerer, BridgeLimits\n"
         "from autopoll.bridge.sqlite import SqliteBridge, log_room\n"
+        "from autopoll.client.new_arrivals import message_arrival\n"
         "log_room._LONGEST_S = 60.0\n"
         "bridge = SqliteBridge(Path(sys.argv[1]), BridgeLimits(), create=True)\n"
         "me = Answerer(owner='me', home='0', host='', folder='', version='', shards=[])\n"
         "bridge.deliveries.take_over(me, 60_000)\n"
         "tokens = bridge.conversations.create('a', 'b')\n"
-        "bridge.messages.send(tokens.conversation, 'a', ['kept'], [None])\n"
+        "asked = message_arrival('kept', None, tokens.conversation, 'a')\n"
+        "bridge.messages.store([asked])\n"
         "os._exit(9)\n"  # as kill -9 does: nothing is closed
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
@@ -85,7 +88,7 @@ def test_a_disk_that_fills_meanwhile_gets_its_room_back(
     take_over(bridge)
     assert log_size(tmp_path) < WAL_LIMIT
     tokens = bridge.conversations.create("a", "b")
-    assert bridge.messages.send(tokens.conversation, "a", ["stored all the same"], [None])
+    assert ask(bridge, tokens.conversation, "stored all the same")
 
 
 def test_a_log_that_somebody_removes_ends_no_start(bridge: SqliteBridge, tmp_path: Path) -> None:

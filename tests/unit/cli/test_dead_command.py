@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bridge_calls import OWN, claim, failed, settle, talk
+from bridge_calls import OWN, ask, claim, failed, settle, talk
 from prepared_home import prepared_home
 
 from autopoll.bridge.connect import connect
@@ -44,7 +44,7 @@ def bury(bridge: Bridge, *questions: str, shard: str = "main") -> list[int]:
     """Leave dead letters of these questions, and return their numbers."""
     conversation = talk(bridge, shard)
     texts = [write_query(question, "q-1") for question in questions]
-    ids = bridge.messages.send(conversation, "a", texts, [OWN] * len(texts))
+    ids = ask(bridge, conversation, *texts, metadata=OWN)
     for each in claim(bridge, 100, shard):
         settle(bridge, failed(each, permanent=True))
     return ids

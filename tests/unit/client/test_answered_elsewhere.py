@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from answerers import take_over
+from bridge_calls import send
 from prepared_home import ECHO, prepared_home
 
 from autopoll.bridge.connect import connect
@@ -45,7 +46,7 @@ def wait(home: Home, bridge: Bridge) -> None:
     client = Client(home, load(home, {}), bridge)
     with PollerConnection(home) as connection:
         conversation, session = client.own_session("main")
-        [number] = bridge.messages.send(conversation, session, ["why?"], [None])
+        [number] = send(bridge, conversation, session, "why?")
         bridge.deliveries.claim("other", {}, 60_000)  # enrols it
         list(client.wait([number], connection, timeout=1.0))
 

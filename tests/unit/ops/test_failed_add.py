@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from answerers import take_over
+from bridge_calls import send
 from prepared_home import ECHO, prepared_home
 
 from autopoll.bridge.connect import connect
@@ -22,7 +23,7 @@ PROGRAM = "[program:worker]\ncommand = autopoll worker --home . --shard main --i
 
 
 def ask(bridge: Bridge, conversation: str) -> int:
-    [number] = bridge.messages.send(conversation, "a", ["why?"], [None])
+    [number] = send(bridge, conversation, "a", "why?")
     bridge.deliveries.claim("nobody", {}, 60_000)  # enrols it
     return number
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from answerers import take_over
+from bridge_calls import ask
 
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge
@@ -39,7 +40,7 @@ class Scene:
         self.age_s = age_s
         conversation = self.bridge.conversations.create("a", "b").conversation
         self.bridge.conversations.serve(conversation, "b", "main")
-        self.bridge.messages.send(conversation, "a", ["why?"], [None])
+        ask(self.bridge, conversation, "why?")
         assert len(self.bridge.deliveries.claim("poller", {"main": 1}, 60_000)) == 1
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from answerers import take_over
+from bridge_calls import send
 from prepared_home import prepared_home
 
 from autopoll.bridge.connect import connect
@@ -44,7 +45,7 @@ def ask(bridge: Bridge) -> int:
     [conversation] = [
         each for (each, _), shard in bridge.conversations.routes().items() if shard == "logs"
     ]
-    [number] = bridge.messages.send(conversation, "a", ["why?"], [None])
+    [number] = send(bridge, conversation, "a", "why?")
     bridge.deliveries.claim("nobody", {}, 60_000)  # enrols it
     return number
 

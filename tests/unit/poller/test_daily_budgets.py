@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from bridge_calls import OWN, ask
 
 from autopoll.bridge.records import Answered, BridgeLimits
 from autopoll.bridge.sqlite import SqliteBridge
@@ -47,7 +48,7 @@ class Scene:
 
     def spend(self, shard: str = "main", **usage: float) -> None:
         """Have an answer come back, and settled."""
-        [number] = self.bridge.messages.send(self.conversation, "a", ["?"], ['{"lane":"own"}'])
+        [number] = ask(self.bridge, self.conversation, "?", metadata=OWN)
         self.bridge.conversations.serve(self.conversation, "b", shard)
         [one] = self.bridge.deliveries.claim("me", {shard: 1}, 60_000)
         outcome = Answered(

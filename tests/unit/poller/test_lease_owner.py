@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bridge_calls import OWN, ask
 
 from autopoll.bridge.records import BridgeLimits, CommittedTurn, Delivery, Settled
 from autopoll.bridge.sqlite import SqliteBridge
@@ -29,8 +30,7 @@ class Scene:
         self.cut = False
         made = bridge.conversations.create("asker", "memory")
         bridge.conversations.serve(made.conversation, "b", "main")
-        own = ['{"lane": "own"}'] * 3
-        self.ids = bridge.messages.send(made.conversation, "a", ["1", "2", "3"], own)
+        self.ids = ask(bridge, made.conversation, *"123", metadata=OWN)
         self.calls: list[str] = []
         self.unreachable = False
         self.owner = LeaseOwner(self, self, lambda: self.calls.append("beat"))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import msgspec
 import pytest
+from bridge_calls import OWN, ask
 
 from autopoll.bridge.records import BridgeLimits, QueryState
 from autopoll.bridge.sqlite import SqliteBridge
@@ -63,8 +64,7 @@ class Scene:
         self.bridge = bridge
         made = bridge.conversations.create("asker", "memory")
         bridge.conversations.serve(made.conversation, "b", "main")
-        own = ['{"lane": "own"}'] * 2
-        self.ids = bridge.messages.send(made.conversation, "a", ["one", "two"], own)
+        self.ids = ask(bridge, made.conversation, "one", "two", metadata=OWN)
 
     async def run(self, strike: Strike) -> None:
         requests: list[int] = []
