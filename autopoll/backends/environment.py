@@ -23,7 +23,7 @@ _WORKERS = re.compile(
 )
 # By which the Claude Code CLI finds its account and its service.
 _CLAUDE = re.compile(r"ANTHROPIC_\w+|CLAUDE_CONFIG_DIR|CLAUDE_CODE_OAUTH_TOKEN")
-_LIBPQ = re.compile(r"PG[A-Z]+")
+_LIBPQ = re.compile(r"PG[A-Z]+|PGCONNECT_TIMEOUT")
 _NESTING = re.compile(
     r"CLAUDECODE|CLAUDE_CODE_(?:ENTRYPOINT|SESSION_ID|CHILD_\w+|MESSAGING_\w+|SSE_PORT|SDK_\w+)"
     r"|CLAUDE_AGENT_SDK_\w+|CLAUDE_PID|CLAUDE_EFFORT|AI_AGENT|TRACEPARENT|TRACESTATE"

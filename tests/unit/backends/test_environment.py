@@ -1,8 +1,14 @@
 """Which variables reach workers, and which the children of a backend."""
 
 import pytest
+from psycopg.pq import Conninfo
 
-from autopoll.backends.environment import child_environment, forget_bridge, worker_environment
+from autopoll.backends.environment import (
+    bridge_variables,
+    child_environment,
+    forget_bridge,
+    worker_environment,
+)
 from autopoll.errors import ConfigError
 
 NESTING = [
@@ -41,6 +47,16 @@ def test_a_worker_forgets_how_the_bridge_is_reached_unless_its_shard_names_it() 
     environ = {"PGPASSWORD": "x", "PGHOST": "db", "PATH": "/bin", "PG": "page"}
     forget_bridge(environ, {"env": ["PGHOST"]})
     assert environ == {"PGHOST": "db", "PATH": "/bin", "PG": "page"}
+
+
+def test_a_worker_forgets_all_that_libpq_reads() -> None:
+    known = [each.envvar.decode() for each in Conninfo.get_defaults() if each.envvar]
+    assert len(known) > 20
+    others = ["PGSERVICEFILE", "PGSYSCONFDIR", "PGLOCALEDIR", "PGTZ", "PGDATESTYLE", "PGGEQO"]
+    environ = dict.fromkeys([*known, *others], "x")
+    assert bridge_variables(environ) == environ.keys()
+    forget_bridge(environ, {})
+    assert environ == {}
 
 
 def test_workers_get_what_the_options_of_their_shards_name() -> None:
