@@ -58,8 +58,15 @@ def unavailable(server: str, words: str) -> BridgeUnavailable:
 
     Why one is refused, the driver says in words alone.
     """
+    what = f"{server} cannot be reached: {words}"
+    if "certificate verify failed" in words:  # libpq says no more
+        return BridgeUnavailable(
+            what,
+            "The server's certificate has expired, or is of an authority that sslrootcert does not "
+            "name. See: openssl s_client -starttls postgres -connect HOST:5432",
+        )
     return BridgeUnavailable(
-        f"{server} cannot be reached: {words}",
+        what,
         "It is tried again; check that the server runs, and that it takes this host, user and "
         "database: password, pg_hba.conf, max_connections.",
     )

@@ -30,17 +30,17 @@ LIMITS_MS = {
     "idle_in_transaction_session_timeout": 5000,
 }
 _SET_LIMITS = "; ".join(f"SET {name}={ms}" for name, ms in LIMITS_MS.items())
-# What the URL, the service file and the environment do not say otherwise; libpq's words.
+# What the URL and the environment do not say otherwise, to which libpq has the service file yield.
 _DEFAULTS: dict[str, Any] = {
-    "application_name": "autopoll",
+    "fallback_application_name": "autopoll",
     "connect_timeout": 5,  # s
     "keepalives_idle": 5,  # s
     "keepalives_interval": 2,  # s
     "keepalives_count": 3,
     "tcp_user_timeout": 5000,  # ms
 }
-# libpq reads these after the environment, and so they must not stand in its way.
-_ENVIRONMENT = {"application_name": "PGAPPNAME", "connect_timeout": "PGCONNECT_TIMEOUT"}
+# It is read after what is given, and so that must not stand in its way.
+_ENVIRONMENT = {"connect_timeout": "PGCONNECT_TIMEOUT"}
 
 # The database cluster, and the history that it writes on; nothing where it takes no writes.
 _IDENTITY = """SELECT concat(system_identifier, ' ', left(pg_walfile_name(pg_current_wal_lsn()), 8))

@@ -1,4 +1,4 @@
-"""The password of a server, which no error and no line of a log shows."""
+"""The password of a server: where libpq finds it, and that no error and no log shows it."""
 
 import logging
 import traceback
@@ -51,6 +51,38 @@ def test_a_password_is_not_shown_when_the_server_goes(
     server.start()
     assert "was closed" in caplog.text
     assert SECRET not in "".join(said) + caplog.text
+
+
+def test_a_password_is_found_in_the_file_of_a_user(
+    server, role, open_bridge, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    passwords = tmp_path / ".pgpass"
+    passwords.write_text(f"127.0.0.1:{server.port}:{role}:{role}:{SECRET}\n")
+    passwords.chmod(0o600)
+    url = server.tcp_url(role).replace("postgres@", f"{role}@")
+    claimed(open_bridge(url))
+    passwords.chmod(0o644)  # libpq takes none that others can read
+    with pytest.raises(AutopollError, match="no password supplied"):
+        PostgresBridge(url, BridgeLimits())
+
+
+@pytest.mark.parametrize("by", ["url", "PGSERVICE"])
+def test_a_service_is_found_in_the_file_of_a_user(
+    server, role, open_bridge, tmp_path, monkeypatch, by: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".pg_service.conf").write_text(
+        f"[agents]\nhost=127.0.0.1\nport={server.port}\ndbname={role}\nuser={role}\n"
+        f"password={SECRET}\napplication_name=by-service\n"
+    )
+    if by == "PGSERVICE":
+        monkeypatch.setenv(by, "agents")
+    bridge = open_bridge("postgresql://?service=agents" if by == "url" else "postgresql://")
+    claimed(bridge)
+    assert bridge._db.rows("SELECT current_user, current_setting('application_name')") == [
+        (role, "by-service")
+    ]
 
 
 @pytest.mark.parametrize(
