@@ -9,9 +9,10 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from answerers import LEASE
-from bridge_calls import answered, arrival, settle
+from bridge_calls import answered, arrival, ask, claim, renew, settle, talk
 from place import until
 from postgres_calls import answers, claimed, repeated, require_one_answer, waiting_for_locks, within
+from postgres_server import PostgresServer
 
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import Delivery
@@ -41,6 +42,11 @@ LOCKED = {
     "deliveries": "LOCK autopoll.deliveries",
     "messages": "LOCK autopoll.messages",
 }
+
+
+def expire(server: PostgresServer, name: str) -> None:
+    """End all leases."""
+    server.run_sql("UPDATE autopoll.deliveries SET lease_until=1", database=name)
 
 
 @pytest.fixture
@@ -84,6 +90,7 @@ def test_what_is_old_is_removed_by_one_host_at_a_time(server, name, bridge) -> N
     held = claimed(bridge)
     require_one_answer(bridge, held)
     bridge.messages.receive(held.conversation, "a")
+    server.run_sql("DELETE FROM autopoll.keys", database=name)  # it may not be asked again
     with psycopg.connect(server.url(name)) as other:
         other.execute("SELECT pg_advisory_xact_lock(%s,hashtext('autopoll retention'))", [OURS])
         with within(1.0):
@@ -92,6 +99,45 @@ def test_what_is_old_is_removed_by_one_host_at_a_time(server, name, bridge) -> N
         assert bridge.messages.query_state(held.message_id).state == "done"
     removed, _ = bridge.retention.sweep(Ages(answered=0), SweepPlace(), 10)
     assert removed.questions == 1
+
+
+def test_what_is_new_in_a_locked_conversation_holds_up_nothing_that_is_new_elsewhere(
+    server, name, bridge
+) -> None:
+    locked, free = talk(bridge), talk(bridge)
+    [later], [at_once] = ask(bridge, locked, "later?"), ask(bridge, free, "at once?")
+    with psycopg.connect(server.url(name)) as other:
+        other.execute("SELECT 1 FROM autopoll.conversations WHERE id=%s FOR UPDATE", [locked])
+        with within(1.0):
+            assert [each.message_id for each in claim(bridge)] == [at_once]
+    assert [each.message_id for each in claim(bridge)] == [later]
+
+
+def test_while_one_host_reaps_no_other_does(server, name, bridge, open_bridge) -> None:
+    held = claimed(bridge)
+    expire(server, name)
+    other = open_bridge(server.tcp_url(name))
+    with bridge._db.writing():
+        assert bridge._db.try_lock("autopoll reaper")
+        assert other.deliveries.reap() == []
+    assert [each.message_id for each in other.deliveries.reap()] == [held.message_id]
+
+
+def test_a_lease_that_is_renewed_while_a_reap_waits_for_its_conversation_is_kept(
+    server, name, bridge, open_bridge
+) -> None:
+    held = claimed(bridge)
+    expire(server, name)
+    reaping, ended = open_bridge(server.tcp_url(name)), []
+    with psycopg.connect(server.url(name)) as other:
+        other.execute("SELECT 1 FROM autopoll.conversations FOR UPDATE")
+        reap = threading.Thread(target=lambda: ended.append(reaping.deliveries.reap()))
+        reap.start()
+        until(lambda: waiting_for_locks(server))
+        assert renew(bridge, held)
+    reap.join()
+    assert ended == [[]]
+    require_one_answer(bridge, held)
 
 
 def test_reads_of_a_locked_table_end_in_time_and_leave_no_session_that_waits(

@@ -1,13 +1,14 @@
 """A claim that a crash or a failover undoes, while the worker that was asked lives on.
 
-Its fence is given out once more, to another owner. The owner tells the two apart.
+What was stored or settled it does not undo. The fence of a claim is given out once more, to another
+owner. The owner tells the two apart.
 """
 
 from collections.abc import Iterator
 from typing import Self
 
 import pytest
-from bridge_calls import answered, ask, claim, renew, settle, talk
+from bridge_calls import answered, arrival, ask, claim, renew, settle, talk, turn
 from place import until
 from postgres_calls import answers, repeated
 from postgres_server import PostgresServer
@@ -42,6 +43,12 @@ def primary() -> Iterator[PostgresServer]:
         yield server
 
 
+def crash(server: PostgresServer) -> None:
+    """End a server with what it has not written, and start it again."""
+    server.kill()
+    server.start()
+
+
 def require_the_other_answers(old: Bridge, new: Bridge, lost: Delivery) -> None:
     """See that of two owners with one fence the one answers whose claim the server knows."""
     [taken] = repeated(lambda: claim(new, owner="new"))
@@ -59,10 +66,29 @@ def test_after_a_crash_that_undid_its_claim_an_owner_settles_nothing(primary, op
     old, new = (open_bridge(primary.tcp_url()) for _ in range(2))
     ask(old, talk(old), "why?")
     [lost] = claim(old, owner="old")
-    primary.kill()
-    primary.start()
+    crash(primary)
     assert repeated(old.overview.in_flight) == {}
     require_the_other_answers(old, new, lost)
+
+
+@pytest.mark.parametrize("by_turn", [True, False])
+def test_what_was_stored_or_settled_survives_a_crash_of_the_server_at_once(
+    primary, open_bridge, by_turn: bool
+) -> None:
+    bridge = open_bridge(primary.tcp_url())
+    conversation = talk(bridge)
+    new = arrival(conversation, "stored?")
+    stored = turn(bridge, new, count=0).stored if by_turn else bridge.messages.store([new])
+    crash(primary)
+    [held] = repeated(lambda: claim(bridge))
+    assert [held.message_id] == [one.id for one in stored]
+    if by_turn:
+        turn(bridge, outcomes=[answered(held)], count=0)
+    else:
+        settle(bridge, answered(held))
+    crash(primary)
+    assert repeated(lambda: bridge.messages.query_state(held.message_id)).state == "done"
+    assert len(answers(bridge, held)) == 1
 
 
 def test_where_a_standby_without_its_claim_was_promoted_an_owner_settles_nothing_and_it_is_logged(

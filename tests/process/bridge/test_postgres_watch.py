@@ -9,7 +9,7 @@ import pytest
 from place import until
 from postgres_calls import repeated
 
-from autopoll.errors import BridgeUnavailable
+from autopoll.errors import BridgeError, BridgeUnavailable
 from autopoll.poller import foreign_writes
 from autopoll.poller.foreign_writes import ForeignWrites
 
@@ -44,6 +44,19 @@ def test_a_watch_hears_nothing_of_its_own_notifications(server, name, open_bridg
         for _ in range(3):
             watch.notify()
         assert not watch.read()
+
+
+def test_a_session_to_which_no_news_is_sent_any_more_is_given_up_at_the_next_probe(
+    server, name, open_bridge
+) -> None:
+    with closing(repeated(open_bridge(server.tcp_url(name)).watch)) as watch:
+        watch._execute("UNLISTEN *")
+        watch.require_alive()  # it looks only now and then
+        watch._probe_at = 0.0
+        with pytest.raises(BridgeUnavailable, match="no longer sends news"):
+            watch.require_alive()
+        with pytest.raises(BridgeError, match="closed"):
+            watch.fileno()
 
 
 def test_a_connection_that_takes_long_is_made_once_and_found_by_a_later_try(

@@ -1,15 +1,18 @@
-"""A poller whose bridge is on a server that is away: it is held, and ends when it is told to."""
+"""A poller whose bridge is on a server that says nothing, or is away: then it is held."""
 
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+from bridge_calls import talk
 from place import ECHO, Place, until
 from postgres_server import PostgresServer
 
+from autopoll.bridge.protocols import Bridge
 from autopoll.errors import Exit
 
 
@@ -45,6 +48,10 @@ def is_(place: Place, state: str) -> bool:
     return beat is not None and beat.state == state
 
 
+def is_enrolled(bridge: Bridge, number: int) -> bool:
+    return bridge.messages.query_state(number).state != "sent"
+
+
 def test_it_starts_without_the_server_and_works_when_that_is_there(
     place: Place, server: PostgresServer
 ) -> None:
@@ -66,6 +73,23 @@ def test_it_starts_without_the_server_and_works_when_that_is_there(
         server.start()
         until(lambda: is_(place, "idle"), what="the poller to be ready")
     assert not place.json_lines("hosts")[0]["alive"], "it has left"
+
+
+def test_what_a_program_stores_without_a_notification_is_found_by_looking(
+    place: Place, server: PostgresServer
+) -> None:
+    with poller(place):
+        until(lambda: is_(place, "idle"), what="the poller to be ready")
+        with closing(place.bridge()) as bridge:
+            conversation = talk(bridge)
+            for _ in range(2):  # not just by the looks of a start
+                [(number,)] = server.run_sql(
+                    "INSERT INTO autopoll.messages(conversation_id, from_session, to_session,"
+                    " message, read) VALUES(%s, 'a', 'b', 'why?', 0) RETURNING id",
+                    conversation,
+                )
+                # Less than the quarter of a lease, after which it looks in any case.
+                until(partial(is_enrolled, bridge, number), 10)
 
 
 def test_it_ends_when_told_to_while_the_server_is_away(

@@ -32,7 +32,7 @@ from autopoll.bridge.connect import open_bridge
 from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.records import BridgeLimits
 from autopoll.cli import main
-from autopoll.errors import AccessDenied, AutopollError, Exit
+from autopoll.errors import AccessDenied, AutopollError, BridgeError, Exit
 from autopoll.home.bridge_url import BridgeUrl
 from autopoll.ops.bridge_copy import CopyReport, copy_bridge
 
@@ -371,6 +371,27 @@ def test_a_role_that_only_uses_the_schema_is_told_so(path: Path, copy: Copy, dat
             copy_bridge(BridgeUrl(f"sqlite:///{path}"), target, path.parent)
     finally:
         on_server(database, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("table", ["messages", "deliveries", "audit_log"])
+def test_a_row_that_a_trigger_on_the_server_leaves_out_leaves_the_server_empty(
+    path: Path, copy: Copy, database: str, table: str
+) -> None:
+    with closing(on_file(path)) as bridge:
+        ask(bridge, talk(bridge), "one", "two")
+        settle(bridge, answered(claim_one(bridge)))
+    opened(database, create=True).close()
+    on_server(
+        database,
+        "CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        f"CREATE TRIGGER leave_out BEFORE INSERT ON autopoll.{table}"
+        " FOR EACH ROW EXECUTE FUNCTION leave_out()",
+    )
+    with pytest.raises(BridgeError, match=f"{table} has .* and 0 arrived"):
+        copy()
+    on_server(database, f"DROP TRIGGER leave_out ON autopoll.{table}")
+    assert on_server(database, "SELECT count(*) FROM autopoll.conversations") == [(0,)]
+    assert copy().tables["messages"] == 3
 
 
 def test_the_command_says_what_was_copied_and_what_to_do_next(
