@@ -59,7 +59,7 @@ def prune(cli: CommandLine, older_than: float | None, foreign: bool, dry_run: bo
 
     A running home does so by itself, by [retention] in autopoll.toml. This is for an age of your
     own, and for giving back the disk: a database that has become much too large is rewritten. While
-    the home is up that is done only where it takes less than a second.
+    the home is up that is done only where no more than 16 MB of it are kept.
 
     What is unanswered stays whatever its age, and so do dead letters that nobody has dropped,
     messages that nobody has read, questions that may still be repeated under their key, and

@@ -18,7 +18,7 @@ from autopoll.process.old_files import OldFiles, remove_old_files
 
 _MOST = 100  # things that a step removes; another writer waits for it for some milliseconds
 _WORTH = 1 << 20  # bytes that the file must lose to be rewritten, and a tenth of it
-_SHORT = 64_000_000  # bytes that are rewritten while a poller waits, which takes half a second
+_SHORT = 16_000_000  # bytes that are rewritten while a poller waits, for it gives up after 2 s
 
 
 class PruneReport(msgspec.Struct, kw_only=True):
@@ -63,7 +63,7 @@ def prune(
 ) -> PruneReport:
     """Remove what is older than it is `kept` for, and rewrite a file that is much too large then.
 
-    While the home is up the file is rewritten only where that takes less than a second. Whoever is
+    While the home is up only a small file is rewritten, as questions wait for that. Whoever is
     interrupted has removed some of it, each thing whole. Raises BridgeError.
     """
     files = remove_old_files(home, config, kept.incidents, kept.logs, dry_run=dry_run)
