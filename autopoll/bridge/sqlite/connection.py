@@ -155,8 +155,8 @@ class SqliteDatabase:
         elif self.path.is_file() and self.path.stat().st_size == 0:
             raise BridgeError(
                 f"{self.path} is empty: what was in it is lost",
-                "Stop all that use it (autopoll down), and put a backup back: autopoll restore"
-                " FILE; without one, make it anew: autopoll up",
+                "Stop all that use it (autopoll down), and restore a backup (autopoll restore"
+                " FILE); without one, make it anew: autopoll up",
             )
 
     def _connect(self, read_only: bool) -> apsw.Connection:

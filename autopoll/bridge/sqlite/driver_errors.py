@@ -65,7 +65,7 @@ def damaged(path: Path, how: str) -> BridgeError:
     """Return the error for a file that is not whole."""
     return BridgeError(
         f"{path} is damaged: {how}",
-        "Stop all that use it (autopoll down); put a backup back (autopoll restore FILE), or"
+        "Stop all that use it (autopoll down); restore a backup (autopoll restore FILE), or"
         " try: sqlite3 FILE .recover",
     )
 
