@@ -15,10 +15,10 @@ PROCESS_COLUMNS = (
     Column("process"),
     Column("state"),
     Column("beat", 2),
-    Column("up", 4),
+    Column("up", 6),
     Column("restarts", 3),
-    Column("memory", 5),
-    Column("files", 6),
+    Column("memory", 4),
+    Column("files", 5),
     Column("pid", 7),
     Column("note", 1, TEXT),
 )

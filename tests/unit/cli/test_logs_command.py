@@ -6,14 +6,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from place import until
 from prepared_home import prepared_home
 
-from autopoll.cli import main
-from autopoll.cli.log_tail import Tail
+from autopoll.cli import logs, main
+from autopoll.cli.log_tail import Tail, log_files
 from autopoll.errors import Exit
 from autopoll.home.home import Home
 
@@ -149,6 +150,30 @@ def test_followed_files_are_merged_by_time_with_those_that_come_later(
         ["a", "info", "begin"], ["a", "info", "one"], ["later", "info", "two"],
         ["a", "info", "three"],
     ]  # fmt: skip
+
+
+def test_what_is_younger_than_a_look_waits_for_what_was_written_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def found(folder: Path, name: str | None) -> list[Path]:
+        """Write behind the back of the look that asks for the files."""
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            (folder / "a.log").write_text(json.dumps({"at": now(), "text": "later"}) + "\n")
+        elif looks == 2:
+            (folder / "b.log").write_text(json.dumps({"at": earlier, "text": "earlier"}) + "\n")
+        return log_files(folder, name)
+
+    def now() -> str:
+        return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+    earlier = now()
+    monkeypatch.setattr(logs, "log_files", found)
+    shown = logs._following(tmp_path, None, {})
+    assert [next(shown)["text"], next(shown)["text"]] == ["earlier", "later"]
 
 
 @pytest.mark.parametrize(

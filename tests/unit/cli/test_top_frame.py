@@ -60,9 +60,19 @@ def test_a_frame_fits_whatever_the_size(now: HomeSnapshot, width: int, height: i
 
 def test_at_80_by_24_all_three_tables_are_seen(now: HomeSnapshot) -> None:
     shown = "\n".join(text for text, _ in frame(now, rows(now)[0], "keys", 80, 24))
-    for word in ("not ready", "beat", "restarts", "waits", "flight", "paused", "verdict"):
+    for word in (
+        "not ready",
+        "beat",
+        "restarts",
+        "memory",
+        "files",
+        "waits",
+        "flight",
+        "paused",
+        "verdict",
+    ):
         assert word in shown
-    for value in ("300ms", "60m", "12ms", "3s", "7/m", "1.2k", "quota"):
+    for value in ("300ms", "40 MB", "12ms", "3s", "7/m", "1.2k", "quota"):
         assert value in shown
 
 
