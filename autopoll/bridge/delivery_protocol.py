@@ -15,6 +15,7 @@ last claims and hand out their fences once more.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from autopoll.bridge.queue_records import Cancelled
 from autopoll.bridge.records import (
     Answerer,
     Arrival,
@@ -84,6 +85,18 @@ class DeliveryStore(Protocol):
         """Extend (message_id, fence) leases of an owner; return the ids still held.
 
         Missing ids are lost. Shows that the owner lives for as long, also without leases.
+        """
+
+    def held(self, leases: Iterable[tuple[int, int]], owner: str) -> set[int]:
+        """Return the ids of (message_id, fence) leases that an owner still holds; one SELECT."""
+
+    def cancel(self, message_ids: Sequence[int], words: str) -> list[Cancelled]:
+        """Answer questions with an error whose text is `words`, in one durable commit.
+
+        Returns one item for each, in order. What is new is enrolled first. What is under way is
+        lost to its owner. What waits behind others of its conversation is claimed no more, and is
+        answered in its turn, by the settle that ends what was before it. A cancelled question is no
+        dead letter. May be repeated; for an operator as for the answerer.
         """
 
     def release_unconfirmed(self, owner: str, held: Iterable[tuple[int, int]]) -> int:

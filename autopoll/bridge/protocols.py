@@ -21,6 +21,7 @@ from typing import Protocol
 from autopoll.bridge.delivery_protocol import DeliveryStore
 from autopoll.bridge.foreign_watch import Watch
 from autopoll.bridge.question_history import QuestionHistory
+from autopoll.bridge.queue_records import QueuePage
 from autopoll.bridge.records import (
     AnsweringHome,
     Arrival,
@@ -184,6 +185,12 @@ class Overview(Protocol):
 
     def history(self, message_id: int) -> QuestionHistory:
         """Return how one question came to its answer, or how far it has come; raise NotFound."""
+
+    def queue(self, *, shard: str | None, after: int, limit: int) -> QueuePage:
+        """Return what has no answer yet, oldest first, beyond a number; also what is not enrolled.
+
+        At most `limit`; fewer where messages that want no answer lie between, though more follow.
+        """
 
     def latencies_ms(self, last: int = 1000) -> list[int]:
         """Return enrolment-to-answer times of the newest answered queries."""

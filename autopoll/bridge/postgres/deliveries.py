@@ -103,17 +103,28 @@ class PostgresDeliveries(SqlDeliveries):
     def reap(self) -> list[Settled]:
         late = [number for (number,) in self._db.rows(_LATE, {"slack": CLOCK_SLACK_MS})]
         headless = self._lanes.headless()
-        if not (late or headless or self._pollers.are_gone()):
+        cancelled = self._lanes.cancelled()
+        if not (late or headless or cancelled or self._pollers.are_gone()):
             return []
         with self._db.writing():
             if not self._db.try_lock(_REAPER):
                 return []  # another host reaps
             now = self._db.clock()
-            self._db.lock_conversations({lane.rpartition("/")[0] for lane in headless}, late)
+            self._db.lock_conversations(
+                {lane.rpartition("/")[0] for lane in headless}, [*late, *cancelled]
+            )
             ended = self._settlement.fail(self._expired(late, now), "the lease expired", now)
             self._lanes.promote(headless, now)
+            ended += self._settlement.end_cancelled(cancelled, now)
             self._pollers.remove_gone(now)
         return ended
+
+    def _enrol(self) -> bool:
+        work = self._enrolment.find_work([])
+        if work.unseen:
+            with self._db.writing(durable=False):
+                self._claim_found(work, self._lease("", {}, 0))
+        return work.unseen
 
     def _expired(self, late: Sequence[int], now: int) -> list[HeldDelivery]:
         """Return those of which the lease has expired, if not renewed meanwhile."""

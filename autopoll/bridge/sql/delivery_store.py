@@ -1,9 +1,12 @@
 """What every engine does alike of the DeliveryStore; how it claims is its own."""
 
+import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from autopoll.bridge.queue_records import Cancelled
 from autopoll.bridge.records import (
     Arrival,
     BridgeLimits,
@@ -15,6 +18,7 @@ from autopoll.bridge.records import (
     Stored,
 )
 from autopoll.bridge.sql.arrivals import Arrivals, CheckedArrival, conversations_of
+from autopoll.bridge.sql.cancellation import Cancellation
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.database import Database
 from autopoll.bridge.sql.held_delivery import HeldDelivery
@@ -23,7 +27,9 @@ from autopoll.bridge.sql.placement import Lease
 from autopoll.bridge.sql.pollers import Pollers
 from autopoll.bridge.sql.refused_rows import together_or_each
 from autopoll.bridge.sql.settlement import Settlement
-from autopoll.errors import AutopollError
+from autopoll.errors import AutopollError, BridgeBusy
+
+_ENROL_S = 2.0  # of a call, within which it is to be over
 
 
 class Enroller(Protocol):
@@ -60,6 +66,7 @@ class SqlDeliveries(ABC):
         self._enroller = enroller
         self._pollers = Pollers(db)
         self._settlement = Settlement(db, limits, lanes, costs)
+        self._cancellation = Cancellation(db, self._settlement)
 
     @abstractmethod
     def claim(self, owner: str, wanted: Mapping[str, int], lease_ms: int) -> list[Delivery]: ...
@@ -67,6 +74,37 @@ class SqlDeliveries(ABC):
     @abstractmethod
     def _claim(self, lease: Lease) -> Claimed:
         """Claim what there is room for, within a transaction."""
+
+    @abstractmethod
+    def _enrol(self) -> bool:
+        """Enrol some of what is new, claiming nothing; return whether more may be left."""
+
+    def cancel(self, message_ids: Sequence[int], words: str) -> list[Cancelled]:
+        end = time.monotonic() + _ENROL_S
+        while self._unenrolled(message_ids) and self._enrol():
+            if time.monotonic() > end:
+                raise BridgeBusy("much is to be enrolled before these questions", "Try it again.")
+        with self._db.writing():
+            self._db.lock_conversations(deliveries=set(message_ids))
+            return self._cancellation.cancel(message_ids, words, self._db.clock())
+
+    def held(self, leases: Iterable[tuple[int, int]], owner: str) -> set[int]:
+        known = dict(leases)
+        rows = self._db.rows(
+            "SELECT message_id, fence FROM deliveries WHERE state='leased' AND owner=?"
+            f" AND message_id IN ({self._db.dialect.numbers.format('?')})",
+            (owner, json.dumps([*known])),
+        )
+        return {number for number, fence in rows if known[number] == fence}
+
+    def _unenrolled(self, message_ids: Sequence[int]) -> bool:
+        """Tell whether there are messages among these that have no delivery."""
+        rows = self._db.rows(
+            f"SELECT 1 FROM messages m WHERE m.id IN ({self._db.dialect.numbers.format('?')})"
+            " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.message_id=m.id) LIMIT 1",
+            (json.dumps([*message_ids]),),
+        )
+        return bool(rows)
 
     def set_shards(self, owner: str, shards: Sequence[str]) -> None:
         with self._db.writing(durable=False):

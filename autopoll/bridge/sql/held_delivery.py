@@ -9,8 +9,9 @@ from autopoll.message import to_json
 
 
 class HeldDelivery(NamedTuple):
-    """A leased delivery; `question` can always be read, and is empty when it was deleted.
+    """A delivery that is to end; `question` can always be read, and is empty when it was deleted.
 
+    `next_cancelled` is the next in its lane if that was cancelled, to be answered after this one.
     `settled_by` is the owner where it ends the lease, None where the lease is ended for it.
     """
 
@@ -26,6 +27,7 @@ class HeldDelivery(NamedTuple):
     enrolled_at: int
     history: str | None
     question: bytes | str
+    next_cancelled: int | None
     settled_by: str | None
 
     def query(
@@ -75,11 +77,17 @@ class EndedDelivery(NamedTuple):
     text: str
     metadata: str
     history: str | None = None  # None: as it was
+    cancelled: bool = False
 
     @property
     def is_canary(self) -> bool:
         """Whether it is a canary, of which no audit line and no dead letter is kept."""
         return is_canary(self.held.lane)
+
+    @property
+    def is_dismissed(self) -> bool:
+        """Whether it is no dead letter, though dead."""
+        return self.cancelled or self.is_canary
 
     def message(self) -> MessageRow:
         """Return the answer as a message to the sender of the question."""
@@ -90,11 +98,14 @@ class EndedDelivery(NamedTuple):
     def audit_line(self, answer_id: int) -> AuditLine:
         """Return what the audit log says of it."""
         held = self.held
-        facts = {
+        facts: dict[str, object] = {
             "message_id": held.message_id, "answer_id": answer_id, "state": self.state,
             "shard": held.shard, "attempts": held.attempts,
         }  # fmt: skip
-        return AuditLine(held.conversation, held.session, "query_answered", to_json(facts))
+        action = "query_answered"
+        if self.cancelled:
+            action, facts["error"] = "query_cancelled", self.error
+        return AuditLine(held.conversation, held.session, action, to_json(facts))
 
     def settled(self, answer_id: int, now: int) -> Settled:
         """Return what became of it."""

@@ -6,8 +6,10 @@ from autopoll.bridge.sql.database import Database
 
 CLOCK_SLACK_MS = 2_000  # a row written further in the future than this: the clock was set back
 
+# Of what was cancelled while others were before it: it is answered in its turn, and not claimed.
+CANCELLED = 1 << 62
 # Due again; also when the clock was set back, as it is unknown then how long to wait.
-DUE = f"(d.not_before<=:now OR d.changed_at>:now+{CLOCK_SLACK_MS})"
+DUE = f"(d.not_before<=:now OR d.changed_at>:now+{CLOCK_SLACK_MS} AND d.not_before<{CANCELLED})"
 
 
 CANARY_LANES = "canary:%"  # as LIKE has it; no conversation's, which has a slash
@@ -51,6 +53,17 @@ class Lanes:
             f"(SELECT 1 FROM deliveries WHERE lane=:lane AND {self._head})",
             [{"lane": lane, "now": now} for lane in lanes if _is_shared(lane)],
         )
+
+    def cancelled(self) -> list[int]:
+        """Return heads that were cancelled while they waited for their turn.
+
+        There are none unless a program of an earlier version, or a mend, has made them heads.
+        """
+        rows = self._db.rows(
+            "SELECT message_id FROM deliveries WHERE state='ready'"
+            f" AND not_before>={CANCELLED} LIMIT 100"
+        )
+        return [number for (number,) in rows]
 
     def headless(self) -> list[str]:
         """Return lanes that wait without a head; there are none unless another program deleted it.

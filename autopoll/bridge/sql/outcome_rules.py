@@ -36,6 +36,10 @@ class OutcomeRules:
             case Released():
                 return self._recorded(self._release(held, now), now, outcome)
 
+    def cancel(self, held: HeldDelivery, words: str) -> EndedDelivery:
+        """Return it ended by somebody who wants no answer; `words` say who and when."""
+        return self._end_dead(held, words, words, None)._replace(cancelled=True)
+
     def release(self, held: HeldDelivery, now: int) -> EndedDelivery | ReadyDelivery:
         """Return it ready again, with the attempt given back."""
         return self._recorded(self._release(held, now), now)

@@ -19,8 +19,8 @@ _SWEEP = "autopoll retention"  # of the lock that one host at a time holds
 # What autopoll writes; lines of other actions are other programs'.
 _ACTIONS = frozenset(
     {
-        "query_answered", "access_denied", "conversation_created", "token_rotated",
-        "token_revoked",
+        "query_answered", "query_cancelled", "access_denied", "conversation_created",
+        "token_rotated", "token_revoked",
     }
 )  # fmt: skip
 

@@ -18,17 +18,19 @@ from autopoll.bridge.records import (
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.database import Database
 from autopoll.bridge.sql.held_delivery import EndedDelivery, HeldDelivery, ReadyDelivery
-from autopoll.bridge.sql.lanes import Lanes
+from autopoll.bridge.sql.lanes import CANCELLED, Lanes
 from autopoll.bridge.sql.outcome_rules import OutcomeRules
 from autopoll.bridge.sql.query_states import query_states
 from autopoll.bridge.sql.refused_rows import in_savepoint
 from autopoll.bridge.sql.rows import insert_audit_lines, insert_messages
 from autopoll.errors import RowRefused
 
-_HELD = """SELECT d.message_id, d.conversation_id, d.to_session,
+_HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
     CASE WHEN m.from_session IN ('a','b') THEN m.from_session END, d.shard, d.lane, d.attempts,
-    d.fence, d.last_error, d.enrolled_at, d.history, {}
-  FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE d.state='leased'"""
+    d.fence, d.last_error, d.enrolled_at, d.history, {{}},
+    (SELECT CASE WHEN w.not_before>={CANCELLED} THEN w.message_id END FROM deliveries w
+      WHERE w.lane=d.lane AND w.state='queued' ORDER BY w.message_id LIMIT 1)
+  FROM deliveries d LEFT JOIN messages m ON m.id=d.message_id WHERE """
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
 _LARGEST = 1 << 20  # bytes of a question that are read to answer it in its form
 _TOGETHER = 16  # questions read at once, each of up to _LARGEST
@@ -55,14 +57,15 @@ class Settlement:
         *,
         with_text: bool = False,
         settled_by: str | None = None,
+        state: str = "d.state='leased'",
     ) -> list[HeldDelivery]:
-        """Return the leased deliveries that fulfil a condition, oldest first.
+        """Return the leased deliveries that fulfil a condition, oldest first; or of other `state`.
 
         With the text of their questions only where it is wanted: each may be of megabytes.
         """
         # The plus keeps the planner from walking the table in its order instead of using d_lease.
         rows = self._db.rows(
-            f"{self._held_with_text if with_text else self._held} {which}"
+            f"{self._held_with_text if with_text else self._held} {state} {which}"
             f" ORDER BY +d.message_id {self._db.dialect.for_update}",
             {**values, "max": self._largest},
         )
@@ -103,7 +106,7 @@ class Settlement:
             )
         }
         repeated = self._settled_before(among, mine) if len(held) < len(leases) else {}
-        settled = self._write(
+        settled = self._write_all(
             [
                 # Taken away: a second outcome of the same lease finds it no longer held.
                 repeated.get(lease) or self._apply(held.pop(lease, None), outcome, now)
@@ -150,7 +153,7 @@ class Settlement:
     def _fail_together(self, held: Sequence[HeldDelivery], error: str, now: int) -> list[Settled]:
         numbers = json.dumps([each.message_id for each in held])
         whole = self.held(f"AND {self._among(':numbers')}", {"numbers": numbers}, with_text=True)
-        return self._write([self._rules.fail(each, error, now) for each in whole], now)
+        return self._write_all([self._rules.fail(each, error, now) for each in whole], now)
 
     def _among(self, numbers: str) -> str:
         return f"d.message_id IN ({self._db.dialect.numbers.format(numbers)})"
@@ -251,7 +254,7 @@ class Settlement:
             " settled_at=?, dismissed_at=?, last_error=coalesce(?,last_error), settled_by=?,"
             " history=coalesce(?,history) WHERE message_id=?",
             [
-                (each.state, now, now, now if each.is_canary else None, each.error,
+                (each.state, now, now, now if each.is_dismissed else None, each.error,
                  each.held.settled_by, each.history, each.held.message_id)
                 for each in ended
             ],
@@ -263,3 +266,32 @@ class Settlement:
         lines = [each.audit_line(number) for each, number in pairs if not each.is_canary]
         insert_audit_lines(self._db, lines)
         self._lanes.promote([each.held.lane for each in ended], now)
+
+    def _write_all(
+        self, settled: Sequence[Settled | EndedDelivery | ReadyDelivery], now: int
+    ) -> list[Settled]:
+        """Write what becomes of deliveries, and end what was cancelled behind them."""
+        became = self._write(settled, now)
+        ended = [each.held for each in settled if isinstance(each, EndedDelivery)]
+        self.end_cancelled([each.next_cancelled for each in ended if each.next_cancelled], now)
+        return became
+
+    def end_cancelled(self, numbers: Sequence[int], now: int) -> list[Settled]:
+        """End those of these that were cancelled while they waited and are heads, and what follows
+        them likewise."""
+        settled: list[Settled] = []
+        while numbers:
+            heads = self.held(
+                f"AND d.not_before>={CANCELLED} AND {self._among(':numbers')}",
+                {"numbers": json.dumps([*numbers])},
+                with_text=True,
+                state="d.state='ready'",
+            )
+            ends = [self._rules.cancel(each, each.last_error or "Cancelled.") for each in heads]
+            settled += self._write(ends, now)
+            numbers = [each.next_cancelled for each in heads if each.next_cancelled]
+        return settled
+
+    def end_as_cancelled(self, held: Sequence[HeldDelivery], words: str, now: int) -> None:
+        """End heads of lanes as cancelled; what is leased of them is lost to its owner."""
+        self._write_all([self._rules.cancel(each, words) for each in held], now)

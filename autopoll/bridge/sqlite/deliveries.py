@@ -99,7 +99,8 @@ class SqliteDeliveries(SqlDeliveries):
             values,
         )
         headless = self._lanes.headless()
-        if not (expired or moved or headless or self._pollers.are_gone()):
+        cancelled = self._lanes.cancelled()
+        if not (expired or moved or headless or cancelled or self._pollers.are_gone()):
             return []
         with self._db.writing():
             now = self._db.clock()
@@ -112,8 +113,18 @@ class SqliteDeliveries(SqlDeliveries):
             late = self._settlement.held("AND d.lease_until<:now", {"now": now})
             ended = self._settlement.fail(late, "the lease expired", now)
             self._lanes.promote(headless, now)
+            ended += self._settlement.end_cancelled(cancelled, now)
             self._pollers.remove_gone(now)
         return ended
+
+    def _enrol(self) -> bool:
+        work = self._enrolment.find_work([], self._db.clock())
+        if not work.unread:
+            return False
+        with self._db.writing(durable=False):
+            claimed = self._claim_found(work, self._lease("", {}, 0))
+        claimed.committed()
+        return not claimed.all_enrolled
 
     def _claim(self, lease: Lease) -> Claimed:
         return self._claim_found(self._enrolment.find_work(with_room(lease.room), lease.now), lease)
