@@ -106,6 +106,12 @@ SCHEMAS: dict[str, Schema] = {
                            p50_ms=maybe(COUNT), p99_ms=maybe(COUNT)))),
     "health": a(verdict=one_of("ok", "degraded", "down"),
                 checks=some(a(name=TEXT, ok=FLAG, detail=TEXT))),
+    "queue": a(id=COUNT, shard=TEXT, state=one_of("sent", "queued", "ready", "leased"),
+               age_s=NUMBER, asked_at=COUNT, conversation=TEXT, asker=TEXT, role=TEXT,
+               attempt=COUNT, worker=maybe(TEXT), since=maybe(COUNT), host=maybe(TEXT),
+               home=maybe(TEXT), last_error=maybe(TEXT), cancelled=maybe(TEXT),
+               paused=maybe(TEXT)),
+    "cancel": a(id=COUNT, cancelled=FLAG, outcome=TEXT, was=maybe(TEXT), state=maybe(TEXT)),
     "pause": a(shard=TEXT, by=TEXT, since=COUNT, until=maybe(COUNT), reason=TEXT, words=TEXT),
     "resume": a(shard=TEXT, ended=some(TEXT), paused=maybe(TEXT)),
     "hosts": HOST,
@@ -166,6 +172,9 @@ bridge sql --role agents
 mcp install --print
 pause main
 status
+ask why? --no-wait
+queue
+cancel {answered}
 resume main
 resume main
 dead list

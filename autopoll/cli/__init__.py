@@ -54,6 +54,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "status_health:health",
             "Check that questions would be answered, for monitors.",
         ),
+        "queue": ("queue:queue", "Show what waits, and which worker is at which question."),
+        "cancel": ("queue:cancel", "Take questions back."),
         "pause": ("pause:pause", "Keep a shard from answering until it is resumed."),
         "resume": ("pause:resume", "End the pause of a shard."),
         "hosts": ("hosts:hosts", "Show the homes that share the bridge."),

@@ -122,6 +122,15 @@ def dead_letters(home: "Home") -> Iterator[tuple[str, str]]:
             yield str(letter.message_id), read_content(letter.text).text
 
 
+@_completing
+def waiting(home: "Home") -> Iterator[tuple[str, str]]:
+    """Return the questions that have no answer yet, the oldest first."""
+    with _bridge(home) as bridge:
+        if bridge is not None:
+            for each in bridge.overview.queue(shard=None, after=0, limit=NEWEST).questions:
+                yield str(each.id), f"{each.state}, shard {each.shard}"
+
+
 def files(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> "list[CompletionItem[str]]":

@@ -245,6 +245,14 @@ class InFlight:
         for number in held.keys() - kept:
             self._lose(held[number], self._attempts[held[number]])
 
+    def check_leases(self, deliveries: DeliveryStore, owner: str) -> None:
+        """Cancel what is not ours any more: somebody has cancelled it. Raises BridgeError."""
+        leases = self.leases()
+        kept = deliveries.held(leases, owner) if leases else set()
+        for request_id, attempt in self._attempts.items():
+            if not attempt.lease_lost and attempt.message_id not in kept:
+                self._lose(request_id, attempt)
+
     def reap(self, deliveries: DeliveryStore) -> list[Settled]:
         """Reap leases that have expired; return what became of them. Raises BridgeError."""
         reaped = deliveries.reap()

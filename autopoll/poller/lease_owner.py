@@ -16,6 +16,7 @@ from autopoll.poller.in_flight import InFlight
 
 # A server whose client is gone ends the transaction within this time, or never.
 _LATE_S = 10.0
+_CHECK_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class LeaseOwner:
         self._late_until = 0.0  # a claim that failed may still be committed until this moment
         self._was_away = False  # the store, since the last renewal
         self._reap_from = 0.0  # on the monotonic clock, in seconds
+        self._check_from = 0.0
         self._shards: list[str] = []  # that the store shows for it
         self.shards: list[str] = []  # that it serves
 
@@ -114,6 +116,12 @@ class LeaseOwner:
         settled = self._deliveries.settle(self._unsettled, self._id)
         self._unsettled.clear()
         return settled
+
+    def check(self) -> None:
+        """Cancel what was taken away of what is in flight; twice a second at most."""
+        if time.monotonic() >= self._check_from:
+            self._check_from = time.monotonic() + _CHECK_S
+            self._in_flight.check_leases(self._deliveries, self._id)
 
     def renew(self) -> list[Settled]:
         """Renew what is in flight or unsettled; return what became of leases that have expired.

@@ -115,6 +115,8 @@ class Poller:
             self.questions.committed(stored)
             self.notify(settled)
             self.questions.look_up(self.bridge.messages)
+            if self.answers_elsewhere.is_expected:
+                self.leases.check()
             self.answers_elsewhere.look_up(self.bridge.messages)
         self.questions.flush()
         self.upkeep.prune_due()
@@ -162,6 +164,8 @@ class Poller:
     def notify(self, settled: list[Settled]) -> None:
         """Count what was settled, and notify its followers."""
         kept = [each for each in settled if each.state != "lost"]
+        if len(kept) < len(settled):
+            self.answers_elsewhere.expect()
         if kept:
             done = sum(each.state == "done" for each in kept)
             self.heart.count(done=done, failed=len(kept) - done)
@@ -239,7 +243,7 @@ class Poller:
         self.bridge.require_in_place()  # or end: the next poller opens what others have open
         self.restore_folders()
         self.wakers.check()
-        self.answers_elsewhere.expect()
+        self.answers_elsewhere.check()
         self.listener.look()
         self.watchdog_guard.check()
         self.workers.check(self.in_flight.busy_workers())
@@ -272,6 +276,7 @@ class Poller:
         """Somebody has sent a message or paused a shard, or a worker has published its pipes."""
         self.workers.connect()
         self.pauses.look_by_hand()
+        self.answers_elsewhere.expect()
         self.wake()
 
     def on_foreign_write(self) -> None:

@@ -98,6 +98,7 @@ class RequestServer:
                 nudge(self._home)
             case events.CancelReceived(request_id=request_id):
                 if request_id in self.in_flight:
+                    self._heart.cancel(request_id)
                     self._cancel(request_id)
             case events.ClientLeft(reason=reason):
                 # Its leases are void: the next poller asks again under a new fence.

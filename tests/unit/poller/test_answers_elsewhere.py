@@ -1,6 +1,7 @@
 """Askers follow their own home's poller, whichever home answers."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from autopoll.errors import BridgeUnavailable
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.message import Answer
+from autopoll.poller import answers_elsewhere
 from autopoll.poller import poller as poller_module
 from autopoll.poller.answers_elsewhere import AnswersElsewhere
 from autopoll.poller.outcomes import answered
@@ -63,12 +65,29 @@ def turn(elsewhere: AnswersElsewhere, questions: Questions) -> None:
     elsewhere.look_up(questions)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("shared", "followed"), [(False, [1]), (True, [])])
-def test_nothing_is_looked_up_of_a_store_of_our_own_or_for_nobody(
-    shared: bool, followed: list[int]
+def test_a_store_of_our_own_is_looked_up_after_a_foreign_write_and_not_again_within_a_second(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    questions = Questions(*followed)
-    elsewhere = questions.elsewhere(shared=shared)
+    questions = Questions(1)
+    elsewhere = questions.elsewhere(shared=False)
+    elsewhere.check()
+    turn(elsewhere, questions)
+    assert questions.looked_up == []
+    for _ in range(3):
+        elsewhere.expect()
+        turn(elsewhere, questions)
+    assert questions.looked_up == [[1]]
+    later = time.monotonic() + answers_elsewhere.REST_S
+    monkeypatch.setattr(answers_elsewhere.time, "monotonic", lambda: later)
+    for _ in range(2):
+        elsewhere.check()
+        turn(elsewhere, questions)
+    assert questions.looked_up == [[1], [1]]
+
+
+def test_nothing_is_looked_up_for_nobody() -> None:
+    questions = Questions()
+    elsewhere = questions.elsewhere()
     elsewhere.expect()
     turn(elsewhere, questions)
     assert (questions.looked_up, questions.woken) == ([], 0)
