@@ -6,7 +6,7 @@ takes the form of its question. Nothing here touches a database.
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -16,7 +16,7 @@ from autopoll.text import storable, valid
 NEVER_ANSWERED = frozenset({"response", "status", "heartbeat"})
 _BOM = "\ufeff"
 # In a message of which only the beginning was read.
-_CUT_OFF = re.compile(r'"(?:question|answer)"\s*:\s*"((?:[^"\\]|\\(?:u[0-9a-fA-F]{4}|[^u]))*)')
+_CUT_OFF = r'"(?:question|answer)"\s*:\s*"((?:[^"\\]|\\(?:u[0-9a-fA-F]{4}|[^u]))*)'
 _ECHOED_DEPTH = 20  # of a query_id: readers differ in how deep they go
 
 
@@ -37,7 +37,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     error: bool = False
 
 
-class Content(NamedTuple):
+class Content(msgspec.Struct, frozen=True):
     """What people read of a message: its type, and the question, the answer or the text in it."""
 
     type: str
@@ -188,7 +188,7 @@ def read_content(text: str, metadata: str | None = None) -> Content:
         words = f"error: {answer.text}" if answer.error else answer.text
         return Content(kind, words, answer.sources)
     if fields is None:
-        cut_off = _CUT_OFF.search(text) if _body(text).startswith("{") else None
+        cut_off = re.search(_CUT_OFF, text) if _body(text).startswith("{") else None
         begun = _object(f'{{"text":"{cut_off[1]}"}}') if cut_off else None
         return Content(kind or "text", valid(str(begun["text"])) if begun else text)
     question = _scalar(fields.get("question"))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autopoll.home.home import Home
 
 NEWEST = 100  # messages that are looked at
-_WORD = re.compile(r"[\w.@+-]+", re.ASCII)
+_WORD = r"[\w.@+-]+"
 _HELP = 60  # characters
 
 Words = Iterable[tuple[str, str]]  # each with what it stands for, or ""
@@ -47,7 +47,7 @@ def _completing(words: "Callable[[Home], Words]") -> Complete:
             found = list(words(find(cli.home_name if cli else None)))
         except (AutopollError, OSError):
             return []
-        plain = ((word, text) for word, text in found if _WORD.fullmatch(word))
+        plain = ((word, text) for word, text in found if re.fullmatch(_WORD, word, re.ASCII))
         return [
             CompletionItem(before + comma + word, help=_harmless(text) or None)
             for word, text in plain

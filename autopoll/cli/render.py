@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from autopoll.cli.output import encodable, is_terminal, say, write, write_json
 from autopoll.text import visible
@@ -40,7 +40,7 @@ def clear() -> None:
         write("\x1b[2J\x1b[1;1H")
 
 
-class Column(NamedTuple):
+class Column:
     """One column of a table.
 
     Where a terminal has no room for all columns, the one with the highest `drop` goes first; those
@@ -48,9 +48,10 @@ class Column(NamedTuple):
     stand whole.
     """
 
-    heading: str
-    drop: int = 0
-    kind: str = ""
+    def __init__(self, heading: str, drop: int = 0, kind: str = "") -> None:
+        self.heading = heading
+        self.drop = drop
+        self.kind = kind
 
 
 TEXT, NOTE = "text", "note"
@@ -76,7 +77,7 @@ def print_table(
 def print_row(columns: Sequence[Column], row: Sequence[object]) -> None:
     """Print one row of a table that goes on and on."""
     width = _terminal_width() if is_terminal(sys.stdout) else None
-    bare = [column._replace(heading="") for column in columns]
+    bare = [Column("", column.drop, column.kind) for column in columns]
     _, *lines = table_lines(bare, [[cell(value) for value in row]], width, bold=False)
     for line in lines:
         write(f"{line}\n")

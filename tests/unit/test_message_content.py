@@ -4,14 +4,15 @@ import json
 
 import pytest
 
-from autopoll.message import Answer, read_content, write_answer, write_query
+from autopoll.message import Answer, Content, read_content, write_answer, write_query
 
 QUESTION = 'Wie "geht" das?\n\tGrüße 質問 🙂'
 
 
 def test_a_question_is_read_without_its_envelope() -> None:
-    assert read_content(write_query(QUESTION, "q-1"), '{"lane":"own"}')[:2] == ("query", QUESTION)
-    assert read_content(QUESTION) == ("text", QUESTION, ())
+    asked = read_content(write_query(QUESTION, "q-1"), '{"lane":"own"}')
+    assert asked == Content("query", QUESTION)
+    assert read_content(QUESTION) == Content("text", QUESTION)
 
 
 @pytest.mark.parametrize("question", [write_query(QUESTION, "q-1"), QUESTION])
@@ -20,7 +21,7 @@ def test_an_answer_is_read_in_whichever_form_it_was_written(question: str, error
     answer = Answer(text="So.", sources=["a.md:1-2"], error=error)
     text, metadata = write_answer(question, answer, message_id=1, shard="m", attempt=1, seconds=1.0)
     words = "error: So." if error else "So."
-    assert read_content(text, metadata) == ("response", words, ["a.md:1-2"])
+    assert read_content(text, metadata) == Content("response", words, ["a.md:1-2"])
 
 
 @pytest.mark.parametrize("escaped", [True, False])
