@@ -83,6 +83,11 @@ SCHEMAS: dict[str, Schema] = {
     "shards test": TRIAL,
     "ask": {"anyOf": [RESULT, a(id=COUNT, status=one_of("pending"))]},
     "answer": RESULT,
+    "trace": a(id=COUNT, state=TEXT, conversation=TEXT, shard=maybe(TEXT), attempts=COUNT,
+               total_ms=maybe(COUNT), events=some(a(at=TIME, state=TEXT, detail=TEXT)),
+               hops=some(a(hop=TEXT, ms=COUNT)), waits=some(TEXT), notes=some(TEXT), usage=ANY,
+               answer_id=maybe(COUNT), answer_to=maybe(COUNT), retry_of=maybe(COUNT),
+               retried_as=maybe(COUNT), clock=TEXT),
     "conversations create": a(conversation=TEXT, tokens=TOKENS),
     "conversations list": CONVERSATION,
     "conversations show": CONVERSATION,
@@ -155,6 +160,8 @@ ask why?
 ask why? --no-wait
 ask why? --shard main,docs
 answer {answered}
+trace {answered}
+trace {dead}
 conversations create --shard main
 conversations list
 conversations show {conversation}

@@ -26,6 +26,7 @@ class AttemptTimes(msgspec.Struct, frozen=True, kw_only=True):
     sent: float
     begun: float | None  # at the first sign of work
     ended: float
+    piece: float | None = None  # of the answer, the first
     host: str | None = None
     home: str | None = None
 
@@ -43,6 +44,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     claimed: int | None = None
     sent: int | None = None
     begun: int | None = None
+    piece: int | None = None
     ended: int | None = None
     worker: str | None = None
     pid: int | None = None
@@ -70,8 +72,8 @@ def record_of(
 
         known = {
             "claimed": at(times.claimed), "sent": at(times.sent), "begun": at(times.begun),
-            "ended": at(times.ended), "worker": times.worker, "pid": times.pid,
-            "host": times.host, "home": times.home,
+            "piece": at(times.piece), "ended": at(times.ended), "worker": times.worker,
+            "pid": times.pid, "host": times.host, "home": times.home,
         }  # fmt: skip
     return AttemptRecord(
         attempt=attempt,

@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Questions": {
         "ask": ("ask:ask", "Ask a question and wait for the answer."),
         "answer": ("answer:answer", "Show or await the answer to an earlier question."),
+        "trace": ("trace:trace", "Show how a question came to its answer."),
     },
     "Bridge": {
         "conversations": ("conversations:conversations", "Show, create and end conversations."),

@@ -9,6 +9,7 @@ Whatever belongs to another conversation is answered exactly as if it did not ex
 also when it truly does not exist: neither the answer nor its time differs.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,8 @@ from autopoll.errors import AccessDenied, NotFound, UsageError
 from autopoll.gateway.authentication import Caller, Forbidden, prove
 from autopoll.gateway.hub import Hub
 from autopoll.home.config import ShardSection
+from autopoll.ops.question_trace import QuestionTrace, ask_bridge, compose, for_asker
+from autopoll.ops.question_waits import Asked
 
 T = TypeVar("T")
 
@@ -76,8 +79,18 @@ class UseCases:
         except NotFound:
             state = None
         if state is None or not self.caller.sees(state.conversation):
-            raise NotFound(f"there is no question {number}", "Use the id that asking returned.")
+            raise _no_question(number)
         return self.client.result_of(state)
+
+    def traced(self, number: int) -> Asked:
+        """Return what the bridge knows of a question's way; NotFound as for `result`."""
+        try:
+            asked = ask_bridge(self._bridge, number)
+        except NotFound:
+            asked = None
+        if asked is None or not self.caller.sees(asked.history.conversation):
+            raise _no_question(number)
+        return asked
 
     def shards(self) -> dict[str, ShardSection]:
         """Return the shards that the caller may ask, with their settings."""
@@ -236,6 +249,13 @@ class CallerAccess:
 
         return await self.hub.call(proven)
 
+    async def trace(self, number: int) -> QuestionTrace:
+        """Return how a question came to its answer; the operator sees processes and incidents."""
+        asked, whole = await self.call(lambda use: (use.traced(number), use.caller.is_operator))
+        # In a thread of its own: supervisord may be asked, and is given a second to answer.
+        found = await asyncio.to_thread(compose, self.hub.home, self.hub.config, asked)
+        return found if whole else for_asker(found)
+
     async def ask(self, question: Question, key: str | None = None) -> SentMessage:
         """Store a question, once under each idempotency key; raises as `call` does."""
         return await self.hub.store(await self.call(lambda use: use.arrival(question, key)))
@@ -249,6 +269,10 @@ def by_token(hub: Hub, token: str | None, conversation: str | None = None) -> Ca
 def as_owner(hub: Hub) -> CallerAccess:
     """Return the access of the home's owner, whom the operating system has let in."""
     return CallerAccess(hub, lambda _client: Caller())
+
+
+def _no_question(number: int) -> NotFound:
+    return NotFound(f"there is no question {number}", "Use the id that asking returned.")
 
 
 def _why(error: NotFound | Forbidden) -> str:

@@ -25,6 +25,7 @@ class Attempt:
     canary: bool = False
     begun_at: float | None = None  # when the first sign of work came
     announced: bool = False  # the asker knows that it has begun
+    piece_at: float | None = None  # of the answer, the first
     cancelled_at: float | None = None
     lease_lost: bool = False  # then whatever comes of it is nobody's
 
@@ -36,6 +37,7 @@ class Attempt:
             claimed=self.claimed_at,
             sent=self.sent_at,
             begun=self.begun_at,
+            piece=self.piece_at,
             ended=now,
             host=host,
             home=home,

@@ -137,6 +137,8 @@ class InFlight:
             log.warning("%s sent a progress that cannot be read: %s", attempt.worker, error)
             return  # a sign of life all the same
         piece = progress.piece
+        if piece and attempt.piece_at is None:
+            attempt.piece_at = self._clock()
         if piece and (more := self._partial_answers.add(attempt.delivery, piece)):
             self._questions.text(attempt.delivery, more)
 

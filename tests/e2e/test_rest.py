@@ -220,7 +220,7 @@ def test_another_conversations_token_finds_nothing_and_is_audited(door, operator
     with door.client(mine["a"]) as client:
         number = ask(client, "secret", headers=WAIT).json()["id"]
     with door.client(other["a"]) as stranger:
-        for path in ("/v1/questions/{}", "/v1/questions/{}/events"):
+        for path in ("/v1/questions/{}", "/v1/questions/{}/events", "/v1/questions/{}/trace"):
             found = stranger.get(path.format(number))
             absent = stranger.get(path.format(10**9))
             assert found.status_code == absent.status_code == 404
@@ -538,6 +538,22 @@ def test_the_number_of_an_answer_names_its_question(door, operator) -> None:
         assert refused.json()["detail"] == (
             f"message {answer} is no question; it is the answer to question {number}"
         )
+
+
+def test_a_trace_shows_the_operator_processes_and_its_asker_states(door, operator) -> None:
+    mine = conversation(operator)
+    with door.client(mine["a"]) as client:
+        number = ask(client, "how?", headers=WAIT).json()["id"]
+        seen = client.get(f"/v1/questions/{number}/trace").json()
+    whole = operator.get(f"/v1/questions/{number}/trace").json()
+    way = ["sent", "enrolled", "claimed", "dispatched", "progress", "answered"]
+    for found in (seen, whole):
+        assert [each["state"] for each in found["events"] if each["state"] != "incident"] == way
+        assert (found["id"], found["attempts"], found["waits"]) == (number, 1, [])
+        assert found["hops"]
+    assert any(each.get("pid") for each in whole["events"])
+    assert not any(each.get("pid") or each.get("worker") for each in seen["events"])
+    assert operator.get("/v1/questions/zero/trace").status_code == 422
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/questions/1/", "/docs", "/%2e%2e/x"])

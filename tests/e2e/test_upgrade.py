@@ -60,6 +60,18 @@ def test_dead_letters_incidents_and_earlier_answers_are_still_there(place: Place
     assert "worker-extra-1" in [each["process"] for each in place.json_lines("incidents")]
 
 
+def test_what_it_had_answered_and_what_it_left_waiting_is_traced(place: Place) -> None:
+    before = place.json("trace", str(DEAD))
+    assert [each["state"] for each in before["events"]] == ["sent", "enrolled", "dead"]
+    assert before["notes"]
+    place.json_lines("answer", *map(str, WAITING))
+    waited = place.json("trace", "13")
+    assert [each["state"] for each in waited["events"] if each["state"] != "incident"][2:] == [
+        "claimed", "dispatched", "progress", "answered",
+    ]  # fmt: skip
+    assert place.run("trace", str(DEAD)).stdout.startswith(f"{DEAD}: dead, shard refuser, ")
+
+
 def test_a_foreign_conversation_and_the_operator_keep_their_tokens(place: Place) -> None:
     token = place.json("conversations", "rotate", FOREIGN, "a")["token"]
     transport = httpx.HTTPTransport(uds=str(place.home.run / "gateway.sock"))

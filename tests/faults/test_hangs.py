@@ -98,6 +98,25 @@ def test_a_deadlocked_backend_is_killed_after_its_deadline_and_the_question_aske
     assert f"in {DEADLOCK}" in scene.stacks("main")
 
 
+def test_the_trace_of_a_hung_question_has_both_attempts_and_the_verdict_in_between(
+    scene: Scene,
+) -> None:
+    number = scene.answer("main")["id"]
+    incident = scene.incident("main")
+    found = scene.place.json("trace", str(number))
+    events = found["events"]
+    claimed = [n for n, each in enumerate(events) if each["state"] == "claimed"]
+    verdicts = [n for n, each in enumerate(events) if each.get("verdict") == "hung-request"]
+    assert len(claimed) == 2 and len(verdicts) == 1
+    assert claimed[0] < verdicts[0] < claimed[1]
+    pids = [each["pid"] for each in events if each["state"] == "dispatched"]
+    assert pids[0] == incident.pid == events[verdicts[0]]["pid"] != pids[1]
+    ends = [each["state"] for each in events if each["state"] in ("failed", "answered")]
+    assert (ends, found["state"], found["attempts"]) == (["failed", "answered"], "answered", 2)
+    work = [each["ms"] for each in found["hops"] if each["hop"] == "work"]
+    assert work[0] >= 2000  # the deadline of the shard
+
+
 def test_a_backend_without_progress_is_killed_where_the_shard_asks_for_progress(
     scene: Scene,
 ) -> None:

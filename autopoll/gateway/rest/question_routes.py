@@ -19,6 +19,7 @@ from autopoll.gateway.rest.bearer_access import BearerAccess
 from autopoll.gateway.rest.bodies import JsonRoute
 from autopoll.gateway.rest.openapi import problems, record, send
 from autopoll.gateway.usecases import Question
+from autopoll.ops.question_trace import QuestionTrace
 
 T = TypeVar("T")
 
@@ -135,6 +136,20 @@ async def follow(
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+
+
+@router.get(
+    "/{question}/trace",
+    summary="Read how a question came to its answer",
+    response_class=Response,
+    responses={200: record(QuestionTrace, "Every state with its time."), **problems(404)},
+)
+async def trace(access: BearerAccess, question: Id) -> Response:
+    """Return every state of a question, its attempts, and how long each step took.
+
+    The operator also sees workers, incidents and what it waits for.
+    """
+    return send(await access.trace(question))
 
 
 def _seconds(hub: Hub, prefer: str | None) -> float | None:

@@ -9,11 +9,11 @@ from autopoll.home.config import load
 from autopoll.home.home import Home
 
 RECORDS = {
-    "Conversation", "Conversations", "DeadLetter", "DeadLetters", "Health", "Host", "Hosts",
-    "Incident", "Incidents",
-    "Latency", "Message", "Messages", "NewConversation", "NewMessage", "NewStatus", "Presence",
-    "Presences", "Problem", "Process", "Question", "Remark", "Remarks", "Result", "Shards",
-    "ShardStatus", "Spent", "Status", "Stored", "Tokens", "Usage",
+    "Conversation", "Conversations", "DeadLetter", "DeadLetters", "Health", "Hop", "Host", "Hosts",
+    "Incident", "Incidents", "Latency", "Message", "Messages", "NewConversation", "NewMessage",
+    "NewStatus", "Presence", "Presences", "Problem", "Process", "Question", "QuestionTrace",
+    "Remark", "Remarks", "Result", "Shards", "ShardStatus", "Spent", "Status", "Stored", "Tokens",
+    "TraceEvent", "Usage",
 }  # fmt: skip
 
 
