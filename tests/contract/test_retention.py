@@ -281,7 +281,7 @@ def test_rows_of_other_programs_are_swept_over_whatever_they_hold(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_happened_before_only_what_is_over_goes_and_the_rest_is_answered_in_order(
     new_store: Callable[[str], Store], engine: str, seed: int
