@@ -34,12 +34,16 @@ def dead() -> None:
     group=dead,
     example="autopoll dead list --json",
 )
-def list_(cli: CommandLine) -> None:
+@click.option(
+    "--shard", metavar="NAME", shell_complete=completions.shards, help="Only of this shard."
+)
+def list_(cli: CommandLine, shard: str | None) -> None:
     """Show every dead letter, oldest first."""
     from autopoll.bridge.connect import connect
 
     with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
-        found = bridge.overview.dead_letters(text_bytes=None if cli.json else SHOWN)
+        every = bridge.overview.dead_letters(text_bytes=None if cli.json else SHOWN)
+    found = [each for each in every if shard in (None, each.shard)]
     if cli.json:
         for each in found:
             print_json(each)

@@ -89,6 +89,8 @@ def test_several_are_asked_again_or_dropped_after_a_yes(run: Run, bridge: Bridge
 
 def test_those_of_a_shard_are_chosen(run: Run, bridge: Bridge) -> None:
     mine, others = bury(bridge, "a", "b"), bury(bridge, "c", shard="other")
+    [listed] = run("list", "--shard", "other", "--json")[1].splitlines()
+    assert json.loads(listed)["message_id"] == others[0]
     assert run("retry", "--shard", "main", "--yes")[0] == Exit.OK
     assert left(bridge) == others
     assert run("retry", str(mine[0]))[0] == Exit.DOWN
