@@ -1,30 +1,33 @@
 """How one question came to its answer, or how far it has come."""
 
+import shutil
+import sys
 from contextlib import closing
 from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
 
 from autopoll.cli import completions
 from autopoll.cli.base_command import ROW_ID, CommandLine, command
-from autopoll.cli.output import say
+from autopoll.cli.output import is_terminal, say
 from autopoll.cli.render import NOTE, Column, age, print_json, print_table
 
 if TYPE_CHECKING:
-    from autopoll.ops.question_trace import Hop, QuestionTrace
+    from autopoll.ops.question_trace import QuestionTrace
     from autopoll.ops.trace_events import TraceEvent
 
 _COLUMNS = (Column("at"), Column("after", 1), Column("state"), Column("detail", kind=NOTE))
 _DATE = len("2026-03-01T")
-_SKEW_S = 1.0
+_NARROW = 60  # cells, below which a table would crush the details
 
 
 @command(
     "trace",
-    fields='{"id","state","conversation","shard","attempts","total_ms","events":[{"at","state",\n'
-    ' "detail",…}],"hops":[{"hop","ms","attempt"}],"waits":[…],"notes":[…],"usage","answer_id",\n'
-    ' "answer_to","retry_of","retried_as","clock"}\n'
+    fields='{"id","state","question","conversation","shard","attempts","total_ms",\n'
+    ' "events":[{"at","state","detail",…}],"hops":[{"hop","ms","attempt"}],"waits":[…],\n'
+    ' "notes":[…],"usage","answer_id","answer_to","retry_of","retried_as","clock"}\n'
     "an event also has attempt, worker, pid, host, home, usage, process, verdict where known",
     example="autopoll trace 42\nautopoll trace 42 --json",
 )
@@ -40,9 +43,9 @@ def trace(cli: CommandLine, message_id: int) -> None:
         print_json(found)
         return
     say(_headline(found))
+    say(found.question)
     _show_events(found)
-    if found.hops:
-        say(f"\ntook: {', '.join(map(_hop, found.hops))}")
+    _show_hops(found)
     for line in found.waits:
         say(f"\n{line}")
     for line in found.notes:
@@ -56,7 +59,7 @@ def _headline(found: "QuestionTrace") -> str:
     if found.attempts:
         parts.append("1 attempt" if found.attempts == 1 else f"{found.attempts} attempts")
     if found.total_ms is not None:
-        parts.append(age(found.total_ms / 1000))
+        parts.append(_span(found.total_ms))
     return ", ".join(parts)
 
 
@@ -72,20 +75,33 @@ def _show_events(found: "QuestionTrace") -> None:
         at = each.at[_DATE:-1] if short else each.at
         rows.append((at, _after(before, each), each.state, each.detail))
         before = each
+    if is_terminal(sys.stdout) and shutil.get_terminal_size().columns < _NARROW:
+        for at, _, state, detail in rows:
+            say(f"{at}  {state}\n  {detail}")
+        return
     print_table(_COLUMNS, rows, "nothing is known of it")
 
 
+def _show_hops(found: "QuestionTrace") -> None:
+    """Print how long each step took, a line for each attempt."""
+    for attempt, hops in groupby(found.hops, key=lambda each: each.attempt):
+        if attempt is None:
+            say()
+        took = ", ".join(f"{each.hop} {_span(each.ms)}" for each in hops)
+        say(f"attempt {attempt}: {took}" if attempt else took)
+
+
 def _after(before: "TraceEvent | None", event: "TraceEvent") -> str:
-    """Return the time since the event before; those of two clocks may differ a little."""
+    """Return the time since the event before."""
     if before is None:
         return ""
     try:
         span = datetime.fromisoformat(event.at) - datetime.fromisoformat(before.at)
     except ValueError:
         return ""
-    seconds = span.total_seconds()
-    return f"+{age(max(0.0, seconds))}" if seconds > -_SKEW_S else "clock set back"
+    ms = round(span.total_seconds() * 1000)
+    return f"+{_span(ms)}" if ms >= 0 else "clock set back"
 
 
-def _hop(hop: "Hop") -> str:
-    return f"{hop.hop} {age(hop.ms / 1000)}"
+def _span(ms: int) -> str:
+    return f"{ms / 1000:.1f}s" if 1000 <= ms < 100_000 else age(ms / 1000)

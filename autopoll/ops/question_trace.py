@@ -13,6 +13,7 @@ from autopoll.bridge.question_history import QuestionHistory
 from autopoll.clock import wall_ms
 from autopoll.home.config import Config
 from autopoll.home.home import Home
+from autopoll.message import read_content
 from autopoll.ops.question_waits import Asked, waits_for
 from autopoll.ops.trace_events import TraceEvent, events_of, first_known, state_of
 from autopoll.ops.trace_incidents import incidents_of, merged
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from autopoll.bridge.protocols import Bridge
 
 _INCIDENTS = 50  # of one question
+_TEXT = 200  # characters
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,12 +38,14 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class QuestionTrace(msgspec.Struct, frozen=True, kw_only=True):
     """One message: `state` is how it stands now, and `waits` why it is not answered yet.
 
-    `clock` says whose clock the times are by, `usage` is of all attempts that are known, and
-    `answer_to` is the question that this message answers, if it is an answer itself.
+    `question` is its first words, `total_ms` goes on until it is settled, `usage` is of all
+    attempts that are known, `clock` says by whose clock the times are, and `answer_to` is the
+    question that this message answers, if it is an answer itself.
     """
 
     id: int
     state: str
+    question: str
     conversation: str
     shard: str | None
     attempts: int
@@ -65,12 +69,12 @@ def trace(home: Home, config: Config, bridge: "Bridge", number: int) -> Question
 
 def ask_bridge(bridge: "Bridge", number: int) -> Asked:
     """Return what the bridge knows of a message; raise NotFound."""
-    history = bridge.overview.history(number)
+    history, message = bridge.overview.history(number), bridge.messages.message(number)
     if history.state in ("done", "dead"):
-        return Asked(history)
+        return Asked(history, message)
     return Asked(
         history,
-        is_read=bridge.messages.message(number).read,
+        message,
         route=bridge.conversations.shard_of(history.conversation, history.session),
         homes=bridge.overview.homes(),
     )
@@ -83,13 +87,14 @@ def compose(home: Home, config: Config, asked: Asked) -> QuestionTrace:
     # Heartbeats and incidents go by the clock of this host.
     ahead = history.now - wall_ms() if is_server else 0
     here = under_way(home).get(history.message_id) if history.state == "leased" else None
-    events = list(events_of(history, here, ahead))
+    events = events_of(history, here, ahead=ahead, shared=is_server)
     ended = history.settled_at or history.now
     found = incidents_of(home, history, here, ended - ahead)
     usages = [each.usage for each in history.attempts if each.usage]
     return QuestionTrace(
         id=history.message_id,
         state=state_of(history),
+        question=" ".join(read_content(asked.message.text).text[: 4 * _TEXT].split())[:_TEXT],
         conversation=history.conversation,
         shard=history.shard or asked.route,
         attempts=history.tries,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from autopoll.bridge.question_history import QuestionHistory
-from autopoll.bridge.records import AnsweringHome
+from autopoll.bridge.records import AnsweringHome, Message
 from autopoll.client.availability import POLLER, obstacle
 from autopoll.home.config import Config
 from autopoll.home.home import Home, shard_of
@@ -19,13 +19,14 @@ _NAMED = 3  # of several questions
 
 
 class Asked(NamedTuple):
-    """What the bridge knows of a message; of one that has its answer, only the history.
+    """What the bridge knows of a message.
 
-    `route` is the shard that answers the session it was sent to.
+    `route` is the shard that answers the session it was sent to, and `homes` share the bridge; of
+    one that has its answer they are not looked up.
     """
 
     history: QuestionHistory
-    is_read: bool = False
+    message: Message
     route: str | None = None
     homes: Sequence[AnsweringHome] = ()
 
@@ -54,7 +55,7 @@ def _before_enrolment(asked: Asked) -> Iterator[str]:
             f"reader. To have one answer: autopoll serve {history.conversation} --session "
             f"{history.session} --shard NAME"
         )
-    elif asked.is_read:
+    elif asked.message.read:
         yield "it is marked as read, so nobody answers it"
 
 

@@ -12,6 +12,7 @@ from autopoll.request import Usage
 
 _ENDS = ("answered", "dead")
 CANCELLED = "cancelled"
+_SKEW_MS = 5_000  # what goes back further shows that a clock was set
 
 
 class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -48,8 +49,27 @@ def first_known(history: QuestionHistory) -> int | None:
     return min(known, default=None)
 
 
-def events_of(history: QuestionHistory, here: UnderWay | None, ahead: int) -> Iterator[TraceEvent]:
-    """Yield what happened to the question, in order."""
+def events_of(
+    history: QuestionHistory, here: UnderWay | None, *, ahead: int, shared: bool
+) -> list[TraceEvent]:
+    """Return what happened to the question, in order.
+
+    The clock of the store is `ahead` of this host's by so many milliseconds; on a `shared` bridge
+    homes are named.
+    """
+    before = 0
+    events = []
+    for at, event in _steps(history, here, ahead, shared):
+        # What one commit does has several times within it, and not in this order.
+        shown = before if before - _SKEW_MS < at < before else at
+        events.append(msgspec.structs.replace(event, at=moment(shown)))
+        before = shown
+    return events
+
+
+def _steps(
+    history: QuestionHistory, here: UnderWay | None, ahead: int, shared: bool
+) -> Iterator[tuple[int, TraceEvent]]:
     if history.sent_at is not None:
         again = f", again for {history.retry_of}" if history.retry_of else ""
         words = f"by session {history.sender} of {history.conversation}{again}"
@@ -59,7 +79,8 @@ def events_of(history: QuestionHistory, here: UnderWay | None, ahead: int) -> It
     for each in history.attempts:
         yield from _of_attempt(each, history.answer_id)
     if history.state == "leased" and history.changed_at is not None:
-        words = f"attempt {history.tries}{_place(history.owner_host, history.owner_folder)}"
+        place = _place(history.owner_host, history.owner_folder) if shared else ""
+        words = f"attempt {history.tries}{place}"
         yield _event(history.changed_at, "claimed", words, attempt=history.tries)
     if here is not None:
         words = f"{here.worker} (pid {here.pid}) works on it"
@@ -76,7 +97,7 @@ def events_of(history: QuestionHistory, here: UnderWay | None, ahead: int) -> It
         yield _event(history.dismissed_at, "dropped", "no longer among the dead letters")
 
 
-def _of_attempt(record: AttemptRecord, answer: int | None) -> Iterator[TraceEvent]:
+def _of_attempt(record: AttemptRecord, answer: int | None) -> Iterator[tuple[int, TraceEvent]]:
     facts = {
         "attempt": record.attempt, "worker": record.worker, "pid": record.pid,
         "host": record.host, "home": record.home,
@@ -99,8 +120,8 @@ def _of_attempt(record: AttemptRecord, answer: int | None) -> Iterator[TraceEven
     yield _event(record.stored, record.outcome, words, usage=record.usage, **facts)
 
 
-def _event(at: int, state: str, words: str, **facts: object) -> TraceEvent:
-    return TraceEvent(at=moment(at), state=state, detail=words, **facts)  # type: ignore[arg-type]
+def _event(at: int, state: str, words: str, **facts: object) -> tuple[int, TraceEvent]:
+    return at, TraceEvent(at="", state=state, detail=words, **facts)  # type: ignore[arg-type]
 
 
 def moment(ms: int) -> str:

@@ -18,12 +18,14 @@ def incidents_of(
 ) -> list[Incident]:
     """Return what happened meanwhile to this home's poller, watchdog and workers of the shard.
 
-    The death of a worker that made an attempt is part of it, also when it was found later.
+    The death of a worker that an attempt has failed with is part of it, also when it was found
+    later.
     """
     begin = first_known(history)
     if begin is None or history.enrolled_at is None:
         return []
-    mine = {(each.worker, each.pid) for each in history.attempts if each.worker}
+    unanswered = [each for each in history.attempts if each.outcome != "answered"]
+    mine = {(each.worker, each.pid) for each in unanswered if each.worker}
     if here is not None:
         mine.add((here.worker, here.pid))
     found = []

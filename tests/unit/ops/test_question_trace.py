@@ -114,7 +114,7 @@ def test_only_what_concerns_a_question_is_shown_with_it(home: Home, bridge: Brid
     held = claim_one(bridge)
     for process in ("poller", "watchdog", "supervisord", "worker-docs-1", "gateway", "shard main"):
         record(home, process)
-    settle(bridge, timed(answered(held)))
+    settle(bridge, timed(failed(held, permanent=True)))
     time.sleep(0.002)
     record(home, "worker", PID, verdict="dead")  # found late, of the very process
     record(home, "worker", PID + 1, verdict="after")
@@ -125,6 +125,11 @@ def test_only_what_concerns_a_question_is_shown_with_it(home: Home, bridge: Brid
         ("poller", hung), ("watchdog", hung), ("supervisord", hung), ("shard main", hung),
         ("worker", "dead"),
     ]  # fmt: skip
+    (later,) = ask(bridge, talk(bridge), "and now?")
+    settle(bridge, timed(answered(claim_one(bridge)), pid=PID + 2))
+    time.sleep(0.002)
+    record(home, "worker", PID + 2, verdict="dead")  # with its answer given
+    assert "incident" not in states(trace(home, bridge, later))
     asker = for_asker(found)
     assert "incident" not in states(asker)
     assert not any(each.pid or each.worker or each.home for each in asker.events)
