@@ -3,15 +3,16 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from autopoll.errors import ConfigError
+from autopoll.home.installation import extra_command
 
 
 def need(shard: str, package: str, least: tuple[int, ...], extra: str = "") -> None:
     """Make sure that a package is installed in a version we know, without importing it.
 
-    Raises ConfigError with the pip command otherwise; without `extra`, the extra has the name
-    of the package.
+    Raises ConfigError with the command that installs it otherwise; without `extra`, the extra has
+    the name of the package.
     """
-    mend = f"Run: pip install 'autopoll[{extra or package}]'"
+    mend = f"Run: {extra_command(extra or package)}"
     try:
         found = version(package)
     except PackageNotFoundError as error:

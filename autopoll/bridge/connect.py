@@ -186,7 +186,9 @@ def _driver_needed() -> Iterator[None]:
     except ImportError as error:
         if not (error.name or "psycopg").startswith("psycopg"):
             raise
+        from autopoll.home.installation import extra_command
+
         raise ConfigError(
             "a bridge on PostgreSQL needs a package that is missing: psycopg",
-            "Run: pip install 'autopoll[postgres]'",
+            f"Run: {extra_command('postgres')}",
         ) from error

@@ -38,9 +38,11 @@ def gateway(ctx: click.Context) -> int | None:
         try:
             from autopoll.gateway import server
         except ModuleNotFoundError as error:
+            from autopoll.home.installation import extra_command
+
             raise ConfigError(
                 f"the gateway needs a package that is missing: {error.name}",
-                "Run: pip install 'autopoll[gateway]'",
+                f"Run: {extra_command('gateway')}",
             ) from error
         server.run(cli.home, cli.config)
 

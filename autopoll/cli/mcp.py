@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 CLIENTS = ("claude-code", "claude-desktop", "cursor", "vscode")
 NAME = r"[A-Za-z0-9_-]{1,64}"
-EXTRA = "python3 -m pip install 'autopoll[gateway]'"
 
 
 @click.group(
@@ -56,7 +55,11 @@ def _serve(cli: CommandLine) -> None:
     try:
         from autopoll.gateway.mcp.stdio import run
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the MCP server needs {error.name}", f"Run: {EXTRA}") from error
+        from autopoll.home.installation import extra_command
+
+        raise ConfigError(
+            f"the MCP server needs {error.name}", f"Run: {extra_command('gateway')}"
+        ) from error
     from autopoll.home import log_files
 
     home.make_private()

@@ -17,6 +17,8 @@ import psutil
 import pytest
 from packaging.requirements import Requirement
 
+from autopoll.errors import Exit
+
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +162,35 @@ def test_the_sdist_holds_what_the_readme_commands_need(sdist) -> None:
     needed |= {"demo/__main__.py", "tests/e2e/test_packaging.py", "docs/architecture.md"}
     assert needed <= names
     assert not [name for name in names if "shards.d" in name]
+
+
+@pytest.mark.parametrize("tool", ["uv tool", "pipx"])
+def test_an_extra_is_added_to_what_uv_or_pipx_installed_by_the_command_of_the_error(
+    wheel, tmp_path, tool
+) -> None:
+    made, home = tmp_path / "tools", str(tmp_path / "home")
+    environ = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "PATH": f"{made / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "UV_TOOL_DIR": str(made),
+        "UV_TOOL_BIN_DIR": str(made / "bin"),
+        "PIPX_HOME": str(made),
+        "PIPX_BIN_DIR": str(made / "bin"),
+    }
+    by = [*tool.split(), "install", f"autopoll[fast] @ {wheel.as_uri()}"]
+    run(by, env=environ, cwd=tmp_path)
+    command = str(made / "bin" / "autopoll")
+    run([command, "init", home], env=environ)
+    gateway = [command, "gateway", "--home", home]
+    missing = subprocess.run(gateway, env=environ, capture_output=True, text=True, timeout=60)
+    assert missing.returncode == Exit.BAD_CONFIG, missing.stderr
+    mend = missing.stderr.partition("Run: ")[2].splitlines()[0]
+    assert mend == f"{tool} install --force 'autopoll[fast,gateway] @ {wheel.as_uri()}'"
+    run(["bash", "-c", mend], env=environ, cwd=tmp_path)
+    run([command, "--version"], env=environ)
+    [python] = made.glob("**/bin/python")
+    run([str(python), "-c", "import fastapi, isal, uvicorn"])
 
 
 @pytest.mark.parametrize("user", [ME] if ME else [ME, ORDINARY])

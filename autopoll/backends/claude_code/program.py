@@ -13,9 +13,9 @@ from autopoll.backends.options import option_path
 from autopoll.errors import ConfigError
 from autopoll.home import program_safety
 from autopoll.home.file_stamp import FileStamp
+from autopoll.home.installation import extra_command
 
 LEAST = (2, 1, 248)  # older ones would expand an @path that stands in a question
-INSTALL = "Run: pip install 'autopoll[claude]'"
 _PATIENCE_S = 10.0  # it prints its version in 30 ms
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 
@@ -38,7 +38,8 @@ def find_program(setting: Setting, cli_path: str | None) -> Path:
         if found is None:
             raise ConfigError(
                 f"shard {setting.shard}: the Claude Code CLI is not installed",
-                f"{INSTALL} (its wheels for Linux bring the CLI along), or name it in `cli_path`.",
+                f"{_install()} (its wheels for Linux bring the CLI along), or name it in "
+                "`cli_path`.",
             )
         program = Path(found)
     program_safety.require_safe(setting.root, option, [str(program)])
@@ -46,13 +47,17 @@ def find_program(setting: Setting, cli_path: str | None) -> Path:
     number = _VERSION.match(output)
     wanted = ".".join(map(str, LEAST))
     if number is None:
-        raise ConfigError(f"{option}: {program} does not say its version: {output}", INSTALL)
+        raise ConfigError(f"{option}: {program} does not say its version: {output}", _install())
     if tuple(map(int, number.groups())) < LEAST:
         raise ConfigError(
             f"{option}: {program} is version {number[0]}, and {wanted} or newer is needed",
-            f"Update it, or leave `cli_path` out. {INSTALL}",
+            f"Update it, or leave `cli_path` out. {_install()}",
         )
     return program
+
+
+def _install() -> str:
+    return f"Run: {extra_command('claude')}"
 
 
 def bundled() -> str | None:

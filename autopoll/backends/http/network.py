@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from urllib.parse import SplitResult, urlsplit
 
 from autopoll.errors import ConfigError
+from autopoll.home.installation import library_command
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _UNSET = "Mend it where `autopoll up` is run, or unset it there."
@@ -61,7 +62,9 @@ def _check_proxy(name: str, value: str) -> None:
     url = value if "://" in value else f"http://{value}"
     why = _why_not(url, ("http", "https", "socks5", "socks5h"))
     if not why and url.startswith("socks") and find_spec("socksio") is None:
-        raise ConfigError(f"{name}: a SOCKS proxy needs a library", "Run: pip install socksio")
+        raise ConfigError(
+            f"{name}: a SOCKS proxy needs a library", f"Run: {library_command('socksio')}"
+        )
     if why:
         raise ConfigError(f"{name}: {_without_login(value)!r} {why}", _UNSET)
 

@@ -15,6 +15,7 @@ from autopoll.errors import BridgeError, ConfigError
 from autopoll.home.bridge_url import BridgeUrl
 from autopoll.home.config import load
 from autopoll.home.home import Home
+from autopoll.home.installation import extra_command
 from autopoll.ops.init import prepare
 
 
@@ -155,7 +156,7 @@ def test_a_server_without_its_driver_is_refused_by_the_extra_that_brings_it(
     assert (out.out, out.err) == (
         "",
         "autopoll: a bridge on PostgreSQL needs a package that is missing: psycopg\n"
-        "  Run: pip install 'autopoll[postgres]'\n",
+        f"  Run: {extra_command('postgres')}\n",
     )
 
 
