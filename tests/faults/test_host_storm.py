@@ -69,7 +69,7 @@ class Storm:
         for _ in range(count):
             conversation = self._chance.choice(list(self.asked))
             number = sum(map(len, self.asked.values()))
-            question = json.dumps({"type": "query", "question": f"q{number}"})
+            question = json.dumps({"type": "query", "query_id": "same", "question": f"q{number}"})
             self.asked[conversation] += ask(self.bridge, conversation, question)
 
     def _kill_something(self) -> None:
