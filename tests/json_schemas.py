@@ -49,10 +49,12 @@ HOST = a(host=TEXT, home=TEXT, folder=TEXT, version=TEXT, shards=some(TEXT), bea
          alive=FLAG, in_flight=COUNT)  # fmt: skip
 PROCESS = a(name=TEXT, role=one_of("poller", "worker", "watchdog", "gateway"), state=TEXT,
             pid=maybe(COUNT), uptime_s=maybe(NUMBER), restarts=COUNT, rss_bytes=maybe(COUNT),
-            fds=maybe(COUNT), note=TEXT)  # fmt: skip
+            fds=maybe(COUNT), note=TEXT, version=maybe(TEXT))  # fmt: skip
 STATUS = a(ready=FLAG, supervisord=TEXT, processes=some(PROCESS), shards=some(SHARD),
            queue=maybe(a(queued=COUNT, ready=COUNT, leased=COUNT, done=COUNT, dead=COUNT)),
            latency_ms=a(p50=maybe(COUNT), p99=maybe(COUNT)), problems=some(TEXT),
+           version=TEXT, supervisord_version=maybe(TEXT), last_change=maybe(TEXT),
+           disks=some(a(folder=TEXT, free=COUNT)),
            hosts=some(HOST))  # fmt: skip
 RESULT = a(id=COUNT, status=one_of("answered", "error", "pending"), answer=maybe(TEXT),
            sources=some(TEXT), shard=maybe(TEXT), attempts=COUNT,

@@ -33,7 +33,8 @@ REMARKS = 5  # context files of a shard that are named
     ' "paused","usage_today":{"input_tokens","output_tokens","cached_tokens","cost_usd",\n'
     ' "answers"},"context_remarks":{"total","failed","files":[{"file","reason",\n'
     ' "skipped","failed"}]}}],"queue":{"queued","ready","leased","done","dead"},\n'
-    ' "latency_ms":{"p50","p99"},"problems":[…],"hosts":[as `autopoll hosts`]}',
+    ' "latency_ms":{"p50","p99"},"problems":[…],"version","supervisord_version","last_change",\n'
+    ' "disks":[{"folder","free","fills_by","full_in_days",…}],"hosts":[as `autopoll hosts`]}',
     example="autopoll status\nautopoll status --watch\nautopoll status --watch 10s --json",
 )
 @click.option(
@@ -99,6 +100,8 @@ def _print_status(now: "Status") -> None:
     say("ready" if now.ready else f"not ready (supervisord {now.supervisord})")
     for problem in now.problems:
         say(f"  {problem}")
+    if now.last_change:
+        say(f"  {now.last_change}")
     say()
     _print_processes(now)
     say()
@@ -114,6 +117,19 @@ def _print_status(now: "Status") -> None:
         say("queue    " + ", ".join(f"{count} {state}" for state, count in now.queue.items()))
     if now.latency_ms.p50 is not None:
         say(f"latency  p50 {now.latency_ms.p50} ms, p99 {now.latency_ms.p99} ms")
+    for disk in now.disks:
+        say(f"disk     {disk.words}")
+    _print_version(now)
+
+
+def _print_version(now: "Status") -> None:
+    """Say which version is installed, and what still runs another."""
+    say(f"version  {now.version}")
+    others = [each.name for each in now.processes if each.pid and each.version != now.version]
+    if others:
+        say(f"         {', '.join(others)}: another; take it up with: autopoll reload")
+    if now.supervisord == "running" and now.supervisord_version not in (None, now.version):
+        say(f"         supervisord: {now.supervisord_version}; take it up with: autopoll restart")
 
 
 def _print_processes(now: "Status") -> None:
@@ -127,6 +143,7 @@ def _print_processes(now: "Status") -> None:
             Column("restarts", 3),
             Column("memory", 5),
             Column("files", 6),
+            Column("version", 8),
             Column("note", 1, NOTE),
         ),
         (
@@ -139,6 +156,7 @@ def _print_processes(now: "Status") -> None:
                 each.restarts,
                 f"{each.rss_bytes / 1e6:.0f} MB" if each.rss_bytes else None,
                 each.fds,
+                each.version,
                 each.note,
             )
             for each in now.processes

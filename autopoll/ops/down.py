@@ -11,6 +11,7 @@ from autopoll.home.home import Home, socket_path
 from autopoll.home.lock import hold_in_turn, holder_of
 from autopoll.ops import crash_cleanup
 from autopoll.ops.change_lock import DOWN, Report, changing
+from autopoll.ops.last_change import note_stop
 from autopoll.process.supervisor_rpc import Supervisor
 
 STEP_S = 0.05
@@ -25,10 +26,10 @@ def down(home: Home, config: Config | None, report: Report) -> bool:
     if not home.locks.is_dir():
         return False
     with changing(home, DOWN, report):
-        return take_down(home, config, report)
+        return take_down(home, config, report, DOWN)
 
 
-def take_down(home: Home, config: Config | None, report: Report) -> bool:
+def take_down(home: Home, config: Config | None, report: Report, command: str) -> bool:
     """Do what `down` does; called with the change lock held."""
     delivery = config.delivery if config else DeliverySection()
     lock = home.supervisord_lock
@@ -39,6 +40,7 @@ def take_down(home: Home, config: Config | None, report: Report) -> bool:
     try:
         # Waited for, because supervisord is gone a moment before all that had its lock open.
         with hold_in_turn(lock, f"supervisord of {home.root}", PATIENCE_S):
+            note_stop(home, command, was_up=bool(holder))
             left = crash_cleanup.clean_up(home, delivery.drain_timeout)
             crash_cleanup.close_all_incidents(home)
     except AlreadyRunning as error:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from autopoll import __version__
 from autopoll.errors import AutopollError
 from autopoll.home import fingerprint
 from autopoll.home.config import STOP_WAIT_S, Config, load
@@ -55,6 +57,8 @@ class Tree:
         self.home = home
         self.supervisor = Supervisor(socket_path(home))
         self.environ = _environ_of(supervisord)
+        first = self.environ.get("PATH", "").partition(os.pathsep)[0]
+        self._is_of_this_installation = first == str(Path(sys.executable).parent)
         self.programs()  # raises when supervisord does not answer: then nothing is touched
 
     @classmethod
@@ -72,18 +76,19 @@ class Tree:
         return {program.name: program for program in self.supervisor.processes()}
 
     def plan(self, config: Config) -> Plan:
-        """Return what differs between the settings and what runs."""
+        """Return what differs between the settings, and the code that is installed, and what
+        runs."""
         programs, wanted = self.programs(), wanted_by(config)
         return Plan(
             added=[name for name in wanted if name not in programs],
             changed=[
                 name
                 for name, settings in wanted.items()
-                if name in programs and self._is_behind(programs[name], settings)
+                if name in programs and self._is_program_behind(programs[name], settings)
             ],
             removed=[name for name in programs if is_ours(name) and name not in wanted],
             poller=POLLER in programs
-            and self._is_behind(programs[POLLER], fingerprint.of_poller(config)),
+            and self._is_program_behind(programs[POLLER], fingerprint.of_poller(config)),
         )
 
     def beat(self, name: str) -> Beat | None:
@@ -126,9 +131,24 @@ class Tree:
                 time.sleep(STEP_S)
             self.supervisor.remove_group(name)
 
-    def _is_behind(self, program: Program, settings: str) -> bool:
+    def _is_program_behind(self, program: Program, settings: str) -> bool:
         beat = self.beat(program.name)
-        return beat.settings != settings if beat else program.is_given_up
+        if beat is None:
+            return program.is_given_up
+        return beat.settings != settings or self._is_old(beat)
+
+    def is_behind(self, name: str, settings: str) -> bool:
+        """Tell whether a process runs other settings or other code, or was given up."""
+        return self._is_program_behind(self.supervisor.process(name), settings)
+
+    def is_outdated(self, name: str) -> bool:
+        """Tell whether a process lives that runs other code than is installed."""
+        beat = self.beat(name)
+        return beat is not None and self._is_old(beat)
+
+    def _is_old(self, beat: Beat) -> bool:
+        # What another installation has started, it starts again.
+        return self._is_of_this_installation and beat.version != __version__
 
 
 @contextmanager

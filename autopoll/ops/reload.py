@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from autopoll import __version__
 from autopoll.bridge.connect import connect
 from autopoll.client.availability import last_error
 from autopoll.errors import ConfigError, Down
@@ -95,14 +96,31 @@ def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
     for name in [*plan.added, *rewritten]:
         tree.supervisor.add_group(name)
     poller = tree.beat(POLLER)
-    if plan.poller:
-        tree.renew(POLLER, signal.SIGHUP)
     changed = [name for name in plan.changed if name not in rewritten]
+    _take_up_code(tree, config, changed, report)
+    if plan.poller:
+        tree.renew(POLLER, signal.SIGTERM if tree.is_outdated(POLLER) else signal.SIGHUP)
     for name in changed:
-        tree.renew(name, signal.SIGTERM)
+        if tree.is_behind(name, wanted_by(config)[name]):
+            tree.renew(name, signal.SIGTERM)
     _wait(tree, config, [*plan.added, *rewritten, *changed], plan.poller, report)
     clear(tree, config)
     return _reloaded(tree, config, plan, rewritten, set(before), poller)
+
+
+def _take_up_code(tree: Tree, config: Config, names: list[str], report: Report) -> None:
+    """Have what runs other code than is installed start anew, one after another.
+
+    So of a shard with several instances the others go on, and no question waits for longer than
+    one takes to start.
+    """
+    if tree.is_outdated(WATCHDOG):
+        tree.renew(WATCHDOG, signal.SIGTERM)
+    for name in names:
+        if tree.is_outdated(name):
+            report(f"{name} takes up version {__version__}")
+            tree.renew(name, signal.SIGTERM)
+            _wait(tree, config, [name], False, report)
 
 
 def refuse_unapplied(tree: Tree, config: Config) -> None:
@@ -113,7 +131,7 @@ def refuse_unapplied(tree: Tree, config: Config) -> None:
         return
     what = ", ".join(plan.shards) or "the poller or the gateway"
     raise ConfigError(
-        f"the settings of {tree.home.root} were changed and do not run yet, for: {what}",
+        f"the settings or the version of {tree.home.root} changed and do not run yet, for: {what}",
         "Apply them first: autopoll reload",
     )
 
@@ -163,7 +181,7 @@ def _is_there(tree: Tree, name: str, settings: str) -> bool:
         if program.is_given_up:
             raise does_not_start(name, last_error(tree.home, name))
         return program.state == "STOPPED"  # by an operator
-    if beat.settings != settings:
+    if beat.settings != settings or tree.is_outdated(name):
         return False
     if is_held(tree.home, beat):
         raise does_not_start(name, beat.note)

@@ -19,7 +19,7 @@ def restart_home(home: Home, config: Config, report: Report) -> None:
     """Take the home down and bring it up; raises what `up` does."""
     check_start(home, config)
     with changing(home, RESTART, report):
-        take_down(home, config, report)
+        take_down(home, config, report, RESTART)
         bring_up(home, report)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from autopoll import __version__
 from autopoll.backends.context.remarks import Remarks, kept
 from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
@@ -23,6 +24,8 @@ from autopoll.home.config import Config
 from autopoll.home.disk_samples import written_folders
 from autopoll.home.home import Home, socket_path
 from autopoll.ops.copied_home import refuse_copy
+from autopoll.ops.disk_forecast import DiskForecast, disk_forecast
+from autopoll.ops.last_change import last_change, supervisord_version
 from autopoll.ops.supervisord_state import SupervisordState, state_from
 from autopoll.process import shard_pause
 from autopoll.process.heartbeat import READY, Beat, ProcessState, is_alive, read_all
@@ -43,6 +46,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     fds: int | None = None
     note: str = ""
     loop_age_s: float | None = None
+    version: str | None = None  # of the code that it runs, where it says so
 
     @property
     def ready(self) -> bool:
@@ -80,6 +84,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     queue: dict[str, int] | None
     latency_ms: Latency
     problems: list[str]
+    version: str  # that is installed
+    supervisord_version: str | None
+    last_change: str | None  # who started or stopped the home, and when
+    disks: list[DiskForecast]
     hosts: list[AnsweringHome]  # that share the bridge, this home included once it has answered
 
     @property
@@ -128,8 +136,19 @@ def status(home: Home, config: Config) -> Status:
         queue=figures.queue,
         latency_ms=figures.latency,
         problems=problems,
+        version=__version__,
+        supervisord_version=supervisord_version(home),
+        last_change=last_change(home, is_down=state is SupervisordState.DOWN),
+        disks=_disks(home, config),
         hosts=figures.hosts,
     )
+
+
+def _disks(home: Home, config: Config) -> list[DiskForecast]:
+    try:
+        return disk_forecast(home, config)
+    except OSError:  # of a folder that is away, which is named elsewhere
+        return []
 
 
 def disk_room(folders: list[Path]) -> tuple[bool, str]:
@@ -204,6 +223,7 @@ def _process(
         fds=_count_fds(beat.pid),
         note=beat.note,
         loop_age_s=round(now - beat.loop_beat, 1),
+        version=beat.version or None,
     )
 
 

@@ -16,6 +16,7 @@ from autopoll.ops import crash_cleanup
 from autopoll.ops.change_lock import UP, Report, changing
 from autopoll.ops.down import take_down
 from autopoll.ops.init import prepare
+from autopoll.ops.last_change import note_start, note_stop
 from autopoll.ops.line_writer import STDOUT, LineWriter
 from autopoll.ops.programs import names_of, write_programs
 from autopoll.ops.readiness import START_LIMIT_S, given_up, wait_ready
@@ -67,7 +68,7 @@ def _start(home: Home, config: Config, report: Report) -> None:
     except AutopollError:
         # The next `up` is to start from nothing. What another command has started stays.
         if holder_of(home.supervisord_lock) in (None, child.pid):
-            take_down(home, config, report)
+            take_down(home, config, report, UP)
         raise
 
 
@@ -86,10 +87,12 @@ def up_in_foreground(home: Home, config: Config) -> None:
             raise _already_up(home)
         prepare(home, config)
         lock = acquire(home.supervisord_lock, f"supervisord of {home.root}")
+        note_stop(home, UP, was_up=False)
         crash_cleanup.clean_up(home, config.delivery.drain_timeout)
         crash_cleanup.close_past_incidents(home, names_of(config))
         home.make_private()
         write_programs(home, config)
+        note_start(home, f"{UP} --foreground" if alone else UP)
         become_supervisord(home, config, lock)
 
 

@@ -66,6 +66,7 @@ class Beat(msgspec.Struct, kw_only=True, array_like=True):
     settings: str = ""  # fingerprint of the settings it runs with
     pipe_errors: int = 0  # of the poller: links that failed it
     questions: list[tuple[int, float]] = []  # that are begun, and since when; at most SHOWN
+    version: str = ""  # of the code that it runs; empty before versions were noted
 
     def is_of_same_process(self, other: "Beat") -> bool:
         """Tell whether the same incarnation wrote both."""

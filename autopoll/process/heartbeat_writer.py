@@ -9,6 +9,7 @@ from types import TracebackType
 
 import msgspec
 
+from autopoll import __version__
 from autopoll.clock import until_next
 from autopoll.errors import AutopollError
 from autopoll.process import heartbeat
@@ -53,6 +54,7 @@ class Heart:
             crashed=_crashed(before),
             thread_beat=now,
             loop_beat=now,
+            version=__version__[:64],
         )
         self._change()
         self._closed = threading.Event()
