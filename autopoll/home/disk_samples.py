@@ -1,4 +1,4 @@
-"""How much room the disks of a home had, once an hour: when they are full can be told from it."""
+"""How much room the disks of a home had, once an hour; `disk_forecast` draws a line through it."""
 
 import logging
 import os

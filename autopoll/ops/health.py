@@ -5,6 +5,7 @@ Changes nothing: the canary question that `deep` sends to each shard is removed 
 
 import stat
 import time
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -200,14 +201,24 @@ def _canaries(home: Home, config: Config, shards: list[str]) -> list[Check]:
 def _canary(client: Client, connection: PollerConnection, shard: str) -> Check:
     name = f"canary {shard}"
     began = time.monotonic()
+    ids: list[int] = []
     try:
-        asked = client.ask(["Are you there?"], shard, connection=connection, canary=True)
-        [result] = client.wait(asked.ids, connection, timeout=CANARY_S)
-        took = (time.monotonic() - began) * 1000
+        ids = client.ask(["Are you there?"], shard, connection=connection, canary=True).ids
+        [result] = client.wait(ids, connection, timeout=CANARY_S)
     except AutopollError as error:
+        _remove(client, ids)
         return Check(name=name, ok=False, detail=error.what)
-    with suppress(AutopollError):  # it is to leave nothing behind; what stays, the poller removes
-        client.bridge.retention.remove(asked.ids)
+    took = (time.monotonic() - began) * 1000
+    _remove(client, ids)
     if result.status == "error":
         return Check(name=name, ok=False, detail=result.answer or "error")
     return Check(name=name, ok=True, detail=f"answered in {took:.1f} ms")
+
+
+def _remove(client: Client, ids: Sequence[int]) -> None:
+    """Leave nothing of a canary behind; what stays of one that is answered, the poller removes."""
+    bridge = client.bridge
+    with suppress(AutopollError):
+        if not bridge.retention.remove(ids):
+            bridge.deliveries.cancel(ids, "health waits no longer for it")
+            bridge.retention.remove(ids)

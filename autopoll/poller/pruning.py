@@ -49,7 +49,7 @@ class Pruning:
         self._wait(FIRST_S)
 
     def update(self, config: Config) -> None:
-        """Go by other settings from now on, and begin anew."""
+        """Go by other settings from now on, and begin a new sweep."""
         self._ages = ages_of(config.retention)
         self._place = SweepPlace()
         self._wait(FIRST_S)

@@ -229,12 +229,12 @@ def test_a_dry_run_tells_the_same_and_removes_nothing(bridge: Bridge, store: Sto
     store.clock.now = wall_ms() + 500 * DAY
     before = [count(store, table) for table in ("messages", "deliveries", "audit_log", "keys")]
     for most in (1, 2, 100):
-        told = sweep(bridge, most=most, dry_run=True)
-        assert (told.questions, told.canaries, told.keys) == (5, 1, 7)
+        dry = sweep(bridge, most=most, dry_run=True)
+        assert (dry.questions, dry.canaries, dry.keys) == (5, 1, 7)
     assert before == [
         count(store, table) for table in ("messages", "deliveries", "audit_log", "keys")
     ]
-    assert sweep(bridge, most=2) == told
+    assert sweep(bridge, most=2) == dry
 
 
 def test_a_step_removes_no_more_than_it_is_told_or_than_a_megabyte(

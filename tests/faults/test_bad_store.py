@@ -210,12 +210,12 @@ def test_a_database_that_is_damaged_in_use_is_told_by_all_and_no_process_dies_of
             file.write(b"\xa5" * (each.stat().st_size - 4096))
     until(lambda: "is damaged" in place.beat("poller").note, what="the poller to say so")
     refused = place.run("ask", "why?", code=2)
-    assert "is damaged" in refused.stderr and "put a backup back" in refused.stderr
+    assert "is damaged" in refused.stderr and "restore a backup" in refused.stderr
     status = place.json("status", code=1)
     assert any("is damaged" in problem for problem in status["problems"])
     health = place.json("health", code=2)
     failed = {each["name"]: each["detail"] for each in health["checks"] if not each["ok"]}
-    assert "is damaged" in failed["database"] and "put a backup back" in failed["database"]
+    assert "is damaged" in failed["database"] and "restore a backup" in failed["database"]
     assert failed["poller"].startswith("held: ") and "is damaged" in failed["poller"]
     assert {name: place.pid(name) for name in pids} == pids
     assert place.json_lines("incidents") == []

@@ -50,7 +50,6 @@ def place(new_place) -> Iterator[Place]:
     return new_place(SHORT)
 
 
-@pytest.mark.early
 def test_the_poller_forgets_beside_a_stream_of_questions_and_each_is_answered(
     place: Place,
 ) -> None:
@@ -95,13 +94,13 @@ def test_a_file_that_held_much_becomes_small_again(new_place, is_up: bool) -> No
             place.down()
         before = file.stat().st_size
         assert before > 15_000_000
-        told = place.json("prune", "--older-than", "30d", "--dry-run")
-        assert told["dry_run"]
-        assert told["removed"]["questions"] == 4000
-        assert told["removed"]["text_bytes"] == 16_000_000
+        dry = place.json("prune", "--older-than", "30d", "--dry-run")
+        assert dry["dry_run"]
+        assert dry["removed"]["questions"] == 4000
+        assert dry["removed"]["text_bytes"] == 16_000_000
         assert rows(place, "answers") == 4000
         done = place.json("prune", "--older-than", "30d")
-        assert done["removed"] == told["removed"]
+        assert done["removed"] == dry["removed"]
         assert done["is_up"] is is_up
         until(lambda: file.stat().st_size < 1_000_000, 10, "the file to shrink")
         assert done["freed_bytes"] > 14_000_000
@@ -152,9 +151,9 @@ def test_old_incidents_evidence_and_logs_of_nobody_go_and_the_others_stay(new_pl
         path.touch()
         os.utime(path, (old, old))
     (log / "watchdog.log.1").touch()
-    told = place.json("prune", "--older-than", "30d", "--dry-run")
-    assert (told["files"]["incidents"], told["files"]["log_files"]) == (1, len(goes))
-    assert place.json("prune")["files"] == told["files"]
+    dry = place.json("prune", "--older-than", "30d", "--dry-run")
+    assert (dry["files"]["incidents"], dry["files"]["log_files"]) == (1, len(goes))
+    assert place.json("prune")["files"] == dry["files"]
     assert not any((log / name).exists() for name in goes)
     assert all((log / name).exists() for name in (*stays, "watchdog.log.1"))
     assert [each.name for each in sorted(place.home.evidence.iterdir())] == [

@@ -48,14 +48,14 @@ def test_a_disk_that_loses_a_tenth_of_its_room_a_day_is_full_in_ten_days(home: H
     assert "full in 10 days" in found.words
 
 
-def test_how_fast_the_bridge_grows_is_told_beside_it(home: Home) -> None:
+def test_how_fast_the_bridge_grows_stands_beside_it(home: Home) -> None:
     keep(home, earlier(home, 48, 0, bridge=0))
     [found] = disk_forecast(home, CONFIG)
     assert found.bridge == 1000
     assert found.bridge_grows_by == pytest.approx(500, abs=5)
 
 
-def test_nothing_is_foretold_in_the_first_hour_or_of_a_disk_that_gains_room(home: Home) -> None:
+def test_nothing_is_said_in_the_first_hour_or_of_a_disk_that_gains_room(home: Home) -> None:
     [first] = disk_forecast(home, CONFIG)
     assert (first.fills_by, first.full_in_days) == (None, None)
     assert "known an hour after" in first.words
