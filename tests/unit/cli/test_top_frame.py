@@ -1,31 +1,40 @@
 """What `autopoll top` draws, at every size, whatever is in it."""
 
+import msgspec
 import pytest
+from prepared_home import prepared_home
 from rich.cells import cell_len
 
-from autopoll.backends.context.remarks import Remarks
 from autopoll.bridge.records import Spent
 from autopoll.cli.top_frame import Selected, frame, rows
+from autopoll.home.config import load
 from autopoll.ops.home_snapshot import HomeSnapshot, ShardFigures
-from autopoll.ops.status import Latency, Process, ShardStatus, Status
+from autopoll.ops.status import Latency, Process, ShardStatus, Status, status
 from autopoll.process.incident_log import Incident
 
 EVIL = "\x1b[2J質問\u202e\r\n\tend" + "x" * 300
 NAMES = ["poller", "watchdog", *(f"worker-{number}" for number in range(1, 41))]
 
 
-def shard(name: str) -> ShardFigures:
-    status = ShardStatus(
-        name=name, backend="echo", instances=2, ready=1, in_flight=1, paused=f"quota {EVIL}",
-        usage_today=Spent(input_tokens=1200), context_remarks=Remarks(total=0, failed=0, files=[]),
+def shard(name: str, status: ShardStatus) -> ShardFigures:
+    paused = msgspec.structs.replace(
+        status, name=name, instances=2, ready=1, in_flight=1, paused=f"quota {EVIL}",
+        usage_today=Spent(input_tokens=1200),
     )  # fmt: skip
     return ShardFigures(
-        status=status, waiting=3, oldest_s=90.0, per_minute=7, p50_ms=12, p99_ms=3400
+        status=paused, waiting=3, oldest_s=90.0, per_minute=7, p50_ms=12, p99_ms=3400
     )
 
 
+@pytest.fixture(scope="module")
+def down(tmp_path_factory: pytest.TempPathFactory) -> Status:
+    """The status of a home that is down."""
+    home = prepared_home(tmp_path_factory.mktemp("home"))
+    return status(home, load(home, {}))
+
+
 @pytest.fixture
-def now() -> HomeSnapshot:
+def now(down: Status) -> HomeSnapshot:
     processes = [
         Process(
             name=name, role="worker", state="busy", pid=4711, uptime_s=3600.0, restarts=2,
@@ -33,18 +42,16 @@ def now() -> HomeSnapshot:
         )
         for name in NAMES
     ]  # fmt: skip
-    incidents = [
-        Incident(at="2026-03-01T10:00:00+00:00", process=EVIL, verdict="dead", action="x",
-                 evidence=EVIL)
-    ] * 20  # fmt: skip
-    status = Status(
-        ready=False, supervisord="running", processes=processes, shards=[],
-        queue=dict.fromkeys(("queued", "ready", "leased", "done", "dead"), 3),
-        latency_ms=Latency(p50=12, p99=340), problems=[EVIL, "second", "third"], hosts=[],
-    )  # fmt: skip
-    return HomeSnapshot(
-        at=0, status=status, shards=[shard("main"), shard("other")], incidents=incidents
+    incident = Incident(
+        at="2026-03-01T10:00:00+00:00", process=EVIL, verdict="dead", action="x", evidence=EVIL
     )
+    seen = msgspec.structs.replace(
+        down, supervisord="running", processes=processes, shards=[],
+        queue=dict.fromkeys(("queued", "ready", "leased", "done", "dead"), 3),
+        latency_ms=Latency(p50=12, p99=340), problems=[EVIL, "second", "third"],
+    )  # fmt: skip
+    shards = [shard("main", down.shards[0]), shard("other", down.shards[0])]
+    return HomeSnapshot(at=0, status=seen, shards=shards, incidents=[incident] * 20)
 
 
 @pytest.mark.parametrize("width", [1, 2, 10, 20, 40, 80, 200])
@@ -85,11 +92,8 @@ def test_the_selected_row_is_seen_without_colour_wherever_it_is(now: HomeSnapsho
     assert not any(text.startswith("> ") for text, _ in lines)
 
 
-def test_nothing_at_all_can_be_drawn_too(now: HomeSnapshot) -> None:
-    status = Status(
-        ready=False, supervisord="down", processes=[], shards=[], queue=None,
-        latency_ms=Latency(p50=None, p99=None), problems=[], hosts=[],
-    )  # fmt: skip
+def test_nothing_at_all_can_be_drawn_too(down: Status) -> None:
+    status = msgspec.structs.replace(down, processes=[], shards=[], queue=None, problems=[])
     empty = HomeSnapshot(at=0, status=status, shards=[], incidents=[])
     assert rows(empty) == []
     assert "not ready (supervisord down)" in frame(empty, None, "keys", 80, 24)[0][0]
