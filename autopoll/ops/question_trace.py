@@ -4,6 +4,7 @@ The bridge knows its states and its attempts, the incident log of this home what
 and the heartbeats who is working on it. What nobody knows is said in `notes`.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,7 @@ def compose(home: Home, config: Config, asked: Asked) -> QuestionTrace:
         events=merged(events, found[-_INCIDENTS:], ahead),
         hops=list(_hops(history)),
         waits=waits_for(home, config, asked, here),
-        notes=list(_notes(history, len(found))),
+        notes=list(_notes(history, (os.uname().nodename, str(home.root)), len(found))),
         usage=_sum(usages) if usages else None,
         answer_id=history.answer_id,
         answer_to=history.answer_to,
@@ -148,7 +149,7 @@ def _since(begin: int | None, end: int | None) -> int | None:
     return None if begin is None or end is None else max(0, end - begin)
 
 
-def _notes(history: QuestionHistory, incidents: int) -> Iterator[str]:
+def _notes(history: QuestionHistory, mine: tuple[str, str], incidents: int) -> Iterator[str]:
     if history.answer_to is not None:
         yield f"this is the answer to question {history.answer_to}: trace that"
     if history.sent_at is None:
@@ -162,7 +163,7 @@ def _notes(history: QuestionHistory, incidents: int) -> Iterator[str]:
         )
     if any(each.worker is None for each in history.attempts):
         yield "who made an attempt is not known where its poller was gone before its end"
-    homes = {(each.host, each.home) for each in history.attempts if each.home}
+    homes = {(each.host, each.home) for each in history.attempts if each.home} - {mine}
     for host, folder in sorted(homes):
         yield f"incidents at the home {folder} on {host} are in its own log"
     if incidents > _INCIDENTS:

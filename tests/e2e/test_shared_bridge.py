@@ -55,6 +55,13 @@ def test_what_only_another_home_serves_is_asked_there_and_its_asker_is_notified(
     two.busy("worker-other-1")
     # Its own poller has stored it, and nothing but a notification can end the wait now.
     assert [each["in_flight"] for each in one.json_lines("hosts")] == [0, 1]
+    number = one.json_lines("messages", "--limit", "1")[0]["id"]
+    waiting = one.json("trace", str(number))
+    assert [each["state"] for each in waiting["events"]] == ["sent", "enrolled", "claimed"]
+    assert waiting["waits"][0].startswith(f"the home {two.root} on ")
+    there = two.json("trace", str(number))
+    assert there["events"][-1]["worker"] == "worker-other-1"
+    assert there["events"][-1]["pid"] == two.pid("worker-other-1")
     (two.root / "go").touch()
     out, err = asking.communicate(timeout=60)
     assert asking.returncode == 0, err
@@ -62,6 +69,12 @@ def test_what_only_another_home_serves_is_asked_there_and_its_asker_is_notified(
     assert (answered["status"], answered["answer"], answered["shard"]) == (
         "answered", "who knows?", "other",
     )  # fmt: skip
+    traced = one.json("trace", str(number))
+    ends = [each for each in traced["events"] if each["state"] == "answered"]
+    assert [(each["home"], each["worker"]) for each in ends] == [(str(two.root), "worker-other-1")]
+    assert traced["clock"] == "the PostgreSQL server"
+    assert f"incidents at the home {two.root} on " in traced["notes"][0]
+    assert two.json("trace", str(number))["notes"] == []
     assert one.ask("and again?", "--shard", "other")["status"] == "answered"
     made = [each for each in one.json_lines("conversations", "list") if each["role_b"] == "other"]
     assert len(made) == 2, "one of each home, however often it asks"

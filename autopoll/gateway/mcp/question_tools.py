@@ -75,6 +75,12 @@ class GetAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     timeout: Wait = 0.0
 
 
+class TraceQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of trace_question."""
+
+    id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1, description="The id of the question.")]
+
+
 class ListShards(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of list_shards: none."""
 
@@ -111,6 +117,13 @@ async def get_answer(call: Call, given: GetAnswer) -> ToolReply:
         return _reply(result)
     with _errors_name(given.id):
         return await _await(call, given.id, given.timeout)
+
+
+async def trace_question(call: Call, given: TraceQuestion) -> ToolReply:
+    """Show how a question came to its answer, or how far it has come: its states with their
+    times, its attempts, and how long each step took. Nothing is changed or consumed by it.
+    """
+    return ToolReply(await call.access.trace(given.id))
 
 
 async def list_shards(call: Call, given: ListShards) -> ToolReply:

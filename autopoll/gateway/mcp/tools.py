@@ -13,6 +13,7 @@ from autopoll.errors import AutopollError, UsageError
 from autopoll.gateway import strict_json
 from autopoll.gateway.mcp import message_tools, question_tools
 from autopoll.gateway.mcp.call import Call, ToolReply
+from autopoll.ops.question_trace import QuestionTrace
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +65,13 @@ TOOLS: Mapping[str, Tool] = {
             takes=question_tools.GetAnswer,
             gives=Result,
             title="Fetch an answer",
+            reads=True,
+        ),
+        Tool(
+            run=question_tools.trace_question,
+            takes=question_tools.TraceQuestion,
+            gives=QuestionTrace,
+            title="Trace a question",
             reads=True,
         ),
         Tool(

@@ -275,6 +275,8 @@ def test_looking_changes_nothing(place: Place, one: One) -> None:
             ]
         await agent.get("recent_messages")
         await agent.get("get_answer", id=asked["id"])
+        traced = await agent.get("trace_question", id=asked["id"])
+        assert traced["events"][-1]["state"] == "answered"
         await agent.get("list_shards")
         await agent.get("check_partner_status", **mine)
         for each in (await agent.client.list_resources()).resources:
@@ -401,7 +403,7 @@ UGLY: list[tuple[str, dict[str, Any], str]] = [
     ("check_partner_status", {}, "conversation_id is missing"),
     ("check_partner_status", {"conversation_id": "none"}, "there is no conversation"),
     ("check_partner_status", {"session_id": 1}, "session_id: Expected"),
-    ("execute_command", {"command": "id"}, "There are: ask, get_answer, list_shards,"),
+    ("execute_command", {"command": "id"}, "There are: ask, get_answer, trace_question,"),
     ("", {}, "there is no tool ''"),
 ]
 

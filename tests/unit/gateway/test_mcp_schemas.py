@@ -18,7 +18,7 @@ KNOWN = {
     "update_my_status": {"conversation_id", "session_id", "token", "status"},
     "check_partner_status": {"conversation_id", "session_id", "token"},
 }  # fmt: skip
-LOOKS = {"get_answer", "list_shards", "recent_messages", "check_partner_status"}
+LOOKS = {"get_answer", "trace_question", "list_shards", "recent_messages", "check_partner_status"}
 
 
 def parts(schema: Any) -> Iterator[dict[str, Any]]:
