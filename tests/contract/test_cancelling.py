@@ -140,7 +140,7 @@ def test_what_is_no_open_question_is_named_and_left_as_it_is(bridge: Bridge) -> 
     [done] = ask(bridge, served, "1")
     settle(bridge, answered(claim_one(bridge)))
     [never] = ask(bridge, unserved, "2")
-    [told] = bridge.messages.send(served, "a", ["x"], ['{"type": "response"}'])
+    [told] = ask(bridge, served, "x", metadata='{"type": "response"}')
     before = bridge.messages.find()
     assert cancel(bridge, done, never, told, 10**15, done) == [
         "settled", "unserved", "unserved", "unknown", "settled",

@@ -40,7 +40,7 @@ def test_what_is_answered_or_wants_no_answer_is_not_shown(bridge: Bridge) -> Non
     conversation = talk(bridge)
     ask(bridge, conversation, "1")
     settle(bridge, answered(claim_one(bridge)))
-    bridge.messages.send(conversation, "a", ["thanks"], ['{"type": "response"}'])
+    ask(bridge, conversation, "thanks", metadata='{"type": "response"}')
     ask(bridge, talk(bridge, shard=None), "to a person")
     assert queue(bridge) == []
 
