@@ -71,6 +71,8 @@ TRIAL = a(shard=TEXT, backend=TEXT, ok=FLAG,
           steps=some(a(name=TEXT, ok=FLAG, ms=maybe(NUMBER), detail=TEXT)))  # fmt: skip
 HOLDS = a(schema=COUNT, bytes=COUNT, messages=COUNT, conversations=COUNT)
 
+FINDING = a(name=TEXT, ok=FLAG, state=one_of("ok", "degraded", "failed", "unknown"), detail=TEXT,
+            mend=TEXT)
 SCHEMAS: dict[str, Schema] = {
     "init": a(home=TEXT, conversation=TEXT, tokens=maybe(TOKENS)),
     "up": a(home=TEXT, ready=FLAG),
@@ -130,6 +132,8 @@ SCHEMAS: dict[str, Schema] = {
     "dead drop": a(id=COUNT, dropped=FLAG),
     "faults": a(fault=TEXT, noticed_ms=maybe(NUMBER), answered_ms=maybe(NUMBER), lost=COUNT,
                 twice=COUNT),
+    "doctor": a(verdict=one_of("ok", "degraded", "down"), first=maybe(FINDING), fixed=some(TEXT),
+                checks=some({**FINDING, "required": [*FINDING["required"], "hop"]})),
     "backup": a(file=TEXT, holds=HOLDS, not_in_it=some(TEXT)),
     "restore": a(file=TEXT, holds=HOLDS, bridge=TEXT, kept=ANY),
     "prune": a(dry_run=FLAG, removed=each(COUNT), files=each(COUNT), database_bytes=COUNT,
@@ -153,6 +157,7 @@ status
 top
 health
 health --deep
+doctor
 hosts
 shards
 shards list

@@ -36,6 +36,7 @@ from autopoll.bridge.records import (
     RecentAnswer,
     Spent,
     Stored,
+    StoreWarning,
     Tokens,
 )
 from autopoll.bridge.retention_protocol import RetentionStore
@@ -275,6 +276,9 @@ class Bridge(Protocol):
 
     def watch(self) -> Watch:
         """Return a watch for foreign writers; raise BridgeError when there can be none."""
+
+    def warnings(self) -> list[StoreWarning]:
+        """Return what about the store does no harm yet: of its disk, or of its server."""
 
     def examine(self, seconds: float) -> bool:
         """Look for damage, changing nothing; return whether all was seen in the time.

@@ -220,6 +220,14 @@ class QueryState(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: int | None
 
 
+class StoreWarning(NamedTuple):
+    """Something about the store that does no harm yet, and how to mend it."""
+
+    name: str
+    detail: str
+    mend: str
+
+
 class CommittedTurn(NamedTuple):
     """What one commit of the answerer has stored, settled and claimed."""
 

@@ -57,6 +57,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "queue": ("queue:queue", "Show what waits, and which worker is at which question."),
         "cancel": ("queue:cancel", "Take questions back."),
+        "doctor": ("doctor:doctor", "Name the first broken hop of a question, and its mend."),
         "pause": ("pause:pause", "Keep a shard from answering until it is resumed."),
         "resume": ("pause:resume", "End the pause of a shard."),
         "hosts": ("hosts:hosts", "Show the homes that share the bridge."),

@@ -49,7 +49,7 @@ def _collect(home: Home, beat: Beat, verdict: str) -> str:
     stamp = utc_now().strftime("%Y%m%dT%H%M%S.%f")[:-3]
     folder = home.evidence / f"{stamp}-{beat.name}"
     facts = _facts(beat)
-    stacks = _stacks(home.log / f"{beat.name}.stacks", beat)
+    stacks = stacks_of(home.log / f"{beat.name}.stacks", beat)
     try:
         folder.mkdir(mode=0o700)
         report = {"verdict": verdict, "at": now, "beat": beat, **facts}
@@ -118,8 +118,11 @@ def _waits_in(pid: int) -> str:
     return "" if where == "0" else where
 
 
-def _stacks(path: Path, beat: Beat) -> str:
-    """Ask the process for the stacks of all its threads and return them."""
+def stacks_of(path: Path, beat: Beat) -> str:
+    """Ask the process for the stacks of all its threads and return them; empty where it cannot say.
+
+    It is the process that wrote the beat, or none, and goes on as before.
+    """
     reading = read_stat(beat.pid)
     if reading is None or reading.stopped or reading.blocked:
         return ""  # it could not answer

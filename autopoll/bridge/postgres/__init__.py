@@ -14,6 +14,7 @@ from autopoll.bridge.postgres.deliveries import PostgresDeliveries
 from autopoll.bridge.postgres.notifying_messages import PostgresMessages
 from autopoll.bridge.postgres.reconnection import Reconnection
 from autopoll.bridge.postgres.retention import PostgresRetention
+from autopoll.bridge.postgres.server_check import ServerCheck
 from autopoll.bridge.postgres.watch import NotificationWatch
 from autopoll.bridge.records import BridgeLimits
 from autopoll.bridge.sql.conversation_store import SqlConversations
@@ -46,6 +47,7 @@ class PostgresBridge:
         self.overview = bounded(SqlOverview(db, limits, costs), db)
         self.retention = bounded(PostgresRetention(db), db)
         self.examine = bounded(PostgresCheckup(db), db).examine
+        self.warnings = bounded(ServerCheck(db), db).warnings
 
     def close(self) -> None:
         self._listening.close()

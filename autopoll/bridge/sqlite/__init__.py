@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from autopoll.bridge.foreign_watch import Watch
-from autopoll.bridge.records import BridgeLimits
+from autopoll.bridge.records import BridgeLimits, StoreWarning
 from autopoll.bridge.sql.conversation_store import SqlConversations
 from autopoll.bridge.sql.costs import Costs
 from autopoll.bridge.sql.message_store import SqlMessages
@@ -53,6 +53,11 @@ class SqliteBridge:
     def close(self) -> None:
         self.deliveries.close()
         self._db.close()
+
+    def warnings(self) -> list[StoreWarning]:
+        from autopoll.bridge.sqlite.filesystem import doubts
+
+        return doubts(self._db.path.resolve())
 
     def watch(self) -> Watch:
         # Imported here, as it costs every `ask`, which does not watch, a tenth of its start-up.

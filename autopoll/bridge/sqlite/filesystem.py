@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from autopoll.bridge.records import StoreWarning
 from autopoll.errors import BridgeError
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -10,6 +11,28 @@ NETWORK = {
     "davfs", "fuse.davfs2", "fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs",
     "fuse.gcsfuse",
 }  # fmt: skip
+
+
+# Of virtual machines and containers, whose two sides need not share a file's memory map.
+_SHARED = {"9p", "virtiofs", "vboxsf", "fakeowner", "fuse.grpcfuse", "drvfs", "prl_fs", "vmhgfs"}
+
+
+def doubts(path: Path) -> list[StoreWarning]:
+    """Return what may be wrong with the place of a (resolved) path, though it is not refused."""
+    try:
+        text = MOUNTS.read_text(errors="surrogateescape")
+    except OSError:
+        return []
+    found = []
+    kind = file_system(path, text)
+    if kind in _SHARED or (kind.startswith("fuse") and kind not in NETWORK):
+        what = f"{path} is on {kind}; if others reach it from another side, its log does not work"
+        found.append(StoreWarning("disk of the bridge", what, "Move the bridge to a local disk."))
+    if any(Path(_unescaped(line.split(" ")[4])) == path for line in text.splitlines()):
+        what = f"{path} is mounted by itself, and its log (-wal) beside it is not"
+        mend = "Mount the folder in place of the file."
+        found.append(StoreWarning("disk of the bridge", what, mend))
+    return found
 
 
 def refuse_network(path: Path) -> None:
