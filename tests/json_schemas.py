@@ -71,8 +71,9 @@ TRIAL = a(shard=TEXT, backend=TEXT, ok=FLAG,
           steps=some(a(name=TEXT, ok=FLAG, ms=maybe(NUMBER), detail=TEXT)))  # fmt: skip
 HOLDS = a(schema=COUNT, bytes=COUNT, messages=COUNT, conversations=COUNT)
 
-FINDING = a(name=TEXT, ok=FLAG, state=one_of("ok", "degraded", "failed", "unknown"), detail=TEXT,
-            mend=TEXT)
+FINDING = a(
+    name=TEXT, ok=FLAG, state=one_of("ok", "degraded", "failed", "unknown"), detail=TEXT, mend=TEXT
+)
 SCHEMAS: dict[str, Schema] = {
     "init": a(home=TEXT, conversation=TEXT, tokens=maybe(TOKENS)),
     "up": a(home=TEXT, ready=FLAG),

@@ -12,7 +12,7 @@ from autopoll.cli.render import ProgressLine, print_json
 from autopoll.errors import UsageError
 
 if TYPE_CHECKING:
-    from autopoll.ops.doctor.findings import Finding
+    from autopoll.ops.doctor.findings import DoctorFinding
     from autopoll.ops.doctor.walk import DoctorReport
 
 _MARKS = {"ok": "ok  ", "degraded": "WARN", "failed": "FAIL", "unknown": "?   "}
@@ -94,7 +94,7 @@ def _fields(found: "DoctorReport", fixed: list[str]) -> dict[str, object]:
     }
 
 
-def _check(finding: "Finding") -> dict[str, object]:
+def _check(finding: "DoctorFinding") -> dict[str, object]:
     return {
         "name": finding.name,
         "ok": finding.is_good,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from autopoll.clock import wall_ms
 from autopoll.home.path_safety import quoted
-from autopoll.ops.doctor.findings import Finding, degraded, failed, good
+from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good
 from autopoll.ops.doctor.subject import Subject
 from autopoll.ops.status import ShardStatus
 from autopoll.ops.supervisord_state import SupervisordState
@@ -14,7 +14,7 @@ _REMARKS = 5  # context files that are named
 _OLD_S = 60.0  # for which a question may wait before it is said
 
 
-def look(subject: Subject) -> Iterator[Finding]:
+def look(subject: Subject) -> Iterator[DoctorFinding]:
     """Look at each shard, at what waits for it, and at routes that lead nowhere."""
     now = subject.status
     if now is None or subject.config is None:
@@ -43,7 +43,7 @@ def look(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _of(subject: Subject, shard: ShardStatus) -> Finding:
+def _of(subject: Subject, shard: ShardStatus) -> DoctorFinding:
     name = f"shard {shard.name}"
     if shard.paused:
         by_hand = manual_pause.read(subject.home, shard.name) is not None

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from autopoll.home import disk_space
 from autopoll.home.disk_samples import written_folders
 from autopoll.ops.disk_forecast import disk_forecast
-from autopoll.ops.doctor.findings import Finding, degraded, failed, good
+from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good
 from autopoll.ops.doctor.subject import Subject
 
 _FEW_INODES = 1000
 _SOON_DAYS = 14.0
 
 
-def look(subject: Subject) -> Iterator[Finding]:
+def look(subject: Subject) -> Iterator[DoctorFinding]:
     """Look at each folder that is written to."""
     home = subject.home
     folders = [home.var]

@@ -17,7 +17,7 @@ class FindingState(StrEnum):
     UNKNOWN = "unknown"  # it could not be looked at
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class DoctorFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was looked at; `mend` is what to do about it."""
 
     name: str
@@ -32,34 +32,34 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return self.state is FindingState.OK
 
 
-def good(name: str, detail: str) -> Finding:
+def good(name: str, detail: str) -> DoctorFinding:
     """Return what is as it should be."""
-    return Finding(name=name, state=FindingState.OK, detail=detail)
+    return DoctorFinding(name=name, state=FindingState.OK, detail=detail)
 
 
-def degraded(name: str, detail: str, mend: str = "") -> Finding:
+def degraded(name: str, detail: str, mend: str = "") -> DoctorFinding:
     """Return what is not as it should be, while questions are answered."""
-    return Finding(name=name, state=FindingState.DEGRADED, detail=detail, mend=mend)
+    return DoctorFinding(name=name, state=FindingState.DEGRADED, detail=detail, mend=mend)
 
 
-def failed(name: str, detail: str, mend: str = "", exit_code: int = Exit.OK) -> Finding:
+def failed(name: str, detail: str, mend: str = "", exit_code: int = Exit.OK) -> DoctorFinding:
     """Return what keeps questions from being answered."""
     state = FindingState.FAILED
-    return Finding(name=name, state=state, detail=detail, mend=mend, exit_code=exit_code)
+    return DoctorFinding(name=name, state=state, detail=detail, mend=mend, exit_code=exit_code)
 
 
-def unknown(name: str, detail: str, mend: str = "") -> Finding:
+def unknown(name: str, detail: str, mend: str = "") -> DoctorFinding:
     """Return what could not be looked at."""
-    return Finding(name=name, state=FindingState.UNKNOWN, detail=detail, mend=mend)
+    return DoctorFinding(name=name, state=FindingState.UNKNOWN, detail=detail, mend=mend)
 
 
-def of_error(name: str, error: AutopollError) -> Finding:
+def of_error(name: str, error: AutopollError) -> DoctorFinding:
     """Return what an error says keeps questions from being answered."""
     return failed(name, error.what, error.mend)
 
 
-class Hop(NamedTuple):
+class DoctorHop(NamedTuple):
     """A stage on the way of a question, with what was found there."""
 
     name: str
-    findings: list[Finding]
+    findings: list[DoctorFinding]

@@ -6,14 +6,14 @@ from importlib.util import find_spec
 
 from autopoll.home.address import Address
 from autopoll.home.installation import extra_command
-from autopoll.ops.doctor.findings import Finding, degraded, failed, good
+from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good
 from autopoll.ops.doctor.subject import Subject
 from autopoll.ops.process_tree import GATEWAY
 
 _ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - looked for, not listened at
 
 
-def look(subject: Subject) -> Iterator[Finding]:
+def look(subject: Subject) -> Iterator[DoctorFinding]:
     """Look at the gateway, where it is enabled."""
     config = subject.config
     if config is None or not config.gateway.enabled:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autopoll.clock import wall_ms
 from autopoll.home import disk_samples
-from autopoll.ops.doctor.findings import Finding, degraded, good
+from autopoll.ops.doctor.findings import DoctorFinding, degraded, good
 from autopoll.ops.doctor.subject import Subject
 
 _FILES = 1024
@@ -17,7 +17,7 @@ _SLACK_MS = 2000
 _LINGER = Path("/var/lib/systemd/linger")
 
 
-def look(subject: Subject) -> Iterator[Finding]:
+def look(subject: Subject) -> Iterator[DoctorFinding]:
     """Look at what the machine allows."""
     short = [*_short_limits()]
     for what, mend in short:
@@ -43,7 +43,7 @@ def _short_limits() -> Iterator[tuple[str, str]]:
             yield what, f"sudo sysctl fs.inotify.{name}={least}"
 
 
-def _look_at_clock(subject: Subject) -> Iterator[Finding]:
+def _look_at_clock(subject: Subject) -> Iterator[DoctorFinding]:
     """Look whether something was written later than now."""
     now = wall_ms()
     written = [each.at for each in disk_samples.read(subject.home)]
@@ -55,7 +55,7 @@ def _look_at_clock(subject: Subject) -> Iterator[Finding]:
         yield degraded("clock", what, "Set it right, as by NTP; questions are answered meanwhile.")
 
 
-def _look_at_linger(subject: Subject) -> Iterator[Finding]:
+def _look_at_linger(subject: Subject) -> Iterator[DoctorFinding]:
     """Look whether a service of the user's own ends with the user's last login."""
     user = pwd.getpwuid(os.geteuid()).pw_name
     units = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "systemd/user"

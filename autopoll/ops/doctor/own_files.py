@@ -8,13 +8,13 @@ from autopoll.errors import ConfigError
 from autopoll.home import var_check
 from autopoll.home.path_safety import quoted
 from autopoll.ops.copied_home import refuse_copy
-from autopoll.ops.doctor.findings import Finding, degraded, failed, good, of_error, unknown
+from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good, of_error, unknown
 from autopoll.ops.doctor.subject import Subject
 
 _OTHERS = 0o077
 
 
-def look(subject: Subject) -> Iterator[Finding]:
+def look(subject: Subject) -> Iterator[DoctorFinding]:
     """Look at var/ and at what is private in it."""
     home = subject.home
     if not home.config.is_file():

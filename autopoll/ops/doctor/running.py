@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psutil
 
 from autopoll.client.availability import STALE_S
-from autopoll.ops.doctor.findings import Finding, degraded, failed, good
+from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good
 from autopoll.ops.doctor.subject import Subject
 from autopoll.ops.status import Process
 from autopoll.ops.supervisord_state import SupervisordState
@@ -14,7 +14,7 @@ from autopoll.process import orphans
 _MOST = 5  # that are named
 
 
-def look(subject: Subject) -> Iterator[Finding]:
+def look(subject: Subject) -> Iterator[DoctorFinding]:
     """Look at each process there should be, and at each there should not be."""
     now = subject.status
     if now is not None and now.supervisord == SupervisordState.RUNNING:
@@ -30,7 +30,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     yield from _look_for_leftovers(subject)
 
 
-def _of(process: Process) -> Finding:
+def _of(process: Process) -> DoctorFinding:
     """Return what is to be said of one process; without the poller nothing is answered."""
     bad = failed if process.role == "poller" else degraded
     name, note = process.name, f": {process.note}" if process.note else ""
@@ -55,7 +55,7 @@ def _of(process: Process) -> Finding:
     return good(name, f"{process.state}, process {process.pid}")
 
 
-def _look_for_leftovers(subject: Subject) -> Iterator[Finding]:
+def _look_for_leftovers(subject: Subject) -> Iterator[DoctorFinding]:
     """Look for zombies of our processes, and for processes whose home is gone."""
     marker = {"AUTOPOLL_SUPERVISED": str(subject.home.supervisord_conf.parent)}
     marked = orphans.find(marker)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from autopoll.errors import ConfigError, Exit
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.ops.doctor.findings import Finding, degraded, failed, good, of_error
+from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good, of_error
 from autopoll.ops.doctor.subject import Subject
 from autopoll.ops.start_checks import check_start
 
 
-def look(subject: Subject) -> Iterator[Finding]:
+def look(subject: Subject) -> Iterator[DoctorFinding]:
     """Check the settings as `autopoll up` does, starting nothing."""
     home = subject.home
     if subject.config_error:
@@ -29,7 +29,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     yield from _look_at_waits(home, subject.config)
 
 
-def _look_at_waits(home: Home, config: Config) -> Iterator[Finding]:
+def _look_at_waits(home: Home, config: Config) -> Iterator[DoctorFinding]:
     """Look whether supervisord kills what is still draining."""
     drain = float(config.delivery.drain_timeout)
     for path in (home.supervisord_conf, *sorted(home.program_files.glob("*.conf"))):

@@ -10,7 +10,7 @@ from autopoll.home.byte_size import in_words
 from autopoll.home.home import Home
 from autopoll.home.lock import holder_of
 from autopoll.home.path_safety import quoted
-from autopoll.ops.doctor.findings import Finding, degraded, failed, good, of_error
+from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good, of_error
 from autopoll.ops.doctor.subject import EXAMINE_S, Subject
 from autopoll.process import orphans
 from autopoll.process.proc_stat import read_stat
@@ -26,7 +26,7 @@ _TROUBLES = (
 _LARGE_LOG = 64_000_000  # bytes; the poller cuts it back to a quarter of that
 
 
-def look(subject: Subject) -> Iterator[Finding]:
+def look(subject: Subject) -> Iterator[DoctorFinding]:
     """Look at the store, and at its file where it has one."""
     if subject.config is None:
         return
@@ -47,7 +47,7 @@ def look(subject: Subject) -> Iterator[Finding]:
         yield degraded(name, detail, mend)
 
 
-def _look_at_file(home: Home, file: Path) -> Iterator[Finding]:
+def _look_at_file(home: Home, file: Path) -> Iterator[DoctorFinding]:
     log = Path(f"{file}-wal")
     try:
         size = log.stat().st_size

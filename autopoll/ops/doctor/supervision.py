@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from autopoll.errors import Exit
 from autopoll.home.lock import holder_and_words
-from autopoll.ops.doctor.findings import Finding, degraded, failed, good, unknown
+from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good, unknown
 from autopoll.ops.doctor.subject import Subject
 from autopoll.ops.supervisord_state import SupervisordState
 from autopoll.process.proc_stat import read_stat
 
 
-def look(subject: Subject) -> Iterator[Finding]:
+def look(subject: Subject) -> Iterator[DoctorFinding]:
     """Look at supervisord and its locks."""
     now = subject.status
     if now is None:
@@ -34,7 +34,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     yield from _look_at_locks(subject)
 
 
-def _look_at_locks(subject: Subject) -> Iterator[Finding]:
+def _look_at_locks(subject: Subject) -> Iterator[DoctorFinding]:
     """Name who holds which lock; what is held is never stale, as the kernel frees it."""
     held = []
     try:

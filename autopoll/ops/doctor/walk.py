@@ -17,13 +17,13 @@ from autopoll.ops.doctor import (
     store,
     supervision,
 )
-from autopoll.ops.doctor.findings import Finding, FindingState, Hop, unknown
+from autopoll.ops.doctor.findings import DoctorFinding, DoctorHop, FindingState, unknown
 from autopoll.ops.doctor.subject import Subject
 
 HOP_S = 8.0  # for one hop: twice what a server that does not answer takes
 _GRAVITY = (FindingState.OK, FindingState.UNKNOWN, FindingState.DEGRADED, FindingState.FAILED)
 
-Look = Callable[[Subject], Iterator[Finding]]
+Look = Callable[[Subject], Iterator[DoctorFinding]]
 
 HOPS: tuple[tuple[str, Look], ...] = (
     ("home", own_files.look),
@@ -41,15 +41,15 @@ HOPS: tuple[tuple[str, Look], ...] = (
 class DoctorReport(msgspec.Struct, frozen=True, kw_only=True):
     """All that was found, hop by hop."""
 
-    hops: list[Hop]
+    hops: list[DoctorHop]
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[DoctorFinding]:
         """Return the findings of all hops, in their order."""
         return [each for hop in self.hops for each in hop.findings]
 
     @property
-    def first(self) -> Finding | None:
+    def first(self) -> DoctorFinding | None:
         """Return the first that is broken, of those that are gravest; None when nothing is."""
         bad = [each for each in self.findings if not each.is_good]
         return max(bad, key=lambda each: _GRAVITY.index(each.state), default=None)
@@ -74,9 +74,9 @@ def examine(subject: Subject, report: Callable[[str], None]) -> DoctorReport:
     return DoctorReport(hops=[_at(name, look, subject, report) for name, look in HOPS])
 
 
-def _at(name: str, look: Look, subject: Subject, report: Callable[[str], None]) -> Hop:
+def _at(name: str, look: Look, subject: Subject, report: Callable[[str], None]) -> DoctorHop:
     report(f"looking at: {name}")
-    found: list[Finding] = []
+    found: list[DoctorFinding] = []
 
     def collect() -> None:
         try:
@@ -93,4 +93,4 @@ def _at(name: str, look: Look, subject: Subject, report: Callable[[str], None]) 
     if thread.is_alive():
         what = f"nothing answers within {HOP_S:.0f} s"
         found.append(unknown(name, what, "See whether a disk or a network is gone: dmesg, mount"))
-    return Hop(name, list(found))
+    return DoctorHop(name, list(found))
