@@ -267,6 +267,22 @@ def test_an_attempt_whose_poller_died_is_told_without_its_worker(
     assert [each.detail for each in found.events if each.state == "failed"] == ["the lease expired"]
 
 
+def test_what_one_commit_does_is_shown_in_order_and_a_clock_that_was_set_back_as_it_is(
+    home: Home, bridge: Bridge
+) -> None:
+    (number,) = ask(bridge, talk(bridge), "why?")
+    settle(bridge, timed(answered(claim_one(bridge))))  # claimed before it was enrolled, it says
+    times = [each.at for each in trace(home, bridge, number).events]
+    assert times == sorted(times)
+    (number,) = ask(bridge, talk(bridge), "why?")
+    late = timed(answered(claim_one(bridge)))
+    assert late.times is not None
+    long_ago = msgspec.structs.replace(late.times, claimed=late.times.claimed - 60)
+    settle(bridge, msgspec.structs.replace(late, times=long_ago))
+    enrolled, claimed = (each.at for each in trace(home, bridge, number).events[1:3])
+    assert claimed < enrolled
+
+
 def test_there_is_no_trace_of_what_is_not_there(home: Home, bridge: Bridge) -> None:
     with pytest.raises(NotFound):
         trace(home, bridge, 10**9)

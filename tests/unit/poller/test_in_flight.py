@@ -157,12 +157,15 @@ def test_an_outcome_says_who_made_the_attempt_and_when(on) -> None:
     async def test(scene: Scene) -> None:
         scene.in_flight.send(question(7), CLAIMED_AT)
         scene.in_flight.progress(1, BEGUN)
+        for piece in ("first", "second"):
+            scene.in_flight.progress(1, msgspec.msgpack.encode(Progress(piece=piece)))
         scene.in_flight.worker_died("worker", "was killed", [1])
         [failed] = scene.outcomes
         times = failed.times
         assert times is not None and (times.worker, times.pid) == ("worker", 7)
         assert times.begun is not None
         assert times.claimed == CLAIMED_AT < times.sent <= times.begun <= times.ended
+        assert times.piece is not None and times.begun <= times.piece <= times.ended
         assert (times.host, times.home) == (None, None)  # of a store that no other home shares
 
     on(test)
