@@ -139,6 +139,11 @@ SCHEMAS: dict[str, Schema] = {
     "restore": a(file=TEXT, holds=HOLDS, bridge=TEXT, kept=ANY),
     "prune": a(dry_run=FLAG, removed=each(COUNT), files=each(COUNT), database_bytes=COUNT,
                free_bytes=COUNT, freed_bytes=maybe(COUNT), is_up=FLAG),
+    "service install": a(name=TEXT, scope=one_of("user", "system"), file=TEXT, unit=TEXT,
+                         written=FLAG, lingers=FLAG),
+    "service remove": a(name=TEXT, scope=one_of("user", "system"), file=TEXT, removed=FLAG),
+    "service status": a(name=TEXT, scope=one_of("user", "system"), file=TEXT, installed=FLAG,
+                        active=TEXT, enabled=TEXT, status=TEXT, lingers=FLAG),
     "completion": a(shell=TEXT, script=TEXT),
     "logs": a(process=TEXT, at=TEXT, text=TEXT),
     "audit": a(id=COUNT, at=TIME, conversation=maybe(TEXT), session=maybe(TEXT), action=TEXT,
@@ -201,6 +206,9 @@ audit
 logs -n 20
 incidents
 completion bash
+service install --dry-run
+service status --name autopoll-of-a-test
+service remove --name autopoll-of-a-test
 gateway token
 prune --older-than 30d --dry-run
 backup copy.db

@@ -67,6 +67,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "backup": ("backup_restore:backup", "Copy the bridge to a file, while it is in use."),
         "restore": ("backup_restore:restore", "Put a copy into the place of the bridge."),
         "prune": ("prune:prune", "Remove what is old, and give back its room."),
+        "service": ("service_commands:service", "Have systemd run the home from boot on."),
         "completion": ("completion_script:completion", "Print what completes commands in a shell."),
         "logs": ("logs:logs", "Show the logs, and follow them."),
         "audit": ("audit_lines:audit", "Show what sessions did, and what was refused."),

@@ -17,11 +17,13 @@ def find(
     environ: Mapping[str, str] = os.environ,
     *,
     trusting: bool = False,
+    acting: bool = True,
 ) -> Home:
     """Return the home: `--home`, AUTOPOLL_HOME, the nearest folder upward, the state folder.
 
     The way upward ends at another file system, and at a folder that others may write to. Raises
-    NotFound when none of them holds an autopoll.toml, Untrusted as `enter` does.
+    NotFound when none of them holds an autopoll.toml, Untrusted as `enter` does, which is given
+    `acting`.
     """
     named = explicit or environ.get("AUTOPOLL_HOME")
     if named:
@@ -32,7 +34,7 @@ def find(
                 f"{root} is no autopoll home: it holds no {CONFIG_NAME}",
                 f"Make one with: autopoll init '{root}'",
             )
-        return enter(root, named=True, trusting=trusting)
+        return enter(root, named=True, trusting=trusting, acting=acting)
     here = Path.cwd()
     nearest, ended = _nearest(here, trusting=trusting)
     root = nearest or default_root()
@@ -41,7 +43,7 @@ def find(
             f"no autopoll home: no {CONFIG_NAME} in {here}, above it, or in {root}{ended}",
             "Make one here with: autopoll init . (or name one with --home)",
         )
-    return enter(root, named=False, trusting=trusting)
+    return enter(root, named=False, trusting=trusting, acting=acting)
 
 
 def _is_home(root: Path) -> bool:

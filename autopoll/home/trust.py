@@ -32,15 +32,16 @@ from autopoll.home.path_safety import (
 )
 
 
-def enter(place: Path, *, named: bool, trusting: bool = False) -> Home:
+def enter(place: Path, *, named: bool, trusting: bool = False, acting: bool = True) -> Home:
     """Return the home at an absolute path once it is known to be safe; it need not be there yet.
 
     With `trusting` it is remembered as trusted. Root becomes its owner, unless it was neither
-    `named` nor trusted. Raises Untrusted with path, owner and mend.
+    `named` nor trusted; when not `acting` it stays root. Raises Untrusted with path, owner and
+    mend.
     """
     home = Home(Path(os.path.realpath(place)))  # resolve() fails at links in a circle
     me = os.geteuid()
-    uid, gid = _owner_of(home) if me == ROOT else (me, os.getegid())
+    uid, gid = owner_of(home) if me == ROOT else (me, os.getegid())
     foreign = uid != me
     if foreign and not (named or trusting or trusted_homes.holds(home.root)):
         raise Untrusted(
@@ -56,7 +57,7 @@ def enter(place: Path, *, named: bool, trusting: bool = False) -> Home:
         _require_own_var(home, users, seen, found)
     if trusting:
         trusted_homes.remember(home.root)
-    if foreign:
+    if foreign and acting:
         user_switch.become(uid, gid)
     return home
 
@@ -73,7 +74,7 @@ def explain_refusal() -> Iterator[None]:
         ) from error
 
 
-def _owner_of(home: Home) -> tuple[int, int]:
+def owner_of(home: Home) -> tuple[int, int]:
     """Return (uid, gid) of whoever owns a home: of its folder, or of var/ where that is root's; of
     the nearest folder that is there where it is not made yet."""
     for folder in (home.root, *home.root.parents):

@@ -21,7 +21,10 @@ from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.home_events import HomeEvents
 from autopoll.ops.line_writer import STDOUT, LineWriter
+from autopoll.ops.readiness import START_LIMIT_S
 from autopoll.process import signals
+from autopoll.process.ready import missing
+from autopoll.process.service_notice import ServiceNotice
 
 POLL_EVERY_S = 1.0
 _LEVELS = {
@@ -34,9 +37,10 @@ _LEVELS = {
 class SupervisordOptions(ServerOptions):  # type: ignore[misc]
     """supervisord's options and its calls to the system."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, notice: ServiceNotice) -> None:
         super().__init__()
         self.home = home
+        self.notice = notice
         self.line_writer = LineWriter(STDOUT, as_json=_says_json(home))
 
     def make_logger(self) -> None:
@@ -74,14 +78,19 @@ class ReportingSupervisor(supervisord.Supervisor):  # type: ignore[misc]
         super().__init__(options)
         self._events = HomeEvents(options.home)
         self._next_poll = 0.0
+        self._starting_until = time.monotonic() + START_LIMIT_S
+        self._announced = ""  # to the service manager
 
     def tick(self, now: float | None = None) -> None:
         """Do the work of one turn of the loop."""
         super().tick(now)
+        if self.options.mood == SupervisorStates.SHUTDOWN:
+            self._announce("STOPPING=1", "STATUS=finishing what is in flight")
         if time.monotonic() < self._next_poll:
             return
         self._next_poll = time.monotonic() + POLL_EVERY_S
         names = [name for group in self.process_groups.values() for name in group.processes]
+        self._announce_ready(names)
         try:
             for event in self._events.poll(names):
                 self.options.line_writer.write_line(
@@ -89,6 +98,27 @@ class ReportingSupervisor(supervisord.Supervisor):  # type: ignore[misc]
                 )
         except (OSError, AutopollError) as error:
             self.options.logger.warn(f"the events of the home cannot be read: {error}")
+
+    def _announce_ready(self, names: list[str]) -> None:
+        """Say that the home is up, or, after the time that `up` waits, that it is up in part: it
+        serves, and is not to be ended as one that does not start."""
+        if self._announced or not names:
+            return
+        waiting = missing(self.options.home, names)
+        if not waiting:
+            self._announce("READY=1", "STATUS=ready")
+        elif time.monotonic() > self._starting_until:
+            self._announce("READY=1", f"STATUS=not ready: {', '.join(waiting)}")
+
+    def _announce(self, state: str, status: str) -> None:
+        """Tell the service manager a new state."""
+        if state == self._announced or self.options.mood == SupervisorStates.RESTARTING:
+            return
+        self._announced = state
+        try:
+            self.options.notice.send(state, status, f"MAINPID={os.getpid()}")
+        except OSError as error:
+            self.options.logger.warn(f"the service manager takes no notice: {error}")
 
 
 class _LineHandler(loggers.Handler):  # type: ignore[misc]
@@ -131,9 +161,10 @@ def _says_json(home: Home) -> bool:
 def main() -> None:
     """Be supervisord until it is stopped; as in its own main, HUP restarts it."""
     home = Home(Path.cwd())
+    notice = ServiceNotice()
     first = True
     while True:
-        options = SupervisordOptions(home)
+        options = SupervisordOptions(home, notice)
         options.realize(sys.argv[1:], doc=__doc__)
         options.first = first
         options.test = False

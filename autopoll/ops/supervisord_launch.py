@@ -18,6 +18,7 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.ops.line_writer import STDERR, LineWriter
 from autopoll.process import signals
+from autopoll.process.service_notice import SOCKET as SERVICE_SOCKET
 
 PR_SET_CHILD_SUBREAPER = 36
 LOCK_DESCRIPTOR = 3  # supervisord closes what it inherits from 5 upward, and keeps this
@@ -70,12 +71,15 @@ def become_supervisord(home: Home, config: Config, lock: int) -> NoReturn:
 
 
 def supervisord_environment(inherited: Mapping[str, str], config: Config) -> dict[str, str]:
-    """Return the environment for supervisord: of ours only what workers may have."""
+    """Return the environment for supervisord: of ours only what workers may have,
+    and where its service manager listens."""
     kept = worker_environment(
         fixed_imports(inherited), [each.options for each in config.shards.values()]
     )
     if config.bridge.url.is_server:  # every role has them, and a worker forgets them
         kept |= {name: inherited[name] for name in bridge_variables(inherited)}
+    if SERVICE_SOCKET in inherited:
+        kept[SERVICE_SOCKET] = inherited[SERVICE_SOCKET]
     # conf/supervisord.conf says `autopoll`: the one of this installation, activated or not.
     folders = [str(Path(sys.executable).parent)]
     if script := shutil.which("autopoll"):

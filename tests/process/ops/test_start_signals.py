@@ -15,7 +15,8 @@ import os, signal, sys
 from pathlib import Path
 from autopoll.home.home import Home
 from autopoll.ops.supervisord import SupervisordOptions
-options = SupervisordOptions(Home(Path(sys.argv[1])))
+from autopoll.process.service_notice import ServiceNotice
+options = SupervisordOptions(Home(Path(sys.argv[1])), ServiceNotice())
 options.setsignals()
 pid = options.fork()
 if pid == 0:
