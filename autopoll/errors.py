@@ -112,6 +112,10 @@ class KeyReused(UsageError):
     """A key that stands for one message was given with another."""
 
 
+class AlreadySettled(AutopollError):
+    """A question that cannot be cancelled any more."""
+
+
 class BadQuery(AutopollError):
     """A message that asks to be answered but cannot be read as a question."""
 

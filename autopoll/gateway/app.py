@@ -17,6 +17,7 @@ from autopoll.gateway.rest import (
     metrics,
     operation_routes,
     question_routes,
+    queue_routes,
 )
 from autopoll.gateway.rest.error_handlers import install
 from autopoll.gateway.rest.openapi import describe
@@ -53,7 +54,14 @@ def make_app(hub: Hub, audit: Audit) -> FastAPI:
     app.state.hub = hub
     app.state.finished = metrics.FinishedQuestions()
     app.state.readiness = Readiness(hub)
-    served = (question_routes, conversation_routes, operation_routes, health_routes, metrics)
+    served = (
+        question_routes,
+        queue_routes,
+        conversation_routes,
+        operation_routes,
+        health_routes,
+        metrics,
+    )
     for each in served:
         app.include_router(each.router)
     app.state.routes = [route for each in served for route in each.router.routes]

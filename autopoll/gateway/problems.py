@@ -10,6 +10,7 @@ from starlette.responses import Response
 from autopoll.errors import (
     AccessDenied,
     AlreadyRunning,
+    AlreadySettled,
     AutopollError,
     BridgeBusy,
     BridgeError,
@@ -62,6 +63,7 @@ UNUSABLE = ProblemKind("unusable", 422)
 _KINDS: dict[type[BaseException], ProblemKind] = {
     KeyReused: ProblemKind("key-reused", 422),
     UsageError: UNUSABLE,
+    AlreadySettled: ProblemKind("settled", 409),
     NotFound: ProblemKind("not-found", 404),
     AccessDenied: ProblemKind("unauthenticated", 401),
     Forbidden: ProblemKind("forbidden", 403),

@@ -253,7 +253,8 @@ def test_a_conversations_token_sees_no_operation(door, operator) -> None:
     with door.client(tokens["a"]) as client:
         for method, path in (
             ("GET", "/v1/status"), ("GET", "/v1/shards"), ("GET", "/v1/incidents"),
-            ("GET", "/v1/hosts"),
+            ("GET", "/v1/hosts"), ("GET", "/v1/queue"),
+            ("POST", "/v1/shards/main/pause"), ("POST", "/v1/shards/main/resume"),
             ("GET", "/v1/dead-letters"), ("GET", "/v1/dead-letters/1"), ("GET", "/metrics"),
             ("POST", "/v1/dead-letters/1/retry"), ("DELETE", "/v1/dead-letters/1"),
             ("GET", "/v1/conversations"),
@@ -721,7 +722,7 @@ def test_what_is_served_is_what_the_openapi_document_says(door, operator, tmp_pa
         cwd=tmp_path, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr
-    assert "22 passed" in run.stdout
+    assert "27 passed" in run.stdout, run.stdout[-1500:]
 
 
 def test_every_answer_of_the_document_is_described_by_a_record_that_is_there(operator) -> None:
@@ -753,3 +754,49 @@ def test_a_method_that_is_not_there_is_told_those_that_are(operator) -> None:
     refused = operator.delete("/v1/conversations")
     assert refused.status_code == 405
     assert refused.headers["allow"] == "GET, POST"
+
+
+def test_a_shard_is_paused_and_questions_are_taken_back_by_who_may(door, operator) -> None:
+    paused = operator.post("/v1/shards/echo/pause", json={"reason": "a look at it"}).json()
+    assert paused["shard"] == "echo" and "a look at it" in paused["words"]
+    tokens = conversation(operator, shard="echo")
+    other = conversation(operator)
+    with door.client(tokens["a"]) as mine, door.client(other["a"]) as stranger:
+        numbers = [
+            mine.post("/v1/questions", json={"question": f"{n}?"}).json()["id"] for n in "123"
+        ]
+        shown = until(
+            lambda: (
+                len(found := operator.get("/v1/queue?shard=echo").json()["questions"]) == 3
+                and found
+            ),
+            what="the queue",
+        )
+        assert [each["id"] for each in shown] == numbers
+        assert all("a look at it" in each["paused"] for each in shown)
+        page = operator.get("/v1/queue", params={"shard": "echo", "limit": 2}).json()
+        assert (len(page["questions"]), page["next"]) == (2, numbers[1])
+        refused = stranger.post(f"/v1/questions/{numbers[0]}/cancel")
+        absent = stranger.post("/v1/questions/987654321/cancel")
+        assert (refused.status_code, absent.status_code) == (404, 404)
+        done = mine.post(f"/v1/questions/{numbers[0]}/cancel")
+        assert (done.status_code, done.json()["outcome"]) == (200, "cancelled")
+        assert (
+            mine.get(f"/v1/questions/{numbers[0]}")
+            .json()["answer"]
+            .startswith("Cancelled by session a of ")
+        )
+        again = mine.post(f"/v1/questions/{numbers[0]}/cancel")
+        assert (again.status_code, again.json()["title"]) == (409, "Settled")
+        by = operator.post(f"/v1/questions/{numbers[1]}/cancel").json()
+        assert by["cancelled"] is True
+    for path in ("/v1/shards/nowhere/pause", "/v1/shards/nowhere/resume"):
+        assert operator.post(path).status_code == 404
+    for body in ({"seconds": 0}, {"seconds": -1}, {"seconds": "1"}, {"why": 1}, [], 7):
+        assert operator.post("/v1/shards/echo/pause", json=body).status_code == 422
+    for query in ("after=-1", "limit=0", "limit=1001", "limit=x"):
+        assert operator.get(f"/v1/queue?{query}").status_code == 422
+    resumed = operator.post("/v1/shards/echo/resume").json()
+    assert (len(resumed["ended"]), resumed["paused"]) == (1, None)
+    answered = operator.get(f"/v1/questions/{numbers[2]}", headers={"Prefer": "wait=20"}).json()
+    assert answered["status"] == "answered"

@@ -11,9 +11,11 @@ from mcp_types import Tool as Listed
 from autopoll.client.result import Result
 from autopoll.errors import AutopollError, UsageError
 from autopoll.gateway import strict_json
-from autopoll.gateway.mcp import message_tools, question_tools
+from autopoll.gateway.mcp import message_tools, question_tools, queue_tools
 from autopoll.gateway.mcp.call import Call, ToolReply
+from autopoll.ops.pausing import PausedShard, ResumedShard
 from autopoll.ops.question_trace import QuestionTrace
+from autopoll.ops.queue_view import QueueView
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +121,32 @@ TOOLS: Mapping[str, Tool] = {
             gives=message_tools.SessionStatus,
             title="See the partner's status",
             reads=True,
+        ),
+        Tool(
+            run=queue_tools.list_queue,
+            takes=queue_tools.ListQueue,
+            gives=QueueView,
+            title="List what waits",
+            reads=True,
+        ),
+        Tool(
+            run=queue_tools.cancel_question,
+            takes=queue_tools.CancelQuestion,
+            gives=queue_tools.CancelReport,
+            title="Take a question back",
+        ),
+        Tool(
+            run=queue_tools.pause_shard,
+            takes=queue_tools.PauseShard,
+            gives=PausedShard,
+            title="Pause a shard",
+        ),
+        Tool(
+            run=queue_tools.resume_shard,
+            takes=queue_tools.ResumeShard,
+            gives=ResumedShard,
+            title="Resume a shard",
+            repeats=True,
         ),
     )
 }

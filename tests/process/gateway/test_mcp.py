@@ -278,12 +278,28 @@ def test_looking_changes_nothing(place: Place, one: One) -> None:
         traced = await agent.get("trace_question", id=asked["id"])
         assert traced["events"][-1]["state"] == "answered"
         await agent.get("list_shards")
+        await agent.get("list_queue")
         await agent.get("check_partner_status", **mine)
         for each in (await agent.client.list_resources()).resources:
             await agent.client.read_resource(each.uri)
         await agent.client.get_prompt("ask_a_shard", {"shard": "main"})
         assert rows(place) == before
         assert len((await agent.get("check_messages", **yours))["messages"]) == 1
+
+    one(story)
+
+
+def test_a_shard_is_paused_and_a_question_to_it_is_taken_back(one: One) -> None:
+    async def story(agent: Agent) -> None:
+        paused = await agent.get("pause_shard", shard="main", reason="a look")
+        assert "a look" in paused["words"]
+        number = (await agent.get("ask", question="why?", timeout=0))["id"]
+        [shown] = (await agent.get("list_queue", shard="main"))["questions"]
+        assert (shown["id"], shown["paused"]) == (number, paused["words"])
+        assert (await agent.get("cancel_question", id=number))["outcome"] == "cancelled"
+        assert (await agent.get("list_queue"))["questions"] == []
+        resumed = await agent.get("resume_shard", shard="main")
+        assert (len(resumed["ended"]), resumed["paused"]) == (1, None)
 
     one(story)
 

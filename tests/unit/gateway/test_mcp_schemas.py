@@ -18,7 +18,10 @@ KNOWN = {
     "update_my_status": {"conversation_id", "session_id", "token", "status"},
     "check_partner_status": {"conversation_id", "session_id", "token"},
 }  # fmt: skip
-LOOKS = {"get_answer", "trace_question", "list_shards", "recent_messages", "check_partner_status"}
+LOOKS = {
+    "get_answer", "trace_question", "list_shards", "recent_messages", "check_partner_status",
+    "list_queue",
+}  # fmt: skip
 
 
 def parts(schema: Any) -> Iterator[dict[str, Any]]:

@@ -9,11 +9,12 @@ from autopoll.home.config import load
 from autopoll.home.home import Home
 
 RECORDS = {
-    "Conversation", "Conversations", "DeadLetter", "DeadLetters", "Health", "Hop", "Host", "Hosts",
-    "Incident", "Incidents", "Latency", "Message", "Messages", "NewConversation", "NewMessage",
-    "NewStatus", "Presence", "Presences", "Problem", "Process", "Question", "QuestionTrace",
-    "Remark", "Remarks", "Result", "Shards", "ShardStatus", "Spent", "Status", "Stored", "Tokens",
-    "TraceEvent", "Usage",
+    "CancelledQuestion", "Conversation", "Conversations", "DeadLetter", "DeadLetters", "Disk",
+    "Health", "Hop", "Host", "Hosts", "Incident", "Incidents", "Latency", "Message", "Messages",
+    "NewConversation", "NewMessage", "NewStatus", "Pause", "PausedShard", "Presence", "Presences",
+    "Problem", "Process", "Question", "QuestionTrace", "Queue", "QueuedQuestion", "Remark",
+    "Remarks", "ResumedShard", "Result", "Shards", "ShardStatus", "Spent", "Status", "Stored",
+    "Tokens", "TraceEvent", "Usage",
 }  # fmt: skip
 
 
