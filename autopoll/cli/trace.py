@@ -84,9 +84,9 @@ def _show_events(found: "QuestionTrace") -> None:
 
 def _show_hops(found: "QuestionTrace") -> None:
     """Print how long each step took, a line for each attempt."""
+    if found.hops:
+        say()
     for attempt, hops in groupby(found.hops, key=lambda each: each.attempt):
-        if attempt is None:
-            say()
         took = ", ".join(f"{each.hop} {_span(each.ms)}" for each in hops)
         say(f"attempt {attempt}: {took}" if attempt else took)
 

@@ -104,7 +104,7 @@ def _busy(home: Home, config: Config, shard: str) -> str:
     if not ready:
         return f"no worker of shard {shard} is ready"
     working = [each for each in under_way(home).values() if shard_of(each.worker) == shard]
-    if {each.worker for each in working} < {each.name for each in ready}:
+    if {each.name for each in ready} - {each.worker for each in working}:
         return ""
     oldest = min(working, key=lambda each: each.since)
     return (

@@ -180,6 +180,24 @@ def test_busy_workers_are_named_with_what_they_do(home: Home, bridge: Bridge) ->
         assert trace(home, bridge, number).waits == [
             "the workers of shard main are busy: worker with question 99"
         ]
+        heart.state = ProcessState.DRAINING
+        assert trace(home, bridge, number).waits == ["no worker of shard main is ready"]
+
+
+def test_a_worker_that_is_free_beside_one_that_drains_is_not_called_busy(
+    home: Home, bridge: Bridge
+) -> None:
+    home.config.write_text('[shards.main]\nbackend = "echo"\ninstances = 2\n')
+    (number,) = ask(bridge, talk(bridge), "why?")
+    with (
+        Heart.open(home.beats, "poller", "poller") as poller,
+        Heart.open(home.beats, "worker", "worker") as draining,
+        Heart.open(home.beats, "worker-main-2", "worker") as free,
+    ):
+        poller.state = free.state = ProcessState.IDLE
+        draining.begin(1, 1e9, 99)
+        draining.state = ProcessState.DRAINING
+        assert trace(home, bridge, number).waits == []
 
 
 def test_messages_that_no_shard_answers_say_so(home: Home, bridge: Bridge) -> None:
