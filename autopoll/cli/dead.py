@@ -10,6 +10,7 @@ from autopoll.cli import completions
 from autopoll.cli.base_command import ROW_ID, CommandLine, command, group
 from autopoll.cli.confirm import require_yes
 from autopoll.cli.error_text import report
+from autopoll.cli.moment import MomentType
 from autopoll.cli.output import say
 from autopoll.cli.render import TEXT, Column, print_json, print_table, shortened
 from autopoll.clock import utc_iso_of, zoned
@@ -17,6 +18,8 @@ from autopoll.errors import Exit, NotFound, UsageError
 from autopoll.message import read_content
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from autopoll.bridge.protocols import Overview
 
 FIELDS = '{"message_id","conversation","shard","attempts","last_error","settled_at","text"}'
@@ -32,18 +35,20 @@ def dead() -> None:
     "list",
     fields=f"{FIELDS} a line",
     group=dead,
-    example="autopoll dead list --json",
+    example="autopoll dead list --since 1h\nautopoll dead list --json",
 )
 @click.option(
     "--shard", metavar="NAME", shell_complete=completions.shards, help="Only of this shard."
 )
-def list_(cli: CommandLine, shard: str | None) -> None:
+@click.option("--since", type=MomentType(), help="Only what has died from then on, as 1h.")
+def list_(cli: CommandLine, shard: str | None, since: "datetime | None") -> None:
     """Show every dead letter, oldest first."""
     from autopoll.bridge.connect import connect
 
     with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
         every = bridge.overview.dead_letters(text_bytes=None if cli.json else SHOWN)
-    found = [each for each in every if shard in (None, each.shard)]
+    first = since.timestamp() * 1000 if since else 0
+    found = [each for each in every if shard in (None, each.shard) and each.settled_at >= first]
     if cli.json:
         for each in found:
             print_json(each)

@@ -1,10 +1,18 @@
 """Every kill and restart with its reason."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from autopoll.cli.base_command import CommandLine, command
+from autopoll.cli.moment import MomentType
 from autopoll.cli.render import TEXT, Column, age, print_json, print_table, shortened
-from autopoll.clock import zoned
+from autopoll.clock import parse_utc_ms, zoned
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from autopoll.process.incident_log import Incident
 
 FIELDS = ("at", "process", "verdict", "action", "evidence", "recovered_ms", "closed", "host")
 COLUMNS = (
@@ -21,8 +29,9 @@ COLUMNS = (
     "incidents",
     fields='{"at","process","verdict","action","evidence","recovered_ms","closed","host"} a line\n'
     "closed: how it ended other than by a recovery, in words, or null",
-    example="autopoll incidents --last 5",
+    example="autopoll incidents --since 1h\nautopoll incidents --last 5",
 )
+@click.option("--since", type=MomentType(), help="Only from then on: 1h, or a time in UTC.")
 @click.option(
     "--last",
     type=click.IntRange(1, 100_000),
@@ -30,11 +39,12 @@ COLUMNS = (
     show_default=True,
     help="The newest so many.",
 )
-def incidents(cli: CommandLine, last: int) -> None:
+def incidents(cli: CommandLine, since: "datetime | None", last: int) -> None:
     """Show every kill and restart: when, what, why, on what evidence, and time to recovery."""
     from autopoll.process.incident_log import read
 
-    found = read(cli.home.incidents)[-last:]
+    found = [each for each in read(cli.home.incidents) if since is None or _is_from(each, since)]
+    found = found[-last:]
     if cli.json:
         for each in found:
             print_json({field: getattr(each, field) for field in FIELDS})
@@ -54,3 +64,9 @@ def incidents(cli: CommandLine, last: int) -> None:
         ),
         "no incidents",
     )
+
+
+def _is_from(incident: "Incident", since: "datetime") -> bool:
+    """Tell whether an incident began at a moment or later, or when nobody knows."""
+    at = parse_utc_ms(incident.at)
+    return at is None or at >= since.timestamp() * 1000
