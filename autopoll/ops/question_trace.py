@@ -16,7 +16,7 @@ from autopoll.home.config import Config
 from autopoll.home.home import Home
 from autopoll.message import read_content
 from autopoll.ops.question_waits import Asked, waits_for
-from autopoll.ops.trace_events import TraceEvent, events_of, first_known, state_of
+from autopoll.ops.trace_events import CANCELLED, TraceEvent, events_of, first_known, state_of
 from autopoll.ops.trace_incidents import incidents_of, merged
 from autopoll.ops.under_way import under_way
 from autopoll.request import Usage
@@ -155,7 +155,8 @@ def _notes(history: QuestionHistory, mine: tuple[str, str], incidents: int) -> I
     if history.sent_at is None:
         yield "when it was sent is not known: its time cannot be read"
     known = {each.attempt for each in history.attempts if each.outcome != "released"}
-    under = {history.tries} if history.state == "leased" else set()
+    # What is under way, or was when it was cancelled, has no record.
+    under = {history.tries} if state_of(history) in ("leased", CANCELLED) else set()
     if missing := set(range(1, history.tries + 1)) - known - under:
         yield (
             f"of {len(missing)} of its {history.tries} attempts nothing is known: an earlier "

@@ -259,6 +259,20 @@ def test_what_an_earlier_version_has_answered_is_shown_as_far_as_it_is_known(
     assert note.startswith("of 2 of its 2 attempts nothing is known")
 
 
+def test_what_was_cancelled_says_by_whom(
+    home: Home, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (number,) = ask(bridge, talk(bridge), "why?")
+    monkeypatch.setattr("autopoll.bridge.sql.outcome_rules.with_record", lambda *_: None)
+    ended = msgspec.structs.replace(
+        failed(claim_one(bridge), permanent=True), error="Cancelled by ann"
+    )
+    settle(bridge, ended)
+    found = trace(home, bridge, number)
+    assert (found.state, found.events[-1].state) == ("cancelled", "cancelled")
+    assert (found.events[-1].detail, found.notes) == ("Cancelled by ann", [])
+
+
 def test_attempts_that_were_given_back_do_not_count_as_missing(home: Home, bridge: Bridge) -> None:
     (number,) = ask(bridge, talk(bridge), "why?")
     for _ in range(KEPT + 2):
