@@ -45,13 +45,15 @@ def look(subject: Subject) -> Iterator[DoctorFinding]:
 
 def _of(subject: Subject, shard: ShardStatus) -> DoctorFinding:
     name = f"shard {shard.name}"
+    if manual_pause.read(subject.home, shard.name) is not None:
+        return degraded(name, f"paused: {shard.paused}", f"End it: autopoll resume {shard.name}")
+    if pause := shard_pause.read(subject.home, shard.name):
+        renew = "Renew the key, or log in again; it is tried again by itself"
+        mend = renew if pause.cause == "credentials" else "It ends by itself"
+        return degraded(name, f"paused: {pause.words}", mend)
     if shard.paused:
-        by_hand = manual_pause.read(subject.home, shard.name) is not None
-        pause = None if by_hand else shard_pause.read(subject.home, shard.name)
-        mend = f"End it: autopoll resume {shard.name}" if by_hand else "It ends by itself"
-        if pause is not None and pause.cause == "credentials":
-            mend = "Renew the key, or log in again; it is tried again by itself"
-        return degraded(name, f"paused: {shard.paused}", mend)
+        mend = f"Mend what its worker says: autopoll logs; autopoll shards test {shard.name}"
+        return failed(name, f"none of its instances works: {shard.paused}", mend)
     if not shard.ready:
         mend = f"Try an instance: autopoll shards test {quoted([shard.name])}"
         return failed(name, f"none of its {shard.instances} instances is ready", mend)
