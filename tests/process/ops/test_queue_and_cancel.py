@@ -10,6 +10,9 @@ from doors import SHUT
 from place import Place, until
 
 CONFIG = f"""
+[delivery]
+visibility_timeout = "30m"  # so that no renewal finds what was taken away
+
 [shards.main]
 backend = "command"
 request_timeout = "60s"
