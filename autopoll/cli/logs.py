@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from autopoll.cli.log_tail import Record, Tail, at_of, log_files, merged, record
 from autopoll.cli.moment import MomentType
 from autopoll.cli.output import require_reader, say
 from autopoll.cli.render import print_json
+from autopoll.clock import utc_now
 
 if TYPE_CHECKING:
     from autopoll.home.home import Home
@@ -82,7 +82,7 @@ def _following(folder: Path, name: str | None, tails: dict[Path, Tail]) -> Itera
     while True:
         require_reader()
         time.sleep(FOLLOW_S)
-        began = datetime.now(UTC).isoformat(timespec="milliseconds")
+        began = utc_now().isoformat(timespec="milliseconds")
         for path in log_files(folder, name):
             if path not in tails:
                 tails[path] = Tail(path)

@@ -4,8 +4,8 @@ import os
 import select
 import socket
 import stat
-import time
 
+from autopoll.clock import wall_ms
 from autopoll.home.log_line import log_fields, log_line
 
 STDOUT, STDERR = 1, 2
@@ -41,7 +41,7 @@ class LineWriter:
     def _put(self, text: str, process: str, level: str) -> bool:
         plain = "".join(char if char.isprintable() else " " for char in text[:_LONGEST])
         if self._as_json:
-            fields = log_fields(process, level, time.time())
+            fields = log_fields(process, level, wall_ms() / 1000)
             whole = log_line({**fields, "message": plain})
             # One character may be written as twelve.
             cut_off = {**fields, "message": plain[: _LONGEST // 12 - 20]}

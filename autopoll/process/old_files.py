@@ -1,7 +1,6 @@
 """Old incidents with their evidence, and log files that nobody writes any more."""
 
 import re
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from autopoll.clock import wall_ms
 from autopoll.home import files
 from autopoll.home.config import Config
 from autopoll.home.home import Home
@@ -42,7 +42,7 @@ def remove_old_files(
 
     The file of a program that there is stays, as it may have it open; what it has rotated goes.
     """
-    now = time.time()
+    now = wall_ms() / 1000
     found = OldFiles()
     with suppress(OSError):  # a full disk has no room for what is kept of them
         found.incidents = _forget_incidents(home.incidents, now - incidents_s, dry_run=dry_run)

@@ -320,7 +320,7 @@ def test_no_trust_holds_for_a_var_of_somebody_else(
 ) -> None:
     if ME == 0:
         os.chown(home.var, 65534, -1)
-        monkeypatch.setattr(trust, "_owner_of", lambda home: (0, 0))
+        monkeypatch.setattr(trust, "owner_of", lambda home: (0, 0))
     else:
         be_somebody_else(monkeypatch)
     with pytest.raises(Untrusted, match="holds the tokens"):
