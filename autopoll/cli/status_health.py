@@ -97,7 +97,7 @@ def _fields(now: "Status") -> dict[str, object]:
 
 
 def _print_status(now: "Status") -> None:
-    say("ready" if now.ready else f"not ready (supervisord {now.supervisord})")
+    say(now.headline)
     for problem in now.problems:
         say(f"  {problem}")
     if now.last_change:

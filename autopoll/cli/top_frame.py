@@ -89,7 +89,7 @@ KINDS = ("process", "shard", "incident")
 
 def _title(now: HomeSnapshot) -> str:
     status = now.status
-    words = ["ready" if status.ready else f"not ready (supervisord {status.supervisord})"]
+    words = [status.headline]
     if status.queue is not None:
         waits = status.queue["queued"] + status.queue["ready"]
         words.append(f"{waits} waiting, {status.queue['leased']} in flight")

@@ -91,6 +91,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     hosts: list[AnsweringHome]  # that share the bridge, this home included once it has answered
 
     @property
+    def headline(self) -> str:
+        """Whether all is ready; if not, how supervisord is, and which shards are paused."""
+        if self.ready:
+            return "ready"
+        paused = ", ".join(shard.name for shard in self.shards if shard.paused)
+        held = f"; paused: {paused}" if paused else ""
+        return f"not ready (supervisord {self.supervisord}{held})"
+
+    @property
     def exit_code(self) -> Exit:
         """0 ready, 1 degraded or just starting, 2 down or going down, 3 supervisord hung."""
         if self.supervisord == SupervisordState.HUNG:

@@ -8,6 +8,7 @@ from bridge_calls import OWN, answered, ask, claim, claim_one, failed, renew, se
 from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
+from autopoll.bridge.sql import settlement
 from autopoll.message import read_answer
 
 BY = "Cancelled by ann@here at 2026-03-01T10:00:00Z"
@@ -206,3 +207,21 @@ def test_under_random_ways_each_question_has_one_answer_in_order(
     )
     order = [each.answer.id for each in in_lane if each.answer]
     assert order == sorted(order)
+
+
+def test_a_long_row_of_cancelled_ones_ends_bit_by_bit_in_order_and_holds_what_follows(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "MOST_CANCELLED", 2)
+    conversation = talk(bridge)
+    numbers = ask(bridge, conversation, *"1234567")
+    first = claim_one(bridge)
+    assert cancel(bridge, *numbers[1:6]) == ["in turn"] * 5
+    settle(bridge, answered(first))
+    assert len(answers(bridge, conversation)) == 3
+    assert claim(bridge) == [], "the last waits for all that are before it"
+    assert [each.message_id for each in bridge.deliveries.reap()] == numbers[3:5]
+    assert [each.message_id for each in bridge.deliveries.reap()] == numbers[5:6]
+    assert bridge.deliveries.reap() == []
+    assert answers(bridge, conversation)[1:] == [BY] * 5
+    assert claim_one(bridge).message_id == numbers[6]

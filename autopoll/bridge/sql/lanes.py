@@ -57,7 +57,8 @@ class Lanes:
     def cancelled(self) -> list[int]:
         """Return heads that were cancelled while they waited for their turn.
 
-        There are none unless a program of an earlier version, or a mend, has made them heads.
+        There are none unless a program of an earlier version, or a mend, has made them heads, or
+        more were cancelled in one lane than are ended in one transaction.
         """
         rows = self._db.rows(
             "SELECT message_id FROM deliveries WHERE state='ready'"

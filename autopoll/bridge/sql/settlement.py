@@ -34,6 +34,7 @@ _HELD = f"""SELECT d.message_id, d.conversation_id, d.to_session,
 FREE_CLAIMS = 20  # claims up to which the death of an owner costs the query no attempt
 _LARGEST = 1 << 20  # bytes of a question that are read to answer it in its form
 _TOGETHER = 16  # questions read at once, each of up to _LARGEST
+MOST_CANCELLED = 2000  # that one after the other end in one transaction; a reap ends the others
 
 
 class Settlement:
@@ -278,9 +279,11 @@ class Settlement:
 
     def end_cancelled(self, numbers: Sequence[int], now: int) -> list[Settled]:
         """End those of these that were cancelled while they waited and are heads, and what follows
-        them likewise."""
+        them likewise, up to MOST_CANCELLED of each lane."""
         settled: list[Settled] = []
-        while numbers:
+        for _ in range(MOST_CANCELLED):
+            if not numbers:
+                break
             heads = self.held(
                 f"AND d.not_before>={CANCELLED} AND {self._among(':numbers')}",
                 {"numbers": json.dumps([*numbers])},

@@ -97,3 +97,12 @@ def test_nothing_at_all_can_be_drawn_too(down: Status) -> None:
     empty = HomeSnapshot(at=0, status=status, shards=[], incidents=[])
     assert rows(empty) == []
     assert "not ready (supervisord down)" in frame(empty, None, "keys", 80, 24)[0][0]
+
+
+def test_the_first_line_names_the_shards_that_are_paused(now: HomeSnapshot) -> None:
+    paused = [each.status for each in now.shards]
+    running = msgspec.structs.replace(paused[0], name="third", paused=None)
+    status = msgspec.structs.replace(now.status, shards=[*paused, running])
+    seen = msgspec.structs.replace(now, status=status)
+    title = frame(seen, None, "keys", 120, 24)[0][0]
+    assert "not ready (supervisord running; paused: main, other)" in title
