@@ -9,7 +9,7 @@ from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.interrupt import interruptible
 from autopoll.cli.output import say
 from autopoll.cli.render import ProgressLine, print_json
-from autopoll.errors import UsageError
+from autopoll.errors import Untrusted, UsageError
 
 if TYPE_CHECKING:
     from autopoll.ops.doctor.findings import DoctorFinding
@@ -48,14 +48,21 @@ def doctor(cli: CommandLine, fix: bool, stacks: str | None, bundle: Path | None)
     from autopoll.ops.doctor.fixes import fix as mend
     from autopoll.ops.doctor.subject import Subject
 
-    home = cli.home_as_it_is
     fixed: list[str] = []
-    with ProgressLine(cli.json) as progress, interruptible(_words):
-        if fix:
-            fixed = list(mend(Subject(home)))
-        subject = Subject(home)
-        found = walk.examine(subject, progress.say)
-        names = write_bundle(subject, found, bundle, progress.say) if bundle else []
+    names: list[str] = []
+    try:
+        home = cli.home_as_it_is
+    except Untrusted as error:
+        if fix or bundle:
+            raise
+        found = walk.refused(error)
+    else:
+        with ProgressLine(cli.json) as progress, interruptible(_words):
+            if fix:
+                fixed = list(mend(Subject(home)))
+            subject = Subject(home)
+            found = walk.examine(subject, progress.say)
+            names = write_bundle(subject, found, bundle, progress.say) if bundle else []
     cli.code = found.exit_code
     if cli.json:
         print_json(_fields(found, fixed))

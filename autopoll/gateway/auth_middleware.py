@@ -30,7 +30,8 @@ PROOFS_AT_ONCE = 64
 PUBLIC = ("/healthz", "/readyz", "/openapi.json")
 _METRICS = "/metrics"
 _OPERATION = re.compile(
-    r"/metrics|/v1/(status|shards|incidents|conversations|dead-letters(/.*)?)", re.DOTALL
+    r"/metrics|/v1/(status|shards(/.*)?|hosts|queue|incidents|conversations|dead-letters(/.*)?)",
+    re.DOTALL,
 )
 _CONVERSATION = re.compile(r"/v1/conversations/([^/]+)")
 

@@ -1,7 +1,7 @@
 """What waits and what is under way, as an operator sees it."""
 
 from answerers import LEASE, take_over
-from bridge_calls import OWN, answered, ask, claim, claim_one, failed, settle, talk
+from bridge_calls import OWN, answered, ask, ask_many, claim, claim_one, failed, settle, talk
 from bridge_stores import Store
 
 from autopoll.bridge.protocols import Bridge
@@ -58,10 +58,10 @@ def test_a_question_that_failed_says_why_and_a_cancelled_one_by_whom(bridge: Bri
 
 def test_pages_show_each_once_and_counts_are_capped(bridge: Bridge) -> None:
     conversation = talk(bridge)
-    numbers = ask(bridge, conversation, *(["x"] * 400), metadata=OWN)
-    numbers += ask(bridge, conversation, *(["x"] * 400))
+    numbers = ask_many(bridge, conversation, 400, OWN)
+    numbers += ask_many(bridge, conversation, 400)
     claim(bridge, 30)
-    numbers += ask(bridge, conversation, *(["x"] * 400), metadata=OWN)
+    numbers += ask_many(bridge, conversation, 400, OWN)
     seen: list[int] = []
     after: int | None = 0
     while after is not None:
@@ -70,7 +70,7 @@ def test_pages_show_each_once_and_counts_are_capped(bridge: Bridge) -> None:
         seen += [each.id for each in page.questions]
         after = page.next
     assert seen == numbers
-    more = ask(bridge, conversation, *(["x"] * 1500), metadata=OWN)
+    more = [one for _ in range(3) for one in ask_many(bridge, conversation, 500, OWN)]
     assert bridge.overview.queue(shard=None, after=0, limit=1).counts["sent"] == COUNTED
     assert bridge.overview.queue(shard=None, after=more[-1], limit=1).questions == []
 

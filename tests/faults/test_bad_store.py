@@ -473,7 +473,7 @@ def test_a_database_replaced_while_everything_runs_is_the_one_that_is_answered_i
 def test_rows_of_a_poller_whose_clock_ran_an_hour_ahead_are_answered_at_once(tmp_path) -> None:
     place = Place(tmp_path / "home", CONFIG)
     # So few that what it sends uses up the budget, twenty seconds of it.
-    limits = BridgeLimits(rate_per_s=0.15, rate_burst=3)
+    limits = BridgeLimits(rate_per_s=0.15, rate_burst=4)
     ahead = SqliteBridge(place.home.var / "bridge.db", limits, clock=lambda: wall_ms() + HOUR_MS)
     made = place.json("conversations", "create", "--shard", "main")
     client = Legacy(place.home.var / "bridge.db")

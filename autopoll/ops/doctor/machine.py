@@ -57,7 +57,10 @@ def _look_at_clock(subject: Subject) -> Iterator[DoctorFinding]:
 
 def _look_at_linger(subject: Subject) -> Iterator[DoctorFinding]:
     """Look whether a service of the user's own ends with the user's last login."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # as in a container: nobody logs in under that number
+        return
     units = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "systemd/user"
     root = str(subject.home.root)
     try:

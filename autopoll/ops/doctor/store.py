@@ -21,7 +21,7 @@ _TROUBLES = (
     ("login", re.compile("password|authentication|pg_hba|role .* does not exist|peer")),
     ("TLS", re.compile("ssl|tls|certificate")),
     ("database of the server", re.compile("database .* does not exist")),
-    ("connection to the server", re.compile("refused|no such file|timeout|timed out|unreachable")),
+    ("connection to the server", re.compile("refused|no such file|time.?out|reach")),
 )
 _LARGE_LOG = 64_000_000  # bytes; the poller cuts it back to a quarter of that
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from autopoll.errors import Exit
+from autopoll.errors import AutopollError, Exit, Untrusted
 from autopoll.ops.doctor import (
     answering,
     disks,
@@ -17,7 +17,14 @@ from autopoll.ops.doctor import (
     store,
     supervision,
 )
-from autopoll.ops.doctor.findings import DoctorFinding, DoctorHop, FindingState, unknown
+from autopoll.ops.doctor.findings import (
+    DoctorFinding,
+    DoctorHop,
+    FindingState,
+    failed,
+    of_error,
+    unknown,
+)
 from autopoll.ops.doctor.subject import Subject
 
 HOP_S = 8.0  # for one hop: twice what a server that does not answer takes
@@ -69,6 +76,13 @@ class DoctorReport(msgspec.Struct, frozen=True, kw_only=True):
         return {"ok": Exit.OK, "degraded": Exit.FAILED}.get(self.verdict, Exit.DOWN)
 
 
+def refused(error: Untrusted) -> DoctorReport:
+    """Return the report on a home that may not be looked into, as of another user."""
+    why = failed("trust", error.what, error.mend, Exit.USAGE)
+    beyond = unknown("all else", "not looked at: the home is another's, or others can change it")
+    return DoctorReport(hops=[DoctorHop("home", [why, beyond])])
+
+
 def examine(subject: Subject, report: Callable[[str], None]) -> DoctorReport:
     """Look at each hop; what takes too long is named, and the next is looked at."""
     return DoctorReport(hops=[_at(name, look, subject, report) for name, look in HOPS])
@@ -77,19 +91,25 @@ def examine(subject: Subject, report: Callable[[str], None]) -> DoctorReport:
 def _at(name: str, look: Look, subject: Subject, report: Callable[[str], None]) -> DoctorHop:
     report(f"looking at: {name}")
     found: list[DoctorFinding] = []
+    bugs: list[BaseException] = []
 
     def collect() -> None:
         try:
-            for each in look(subject):
-                found.append(each)
+            found.extend(look(subject))
+        except AutopollError as error:
+            found.append(of_error(name, error))
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             found.append(unknown(name, f"{where}{error.strerror}", "Look as the user who runs it."))
+        except BaseException as error:  # noqa: BLE001 - the end of a thread: raised below
+            bugs.append(error)
 
     # A thread, as nothing else gets away from a disk that does not answer.
     thread = threading.Thread(target=collect, daemon=True, name=f"doctor-{name}")
     thread.start()
     thread.join(HOP_S)
+    if bugs:
+        raise bugs[0]
     if thread.is_alive():
         what = f"nothing answers within {HOP_S:.0f} s"
         found.append(unknown(name, what, "See whether a disk or a network is gone: dmesg, mount"))

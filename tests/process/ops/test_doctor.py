@@ -141,6 +141,21 @@ def test_what_belongs_to_another_user_is_named(place: Place) -> None:
         os.chown(path, 0, 0)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a home to another user")
+def test_of_a_home_of_another_user_it_is_said_that_it_may_not_be_looked_into(
+    place: Place,
+) -> None:
+    for path in (place.root, *place.root.rglob("*")):
+        os.lchown(path, 65534, 65534)
+    try:
+        report = place.json("doctor", code=4)
+        assert report["first"]["name"] == "trust"
+        assert [each["state"] for each in report["checks"]] == ["failed", "unknown"]
+    finally:
+        for path in (place.root, *place.root.rglob("*")):
+            os.lchown(path, 0, 0)
+
+
 def test_a_damaged_database_is_named_with_the_backup_that_mends_it(place: Place) -> None:
     place.home.backups.mkdir(parents=True, exist_ok=True)
     backup = place.home.backups / "good.db"
@@ -325,6 +340,18 @@ def test_the_stacks_of_a_process_are_shown_and_it_goes_on(up: Place) -> None:
     missing = up.run("doctor", "--stacks", "nobody", code=2)
     assert "There are: poller" in missing.stderr
     up.run("doctor", "--stacks", "worker", "--fix", code=4)
+
+
+def test_a_py_spy_that_fails_or_hangs_is_done_without(
+    up: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "py-spy"
+    monkeypatch.setitem(up.environ, "PATH", f"{tmp_path}:{up.environ['PATH']}")
+    for script in ("echo spied", "exit 1"):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        shown = up.run("doctor", "--stacks", "worker").stdout
+        assert ("spied" in shown) == (script == "echo spied") and shown
 
 
 def test_a_process_that_cannot_say_where_it_is_is_named_as_that(up: Place) -> None:
