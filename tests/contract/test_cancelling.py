@@ -225,3 +225,21 @@ def test_a_long_row_of_cancelled_ones_ends_bit_by_bit_in_order_and_holds_what_fo
     assert bridge.deliveries.reap() == []
     assert answers(bridge, conversation)[1:] == [BY] * 5
     assert claim_one(bridge).message_id == numbers[6]
+
+
+def test_a_cancelled_one_that_the_store_refuses_harms_nothing_before_it_and_ends_later(
+    bridge: Bridge, store: Store
+) -> None:
+    conversation = talk(bridge)
+    first, second, third = ask(bridge, conversation, "1", "2", "3")
+    held = claim_one(bridge)
+    cancel(bridge, second, words="poison")
+    with store.refusing("messages", "new.message LIKE '%poison%'"):
+        assert settle(bridge, answered(held)).state == "done"
+        assert bridge.messages.query_state(first).state == "done"
+        assert bridge.messages.query_state(second).answer is None
+        assert bridge.deliveries.reap() == []
+        assert bridge.deliveries.claim("me", {"main": 9}, LEASE) == []
+    assert [each.message_id for each in bridge.deliveries.reap()] == [second]
+    assert answer_of(bridge, second) == "poison"
+    assert claim_one(bridge).message_id == third

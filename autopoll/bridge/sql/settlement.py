@@ -279,7 +279,18 @@ class Settlement:
 
     def end_cancelled(self, numbers: Sequence[int], now: int) -> list[Settled]:
         """End those of these that were cancelled while they waited and are heads, and what follows
-        them likewise, up to MOST_CANCELLED of each lane."""
+        them likewise, up to MOST_CANCELLED of each lane.
+
+        A lane of which the store refuses something is left as it is, for a later reap.
+        """
+        settled: list[Settled] = []
+        for number in numbers:
+            words = f"end question {number}, which was cancelled"
+            done = in_savepoint(self._db, words, partial(self._end_lane, [number], now))
+            settled += [] if isinstance(done, RowRefused) else done
+        return settled
+
+    def _end_lane(self, numbers: Sequence[int], now: int) -> list[Settled]:
         settled: list[Settled] = []
         for _ in range(MOST_CANCELLED):
             if not numbers:
