@@ -13,6 +13,7 @@ from autopoll.errors import AutopollError, Exit
 _AGAIN = "Run it again with AUTOPOLL_DEBUG=1 and report what it prints."
 _ROOM = "Make room there, and run it again."
 _FILES = "Raise the number of open files (ulimit -n), or end what holds them; then run it again."
+_LONGEST = 1000  # characters of what happened; with --json all of it is there
 _OTHER = "Name another; see --help."
 # errno -> (mend, exit code), of a call that the system refused.
 _REFUSED = {
@@ -41,7 +42,17 @@ def report(what: str, mend: str, *, as_json: bool) -> None:
 
         write_json(json.dumps({"error": what, "mend": mend}).encode(), err=True)
     else:
-        say(f"autopoll: {what}" + (f"\n  {mend}" if mend else ""), err=True)
+        say(f"autopoll: {_short(what)}" + (f"\n  {mend}" if mend else ""), err=True)
+
+
+def _short(what: str) -> str:
+    """Return text that a person can read, though somebody has given a whole file as a word of it.
+
+    Its end stays: that is where it says what is allowed.
+    """
+    if len(what) <= _LONGEST:
+        return what
+    return f"{what[: _LONGEST // 2]} … {what[-_LONGEST // 2 :]}"
 
 
 def error_text(error: Exception) -> tuple[str, str, int]:

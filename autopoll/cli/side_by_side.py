@@ -33,7 +33,7 @@ def show(
         return _show_columns(fan_out, shards, timeout)
     code = Exit.OK
     for outcome in fan_out.outcomes(timeout, lambda state: progress.say(words(state, None))):
-        code = max(code, outcome.code)
+        code = cli.code = max(code, outcome.code)
         with progress.aside():
             if cli.json:
                 _print_json(outcome)

@@ -19,6 +19,16 @@ from autopoll.text import visible
 PACKAGE = Path(autopoll.__file__).parent
 DATA = Path(__file__).parents[2] / "data"
 ECHO = '[shards.main]\nbackend = "echo"\n'
+WAYS = [
+    "good",
+    "closed",
+    "errors closed",
+    "both closed",
+    "full",
+    "errors full",
+    "gone",
+    "both gone",
+]
 # Those that need no running home, with what they come to in one that is down; `True` where
 # something stands on stdout.
 QUIET: list[tuple[list[str], int, bool]] = [
@@ -76,17 +86,20 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple[int,
     """What each of them came to with its streams in each state."""
     root = tmp_path_factory.mktemp("h")
     (root / "autopoll.toml").write_text(ECHO)
-    made: list[dict[str, tuple[int, str, str]]] = json.loads(
+    lines = [["init"], *(args for args, _, _ in QUIET)]
+    made: list[tuple[int, str, str]] = json.loads(
         subprocess.run(
             [sys.executable, DATA / "ways.py"],
             cwd=root,
-            input=json.dumps([["init"], *(args for args, _, _ in QUIET)]),
+            input=json.dumps([[args, way] for args in lines for way in WAYS]),
             stdout=subprocess.PIPE,
             text=True,
             check=True,
         ).stdout
     )
-    return made[1:]
+    count = len(WAYS)
+    rows = [made[start : start + count] for start in range(count, len(made), count)]
+    return [dict(zip(WAYS, row, strict=True)) for row in rows]
 
 
 @pytest.mark.parametrize("number", range(len(QUIET)), ids=lambda number: " ".join(QUIET[number][0]))
