@@ -46,6 +46,11 @@ def test_bridges_that_share_sessions_ask_claim_and_answer(bridges) -> None:
     assert bridges[0].overview.counts()["done"] == 40
 
 
+def test_a_pooler_is_named_by_the_warnings_of_the_bridge(bridges) -> None:
+    [found] = [each for each in bridges[0].warnings() if each.name == "pooler"]
+    assert "listen_url" in found.mend
+
+
 def test_what_one_transaction_has_set_is_not_left_to_the_next(bridges, server, name) -> None:
     for bridge in bridges:
         claimed(bridge)

@@ -111,3 +111,14 @@ def test_where_a_standby_without_its_claim_was_promoted_an_owner_settles_nothing
         require_the_other_answers(old, new, lost)
         assert "a standby that was promoted" in caplog.text
         assert old._db.reconnection.connection.info.port == standby.port
+
+
+def test_a_standby_and_its_asynchronous_copying_are_named_by_the_warnings_of_the_bridge(
+    primary, open_bridge
+) -> None:
+    writer = open_bridge(primary.tcp_url())
+    with Standby(primary) as standby:
+        until(lambda: [each for each in writer.warnings() if each.name == "replication"])
+        reader = open_bridge(standby.tcp_url(), read_only=True)
+        [found] = [each for each in reader.warnings() if each.name == "standby"]
+        assert "takes no writes" in found.detail and "primary" in found.mend
