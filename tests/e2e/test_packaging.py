@@ -177,6 +177,9 @@ def test_an_extra_is_added_to_what_uv_or_pipx_installed_by_the_command_of_the_er
         "UV_TOOL_BIN_DIR": str(made / "bin"),
         "PIPX_HOME": str(made),
         "PIPX_BIN_DIR": str(made / "bin"),
+        # As pip does: those of a proxy, too, which the machine trusts.
+        "UV_SYSTEM_CERTS": "1",
+        "UV_NATIVE_TLS": "1",
     }
     by = [*tool.split(), "install", f"autopoll[fast] @ {wheel.as_uri()}"]
     run(by, env=environ, cwd=tmp_path)
