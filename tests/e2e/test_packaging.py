@@ -164,6 +164,28 @@ def test_the_sdist_holds_what_the_readme_commands_need(sdist) -> None:
     assert not [name for name in names if "shards.d" in name]
 
 
+def like_pip() -> dict[str, str]:
+    """Return the variables by which uv gets packages where pip is set to get them here."""
+    listed = run([sys.executable, "-m", "pip", "config", "list"]).splitlines()
+    pairs = [line.partition("=") for line in listed]
+    said = {key.rpartition(".")[2]: value.strip("'\"") for key, _, value in pairs}
+    found = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1", "UV_INDEX_STRATEGY": "unsafe-best-match"}
+    if "index-url" in said:
+        found["UV_DEFAULT_INDEX"] = said["index-url"]
+    folders = [each for each in said.get("find-links", "").split() if Path(each).is_dir()]
+    indexes = [
+        each for each in said.get("extra-index-url", "").split()
+        if not each.startswith("file:") or Path(each.removeprefix("file://")).is_dir()
+    ]  # fmt: skip
+    if "constraint" in said:
+        found["UV_CONSTRAINT"] = said["constraint"]
+    if folders:
+        found["UV_FIND_LINKS"] = ",".join(folders)
+    if indexes:
+        found["UV_INDEX"] = " ".join(indexes)
+    return found
+
+
 @pytest.mark.parametrize("tool", ["uv tool", "pipx"])
 def test_an_extra_is_added_to_what_uv_or_pipx_installed_by_the_command_of_the_error(
     wheel, tmp_path, tool
@@ -177,9 +199,7 @@ def test_an_extra_is_added_to_what_uv_or_pipx_installed_by_the_command_of_the_er
         "UV_TOOL_BIN_DIR": str(made / "bin"),
         "PIPX_HOME": str(made),
         "PIPX_BIN_DIR": str(made / "bin"),
-        # As pip does: those of a proxy, too, which the machine trusts.
-        "UV_SYSTEM_CERTS": "1",
-        "UV_NATIVE_TLS": "1",
+        **like_pip(),
     }
     by = [*tool.split(), "install", f"autopoll[fast] @ {wheel.as_uri()}"]
     run(by, env=environ, cwd=tmp_path)
