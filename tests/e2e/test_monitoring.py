@@ -13,6 +13,8 @@ import pytest
 import yaml
 from doors import Door
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "monitoring"
 PROMTOOL = shutil.which("promtool")  # without it, what is asked for is only compared

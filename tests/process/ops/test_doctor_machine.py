@@ -19,6 +19,8 @@ from autopoll.clock import wall_ms
 from autopoll.process import shard_pause
 from autopoll.request import Failure
 
+pytestmark = pytest.mark.long
+
 HIDDEN = """\
 from importlib.machinery import PathFinder
 found = PathFinder.find_spec

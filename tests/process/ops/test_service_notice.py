@@ -10,6 +10,8 @@ import psutil
 import pytest
 from place import until
 
+pytestmark = pytest.mark.long
+
 
 def listening(address: str) -> socket.socket:
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
