@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any
 
 import msgspec
@@ -102,8 +102,9 @@ class Remote(ABC):
         """Read the context, and make sure by a call without cost that the service lets us in."""
         if self._prompt is not None:
             return
-        shared = SharedService(await asyncio.to_thread(self._connected))
-        try:
+        async with AsyncExitStack() as opened:
+            shared = SharedService(await asyncio.to_thread(self._connected))
+            opened.push_async_callback(shared.close)
             window = await self._check(shared.service)
             prompt = Prompt(
                 self._context,
@@ -113,9 +114,7 @@ class Remote(ABC):
                 instructions=self._options.instructions,
             )
             await prompt.look()
-        except BaseException:
-            await shared.close()
-            raise
+            opened.pop_all()
         self._prompt, self._shared = prompt, shared
 
     async def answer(self, request: Request, report: Report) -> Reply:

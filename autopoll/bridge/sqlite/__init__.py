@@ -5,6 +5,7 @@ Every part is handed the one connection. Methods of the contract are documented 
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from autopoll.bridge.foreign_watch import Watch
@@ -36,7 +37,8 @@ class SqliteBridge:
         self._db = db = SqliteDatabase(
             path, create=create, read_only=read_only, clock=clock, backups=backups
         )
-        try:
+        with ExitStack() as opened:
+            opened.callback(db.close)
             costs = Costs(db)
             self.conversations = SqlConversations(db, limits)
             self.messages = SqlMessages(db, limits)
@@ -44,9 +46,7 @@ class SqliteBridge:
             self.overview = SqlOverview(db, limits, costs)
             self.retention = SqliteRetention(db)
             self.examine = SqliteCheckup(db).examine
-        except BaseException:
-            db.close()
-            raise
+            opened.pop_all()
         self.changed = db.changed
         self.require_in_place = db.require_in_place
 

@@ -3,7 +3,14 @@
 import os
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from pathlib import Path
 
 import apsw
@@ -71,9 +78,10 @@ class SqliteDatabase:
         self.dialect = DIALECT
         self._durable: bool | None = None
         self._prepare_file(create)
-        with self._explained():
-            self.driver = self._connect(read_only)
-        try:
+        with ExitStack() as opened:
+            with self._explained():
+                self.driver = self._connect(read_only)
+            opened.callback(self.driver.close)
             with self._explained():
                 version = schema.version(self.driver, self.path)
             if read_only:
@@ -83,9 +91,7 @@ class SqliteDatabase:
                     schema.migrate(self.driver, self.path, self._keeper(backups))
             self._seen = self._data_version()
             self._opened = self._files()
-        except BaseException:
-            self.driver.close()
-            raise
+            opened.pop_all()
 
     def _keeper(self, backups: Path | None) -> Callable[[int], None] | None:
         """Return what keeps a copy of the file of a schema version; None where none is kept."""
