@@ -56,7 +56,7 @@ class Tree:
     def __init__(self, home: Home, supervisord: int) -> None:
         self.home = home
         self.supervisor = Supervisor(socket_path(home))
-        self.environ = _environ_of(supervisord)
+        self.environ = environ_of_process(supervisord)
         first = self.environ.get("PATH", "").partition(os.pathsep)[0]
         self._is_of_this_installation = first == str(Path(sys.executable).parent)
         self.programs()  # raises when supervisord does not answer: then nothing is touched
@@ -182,7 +182,7 @@ def environ_of(tree: Tree | None) -> Mapping[str, str]:
     return tree.environ if tree else os.environ
 
 
-def _environ_of(pid: int) -> dict[str, str]:
+def environ_of_process(pid: int) -> dict[str, str]:
     """Return the environment that a process was started with."""
     try:
         with Path(f"/proc/{pid}/environ").open("rb") as file:

@@ -16,14 +16,13 @@ from autopoll import __version__
 from autopoll.bridge.connect import connect
 from autopoll.clock import wall_ms
 from autopoll.errors import AutopollError, UsageError
-from autopoll.home import files
 from autopoll.ops.doctor.subject import Subject
 from autopoll.ops.doctor.walk import DoctorReport
 from autopoll.process import incident_log
 from autopoll.redact.redact import redact
 
 _TAIL = 200_000  # bytes of each log
-_MOST_LOGS = 60
+_LARGEST = 20_000_000  # bytes of all, before they are packed
 _INCIDENTS = 200
 
 
@@ -35,18 +34,31 @@ def write_bundle(
     Raises UsageError where something lies there already, and OSError.
     """
     if os.path.lexists(target):
-        raise UsageError(f"{target} is there already", "Name a file that is not.")
-    held, names = io.BytesIO(), []
+        raise _is_there(target)
+    held, names, room = io.BytesIO(), [], _LARGEST
     with tarfile.open(fileobj=held, mode="w:gz") as archive:
         for name, text in _parts(subject, found):
             report(f"packing: {name}")
             data = redact(text).encode("utf-8", "replace")
+            room -= len(data)
+            if room < 0:
+                break
             member = tarfile.TarInfo(f"autopoll-report/{name}")
             member.size, member.mode, member.mtime = len(data), 0o600, wall_ms() // 1000
             archive.addfile(member, io.BytesIO(data))
             names.append(name)
-    files.put(target, held.getvalue())
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(target, flags, 0o600)
+    except FileExistsError as error:
+        raise _is_there(target) from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(held.getvalue())
     return names
+
+
+def _is_there(target: Path) -> UsageError:
+    return UsageError(f"{target} is there already", "Name a file that is not.")
 
 
 def _parts(subject: Subject, found: DoctorReport) -> Iterator[tuple[str, str]]:
@@ -61,7 +73,7 @@ def _parts(subject: Subject, found: DoctorReport) -> Iterator[tuple[str, str]]:
     yield "incidents.json", _json(incident_log.read(home.incidents)[-_INCIDENTS:])
     if counts := _counts(subject):
         yield "bridge.json", counts
-    for path in _entries(home.log)[:_MOST_LOGS]:
+    for path in _entries(home.log):
         yield f"logs/{path.name}", _text(path, _TAIL)
 
 

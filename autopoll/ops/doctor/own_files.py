@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autopoll.errors import ConfigError
 from autopoll.home import var_check
+from autopoll.home.home import socket_path
 from autopoll.home.path_safety import quoted
 from autopoll.ops.copied_home import refuse_copy
 from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good, of_error, unknown
@@ -46,6 +47,7 @@ def private_files(subject: Subject) -> list[Path]:
     """Return the files and folders that only their owner is to read, of those that there are."""
     home = subject.home
     paths = [home.var, home.run, home.credentials, home.operator_token]
+    paths += [home.poller_socket, socket_path(home)]
     if subject.config and (file := subject.config.bridge.url.file(home.root)):
         paths += [Path(f"{file}{end}") for end in ("", "-wal", "-shm")]
     return [path for path in paths if path.exists()]

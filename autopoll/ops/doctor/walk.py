@@ -1,6 +1,7 @@
 """The walk over all hops, in the order in which a question takes them."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -28,6 +29,8 @@ from autopoll.ops.doctor.findings import (
 from autopoll.ops.doctor.subject import Subject
 
 HOP_S = 8.0  # for one hop: twice what a server that does not answer takes
+ALL_S = 20.0  # for all; what is left then is looked at for a moment
+_MOMENT_S = 0.5
 _GRAVITY = (FindingState.OK, FindingState.UNKNOWN, FindingState.DEGRADED, FindingState.FAILED)
 
 Look = Callable[[Subject], Iterator[DoctorFinding]]
@@ -85,11 +88,16 @@ def refused(error: Untrusted) -> DoctorReport:
 
 def examine(subject: Subject, report: Callable[[str], None]) -> DoctorReport:
     """Look at each hop; what takes too long is named, and the next is looked at."""
-    return DoctorReport(hops=[_at(name, look, subject, report) for name, look in HOPS])
+    end = time.monotonic() + ALL_S
+    hops = []
+    for name, look in HOPS:
+        report(f"looking at: {name}")
+        left = max(_MOMENT_S, min(HOP_S, end - time.monotonic()))
+        hops.append(_at(name, look, subject, left))
+    return DoctorReport(hops=hops)
 
 
-def _at(name: str, look: Look, subject: Subject, report: Callable[[str], None]) -> DoctorHop:
-    report(f"looking at: {name}")
+def _at(name: str, look: Look, subject: Subject, seconds: float) -> DoctorHop:
     found: list[DoctorFinding] = []
     bugs: list[BaseException] = []
 
@@ -107,10 +115,10 @@ def _at(name: str, look: Look, subject: Subject, report: Callable[[str], None]) 
     # A thread, as nothing else gets away from a disk that does not answer.
     thread = threading.Thread(target=collect, daemon=True, name=f"doctor-{name}")
     thread.start()
-    thread.join(HOP_S)
+    thread.join(seconds)
     if bugs:
         raise bugs[0]
     if thread.is_alive():
-        what = f"nothing answers within {HOP_S:.0f} s"
+        what = f"nothing answers within {seconds:.1f} s"
         found.append(unknown(name, what, "See whether a disk or a network is gone: dmesg, mount"))
     return DoctorHop(name, list(found))

@@ -170,11 +170,17 @@ def test_a_damaged_database_is_named_with_the_backup_that_mends_it(place: Place)
     assert first(place)["name"] == "supervisord"
 
 
-def test_a_database_of_a_newer_version_is_named(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("version", "words", "mend"),
+    [(99, "newer schema version 99", "Upgrade"), (3, "older schema version 3", "autopoll up")],
+)
+def test_a_database_of_another_version_is_named(
+    place: Place, version: int, words: str, mend: str
+) -> None:
     with closing(apsw.Connection(str(place.home.var / "bridge.db"))) as db:
-        db.pragma("user_version", 99)
+        db.pragma("user_version", version)
     found = first(place)
-    assert "newer schema version 99" in found["detail"] and "Upgrade" in found["mend"]
+    assert words in found["detail"] and mend in found["mend"]
 
 
 def test_a_log_that_a_reader_keeps_large_is_named_with_the_reader(place: Place) -> None:
@@ -271,7 +277,7 @@ def test_a_port_that_another_program_has_is_named(new_place) -> None:
     with listener() as port:
         place = new_place(f'{ECHO}[gateway]\nenabled = true\nlisten = "127.0.0.1:{port}"\n')
         [found] = named(place, "gateway")
-        assert f"another program listens at 127.0.0.1:{port}" in found["detail"]
+        assert f"at 127.0.0.1:{port}: address already in use" in found["detail"]
 
 
 def test_a_gateway_at_all_addresses_without_names_is_named(new_place) -> None:
@@ -356,6 +362,7 @@ def test_a_py_spy_that_fails_or_hangs_is_done_without(
 
 def test_a_process_that_cannot_say_where_it_is_is_named_as_that(up: Place) -> None:
     watchdog, worker = up.pid("watchdog"), up.pid("worker-other-1")
+    before = (up.home.log / "worker-other-1.stacks").read_text()
     os.kill(watchdog, signal.SIGSTOP)
     os.kill(worker, signal.SIGSTOP)
     try:
@@ -365,6 +372,8 @@ def test_a_process_that_cannot_say_where_it_is_is_named_as_that(up: Place) -> No
         os.kill(worker, signal.SIGCONT)
         os.kill(watchdog, signal.SIGCONT)
     assert up.pid("worker-other-1") == worker
+    # Nor was it asked, to answer when nobody reads it.
+    assert (up.home.log / "worker-other-1.stacks").read_text() == before
 
 
 def test_a_bundle_is_private_and_holds_no_secret_and_no_question(up: Place, tmp_path: Path) -> None:

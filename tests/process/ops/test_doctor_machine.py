@@ -114,6 +114,38 @@ def test_too_few_open_files_are_named(place: Place) -> None:
     assert "may have 200 open files" in found["detail"]
 
 
+def test_too_few_processes_are_named(place: Place) -> None:
+    [found] = named(place, "limits", "prlimit", "--nproc=100:100")
+    assert "may have 100 processes and threads" in found["detail"]
+
+
+@NEEDS_MOUNTS
+def test_too_few_watches_of_files_are_named(place: Place) -> None:
+    # Of a user namespace: what it allows is no concern of the machine's.
+    few = "echo 3 > /proc/sys/user/max_inotify_instances"
+    [found] = named(
+        place, "limits", "unshare", "--map-root-user", "sh", "-ec", f'{few}; "$@"', "sh"
+    )
+    assert "user.max_inotify_instances is 3" in found["detail"]
+
+
+def test_a_program_that_only_the_shell_finds_and_not_the_service_is_named(
+    new_place, tmp_path: Path
+) -> None:
+    place = new_place(ECHO)
+    program = tmp_path / "answerer"
+    program.write_text("#!/bin/sh\nexec cat\n")
+    program.chmod(0o755)
+    with place.running():
+        with place.home.config.open("a") as file:
+            file.write('[shards.more]\nbackend = "command"\noptions = {command = ["answerer"]}\n')
+        place.environ["PATH"] = f"{place.environ['PATH']}:{tmp_path}"
+        [found] = named(place, "program")
+        assert "answerer of shard more is not in the PATH of the service" in found["detail"]
+        place.run("restart")  # as the mend says, from where it is found
+        assert named(place, "program") == []
+
+
 def test_a_service_that_ends_with_the_login_is_named(place: Place, tmp_path: Path) -> None:
     units = tmp_path / "systemd" / "user"
     units.mkdir(parents=True)
