@@ -91,9 +91,9 @@ def _check_parts(home: Home, config: Config, now: Status, examine_s: float) -> l
         Check(name="config", ok=True, detail=str(home.config)),
         _check_supervisord(now),
         _check_database(home, config, now, examine_s),
-        *map(_check_process, now.processes),
+        *map(check_process, now.processes),
         *map(_check_shard, now.shards),
-        *_check_slots(home, config, now),
+        *check_slots(home, config, now),
         *(_check_context(shard) for shard in now.shards if shard.context_remarks.total),
     ]
 
@@ -152,7 +152,8 @@ def _check_database(home: Home, config: Config, now: Status, seconds: float) -> 
     return Check(name="database", ok=True, detail=queue)
 
 
-def _check_process(process: Process) -> Check:
+def check_process(process: Process) -> Check:
+    """Return whether a process is able to work, and what it says."""
     detail = process.state + (f": {process.note}" if process.note else "")
     stale = process.loop_age_s is not None and process.loop_age_s > STALE_S
     if stale:
@@ -168,7 +169,7 @@ def _check_shard(shard: ShardStatus) -> Check:
     return Check(name=name, ok=shard.ready > 0, detail=ready)
 
 
-def _check_slots(home: Home, config: Config, now: Status) -> list[Check]:
+def check_slots(home: Home, config: Config, now: Status) -> list[Check]:
     """Return a failed check for each shard that has leaked slots."""
     if now.queue is None or not _can_answer(now):
         return []

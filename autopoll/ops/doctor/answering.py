@@ -6,6 +6,7 @@ from autopoll.clock import wall_ms
 from autopoll.home.path_safety import quoted
 from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good
 from autopoll.ops.doctor.subject import Subject
+from autopoll.ops.health import check_slots
 from autopoll.ops.status import ShardStatus
 from autopoll.ops.supervisord_state import SupervisordState
 from autopoll.process import manual_pause, shard_pause
@@ -27,6 +28,8 @@ def look(subject: Subject) -> Iterator[DoctorFinding]:
             files = "; ".join(shard.context_remarks.lines(_REMARKS))
             mend = f"Make them readable, or narrow its context: autopoll shards test {shard.name}"
             yield degraded(f"context {shard.name}", files, mend)
+    for slots in check_slots(subject.home, subject.config, now):
+        yield degraded(slots.name, slots.detail)
     able = {shard.name for shard in now.shards if shard.ready and not shard.paused}
     for each in subject.bridge.backlog:
         age = (wall_ms() - each.oldest_at) / 1000

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import psutil
 
-from autopoll.client.availability import STALE_S
 from autopoll.ops.doctor.findings import DoctorFinding, degraded, failed, good
 from autopoll.ops.doctor.subject import Subject
+from autopoll.ops.health import check_process
+from autopoll.ops.process_tree import POLLER
 from autopoll.ops.status import Process
 from autopoll.ops.supervisord_state import SupervisordState
 from autopoll.process import orphans
@@ -31,28 +32,29 @@ def look(subject: Subject) -> Iterator[DoctorFinding]:
 
 
 def _of(process: Process) -> DoctorFinding:
-    """Return what is to be said of one process; without the poller nothing is answered."""
-    bad = failed if process.role == "poller" else degraded
-    name, note = process.name, f": {process.note}" if process.note else ""
-    restart = f"Start it: autopoll restart {name}"
-    if process.loop_age_s is not None and process.loop_age_s > STALE_S and process.ready:
-        detail = f"its loop has stood still for {process.loop_age_s:.0f} s"
-        return bad(name, detail, f"See where: autopoll doctor --stacks {name}")
+    """Return what `health` says of a process, with a mend.
+
+    Without a poller nothing is answered.
+    """
+    name, check = process.name, check_process(process)
+    if check.ok and not process.note:
+        return good(name, f"{check.detail}, process {process.pid}")
+    bad = degraded if check.ok or process.role != POLLER else failed
+    return bad(name, check.detail, _mend(process))
+
+
+def _mend(process: Process) -> str:
+    name = process.name
     match process.state:
-        case "fatal" | "backoff":
-            mend = f"Read autopoll logs {name}, mend that; autopoll restart {name}"
-            return bad(name, f"supervisord has given it up{note}", mend)
-        case "exited":
-            return bad(name, f"has ended{note}", f"Mend that; autopoll restart {name}")
+        case "fatal" | "backoff" | "exited":
+            return f"Read autopoll logs {name}, mend that; autopoll restart {name}"
         case "stopped" | "down":
-            return bad(name, f"was stopped by hand, or never started{note}", restart)
+            return f"Start it: autopoll restart {name}"
         case "suspended":
-            return bad(name, "is stopped by a signal", f"Let it go on: kill -CONT {process.pid}")
-        case "held":
-            return bad(name, f"is held{note}", f"See: autopoll logs {name}")
-    if process.note and process.ready:
-        return degraded(name, f"{process.state}{note}", f"See: autopoll logs {name}")
-    return good(name, f"{process.state}, process {process.pid}")
+            return f"Let it go on: kill -CONT {process.pid}"
+        case "starting" | "draining":
+            return "Wait for it: autopoll status --watch"
+    return f"See autopoll logs {name}; where it stands: autopoll doctor --stacks {name}"
 
 
 def _look_for_leftovers(subject: Subject) -> Iterator[DoctorFinding]:

@@ -37,6 +37,12 @@ def named(place: Place, name: str) -> list[dict[str, Any]]:
     return [each for each in checks if each["name"] == name and not each["ok"]]
 
 
+def require_same_verdict(place: Place) -> None:
+    """See that the doctor and `health`, which a monitor asks, judge a home alike."""
+    verdicts = {place.json(each, code=None)["verdict"] for each in ("doctor", "health")}
+    assert len(verdicts) == 1, verdicts
+
+
 def type_mend(place: Place, words: str) -> None:
     """Run the first command that a mend names."""
     found = re.search(r"(autopoll|chmod) [^;,]+", words)
@@ -67,6 +73,7 @@ def test_a_home_that_is_down_is_named_as_that_and_the_mend_starts_it(place: Plac
     found = first(place)
     assert (found["name"], found["state"]) == ("supervisord", "failed")
     assert place.run("doctor", code=2).stdout.startswith("down: supervisord: is not running\n")
+    require_same_verdict(place)
     type_mend(place, found["mend"])
     report = place.json("doctor")
     assert (report["verdict"], report["first"]) == ("ok", None)
@@ -294,6 +301,7 @@ def test_a_gateway_at_all_addresses_without_names_is_named(new_place) -> None:
 def test_of_a_home_that_runs_every_hop_is_good(up: Place) -> None:
     report = up.json("doctor")
     assert report["verdict"] == "ok"
+    require_same_verdict(up)
     hops = list(dict.fromkeys(each["hop"] for each in report["checks"]))
     assert hops == [
         "home", "disk", "settings", "bridge", "supervisord", "processes", "shards", "machine",
@@ -310,6 +318,7 @@ def test_a_poller_that_was_stopped_by_hand_is_named_and_the_mend_starts_it(up: P
     until(lambda: up.beat("poller") is None)
     found = first(up)
     assert (found["name"], found["state"]) == ("poller", "failed")
+    require_same_verdict(up)
     type_mend(up, found["mend"])
     until(lambda: up.json("doctor", code=None)["verdict"] == "ok")
 
@@ -333,6 +342,7 @@ def test_a_pause_is_named_and_what_waits_for_it_and_the_mend_ends_it(up: Place) 
     until(lambda: named(up, "shard other"))
     [found] = named(up, "shard other")
     assert "a trial" in found["detail"]
+    require_same_verdict(up)
     type_mend(up, found["mend"])
     until(lambda: named(up, "shard other") == [])
 
