@@ -1,10 +1,13 @@
 """A home with settings, a bridge and credentials, and without any process."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.init import prepare
+
+Run = Callable[..., tuple[int, str, str]]  # of a command: exit code, stdout, stderr
 
 ECHO = '[shards.main]\nbackend = "echo"\n'
 

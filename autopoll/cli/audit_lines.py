@@ -1,7 +1,6 @@
 """The audit log: what sessions and operators did, and what was refused."""
 
 import json
-from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 from autopoll.cli import completions
 from autopoll.cli.base_command import ROW_ID, CommandLine, command
 from autopoll.cli.moment import MomentType, naive_utc
-from autopoll.cli.render import TEXT, Column, print_json, print_row, print_table, shortened
+from autopoll.cli.render import TEXT, Column, shortened
 from autopoll.clock import zoned
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def audit(
     follow: bool,
 ) -> None:
     """Show the audit log, oldest first; page back through it by --before with the lowest id."""
-    from autopoll.bridge.connect import connect
+    from autopoll.cli.bridge_listing import BridgeListing, show
     from autopoll.errors import UsageError
 
     if follow and before is not None:
@@ -76,42 +75,26 @@ def audit(
             limit=most,
         )
 
-    with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
-        if conversation is not None:
-            bridge.conversations.get(conversation)
-        newest = bridge.overview.newest_audit()
-        found = look(bridge, 0, limit)
-    if not follow:
-        if cli.json:
-            for each in found:
-                _print_entry(cli, each)
-        else:
-            print_table(COLUMNS, map(_cells, found), "nothing in the audit log")
-        return
-    from autopoll.cli.following import PAGE, followed
-
-    for each in found:
-        if each.id <= newest:
-            _print_entry(cli, each)
-    news = followed(cli, lambda b: b.overview.newest_audit(), lambda b, n: look(b, n, PAGE), newest)
-    for each in news:
-        _print_entry(cli, each)
-
-
-def _print_entry(cli: CommandLine, entry: "AuditEntry") -> None:
-    if not cli.json:
-        print_row(COLUMNS, _cells(entry))
-        return
-    print_json(
-        {
-            "id": entry.id,
-            "at": zoned(entry.timestamp, "milliseconds"),
-            "conversation": entry.conversation,
-            "session": entry.session,
-            "action": entry.action,
-            "details": _details(entry),
-        }
+    listing = BridgeListing(
+        columns=COLUMNS,
+        cells=_cells,
+        record=_record,
+        none="nothing in the audit log",
+        newest=lambda bridge: bridge.overview.newest_audit(),
+        look=look,
     )
+    show(cli, listing, conversation=conversation, limit=limit, follow=follow)
+
+
+def _record(entry: "AuditEntry") -> dict[str, object]:
+    return {
+        "id": entry.id,
+        "at": zoned(entry.timestamp, "milliseconds"),
+        "conversation": entry.conversation,
+        "session": entry.session,
+        "action": entry.action,
+        "details": _details(entry),
+    }
 
 
 def _cells(entry: "AuditEntry") -> tuple[object, ...]:

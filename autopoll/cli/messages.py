@@ -11,7 +11,7 @@ from autopoll.cli.base_command import ROW_ID, CommandLine, command
 from autopoll.cli.conversations import SESSION
 from autopoll.cli.output import say
 from autopoll.cli.question_input import read_question
-from autopoll.cli.render import TEXT, Column, print_json, print_row, print_table, shortened
+from autopoll.cli.render import TEXT, Column, print_json, shortened
 from autopoll.cli.whole_message import print_whole
 from autopoll.clock import zoned
 from autopoll.message import read_content
@@ -158,7 +158,7 @@ def messages(
     what a session has still to read with `inbox`; no answers to `ask`. Times are UTC. With
     --follow each new message comes once, also where the bridge is away for a while.
     """
-    from autopoll.bridge.connect import connect
+    from autopoll.cli.bridge_listing import BridgeListing, show
     from autopoll.errors import UsageError
 
     if follow and before is not None:
@@ -175,38 +175,15 @@ def messages(
             limit=most,
         )
 
-    with closing(connect(cli.home, cli.config, read_only=True)) as bridge:
-        if conversation is not None:
-            bridge.conversations.get(conversation)
-        newest = bridge.messages.newest()
-        found = look(bridge, 0, limit)
-    if not follow:
-        _print_messages(cli, found)
-        return
-    from autopoll.cli.following import PAGE, followed
-
-    # Of what came meanwhile, some may still be uncommitted below the newest that was found.
-    for each in found:
-        if each.id <= newest:
-            _print_message(cli, each)
-    news = followed(cli, lambda b: b.messages.newest(), lambda b, n: look(b, n, PAGE), newest)
-    for each in news:
-        _print_message(cli, each)
-
-
-def _print_messages(cli: CommandLine, found: "list[Message]") -> None:
-    if cli.json:
-        for each in found:
-            print_json(each)
-    else:
-        print_table(COLUMNS, map(_cells, found), "no messages")
-
-
-def _print_message(cli: CommandLine, message: "Message") -> None:
-    if cli.json:
-        print_json(message)
-    else:
-        print_row(COLUMNS, _cells(message))
+    listing = BridgeListing(
+        columns=COLUMNS,
+        cells=_cells,
+        record=lambda message: message,
+        none="no messages",
+        newest=lambda bridge: bridge.messages.newest(),
+        look=look,
+    )
+    show(cli, listing, conversation=conversation, limit=limit, follow=follow)
 
 
 def _cells(message: "Message") -> tuple[object, ...]:

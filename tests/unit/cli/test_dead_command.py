@@ -1,43 +1,20 @@
 """`autopoll dead`: dead letters shown, asked again and dropped, one by one or together."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
+from functools import partial
 
 import pytest
 from bridge_calls import OWN, ask, claim, failed, settle, talk
-from prepared_home import prepared_home
+from prepared_home import Run
 
-from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
-from autopoll.cli import main
 from autopoll.errors import Exit
-from autopoll.home.config import load
-from autopoll.home.home import Home
 from autopoll.message import write_query
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return prepared_home(tmp_path)
-
-
-@pytest.fixture
-def bridge(home: Home) -> Iterator[Bridge]:
-    with closing(connect(home, load(home, {}))) as bridge:
-        yield bridge
-
-
-@pytest.fixture
-def run(home: Home, capsys: pytest.CaptureFixture[str]) -> Run:
-    def go(*args: str) -> tuple[int, str, str]:
-        code = main(["dead", *args, "--home", str(home.root)])
-        return code, *capsys.readouterr()
-
-    return go
+def run(run: Run) -> Run:
+    return partial(run, "dead")
 
 
 def bury(bridge: Bridge, *questions: str, shard: str = "main") -> list[int]:

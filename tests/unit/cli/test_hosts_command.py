@@ -2,47 +2,20 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import pytest
 from answerers import answerer
-from prepared_home import ECHO, prepared_home
+from prepared_home import ECHO, Run
 
-from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
-from autopoll.cli import main
 from autopoll.errors import Exit
 from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.ops.status import status
 from autopoll.process import incident_log
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return prepared_home(tmp_path)
-
-
-@pytest.fixture
-def bridge(home: Home) -> Iterator[Bridge]:
-    with closing(connect(home, load(home, {}))) as bridge:
-        yield bridge
-
-
-@pytest.fixture
-def run(home: Home, capsys: pytest.CaptureFixture[str]) -> Run:
-    def go(*args: str) -> tuple[int, str, str]:
-        code = main([*args, "--home", str(home.root)])
-        out = capsys.readouterr()
-        assert "Traceback" not in out.err
-        return code, out.out, out.err
-
-    return go
 
 
 def join(bridge: Bridge, number: int, **given: object) -> None:

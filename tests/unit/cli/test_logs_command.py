@@ -5,35 +5,26 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from place import until
-from prepared_home import prepared_home
+from prepared_home import Run
 
-from autopoll.cli import logs, main
+from autopoll.cli import logs
 from autopoll.cli.log_tail import Tail, log_files
 from autopoll.errors import Exit
 from autopoll.home.home import Home
 
-Run = Callable[..., tuple[int, str, str]]
 TRACE = 'Traceback (most recent call last):\n  File "x"\n\n    raise\nValueError: {\n'
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return prepared_home(tmp_path)
-
-
-@pytest.fixture
-def run(home: Home, capsys: pytest.CaptureFixture[str]) -> Run:
-    def go(*args: str) -> tuple[int, str, str]:
-        code = main(["logs", *args, "--home", str(home.root)])
-        return code, *capsys.readouterr()
-
-    return go
+def run(run: Run) -> Run:
+    return partial(run, "logs")
 
 
 def line(second: float, text: str, **more: object) -> str:

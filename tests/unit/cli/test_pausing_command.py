@@ -2,13 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from prepared_home import prepared_home
+from prepared_home import Run
 
-from autopoll.cli import main
 from autopoll.errors import Exit
 from autopoll.home import operation_log
 from autopoll.home.config import load
@@ -16,24 +13,6 @@ from autopoll.home.home import Home
 from autopoll.ops.status import status
 from autopoll.process import manual_pause, shard_pause
 from autopoll.request import Failure
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return prepared_home(tmp_path)
-
-
-@pytest.fixture
-def run(home: Home, capsys: pytest.CaptureFixture[str]) -> Run:
-    def go(*args: str) -> tuple[int, str, str]:
-        code = main([*args, "--home", str(home.root)])
-        out = capsys.readouterr()
-        assert "Traceback" not in out.err
-        return code, out.out, out.err
-
-    return go
 
 
 def test_a_pause_names_who_when_and_why_and_is_noted(run: Run, home: Home) -> None:

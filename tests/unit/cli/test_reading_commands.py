@@ -2,46 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
 
 import apsw
 import pytest
 from bridge_calls import answered, ask, claim_one, settle, talk
-from prepared_home import prepared_home
+from prepared_home import Run
 
-from autopoll.bridge.connect import connect
 from autopoll.bridge.protocols import Bridge
-from autopoll.cli import main
 from autopoll.errors import Exit
-from autopoll.home.config import load
 from autopoll.home.home import Home
 from autopoll.message import write_query
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return prepared_home(tmp_path)
-
-
-@pytest.fixture
-def bridge(home: Home) -> Iterator[Bridge]:
-    with closing(connect(home, load(home, {}))) as bridge:
-        yield bridge
-
-
-@pytest.fixture
-def run(home: Home, capsys: pytest.CaptureFixture[str]) -> Run:
-    def go(*args: str) -> tuple[int, str, str]:
-        code = main([*args, "--home", str(home.root)])
-        out = capsys.readouterr()
-        assert "Traceback" not in out.err
-        return code, out.out, out.err
-
-    return go
 
 
 def exchange(bridge: Bridge, conversation: str, question: str) -> int:
