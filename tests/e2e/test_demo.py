@@ -6,12 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from scratch_folder import scratch_folder
 
 pytestmark = pytest.mark.long
 
@@ -21,22 +20,9 @@ HOSTS = "demo/hosts.py"
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """Where the demo makes its home; short, as the path of a socket must be."""
-    with tempfile.TemporaryDirectory(prefix="d") as name:
-        folder = Path(name).resolve()
+    """Where the demo makes its home."""
+    with scratch_folder("d") as folder:
         yield folder
-        left = [process for process in psutil.process_iter() if is_in(process, folder)]
-        for process in left:
-            process.kill()
-        assert left == []
-        assert list(folder.iterdir()) == []
-
-
-def is_in(process: psutil.Process, folder: Path) -> bool:
-    try:
-        return Path(process.cwd()).is_relative_to(folder)
-    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-        return False
 
 
 def start(checkout: Path, scratch: Path, program: str = "demo") -> subprocess.Popen[str]:

@@ -5,13 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from place import until
+from scratch_folder import scratch_folder
 
 pytestmark = pytest.mark.long
 
@@ -23,22 +22,9 @@ PROCESSES = {"supervisord", "poller", "worker", "watchdog"}
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """Where the soak makes its home; in the end nothing may be left there, nor run there."""
-    with tempfile.TemporaryDirectory(prefix="ap-") as name:
-        folder = Path(name).resolve()
+    """Where the soak makes its home."""
+    with scratch_folder("ap-") as folder:
         yield folder
-        left = [process for process in psutil.process_iter() if is_in(process, folder)]
-        for process in left:
-            process.kill()
-        assert left == []
-        assert list(folder.iterdir()) == []
-
-
-def is_in(process: psutil.Process, folder: Path) -> bool:
-    try:
-        return Path(process.cwd()).is_relative_to(folder)
-    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-        return False
 
 
 def start(temporary: Path, out: Path, *args: str) -> subprocess.Popen[str]:

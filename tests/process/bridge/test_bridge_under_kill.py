@@ -1,49 +1,42 @@
 """The promise at the level of the store: whoever dies, nothing is lost, twice or out of order."""
 
-import multiprocessing
 import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import apsw
 import legacy
 import pytest
 from bridge_calls import ask
+from store_workers import FORK, LEASE_MS, LIMITS, StoreWorker, Work, chance_of_test, start, stop
 
-from autopoll.bridge.records import Answered, Arrival, BridgeLimits, Outcome, Released
+from autopoll.bridge.records import Answered, Arrival, Outcome, Released
 from autopoll.bridge.sqlite import SqliteBridge
-from autopoll.errors import BridgeBusy
 from autopoll.message import Answer
 
-LIMITS = BridgeLimits(max_attempts=10_000)
-LEASE_MS = 150
 CONVERSATIONS, EACH = 12, 60
 STORM_S, CALM_S = 4.0, 90.0
-FORK = multiprocessing.get_context("fork")
 
 
 @pytest.mark.timeout(240)
 def test_killed_claimers_and_writers_lose_nothing_double_nothing_and_keep_the_order(
     tmp_path: Path,
 ) -> None:
-    seed = int(os.environ.get("AUTOPOLL_TEST_SEED") or random.randrange(2**32))
-    print(f"AUTOPOLL_TEST_SEED={seed}")  # pytest shows it when the test fails
-    chance = random.Random(seed)
+    chance = chance_of_test()
     path = tmp_path / "bridge.db"
     conversations = make_store(path, CONVERSATIONS)
     rival_talk = shared_talk(path)
     half = len(conversations) // 2
-    tasks: list[Callable[[], None]] = [lambda: insist(path, claim) for _ in range(4)]
+    tasks: list[Work] = [claim] * 4
     for own, send in ((conversations[:half], write), (conversations[half:], repeat)):
-        tasks.append(lambda own=own, send=send: insist(path, lambda bridge: send(bridge, own)))
-    running = [start(task) for task in tasks]
+        tasks.append(lambda bridge, own=own, send=send: send(bridge, own))
+    running = [start(path, task) for task in tasks]
     rival = subprocess.Popen([sys.executable, legacy.__file__, path, rival_talk, str(EACH)])
-    foreign = start(lambda: write_as_foreign(path, rival_talk))
+    foreign = FORK.Process(target=write_as_foreign, args=(path, rival_talk), daemon=True)
+    foreign.start()
 
     kills, calm = 0, time.monotonic() + STORM_S
     while time.monotonic() < calm:
@@ -52,16 +45,14 @@ def test_killed_claimers_and_writers_lose_nothing_double_nothing_and_keep_the_or
         assert_none_has_failed(running)
         running[victim].kill()
         running[victim].join()
-        running[victim] = start(tasks[victim])
+        running[victim] = start(path, tasks[victim])
         kills += 1
     end = time.monotonic() + CALM_S
     while not finished(path) and time.monotonic() < end:
         assert_none_has_failed(running)
         time.sleep(0.02)
     assert_none_has_failed(running)
-    for process in running:
-        process.kill()
-        process.join()
+    stop(running)
     foreign.join(CALM_S)
     assert foreign.exitcode == 0
     assert rival.wait(CALM_S) == 0
@@ -114,25 +105,9 @@ def shared_talk(path: Path) -> str:
     return name
 
 
-def start(task: Callable[[], None]) -> multiprocessing.process.BaseProcess:
-    process = FORK.Process(target=task, daemon=True)
-    process.start()
-    return process
-
-
-def assert_none_has_failed(running: list[multiprocessing.process.BaseProcess]) -> None:
+def assert_none_has_failed(running: list[StoreWorker]) -> None:
     """Each still runs, or had nothing left to do."""
     assert [each.exitcode for each in running if each.exitcode] == []
-
-
-def insist(path: Path, work: Callable[[SqliteBridge], None]) -> None:
-    """Work until it is done; on a busy machine a lock is waited for in vain, so begin again."""
-    while True:
-        try:
-            with closing(SqliteBridge(path, LIMITS)) as bridge:
-                return work(bridge)
-        except BridgeBusy:
-            continue
 
 
 def claim(bridge: SqliteBridge) -> None:

@@ -1,39 +1,32 @@
 """Forgetting beside claims and settles, with kill -9 in the middle of any of it."""
 
 import json
-import multiprocessing
 import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import apsw
 import pytest
 from bridge_calls import ask_many
+from store_workers import LEASE_MS, LIMITS, chance_of_test, start, stop
 
-from autopoll.bridge.records import Answered, BridgeLimits
+from autopoll.bridge.records import Answered
 from autopoll.bridge.retention_protocol import Ages, SweepPlace
 from autopoll.bridge.sqlite import SqliteBridge
-from autopoll.errors import BridgeBusy
 from autopoll.message import Answer
 
-LIMITS = BridgeLimits(max_attempts=10_000)
-LEASE_MS = 150
 CONVERSATIONS, EACH = 8, 60
 STORM_S, CALM_S = 3.0, 90.0
-FORK = multiprocessing.get_context("fork")
 
 
 @pytest.mark.timeout(200)
 def test_killed_claimers_and_pruners_answer_each_once_in_order_and_forget_only_what_is_over(
     tmp_path: Path,
 ) -> None:
-    seed = int(os.environ.get("AUTOPOLL_TEST_SEED") or random.randrange(2**32))
-    print(f"AUTOPOLL_TEST_SEED={seed}")  # pytest shows it when the test fails
-    chance = random.Random(seed)
+    chance = chance_of_test()
     path = tmp_path / "bridge.db"
     sent = ask_all(path)
     tasks = [claim, claim, prune, prune]
@@ -49,9 +42,7 @@ def test_killed_claimers_and_pruners_answer_each_once_in_order_and_forget_only_w
     end = time.monotonic() + CALM_S
     while left(path) and time.monotonic() < end:
         time.sleep(0.05)
-    for process in running:
-        process.kill()
-        process.join()
+    stop(running)
 
     db = apsw.Connection(str(path))
     assert db.pragma("integrity_check") == "ok"
@@ -79,22 +70,6 @@ def ask_all(path: Path) -> dict[str, list[int]]:
             " UPDATE messages SET read=1 WHERE id=new.answer_id; END"
         )
     return sent
-
-
-def start(path: Path, work: Callable[[SqliteBridge], None]) -> multiprocessing.process.BaseProcess:
-    process = FORK.Process(target=insist, args=(path, work), daemon=True)
-    process.start()
-    return process
-
-
-def insist(path: Path, work: Callable[[SqliteBridge], None]) -> None:
-    """Work until killed; on a busy machine a lock is waited for in vain, so begin again."""
-    while True:
-        try:
-            with closing(SqliteBridge(path, LIMITS)) as bridge:
-                work(bridge)
-        except BridgeBusy:
-            continue
 
 
 def claim(bridge: SqliteBridge) -> None:
