@@ -17,6 +17,9 @@ NEVER_ANSWERED = frozenset({"response", "status", "heartbeat"})
 _BOM = "\ufeff"
 # In a message of which only the beginning was read.
 _CUT_OFF = r'"(?:question|answer)"\s*:\s*"((?:[^"\\]|\\(?:u[0-9a-fA-F]{4}|[^u]))*)'
+_RESPONSE = re.compile(
+    r'\{"type":\s?"response",'
+)  # as our own answers begin, where the question was JSON
 _ECHOED_DEPTH = 20  # of a query_id: readers differ in how deep they go
 
 
@@ -183,7 +186,7 @@ def read_content(text: str, metadata: str | None = None) -> Content:
     """Return what people read of any message, which may be cut off or of another program."""
     fields = _object(text)
     kind = (_scalar(fields.get("type")) if fields else None) or read_envelope(metadata).type
-    if kind == "response":
+    if kind == "response" and (fields or not _RESPONSE.match(text)):
         answer = read_answer(text, metadata)
         words = f"error: {answer.text}" if answer.error else answer.text
         return Content(kind, words, answer.sources)

@@ -21,6 +21,7 @@ from typing import Protocol
 from autopoll.bridge.delivery_protocol import DeliveryStore
 from autopoll.bridge.foreign_watch import Watch
 from autopoll.bridge.question_history import QuestionHistory
+from autopoll.bridge.question_list import QuestionList
 from autopoll.bridge.queue_records import QueuePage
 from autopoll.bridge.records import (
     AnsweringHome,
@@ -191,6 +192,21 @@ class Overview(Protocol):
         """Return what has no answer yet, oldest first, beyond a number; also what is not enrolled.
 
         At most `limit`; fewer where messages that want no answer lie between, though more follow.
+        """
+
+    def questions(
+        self,
+        *,
+        state: str | None,
+        shard: str | None,
+        conversation: str | None,
+        before: int | None,
+        limit: int,
+    ) -> QuestionList:
+        """Return enrolled questions, the newest first, before a number; no canaries.
+
+        `state` is done or dead; `queue` lists what waits. At most `limit`, fewer where few of many
+        are as wanted. Raises ValueError for another state.
         """
 
     def latencies_ms(self, last: int = 1000) -> list[int]:

@@ -9,6 +9,7 @@ from autopoll.bridge.sql.database import Database
 from autopoll.bridge.sql.lanes import CANARY_LANES
 from autopoll.bridge.sql.pollers import Pollers
 from autopoll.bridge.sql.question_histories import QuestionHistories
+from autopoll.bridge.sql.question_lists import QuestionLists
 from autopoll.bridge.sql.question_queue import Queue
 from autopoll.bridge.sql.rows import readable, stored
 from autopoll.clock import parse_utc_ms, utc_iso
@@ -30,6 +31,7 @@ class SqlOverview:
         self.homes = Pollers(db).homes
         self.history = QuestionHistories(db).read
         self.queue = Queue(db).page
+        self.questions = QuestionLists(db).page
         trail = AuditTrail(db)
         self.audit_entries, self.newest_audit = trail.entries, trail.newest
 
