@@ -42,5 +42,6 @@ Layers, each knowing only those before it:
 - `pipe`, `epoch_lock`, `endpoint`, `pair`: what lies in the folder.
 - `bell`: a pipe of its own; `loop_bell`: one on an asyncio loop.
 - `wire`: two descriptors on an asyncio loop.
-- `link`: one pair in use; `server_end`, `client_end`: the two ends.
+- `link`: one pair in use; `handed_link`: one on its way through an exec; `server_end`,
+  `client_end`: the two ends.
 """

@@ -8,6 +8,11 @@
     client.hang_up(reason)                    # and connect to the pair that is published next
     client.close()
 
+A process that becomes another program by exec(2) hands its links over to it:
+
+    handed = client.hand_over()               # None where there is nothing to go on with
+    client.go_on(handed)                      # of the next program, in place of the first poke
+
 `on_event` receives each `ClientEvent` of fifo/events.py. It is called on the event loop and may
 call any method. `poke` and `hang_up` may call it; the other methods never do. Every request ends in
 exactly one ReplyReceived, FailureReceived or Disconnected, cancelled or not.
@@ -34,7 +39,9 @@ from fifo.events import (
 )
 from fifo.exceptions import FifoError, NoCredit, NotConnected, RemoteFault
 from fifo.frame import MAX_PAYLOAD
+from fifo.handed_link import HandedLink
 from fifo.link import BUFFER_LIMIT, Link
+from fifo.pipe import Ends
 from fifo.wire import Wire
 
 LOCK_NAME = "client.lock"
@@ -104,6 +111,36 @@ class ClientEnd:
         if self._link:
             self._link.session.bye(reason)
             self._leave(reason)
+
+    def hand_over(self) -> HandedLink | None:
+        """Return the link for the program that this process becomes; None where none is open.
+
+        Nothing may be called between this and the exec.
+        """
+        link, lock = self._link, self._lock
+        if link is None or lock is None or not link.session.live:
+            return None
+        link.wire.push()
+        return HandedLink(
+            endpoint=link.endpoint,
+            reader=link.wire.ends.reader,
+            writer=link.wire.ends.writer,
+            lock=lock.descriptor,
+            session=link.session.hand_over(),
+            unsent=link.wire.unsent,
+        )
+
+    def go_on(self, handed: HandedLink) -> None:
+        """Go on with a link that the program before has handed over."""
+        self._lock = Lock.inherited(handed.lock)
+        wire = Wire(
+            Ends(handed.reader, handed.writer), on_data=self._on_data, on_lost=self._on_lost
+        )
+        session = ClientSession(handed.endpoint.epoch, wire.send, max_payload=MAX_PAYLOAD)
+        session.go_on(handed.session)
+        self._link = Link(handed.endpoint, wire, session)
+        self._joined = True
+        wire.send(handed.unsent, b"")
 
     def close(self) -> None:
         """Say BYE and let the pair go; in any state, any number of times, without an event."""

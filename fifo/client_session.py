@@ -21,6 +21,16 @@ _ANSWERS: dict[Type, type[_Answer]] = {
 }
 
 
+class HandedSession(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of an open session, as one program hands it to the next."""
+
+    draining: bool
+    credits: int
+    limit: int  # bytes of a payload that the server takes
+    in_flight: dict[int, bool]  # requests, and whether their CANCEL was sent
+    unread: bytes  # of a frame that has not come whole
+
+
 class ClientSession(PairSession[ClientEvent]):
     """The end that asks."""
 
@@ -52,6 +62,23 @@ class ClientSession(PairSession[ClientEvent]):
             nonce=self._nonce,
         )
         self._send(Type.HELLO, payload=msgspec.json.encode(hello))
+
+    def hand_over(self) -> HandedSession:
+        """Return how the session stands, for the program that goes on with it."""
+        return HandedSession(
+            draining=self._state is SessionState.DRAINING,
+            credits=self._credits,
+            limit=self._limit,
+            in_flight=dict(self._in_flight),
+            unread=self._decoder.unread,
+        )
+
+    def go_on(self, handed: HandedSession) -> None:
+        """Stand as the session did that was handed over; to be called on a fresh one."""
+        self._credits, self._limit = handed.credits, handed.limit
+        self._in_flight = dict(handed.in_flight)
+        self._decoder.feed(handed.unread)
+        self._enter(SessionState.DRAINING if handed.draining else _OPEN)
 
     def request(self, request_id: int, payload: bytes) -> None:
         """Ask; raise NotConnected, NoCredit, TooLarge, or LocalFault when the id is in flight."""

@@ -47,6 +47,19 @@ class Lock:
             self.release()
             raise
 
+    @classmethod
+    def inherited(cls, descriptor: int) -> "Lock":
+        """Return the lock that this process has held since before its exec."""
+        lock = cls.__new__(cls)
+        lock._descriptor = descriptor
+        lock.epoch = lock._read().epoch
+        return lock
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor that holds it."""
+        return self._descriptor
+
     def record(self, epoch: int) -> None:
         """Note the epoch, together with our pid."""
         text = msgspec.json.encode(Holder(os.getpid(), epoch))

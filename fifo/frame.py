@@ -99,6 +99,11 @@ class Decoder:
         self._buffer, self._start, self.pending = data, 0, len(data)
         self._wanted = HEADER_SIZE
 
+    @property
+    def unread(self) -> bytes:
+        """What has come of a frame that is not whole."""
+        return b"".join((self._buffer[self._start :], *self._more)) if self.pending else b""
+
     def frames(self) -> Iterator[Frame]:
         """Yield every whole frame; raise RemoteFault at the first bad one."""
         while (pending := self.pending) >= self._wanted:

@@ -85,6 +85,16 @@ class Wire:
             self._pushing = True
             self._loop.call_soon(self.push)
 
+    @property
+    def ends(self) -> Ends:
+        """The descriptors."""
+        return self._ends
+
+    @property
+    def unsent(self) -> bytes:
+        """What waits for room in the pipe."""
+        return b"".join(self._queue)
+
     def push(self) -> None:
         """Write what waits for the end of the turn."""
         self._pushing = False

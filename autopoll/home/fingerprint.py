@@ -40,14 +40,10 @@ def of_gateway(config: Config) -> str:
     return _hash([config.gateway, config.bridge, config.access, config.delivery, shards])
 
 
-def is_same_ground(one: Config, other: Config) -> bool:
-    """Tell whether a poller can go from one to the other without reopening its bridge."""
-    return _bridge_settings(one) == _bridge_settings(other)
-
-
-def _bridge_settings(config: Config) -> tuple[object, ...]:
+def of_ground(config: Config) -> str:
+    """Return the fingerprint of the settings that a poller reopens its bridge for."""
     delivery = config.delivery
-    return (config.bridge, config.access, delivery.max_attempts, delivery.max_message)
+    return _hash([config.bridge, config.access, delivery.max_attempts, delivery.max_message])
 
 
 def _fields() -> list[str]:

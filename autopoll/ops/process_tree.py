@@ -114,6 +114,16 @@ class Tree:
         elif self.supervisor.process(name).is_given_up:
             self.supervisor.start(name)
 
+    def signal_for_poller(self) -> signal.Signals:
+        """Return by which signal it applies the settings, and takes up other code if there is any.
+
+        One that is from before it could become its own successor drains, and is started anew.
+        """
+        beat = self.beat(POLLER)
+        if beat is None or not self._is_old(beat):
+            return signal.SIGHUP
+        return signal.SIGUSR1 if signals.catches(beat.pid, signal.SIGUSR1) else signal.SIGTERM
+
     def _let_start(self, name: str) -> None:
         """Wait until supervisord counts a program as running: a program that ends earlier counts as
         a failed start, and after four of those supervisord gives it up."""

@@ -99,7 +99,7 @@ def apply(tree: Tree, config: Config, report: Report) -> Reloaded:
     changed = [name for name in plan.changed if name not in rewritten]
     _take_up_code(tree, config, changed, report)
     if plan.poller:
-        tree.renew(POLLER, signal.SIGTERM if tree.is_outdated(POLLER) else signal.SIGHUP)
+        tree.renew(POLLER, tree.signal_for_poller())
     for name in changed:
         if tree.is_behind(name, wanted_by(config)[name]):
             tree.renew(name, signal.SIGTERM)

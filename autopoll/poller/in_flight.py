@@ -21,7 +21,7 @@ from autopoll.message import Answer, Query, read_query
 from autopoll.poller import outcomes
 from autopoll.poller.asked_questions import AskedQuestions
 from autopoll.poller.attempt import Attempt
-from autopoll.poller.partial_answers import PartialAnswers
+from autopoll.poller.partial_answers import PartialAnswer, PartialAnswers
 from autopoll.poller.shared_timer import SharedTimer
 from autopoll.poller.workers import Workers
 from autopoll.request import Progress, Request, write
@@ -32,6 +32,14 @@ NO_FENCE = 0  # of no claim: the first has 1
 _read_progress = msgspec.msgpack.Decoder(Progress).decode
 
 log = logging.getLogger(__name__)
+
+
+class HandedAttempts(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is in flight, as one program of the process hands it to the next."""
+
+    last_request: int
+    attempts: dict[int, Attempt]  # by the id of their request
+    partial_answers: list[tuple[int, int, PartialAnswer]]
 
 
 class InFlight:
@@ -105,7 +113,9 @@ class InFlight:
         worker = self._workers.with_most_credits(delivery.shard)
         self._last_request += 1
         pid = self._workers.pid(worker)
-        attempt = Attempt(delivery, worker, pid, claimed_at, self._clock(), limit, query.canary)
+        attempt = Attempt(
+            delivery, worker, pid, claimed_at, self._clock(), float(limit), query.canary
+        )
         self._attempts[self._last_request] = attempt
         try:
             self._workers.send(worker, self._last_request, write(request))
@@ -172,6 +182,23 @@ class InFlight:
         fence = NO_FENCE if attempt.lease_lost else outcome.fence
         times = attempt.times(self._clock(), *self._place)
         self._on_outcome(msgspec.structs.replace(outcome, fence=fence, times=times))
+
+    # --- by another program
+
+    def hand_over(self) -> HandedAttempts:
+        """Return all that is in flight, for the program that goes on with it."""
+        return HandedAttempts(
+            last_request=self._last_request,
+            attempts=dict(self._attempts),
+            partial_answers=self._partial_answers.hand_over(),
+        )
+
+    def go_on(self, handed: HandedAttempts) -> None:
+        """Take up what was handed over; the moments in it are of the same clock."""
+        self._last_request = handed.last_request
+        self._attempts = dict(handed.attempts)
+        self._partial_answers.go_on(handed.partial_answers)
+        self._timer.fire_by(min((each.due for each in self._attempts.values()), default=inf))
 
     # --- deadlines
 

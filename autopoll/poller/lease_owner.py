@@ -37,7 +37,7 @@ class LeaseOwner:
     def __init__(
         self, deliveries: DeliveryStore, in_flight: InFlight, beat: Callable[[], None]
     ) -> None:
-        self._id = secrets.token_hex(8)
+        self.id = secrets.token_hex(8)
         self._deliveries = deliveries
         self._in_flight = in_flight
         self._beat = beat
@@ -49,6 +49,11 @@ class LeaseOwner:
         self._check_from = 0.0
         self._shards: list[str] = []  # that the store shows for it
         self.shards: list[str] = []  # that it serves
+
+    def go_on(self, owner: str) -> None:
+        """Be the owner that the program before was; to be called before `take_over`."""
+        self.id = owner
+        self._claim_failed = True  # what it has claimed, and not handed over, is given back
 
     @property
     def has_unsettled(self) -> bool:
@@ -68,7 +73,7 @@ class LeaseOwner:
             self._reap_from = self._lease_from_now()
         self.shards = self._shards = list(shards)
         answerer = Answerer(
-            owner=self._id,
+            owner=self.id,
             home=identity_of(home),
             host=os.uname().nodename,
             folder=str(home.root),
@@ -79,7 +84,7 @@ class LeaseOwner:
 
     def leave(self) -> None:
         """Show that the answerer has ended."""
-        self._deliveries.leave(self._id)
+        self._deliveries.leave(self.id)
 
     def store_was_away(self) -> None:
         """Renew before anything else when it can be reached again.
@@ -99,7 +104,7 @@ class LeaseOwner:
                 self._beat()
             self._claim_failed = True
             turn = self._deliveries.commit_turn(
-                arrivals, self._unsettled, self._id, room, self._in_flight.lease_ms
+                arrivals, self._unsettled, self.id, room, self._in_flight.lease_ms
             )
         except BridgeUnavailable:
             self._late_until = time.monotonic() + _LATE_S
@@ -113,7 +118,7 @@ class LeaseOwner:
         if self._was_away:
             self._renew_all()
             self._beat()
-        settled = self._deliveries.settle(self._unsettled, self._id)
+        settled = self._deliveries.settle(self._unsettled, self.id)
         self._unsettled.clear()
         return settled
 
@@ -121,7 +126,7 @@ class LeaseOwner:
         """Cancel what was taken away of what is in flight; twice a second at most."""
         if time.monotonic() >= self._check_from:
             self._check_from = time.monotonic() + _CHECK_S
-            self._in_flight.check_leases(self._deliveries, self._id)
+            self._in_flight.check_leases(self._deliveries, self.id)
 
     def renew(self) -> list[Settled]:
         """Renew what is in flight or unsettled; return what became of leases that have expired.
@@ -130,7 +135,7 @@ class LeaseOwner:
         the shards that it serves when they have changed.
         """
         if self._shards != self.shards:
-            self._deliveries.set_shards(self._id, self.shards)
+            self._deliveries.set_shards(self.id, self.shards)
             self._shards = self.shards
             self._beat()
         self._renew_all()
@@ -142,7 +147,7 @@ class LeaseOwner:
         return self._in_flight.reap(self._deliveries)
 
     def _renew_all(self) -> None:
-        self._in_flight.renew_leases(self._deliveries, self._id, self._unsettled_leases())
+        self._in_flight.renew_leases(self._deliveries, self.id, self._unsettled_leases())
         if self._was_away:
             self._was_away = False
             self._reap_from = self._lease_from_now()
@@ -152,7 +157,7 @@ class LeaseOwner:
 
     def _release_unconfirmed(self) -> None:
         held = self._in_flight.leases() + self._unsettled_leases()
-        if freed := self._deliveries.release_unconfirmed(self._id, held):
+        if freed := self._deliveries.release_unconfirmed(self.id, held):
             log.warning("gave back %d questions whose claim was not confirmed", freed)
 
     def _release_late(self) -> None:

@@ -3,6 +3,8 @@
 Kept only as long as the attempt lasts: then the answer counts, or the next attempt.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from autopoll.bridge.poller_protocol import AnswerText
@@ -13,7 +15,9 @@ LARGEST = 1024 * 1024  # characters kept of one answer
 HELD = 16 * 1024  # characters that are held back, as they may become a secret
 
 
-class _Partial(msgspec.Struct):
+class PartialAnswer(msgspec.Struct):
+    """One of them, as far as it has come."""
+
     attempt: int
     parts: list[str] = []  # what may be shown
     held: str = ""  # may be the beginning of a secret
@@ -26,7 +30,7 @@ class PartialAnswers:
 
     def __init__(self, *, redacting: bool) -> None:
         self._redacting = redacting
-        self._partials: dict[tuple[int, int], _Partial] = {}  # by question and fence
+        self._partials: dict[tuple[int, int], PartialAnswer] = {}  # by question and fence
 
     def so_far(self, message_id: int) -> AnswerText:
         """Return what was kept of a question's newest attempt, if anything."""
@@ -40,7 +44,7 @@ class PartialAnswers:
     def add(self, delivery: Delivery, piece: str) -> str:
         """Keep the next piece of an attempt's answer; return what there is more to read now."""
         message_id, attempt = delivery.message_id, delivery.attempt
-        partial = self._partials.setdefault((message_id, delivery.fence), _Partial(attempt))
+        partial = self._partials.setdefault((message_id, delivery.fence), PartialAnswer(attempt))
         if partial.full:
             return ""
         text = partial.held + piece
@@ -54,6 +58,14 @@ class PartialAnswers:
             partial.size += len(ready)
             partial.parts.append(ready)
         return ready
+
+    def hand_over(self) -> list[tuple[int, int, PartialAnswer]]:
+        """Return all, with question and fence, for the program that goes on with them."""
+        return [(*key, partial) for key, partial in self._partials.items()]
+
+    def go_on(self, handed: Iterable[tuple[int, int, PartialAnswer]]) -> None:
+        """Take up what was handed over."""
+        self._partials = {(number, fence): partial for number, fence, partial in handed}
 
     def remove(self, delivery: Delivery) -> None:
         """Forget what was kept of an attempt that is over."""

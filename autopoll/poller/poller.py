@@ -22,6 +22,7 @@ from autopoll.poller.answers_elsewhere import AnswersElsewhere
 from autopoll.poller.asked_questions import AskedQuestions
 from autopoll.poller.asker_listener import AskerListener
 from autopoll.poller.daily_budgets import DailyBudgets
+from autopoll.poller.hand_over import HandedOver
 from autopoll.poller.in_flight import InFlight
 from autopoll.poller.lease_owner import LeaseOwner
 from autopoll.poller.outages import Outages
@@ -30,6 +31,7 @@ from autopoll.poller.pauses import Pauses
 from autopoll.poller.pruning import Pruning
 from autopoll.poller.replies import Replies
 from autopoll.poller.schedule import Schedule
+from autopoll.poller.successor import Successor
 from autopoll.poller.upkeep import Upkeep
 from autopoll.poller.wakers import Wakers
 from autopoll.poller.watchdog_guard import WatchdogGuard
@@ -47,11 +49,20 @@ log = logging.getLogger(__name__)
 class Poller:
     """The parts of one poller and its loop; made inside the running event loop."""
 
-    def __init__(self, home: Home, config: Config, bridge: Bridge, heart: Heart) -> None:
+    def __init__(
+        self,
+        home: Home,
+        config: Config,
+        bridge: Bridge,
+        heart: Heart,
+        handed: HandedOver | None = None,
+    ) -> None:
         self.home = home
         self.config = config
         self.bridge = bridge
         self.heart = heart
+        self.handed = handed  # by the program that this process was before
+        self.ground = fingerprint.of_ground(config)
         self.stopping = False
         self.crash: BaseException | None = None
         self.was_away = False  # the server of the store
@@ -71,6 +82,16 @@ class Poller:
         self.budgets = DailyBudgets(bridge, self.pauses, config.shards)
         self.replies = Replies(self.in_flight, self.pauses, self.budgets, self.wake)
         self.watchdog_guard = WatchdogGuard(home)
+        self.successor = Successor(
+            home,
+            heart,
+            self.workers,
+            self.in_flight,
+            self.leases,
+            self.ground,
+            self.wake,
+            self.stop,
+        )
         # Last: only `run` takes these away.
         self.wakers = Wakers(home, bridge, self.on_bell, self.on_foreign_write)
         self.listener = AskerListener(home.poller_socket, self.questions.accept)
@@ -84,6 +105,7 @@ class Poller:
             with self.crash_noted():
                 while not self.stopping:
                     self.run_once()
+                    self.successor.take_over_if_due()
                     await self.wakers.wait()
             await self.drain()
         finally:
@@ -178,12 +200,17 @@ class Poller:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self.on_crash)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGUSR1, self.successor.request)
         role.end_by(self.stop)
+        if self.handed:
+            self.leases.go_on(self.handed.owner)
+            self.in_flight.go_on(self.handed.in_flight)
+            self.workers.go_on(self.handed.links)
         freed = self.leases.take_over(
             self.home, self.config.shards, shared=self.config.bridge.url.is_server
         )
         self.questions.newest = self.bridge.messages.newest()
-        log.info("ready; took over %d unfinished questions", freed)
+        log.info("ready; took over %d unfinished questions", freed + len(self.in_flight))
         self.heart.state = ProcessState.IDLE
         self.schedule.every(CHECK_S, self.check)
         self.schedule.every(self.in_flight.lease_ms / 4000, self.renew_leases)
@@ -220,7 +247,7 @@ class Poller:
         except ConfigError as error:
             log.warning("the settings stay as they are: %s", error)
             return
-        if not fingerprint.is_same_ground(self.config, config):
+        if fingerprint.of_ground(config) != self.ground:
             log.info("ending, to be started with new settings of the bridge")
             self.stop()
             return

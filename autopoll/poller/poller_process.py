@@ -10,6 +10,7 @@ from autopoll.errors import BridgeUnavailable
 from autopoll.home import fingerprint
 from autopoll.home.config import Config
 from autopoll.home.home import Home
+from autopoll.poller.hand_over import HandedOver, inherited
 from autopoll.poller.poller import Poller
 from autopoll.process import role
 from autopoll.process.heartbeat import ProcessState
@@ -25,11 +26,12 @@ def run(home: Home, config: Config) -> None:
     """Be the poller process until asked to stop; raise what makes it impossible."""
     with role.alone(home, "poller"), Heart.open(home.beats, "poller", "poller") as heart:
         heart.settings = fingerprint.of_poller(config)
+        handed = inherited(config)
         bridge = open_when_reached(home, config, heart)
         if bridge is None:
             return
         try:
-            asyncio.run(_run(home, config, bridge, heart))
+            asyncio.run(_run(home, config, bridge, heart, handed))
         finally:
             bridge.close()
 
@@ -60,5 +62,7 @@ def open_when_reached(home: Home, config: Config, heart: Heart) -> Bridge | None
             return None
 
 
-async def _run(home: Home, config: Config, bridge: Bridge, heart: Heart) -> None:
-    await Poller(home, config, bridge, heart).run()
+async def _run(
+    home: Home, config: Config, bridge: Bridge, heart: Heart, handed: HandedOver | None
+) -> None:
+    await Poller(home, config, bridge, heart, handed).run()

@@ -22,6 +22,7 @@ from fifo.events import (
     ReplyReceived,
     Unreachable,
 )
+from fifo.handed_link import HandedLink
 
 Listener = Callable[[str, ClientEvent], None]
 
@@ -96,6 +97,19 @@ class Workers:
         """Give up the link to a worker, and connect again when it offers another one."""
         if found := self._link(worker):
             found.hang_up(reason)
+
+    def hand_over(self) -> dict[str, HandedLink]:
+        """Return the open links by worker, for the program that goes on with them."""
+        ends = {**self._removed, **self._links}
+        return {name: link for name, end in ends.items() if (link := end.hand_over())}
+
+    def go_on(self, handed: dict[str, HandedLink]) -> None:
+        """Take up the links that were handed over, also to workers that are in no settings now."""
+        for name, link in handed.items():
+            if name not in self._links:
+                self._removed[name] = self._new_link(name)
+            self._pids[name] = link.endpoint.pid
+            (self._links.get(name) or self._removed[name]).go_on(link)
 
     def close(self) -> None:
         """Close all links."""

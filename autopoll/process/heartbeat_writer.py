@@ -51,7 +51,7 @@ class Heart:
             started=me.started,
             boot_id=boot_id(),
             starts=before.starts + 1 if before else 1,
-            crashed=_crashed(before),
+            crashed=_crashed(before, me.pid, me.started),
             thread_beat=now,
             loop_beat=now,
             version=__version__[:64],
@@ -248,8 +248,13 @@ class Heart:
                 self._put(thread_beat=time.monotonic())
 
 
-def _crashed(before: Beat | None) -> int:
-    """Return the pid of a predecessor that ended without saying so; a reboot ends every process."""
+def _crashed(before: Beat | None, pid: int, started: int) -> int:
+    """Return the pid of a predecessor that ended without saying so; a reboot ends every process.
+
+    The process itself, which has become another program, has not ended.
+    """
     if before is None or before.state.is_over or before.boot_id != boot_id():
+        return 0
+    if (before.pid, before.started) == (pid, started):
         return 0
     return before.pid

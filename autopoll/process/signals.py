@@ -29,7 +29,9 @@ _INFO_EXIT = 1 << 3
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info)
 
 # What a person or supervisord sends. Without a handler each ends a process; held back, it waits.
-HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2)
+HELD = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
 
 CONTINUE_ONCE_IN_S = 60.0  # what is stopped again sooner is not continued a second time
 _NO_PIDFD = {errno.ENOSYS, errno.EPERM, errno.EACCES}  # an old kernel; a filter, as of containers
@@ -51,6 +53,16 @@ def hold_back() -> None:
 def let_in() -> None:
     """Take what has come meanwhile; there are handlers for it now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler for a signal; not so when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            [mask] = (line.split()[1] for line in file if line.startswith("SigCgt:"))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def open_process(pid: int, started: int) -> int | None:

@@ -81,7 +81,7 @@ def test_a_reload_takes_up_new_code_while_questions_are_answered(place: Place, s
         text = place.run("status").stdout
         assert "another; take it up with: autopoll reload" in text
         done = place.json("reload")
-        assert (done["changed"], done["poller"]) == (["main", "other"], "restarted")
+        assert (done["changed"], done["poller"]) == (["main", "other"], "in place")
         until(lambda: set(versions(place).values()) == {NEW}, what="the new version in all")
         before = len(waits)
         until(lambda: len(waits) >= before + 2, what="answers by the new version")
@@ -91,6 +91,8 @@ def test_a_reload_takes_up_new_code_while_questions_are_answered(place: Place, s
             each.join()
     assert failed == []
     assert max(waits) < START_S, sorted(waits)[-3:]
+    poller = pids.pop("poller")
+    assert place.pid("poller") == poller, "it becomes its own successor"
     assert all(place.pid(name) != pid for name, pid in pids.items())
     assert "supervisord: " + autopoll.__version__ in place.run("status").stdout
     assert [each for each in place.json_lines("incidents") if each["action"] == "killed"] == []

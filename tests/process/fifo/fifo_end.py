@@ -2,7 +2,8 @@
 
 `fifo_end.py server FOLDER` answers `hold` with nothing, `big:N` with N bytes, `flood:N` with N
 progress frames of 64 KiB and then a reply, anything else with itself. `fifo_end.py client FOLDER`
-connects and sends a request of each size that it reads from stdin. Both write what happens to
+connects and sends a request of each size that it reads from stdin; at `become` it hands its link
+over to itself by exec, and at `become torn` when half a frame has come. Both write what happens to
 stdout, an event a line.
 """
 
@@ -17,8 +18,11 @@ import time
 from functools import wraps
 from pathlib import Path
 
+import msgspec
+
 from fifo import events, server_end
 from fifo.client_end import ClientEnd
+from fifo.handed_link import HandedLink
 from fifo.server_end import ServerEnd
 
 TICK_S = 0.05  # the server looks after its pair once a second; tests do not wait that long
@@ -181,12 +185,20 @@ async def serve(folder):
     await asyncio.Event().wait()
 
 
-async def ask(folder):
+async def ask(folder, handed=None):
     client = ClientEnd(folder, on_event=say)
     wanted = []
+    become = []
+    if handed:
+        handed = msgspec.msgpack.decode(Path(handed).read_bytes(), type=HandedLink)
+        handed.keep_open(False)
+        client.go_on(handed)
+        print("Became", handed.session.in_flight, flush=True)
 
     def on_stdin():
-        wanted.extend(int(size) for size in sys.stdin.readline().split())
+        words = sys.stdin.readline().split()
+        become.extend(word for word in words if word.isalpha())
+        wanted.extend(int(word) for word in words if word.isdecimal())
 
     asyncio.get_running_loop().add_reader(0, on_stdin)
     sent = 0
@@ -197,9 +209,18 @@ async def ask(folder):
             client.request(sent, bytes(wanted.pop(0)))
             await asyncio.sleep(0)  # one turn: it is in the pipe, as far as there is room
             print("Sent", sent, flush=True)
+        if become:
+            while "torn" in become and not client._link.session.torn:
+                await asyncio.sleep(0)
+            handed = client.hand_over()
+            kept = folder.with_suffix(".handed")
+            kept.write_bytes(msgspec.msgpack.encode(handed))
+            handed.keep_open(True)
+            print("Unsent", bool(handed.unsent), "Unread", bool(handed.session.unread), flush=True)
+            os.execv(sys.executable, [sys.executable, __file__, "client", str(folder), str(kept)])
         await asyncio.sleep(0.01)
 
 
 if __name__ == "__main__":
     server_end.TICK_S = TICK_S
-    asyncio.run({"server": serve, "client": ask}[sys.argv[1]](Path(sys.argv[2])))
+    asyncio.run({"server": serve, "client": ask}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:]))

@@ -136,7 +136,7 @@ def test_another_bridge_is_another_ground_for_the_poller(tmp_path: Path) -> None
     before = read(tmp_path, "url = 'postgresql://me:one@db'\n", 0o600)
     for text in ("url = 'postgresql://me:two@db'\n", "url = 'sqlite:///x'\n"):
         after = read(tmp_path, text, 0o600)
-        assert not fingerprint.is_same_ground(before, after)
+        assert fingerprint.of_ground(before) != fingerprint.of_ground(after)
         assert fingerprint.of_poller(before) != fingerprint.of_poller(after)
     again = read(tmp_path, "url = 'postgresql://me:one@db'\n", 0o600)
-    assert fingerprint.is_same_ground(before, again)
+    assert fingerprint.of_ground(before) == fingerprint.of_ground(again)

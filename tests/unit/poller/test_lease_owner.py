@@ -242,7 +242,7 @@ def test_a_claim_that_a_server_commits_after_it_was_taken_for_lost_is_given_back
     scene.unreachable = False
     assert len(scene.turn(0).claimed) == 0
     # Only now: the server had it waiting for a disk.
-    scene.bridge.deliveries.claim(scene.owner._id, {"main": 1}, scene.lease_ms)
+    scene.bridge.deliveries.claim(scene.owner.id, {"main": 1}, scene.lease_ms)
     assert scene.states() == ["leased", "leased", "ready"]
     scene.owner.renew()
     assert scene.states() == ["leased", "ready", "ready"]
@@ -251,3 +251,21 @@ def test_a_claim_that_a_server_commits_after_it_was_taken_for_lost_is_given_back
     scene.owner.renew()
     scene.owner.renew()
     assert scene.calls.count("release") == 1, "after a while nothing more can come"
+
+
+def test_the_program_that_goes_on_keeps_what_was_handed_over_and_gives_back_the_rest(
+    scene: Scene, tmp_path: Path
+) -> None:
+    [kept, _] = scene.turn(2).claimed
+    scene.in_flight = [kept]
+    before = scene.owner
+    scene.owner = LeaseOwner(scene, scene, lambda: None)  # type: ignore[arg-type]
+    scene.owner.go_on(before.id)
+    home = Home(tmp_path)
+    home.make_private()
+    assert scene.owner.take_over(home, ["main"]) == 0
+    assert scene.states() == ["leased", "leased", "ready"]
+    scene.turn(0)
+    assert scene.states() == ["leased", "ready", "ready"]
+    scene.owner.add(outcomes.answered(kept, Answer(text="so")))
+    assert [one.state for one in scene.turn(0).settled] == ["done"]

@@ -1,10 +1,11 @@
 """Answers that are still being written: what is kept of them, and what may be shown."""
 
+import msgspec
 import pytest
 
 from autopoll.bridge.poller_protocol import AnswerText
 from autopoll.bridge.records import Delivery
-from autopoll.poller.partial_answers import HELD, LARGEST, PartialAnswers
+from autopoll.poller.partial_answers import HELD, LARGEST, PartialAnswer, PartialAnswers
 from autopoll.redact.redact import redact
 
 KEY = "sk-ant-api03-" + "aB3_-" * 12
@@ -99,3 +100,12 @@ def test_a_word_without_end_is_not_gathered_for_ever() -> None:
         add(kept, 7, 1, "a1" * 500)
     assert not add(kept, 7, 1, "a word at last ")
     assert so_far(kept) == ""
+
+
+def test_what_was_kept_goes_over_to_the_next_program(kept: PartialAnswers) -> None:
+    add(kept, 7, 2, "the first ")
+    after = PartialAnswers(redacting=False)
+    data = msgspec.msgpack.encode(kept.hand_over())
+    after.go_on(msgspec.msgpack.decode(data, type=list[tuple[int, int, PartialAnswer]]))
+    add(after, 7, 2, "and more")
+    assert after.so_far(7) == AnswerText(7, 2, 2, "the first and more", so_far=True)
