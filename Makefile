@@ -14,7 +14,7 @@ RUN = .venv/bin/python -m
 SPREAD = -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-hosts test test-long check bench bench-check bench-peers bench-postgres figures figures-backends busy doors faults soak up down status health docs build clean
+.PHONY: help setup demo demo-hosts test test-long check bench bench-check bench-peers bench-postgres bench-answers figures figures-backends busy doors faults soak up down status health docs build clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -57,6 +57,10 @@ bench-postgres: build/peers/installed ## measure autopoll on PostgreSQL beside p
 	@build/peers/bin/python -m bench.postgres --out bench/results
 	@build/peers/bin/python -m bench.postgres.page
 
+bench-answers: build/answers/installed ## measure which questions extract answers, beside bm25s and a dense retriever
+	@build/answers/bin/python -m bench.answers --out bench/results
+	@build/answers/bin/python -m bench.answers.page
+
 figures: setup ## time each fault until it is noticed and answered, 20 times; TIMES=…
 	@$(RUN) bench.figures $(if $(TIMES),--times $(TIMES))
 
@@ -92,6 +96,7 @@ docs: setup ## write docs/cli.md, the man page and the tables that are made of f
 	@$(RUN) bench.ipc.page
 	@$(RUN) bench.peers.page
 	@$(RUN) bench.postgres.page
+	@$(RUN) bench.answers.page
 
 build: setup ## make the sdist and the wheel in dist/
 	@$(RUN) build --no-isolation
@@ -117,4 +122,10 @@ build/peers/installed: .venv/installed
 	@echo "Setting up build/peers, once" >&2
 	@.venv/bin/python -m venv build/peers
 	@build/peers/bin/python -m pip install --quiet --editable '.[peers]'
+	@touch $@
+
+build/answers/installed: .venv/installed
+	@echo "Setting up build/answers, once" >&2
+	@.venv/bin/python -m venv build/answers
+	@build/answers/bin/python -m pip install --quiet --editable '.[answers]'
 	@touch $@

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from autopoll.cli import COMMANDS
+from bench.answers import page as answers_page
+from bench.answers import table as answers_table
 from bench.cost import report
 from bench.ipc import page
 from bench.peers import page as peers_page
@@ -99,6 +101,11 @@ def test_the_tables_of_the_ipc_page_are_made_of_the_figures_that_were_kept() -> 
 def test_the_table_of_other_queues_is_made_of_the_figures_that_were_kept() -> None:
     kept = report.read(ROOT / "bench" / "results" / peers_page.FIGURES)
     assert tables(kept) in (ROOT / "docs" / "performance.md").read_text(), "run: make docs"
+
+
+def test_the_tables_of_what_extract_finds_are_made_of_the_figures_that_were_kept() -> None:
+    page = (ROOT / "docs" / "backends" / "extract.md").read_text()
+    assert answers_table.tables(answers_page.kept()) in page, "run: make docs"
 
 
 def test_the_tables_of_the_page_on_postgresql_are_made_of_the_figures_that_were_kept() -> None:
