@@ -1,0 +1,129 @@
+"""The steps of the container file carried out, and what they make run as the compose file says."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import container_root
+import psutil
+import pytest
+import yaml
+from container_root import Container, Image
+from place import until
+
+FOLDER = Path(__file__).parents[2] / "container"
+GRACE_S = int(
+    yaml.safe_load((FOLDER / "compose.yml").read_text())["services"]["one"][
+        "stop_grace_period"
+    ].removesuffix("s")
+)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        not container_root.can_be_made(), reason="it takes root, and a kernel that mounts overlays"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    image = Image(FOLDER / "Containerfile", tmp_path_factory.mktemp("image"))
+    image.build()
+    return image
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("container") / "log"
+
+
+@pytest.fixture(scope="module")
+def container(image: Image, log: Path) -> Iterator[Container]:
+    with image.running(log) as container:
+        until(lambda: is_healthy(image, container), 120, "the health check to pass")
+        yield container
+
+
+def is_healthy(image: Image, container: Container) -> bool:
+    return container.run(*image.health_check).returncode == 0
+
+
+def rows(container: Container) -> int:
+    done = container.run("autopoll", "messages", "--json", "--limit", "1000")
+    assert done.returncode == 0, done.stderr
+    return len(done.stdout.splitlines())
+
+
+def test_process_1_is_tini_and_none_has_a_right_or_another_user(
+    image: Image, container: Container
+) -> None:
+    everybody = [container.first, *container.first.children(recursive=True)]
+    assert container.first.name() == "tini"
+    assert {"poller", "watchdog", "worker"} <= {word for each in everybody for word in named(each)}
+    assert {each.uids().effective for each in everybody} == {int(image.user)}
+    for each in everybody:
+        status = Path(f"/proc/{each.pid}/status").read_text()
+        assert re.search(r"^CapEff:\t0+$", status, re.M)
+        assert re.search(r"^CapBnd:\t0+$", status, re.M)
+        assert re.search(r"^NoNewPrivs:\t1$", status, re.M)
+
+
+def named(process: psutil.Process) -> set[str]:
+    return {Path(word).name for word in process.cmdline()}
+
+
+def test_a_home_answers_although_nothing_but_its_volume_can_be_written(
+    container: Container,
+) -> None:
+    for place in ("/opt/autopoll/x", "/usr/src/autopoll/x", "/x", "/etc/x"):
+        assert container.run("touch", place).returncode != 0
+    done = container.run("autopoll", "ask", "What can you do?", "--json")
+    assert json.loads(done.stdout)["status"] == "answered", done.stderr
+
+
+def test_the_health_check_leaves_no_rows_and_bears_a_shard_that_is_paused_by_hand(
+    image: Image, container: Container
+) -> None:
+    before = rows(container)
+    for _ in range(3):
+        assert is_healthy(image, container)
+    assert rows(container) == before
+    assert container.run("autopoll", "pause", "main").returncode == 0
+    assert container.run("autopoll", "health").returncode == 1
+    assert is_healthy(image, container), "an engine would kill what only a person has paused"
+    assert container.run("autopoll", "resume", "main").returncode == 0
+
+
+def test_what_a_process_inside_leaves_behind_is_reaped(container: Container) -> None:
+    left = "import os\nif os.fork(): os._exit(0)\nos.setsid()\nos.execvp('sleep', ['sleep', '0.2'])"
+    assert container.run("python3", "-c", left).returncode == 0
+    until(lambda: not sleepers(container), what="its end")
+    until(lambda: not zombies(container), what="all zombies to be reaped")
+
+
+def sleepers(container: Container) -> list[psutil.Process]:
+    return [each for each in container.first.children() if each.name() == "sleep"]
+
+
+def zombies(container: Container) -> list[psutil.Process]:
+    everybody = container.first.children(recursive=True)
+    return [each for each in everybody if each.is_running() and each.status() == "zombie"]
+
+
+def test_the_log_of_the_processes_comes_to_stdout(container: Container, log: Path) -> None:
+    text = log.read_text()
+    for name in ("poller", "worker", "watchdog"):
+        assert name in text
+
+
+def test_the_stop_signal_ends_it_well_within_its_time_and_the_volume_is_taken_up_again(
+    image: Image, container: Container, log: Path
+) -> None:
+    kept = rows(container)
+    assert container.stop(GRACE_S) == 0
+    with image.running(log) as again:
+        until(lambda: is_healthy(image, again), 120, "the health check to pass again")
+        assert rows(again) == kept
+        assert again.stop(GRACE_S) == 0
