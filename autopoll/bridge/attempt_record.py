@@ -39,7 +39,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """
 
     attempt: int
-    outcome: str  # answered | failed | released | dead
+    outcome: str  # answered | failed | released | dead | cancelled
     stored: int
     claimed: int | None = None
     sent: int | None = None
@@ -91,6 +91,20 @@ def with_record(history: str | None, record: AttemptRecord) -> str:
     if len(kept) >= KEPT:
         kept = [kept[0], *kept[len(kept) - KEPT + 2 :]]
     return msgspec.json.encode([*kept, record]).decode()
+
+
+def with_cancelled(
+    history: str | None, attempt: int, now: int, times: AttemptTimes, error: str
+) -> str | None:
+    """Return the history with the attempt that a cancellation has ended, as its poller tells later.
+
+    None where that is known already, or where it was an earlier attempt, which others have ended.
+    """
+    record = record_of(attempt, "cancelled", now, times, error)
+    last = next(iter(read_history(history)[-1:]), None)
+    if last and (last.outcome == "cancelled" or last.stored > (record.claimed or 0)):
+        return None
+    return with_record(history, record)
 
 
 def read_history(history: str | None) -> Sequence[AttemptRecord]:

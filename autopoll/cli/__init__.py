@@ -198,11 +198,19 @@ def run(command: click.Command, args: list[str], name: str = "autopoll") -> int:
             return Exit.FAILED  # the shell has asked, and nobody has typed anything yet
         if os.environ.get("AUTOPOLL_DEBUG") == "1":
             raise
-        if isinstance(error, Interrupted) and is_terminal(sys.stderr):
+        if (isinstance(error, Interrupted) or _is_ctrl_c(error)) and is_terminal(sys.stderr):
             say(err=True)
+        if _is_ctrl_c(error):
+            return Exit.INTERRUPTED
         what, mend, code = error_text(error)
         report(what, mend, as_json="--json" in args)
     return code
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Tell whether an error only wraps a Ctrl-C, as one in the import of a library may do."""
+    cause = error.__cause__
+    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _is_ctrl_c(cause))
 
 
 def _invoke(command: click.Command, args: list[str], name: str, cli: CommandLine) -> int:

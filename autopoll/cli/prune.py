@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autopoll.cli.base_command import CommandLine, command
+from autopoll.cli.confirm import require_yes
 from autopoll.cli.interrupt import interruptible
 from autopoll.cli.output import say
 from autopoll.cli.render import ProgressLine, print_json, print_table
@@ -12,6 +13,9 @@ from autopoll.errors import UsageError
 
 if TYPE_CHECKING:
     from autopoll.ops.pruning_by_hand import PruneReport
+
+
+SHORT_S = 86400.0  # an age below which somebody may still want what would go
 
 
 class AgeType(click.ParamType):  # type: ignore[type-arg]
@@ -54,7 +58,10 @@ class AgeType(click.ParamType):  # type: ignore[type-arg]
     " lines of the audit log.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
-def prune(cli: CommandLine, older_than: float | None, foreign: bool, dry_run: bool) -> None:
+@click.option("--yes", "-y", is_flag=True, help="Do not ask, where less than a day would be kept.")
+def prune(
+    cli: CommandLine, older_than: float | None, foreign: bool, dry_run: bool, yes: bool
+) -> None:
     """Remove answered questions, audit lines, incidents and logs that are old.
 
     A running home does so by itself, by [retention] in autopoll.toml. This is for an age of your
@@ -63,7 +70,8 @@ def prune(cli: CommandLine, older_than: float | None, foreign: bool, dry_run: bo
 
     What is unanswered stays whatever its age, and so do dead letters that nobody has dropped,
     messages that nobody has read, questions that may still be repeated under their key, and
-    conversations with their tokens.
+    conversations with their tokens. An answer to `ask` goes with its question, whether or not
+    anybody has fetched it; so an age below a day is asked about first.
     """
     from autopoll.ops import pruning_by_hand as use_case
 
@@ -74,6 +82,8 @@ def prune(cli: CommandLine, older_than: float | None, foreign: bool, dry_run: bo
     kept = cli.config.retention
     if older_than is not None:
         kept = use_case.kept_for(older_than, foreign=foreign)
+        if older_than < SHORT_S and not (dry_run or yes):
+            require_yes("remove answers of this day that somebody may still fetch, and its audit")
     with interruptible(_words), ProgressLine(cli.json) as progress:
         report = use_case.prune(cli.home, cli.config, kept, progress.say, dry_run=dry_run)
     if cli.json:

@@ -53,6 +53,7 @@ def make_app(hub: Hub, audit: Audit) -> FastAPI:
     )
     app.state.hub = hub
     app.state.finished = metrics.FinishedQuestions()
+    app.state.ended = metrics.EndedProcesses()
     app.state.readiness = Readiness(hub)
     served = (
         question_routes,

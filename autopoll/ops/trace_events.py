@@ -10,8 +10,8 @@ from autopoll.bridge.question_history import QuestionHistory
 from autopoll.ops.under_way import UnderWay
 from autopoll.request import Usage
 
-_ENDS = ("answered", "dead")
 CANCELLED = "cancelled"
+_ENDS = ("answered", "dead", CANCELLED)
 _SKEW_MS = 5_000  # what goes back further shows that a clock was set
 
 

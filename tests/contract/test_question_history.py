@@ -12,6 +12,7 @@ from bridge_calls import (
     answered,
     arrival,
     ask,
+    claim,
     claim_one,
     costing,
     failed,
@@ -162,3 +163,30 @@ def test_an_error_is_kept_cleaned_and_cut(bridge: Bridge) -> None:
 def test_there_is_no_history_of_what_is_not_there(bridge: Bridge) -> None:
     with pytest.raises(NotFound):
         bridge.overview.history(10**9)
+
+
+def test_who_was_at_a_question_that_was_cancelled_is_kept_when_its_poller_tells(
+    bridge: Bridge,
+) -> None:
+    lost, cancelled = ask(bridge, talk(bridge), "1", "2", metadata=OWN)
+    first, second = claim(bridge, 2)
+    bridge.deliveries.cancel([cancelled], "Cancelled by ann")
+    for _ in range(2):  # as it is repeated where nobody knows whether it was committed
+        settle(bridge, timed(failed(second), "worker-b"))
+    [only] = bridge.overview.history(cancelled).attempts
+    assert (only.outcome, only.worker, only.attempt) == ("cancelled", "worker-b", 1)
+    assert (only.error, only.pid) == ("Cancelled by ann", 42)
+    bridge.deliveries.release_unconfirmed("me", [])
+    settle(bridge, timed(answered(first), "worker-a"))
+    [given_back] = bridge.overview.history(lost).attempts
+    assert given_back.outcome == "released", "it is asked again"
+
+
+def test_of_a_cancelled_question_no_earlier_attempt_is_taken_for_the_last(bridge: Bridge) -> None:
+    (number,) = ask(bridge, talk(bridge), "1")
+    earlier = claim_one(bridge)
+    settle(bridge, timed(failed(earlier), "worker-a"))
+    claim_one(bridge)
+    bridge.deliveries.cancel([number], "Cancelled by ann")
+    settle(bridge, timed(failed(earlier), "worker-a", ago_ms=60_000))
+    assert [each.outcome for each in bridge.overview.history(number).attempts] == ["failed"]

@@ -5,10 +5,11 @@ commit, since there is one writer, or since the rows are locked.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from autopoll.bridge.attempt_record import with_cancelled
 from autopoll.bridge.records import (
     BridgeLimits,
     Failed,
@@ -117,7 +118,30 @@ class Settlement:
         )
         became = zip(leases, outcomes, settled, strict=True)
         cost += [(outcome, one) for lease, outcome, one in became if lease not in repeated]
+        self._record_cancelled(zip(outcomes, settled, strict=True), now)
         return settled
+
+    def _record_cancelled(self, became: Iterable[tuple[Outcome, Settled]], now: int) -> None:
+        """Keep who was at a question when it was cancelled: whoever cancels does not know."""
+        late = {
+            outcome.message_id: outcome.times
+            for outcome, settled in became
+            if settled.state == "lost" and outcome.times
+        }
+        if not late:
+            return
+        rows = self._db.rows(
+            "SELECT d.message_id, d.attempts, d.history, d.last_error FROM deliveries d"
+            f" WHERE d.state='dead' AND d.settled_by IS NULL AND d.last_error LIKE 'Cancelled%'"
+            f" AND {self._among(':numbers')}",
+            {"numbers": json.dumps([*late])},
+        )
+        changed = [
+            (history, number)
+            for number, tries, before, error in rows
+            if (history := with_cancelled(before, tries, now, late[number], error))
+        ]
+        self._db.many("UPDATE deliveries SET history=? WHERE message_id=?", changed)
 
     def settle_one_by_one(self, outcomes: Sequence[Outcome], owner: str, now: int) -> list[Settled]:
         """Settle outcomes of which the store may refuse one; that one's error answer says so.

@@ -6,7 +6,7 @@ attempts come from the bridge, read once and then only what is new.
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import msgspec
@@ -73,6 +73,21 @@ class FinishedQuestions:
         return len(found) == _AT_A_TIME
 
 
+class EndedProcesses:
+    """How often processes have ended; grows only, also where old incidents are removed."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()  # by process and verdict
+        self._seen: set[str] = set()  # ids of incidents that are still kept
+
+    def catch_up(self, incidents: Sequence[Incident]) -> None:
+        """Count what is new among the incidents that are kept."""
+        known = {each.id: each for each in incidents if each.action in _RESTARTS}
+        for name in known.keys() - self._seen:
+            self.counts[known[name].process, known[name].verdict] += 1
+        self._seen = set(known)
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How things are at the moment of asking."""
 
@@ -80,19 +95,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     dead: int
     spent: dict[str, Spent]
     beats: list[Beat]
-    incidents: list[Incident]
+    ended: Counter[tuple[str, str]]
     waiting: int
     homes: list[AnsweringHome]
 
 
-def take_snapshot(client: Client, waiting: int) -> Snapshot:
+def take_snapshot(client: Client, ended: EndedProcesses, waiting: int) -> Snapshot:
     """Look once at the bridge and the files of the home."""
+    ended.catch_up(incident_log.read(client.home.incidents))
     return Snapshot(
         backlog=client.bridge.overview.backlog(),
         dead=client.bridge.overview.counts()["dead"],
         spent=client.bridge.overview.spent(),
         beats=[beat for beat in read_all(client.home.beats) if is_alive(beat)],
-        incidents=incident_log.read(client.home.incidents),
+        ended=ended.counts,
         waiting=waiting,
         homes=client.bridge.overview.homes(),
     )
@@ -170,15 +186,10 @@ class _HomeCollector(Collector):
     def _processes(self) -> Iterator[Metric]:
         restarts = CounterMetricFamily(
             "autopoll_restarts",
-            "Ends of processes by the reason, as far back as incidents are kept.",
+            "Ends of processes by the reason, from the incidents that were kept at the start on.",
             labels=["process", "verdict"],
         )
-        counted = Counter(
-            (each.process, each.verdict)
-            for each in self.snapshot.incidents
-            if each.action in _RESTARTS
-        )
-        for (process, verdict), count in sorted(counted.items()):
+        for (process, verdict), count in sorted(self.snapshot.ended.items()):
             restarts.add_metric([process, verdict], count)
         alive = GaugeMetricFamily(
             "autopoll_process_up", "Processes that live.", labels=["process", "role", "state"]
@@ -245,16 +256,18 @@ async def metrics(request: Request, access: BearerAccess) -> Response:
     """Return queue, latencies, attempts, restarts, pipe errors and costs."""
     hub: Hub = request.app.state.hub
     finished: FinishedQuestions = request.app.state.finished
+    ended: EndedProcesses = request.app.state.ended
     if not is_private(request.scope):
         await access.call(UseCases.require_operator)
     await finished.catch_up(hub)
-    text = await hub.call(lambda client: _written(client, finished, hub.waiting))
+    text = await hub.call(lambda client: _written(client, finished, ended, hub.waiting))
     return Response(text, media_type=CONTENT_TYPE_PLAIN_1_0_0)
 
 
-def _written(client: Client, finished: FinishedQuestions, waiting: int) -> bytes:
+def _written(
+    client: Client, finished: FinishedQuestions, ended: EndedProcesses, waiting: int
+) -> bytes:
+    snapshot = take_snapshot(client, ended, waiting)
     registry = CollectorRegistry()
-    registry.register(
-        _HomeCollector(list(client.config.shards), finished, take_snapshot(client, waiting))
-    )
+    registry.register(_HomeCollector(list(client.config.shards), finished, snapshot))
     return generate_latest(registry)

@@ -191,8 +191,20 @@ def test_a_home_on_a_server_is_pruned_as_well(new_place, database: str) -> None:
         place.ask("one")
         place.run("health", "--deep")
         dry = place.json("prune", "--older-than", "0s", "--dry-run")
-        done = place.json("prune", "--older-than", "0s")
+        done = place.json("prune", "--older-than", "0s", "--yes")
         assert dry["removed"] == done["removed"]
         assert (done["removed"]["questions"], done["removed"]["canaries"]) == (1, 0)
         assert (done["database_bytes"], done["freed_bytes"]) == (0, 0)
         assert place.ask("two")["answer"] == "two"
+
+
+def test_answers_of_this_day_do_not_go_without_a_yes(new_place) -> None:
+    place = new_place()
+    with place.running():
+        place.ask("one")
+    done = place.run("prune", "--older-than", "23h", code=4)
+    assert "somebody may still fetch" in done.stderr
+    assert "--yes" in done.stderr
+    assert place.json("prune", "--older-than", "0s", "--dry-run")["removed"]["questions"] == 1
+    assert place.json("prune", "--older-than", "24h")["removed"]["questions"] == 0
+    assert place.json("prune", "--older-than", "0s", "--yes")["removed"]["questions"] == 1

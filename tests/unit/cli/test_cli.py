@@ -335,6 +335,20 @@ def test_a_busy_database_is_an_error_with_the_exit_code_of_its_kind(
     )
 
 
+def test_a_ctrl_c_in_the_import_of_a_library_is_one(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:  # as Python 3.11 does for what a class body calls
+            raise RuntimeError("Error calling __set_name__") from error
+
+    monkeypatch.setattr("autopoll.home.config.load", interrupted)
+    done = run("messages")
+    assert (done.code, done.out, done.err) == (Exit.INTERRUPTED, "", "")
+
+
 # --- init
 
 
