@@ -26,6 +26,8 @@ def completion(cli: CommandLine, shell: str) -> None:
     assert kind is not None
     # That of bash would run bash to learn its version.
     script = ShellComplete.source(kind(commands, {}, "autopoll", COMPLETING))
+    # That of fish would cut words at their first comma, and several shards are one word.
+    script = script.replace('(string split "," $', '(string split --max 1 "," $')
     if cli.json:
         print_json({"shell": shell, "script": script})
     else:

@@ -159,6 +159,8 @@ def test_the_wheel_made_of_the_sdist_is_the_one_made_of_the_checkout(source, whe
 def test_the_sdist_holds_what_the_readme_commands_need(sdist) -> None:
     names = names_in(sdist)
     needed = {"Makefile", "README.md", "LICENSE", "setup.cfg", "pyproject.toml", ".ci/run"}
+    needed |= {"container/Containerfile", "container/compose.yml", ".dockerignore"}
+    needed |= {str(each.relative_to(ROOT)) for each in (ROOT / "monitoring").iterdir()}
     needed |= {"demo/__main__.py", "tests/e2e/test_packaging.py", "docs/architecture.md"}
     assert needed <= names
     assert not [name for name in names if "shards.d" in name]

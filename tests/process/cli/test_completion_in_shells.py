@@ -107,6 +107,7 @@ def by_fish(typed: str, folder: Path, environ: dict[str, str]) -> str:
         ("autopoll shards rem", "autopoll shards remove"),
         ("autopoll messages --foll", "autopoll messages --follow"),
         ("autopoll ask --shard hi", "autopoll ask --shard history"),
+        ("autopoll ask --shard main,hi", "autopoll ask --shard main,history"),
         ("autopoll shards test hi", "autopoll shards test history"),
         ("autopoll restart watc", "autopoll restart watchdog"),
         ("autopoll logs worker-history-2", "autopoll logs worker-history-2 "),

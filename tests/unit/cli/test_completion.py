@@ -256,23 +256,3 @@ def test_each_shell_gets_a_script(
     out, err = capsys.readouterr()
     assert f"_AUTOPOLL_COMPLETE={shell}_complete" in out and err == ""
     assert main(["completion", "csh"]) == Exit.USAGE
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_shell_that_is_there_takes_its_script(shell: str, home: Home) -> None:
-    if shutil.which(shell) is None:
-        return  # CI has bash at least
-    script = subprocess.run(
-        [sys.executable, "-m", "autopoll", "completion", shell], capture_output=True, text=True
-    ).stdout
-    done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    if shell != "bash":
-        return
-    line = (
-        f'autopoll() {{ {sys.executable} -m autopoll "$@"; }}; export -f autopoll\n{script}\n'
-        "COMP_WORDS=(autopoll ask --shard h) COMP_CWORD=3\n"
-        '_autopoll_completion autopoll; echo "${COMPREPLY[@]}"'
-    ).replace("bash_complete $1", f"bash_complete {sys.executable} -m autopoll")
-    done = subprocess.run(["bash", "-c", line], cwd=home.root, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("history\n", "")
