@@ -6,6 +6,7 @@ file's user without any capability, its environment and nothing else, and a root
 write to.
 """
 
+import fnmatch
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +37,9 @@ while [ $place != / ]; do place=$(dirname $place); chmod a+rx $place; done
 
 def can_be_made() -> bool:
     """Tell whether this user may mount an overlay and make a namespace."""
-    trial = "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w /mnt/m && " + _overlay(Path("/mnt"))
+    trial = "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/u.work /mnt/m && " + _overlay(
+        Path("/mnt")
+    )
     return (
         os.geteuid() == 0
         and not subprocess.run(
@@ -45,8 +48,8 @@ def can_be_made() -> bool:
     )
 
 
-def _overlay(folder: Path) -> str:
-    options = f"lowerdir=/,upperdir={folder}/u,workdir={folder}/w"
+def _overlay(folder: Path, layer: str = "u") -> str:
+    options = f"lowerdir=/,upperdir={folder}/{layer},workdir={folder}/{layer}.work"
     return f"mount -t overlay overlay -o {options} {folder}/m"
 
 
@@ -76,8 +79,9 @@ class Image:
 
     def build(self) -> None:
         """Carry out the steps in a root of their own; raises CalledProcessError."""
-        for name in ("u", "w", "m", "volume"):
+        for name in ("u", "u.work", "m"):
             (self._folder / name).mkdir()
+        (self._folder / "u" / "run" / "secrets").mkdir(parents=True)
         arguments = dict(rest.split("=", 1) for _, rest in self.steps_of("ARG"))
         passed_on = {name: text for name, text in os.environ.items() if name.endswith(PASSED_ON)}
         environ = {"PATH": PATH, **passed_on, **arguments}
@@ -89,7 +93,7 @@ class Image:
                 case "RUN":
                     self._run(rest, environ)
                 case "COPY":
-                    self._copy(rest.split()[1])
+                    copy_context(ROOT, Path(f"{self._folder}/u{rest.split()[1]}"))
 
     def _run(self, line: str, environ: dict[str, str]) -> None:
         script = f"{_overlay(self._folder)} && mount --bind /dev {self._folder}/m/dev"
@@ -101,40 +105,83 @@ class Image:
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
-    def _copy(self, target: str) -> None:
-        """Put there what an engine would be sent: what git knows, in the state it is in here."""
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
-        )
-        for name in listed.stdout.decode().split("\0"):
-            source, place = ROOT / name, Path(f"{self._folder}/u{target}/{name}")
-            if name and os.path.lexists(source):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, place, follow_symlinks=False)
-
     @contextmanager
-    def running(self, log: Path) -> Iterator["Container"]:
-        """Run the image as the compose file says, and kill what is left of it in the end."""
-        container = Container(self, self._folder, log)
+    def running(
+        self,
+        log: Path,
+        volume: str = "volume",
+        environ: Mapping[str, str] | None = None,
+        secrets: Path | None = None,
+    ) -> Iterator["Container"]:
+        """Run the image as the compose file says, and kill what is left of it in the end.
+
+        The environment is that of the compose file, the secrets a folder with a file for each.
+        """
+        container = Container(self, self.made(volume), log, environ or {}, secrets)
         try:
             yield container
         finally:
             container.kill()
 
+    def made(self, volume: str) -> Path:
+        """Return the folder of a volume, which lasts; a new one is as the image has it."""
+        folder = self._folder / volume
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            os.chown(folder, int(self.user), int(self.group))
+        return folder
+
+    def layer(self, volume: str) -> str:
+        """Return the command that mounts the root, below a layer that no other container has."""
+        layer = f"{volume}.layer"
+        if not (self._folder / layer).exists():
+            links = ["cp", "--archive", "--link", f"{self._folder}/u", f"{self._folder}/{layer}"]
+            subprocess.run(links, check=True)
+            (self._folder / f"{layer}.work").mkdir()
+        return _overlay(self._folder, layer)
+
+    @property
+    def root(self) -> Path:
+        return self._folder / "m"
+
+
+def copy_context(source: Path, target: Path) -> None:
+    """Copy a checkout as an engine is sent it: without what .dockerignore names."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        paths = {name: str((Path(folder) / name).relative_to(source)) for name in names}
+        return {name for name in names if any(_matches(paths[name], line) for line in lines)}
+
+    shutil.copytree(source, target, symlinks=True, ignore=left_out)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Tell whether a pattern names a path; of the patterns there may be, those in use here."""
+    anywhere = pattern.removeprefix("**/")
+    name = path.rpartition("/")[2] if anywhere != pattern else path
+    return fnmatch.fnmatchcase(name, anywhere) and name.count("/") == anywhere.count("/")
+
 
 class Container:
     """A running image, with its volume in a folder that lasts."""
 
-    def __init__(self, image: Image, folder: Path, log: Path) -> None:
+    def __init__(
+        self,
+        image: Image,
+        volume: Path,
+        log: Path,
+        environ: Mapping[str, str],
+        secrets: Path | None,
+    ) -> None:
         self._image = image
-        merged, volume = folder / "m", folder / "volume"
-        place = f"{merged}{image.volume}"
-        os.chown(volume, int(image.user), int(image.group))
-        volume.chmod(0o700)
+        self._environ = {**image.environ, **environ}
+        merged, place = image.root, f"{image.root}{image.volume}"
         script = " && ".join(
             [
-                _overlay(folder),
+                image.layer(volume.name),
                 f"mount --bind {volume} {place}",
+                *([f"mount --bind -o ro {secrets} {merged}/run/secrets"] if secrets else []),
                 f"mount -t tmpfs tmpfs {merged}/tmp",
                 f"mount --rbind /dev {merged}/dev",
                 f"mount -t proc proc {merged}/proc",
@@ -152,7 +199,7 @@ class Container:
 
     def _as_user(self, command: list[str]) -> list[str]:
         image = self._image
-        environ = [f"{name}={text}" for name, text in image.environ.items()]
+        environ = [f"{name}={text}" for name, text in self._environ.items()]
         ids = [f"--reuid={image.user}", f"--regid={image.group}", "--clear-groups"]
         none = ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
         return ["setpriv", *ids, *none, "env", "--ignore-environment", *environ, *command]

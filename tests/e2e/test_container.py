@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import container_root
@@ -11,13 +13,12 @@ import pytest
 import yaml
 from container_root import Container, Image
 from place import until
+from postgres_server import PostgresServer
 
 FOLDER = Path(__file__).parents[2] / "container"
-GRACE_S = int(
-    yaml.safe_load((FOLDER / "compose.yml").read_text())["services"]["one"][
-        "stop_grace_period"
-    ].removesuffix("s")
-)
+SERVICES = yaml.safe_load((FOLDER / "compose.yml").read_text())["services"]
+GRACE_S = int(SERVICES["one"]["stop_grace_period"].removesuffix("s"))
+PASSWORD = "of the two homes"
 pytestmark = [
     pytest.mark.long,
     pytest.mark.timeout(900),
@@ -127,3 +128,66 @@ def test_the_stop_signal_ends_it_well_within_its_time_and_the_volume_is_taken_up
         until(lambda: is_healthy(image, again), 120, "the health check to pass again")
         assert rows(again) == kept
         assert again.stop(GRACE_S) == 0
+
+
+def test_what_is_in_flight_is_finished_before_it_ends(image: Image, tmp_path: Path) -> None:
+    settings(image, "slow", '[shards.main.options]\ndelay = "4s"\n')
+    with image.running(tmp_path / "log", "slow") as container:
+        until(lambda: is_healthy(image, container), 120, "the health check to pass")
+        sent = container.run("autopoll", "ask", "why?", "--no-wait", "--json")
+        number = str(json.loads(sent.stdout)["id"])
+        until(
+            lambda: json.loads(container.run("autopoll", "status", "--json").stdout)["queue"][
+                "leased"
+            ]
+        )
+        assert container.stop(GRACE_S) == 0
+    with image.running(tmp_path / "log", "slow") as again:
+        until(lambda: is_healthy(image, again), 120, "the health check to pass again")
+        answer = json.loads(again.run("autopoll", "answer", number, "--no-wait", "--json").stdout)
+        assert (answer["status"], answer["answer"], answer["attempts"]) == ("answered", "why?", 1)
+        assert again.stop(GRACE_S) == 0
+
+
+def queue(container: Container) -> dict[str, int]:
+    return json.loads(container.run("autopoll", "status", "--json").stdout)["queue"]
+
+
+def settings(image: Image, volume: str, more: str = "") -> None:
+    file = image.made(volume) / "autopoll.toml"
+    file.write_text(f'[shards.main]\nbackend = "echo"\n{more}')
+    shutil.chown(file, int(image.user), int(image.group))
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """A server that asks the user of the compose file for a password."""
+    with PostgresServer(tcp=True) as server:
+        server.run_sql(f"CREATE ROLE agents LOGIN PASSWORD '{PASSWORD}'")
+        server.run_sql("CREATE DATABASE agents OWNER agents")
+        access = server.data / "pg_hba.conf"
+        access.write_text(f"host all agents 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
+        server.run_sql("SELECT pg_reload_conf()")
+        yield server
+
+
+def test_two_homes_share_a_server_whose_password_is_a_secret(
+    image: Image, server: PostgresServer, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secrets" / "bridge"
+    secret.parent.mkdir()
+    secret.write_text(f"{PASSWORD}\n")
+    secret.chmod(0o600)
+    shutil.chown(secret, int(image.user), int(image.group))
+    with ExitStack() as running:
+        for name in ("one", "two"):
+            given = SERVICES[name]["environment"]
+            url = given["AUTOPOLL_BRIDGE__URL"].replace("@db/", f"@127.0.0.1:{server.port}/")
+            environ, log = {**given, "AUTOPOLL_BRIDGE__URL": url}, tmp_path / f"{name}.log"
+            settings(image, name)
+            home = running.enter_context(image.running(log, name, environ, secret.parent))
+            until(lambda home=home: is_healthy(image, home), 120, "the health check to pass")
+            said = home.run("autopoll", "ask", f"by {name}")
+            assert (said.returncode, said.stdout.strip()) == (0, f"by {name}"), said.stderr
+            assert PASSWORD not in log.read_text()
+        assert home.run("autopoll", "hosts", "--json").stdout.count('"host"') == 2

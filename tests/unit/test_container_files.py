@@ -1,17 +1,18 @@
 """The container and compose files say what a home needs, and what commands there are."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
-from container_file import FOLDER, LAST, ROOT, command, copy_context
+from container_root import ROOT, Image, copy_context
 
 from autopoll.cli import COMMANDS
 from autopoll.home.config import STOP_WAIT_S, load
 from autopoll.home.home import Home
 
+FOLDER = ROOT / "container"
+IMAGE = Image(FOLDER / "Containerfile", Path("/nowhere"))
 COMPOSE = yaml.safe_load((FOLDER / "compose.yml").read_text())
 HOMES = [service for service in COMPOSE["services"].values() if service["image"] == "autopoll"]
 # The fields of the Compose specification that are in use here, with what each may hold.
@@ -24,16 +25,15 @@ CHECK = {"test": list, "interval": str, "timeout": str, "retries": int, "start_p
 
 
 def test_the_image_runs_a_home_under_tini_as_an_ordinary_user() -> None:
-    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", LAST["USER"])
-    assert command("ENTRYPOINT")[0] == "tini"
-    _, _, line = command("CMD")
-    assert "exec autopoll up --foreground" in line
-    assert f"AUTOPOLL_HOME={LAST['VOLUME']}" in shlex.split(LAST["ENV"])
+    assert all(re.fullmatch(r"[1-9]\d{3,}", each) for each in (IMAGE.user, IMAGE.group))
+    assert IMAGE.command[0] == "tini"
+    assert "exec autopoll up --foreground" in IMAGE.command[-1]
+    assert IMAGE.environ["AUTOPOLL_HOME"] == IMAGE.volume
 
 
 def test_every_command_in_the_files_exists() -> None:
     known = {name for names in COMMANDS.values() for name in names}
-    text = " ".join(" ".join(command(name)) for name in ("CMD", "HEALTHCHECK"))
+    text = " ".join([*IMAGE.command, *IMAGE.health_check])
     used = set(re.findall(r"\bautopoll (\w+)", text))
     assert used == {"health", "init", "up"} <= known
 
@@ -85,7 +85,7 @@ def test_each_home_is_given_time_to_finish_and_a_volume_of_its_own(service) -> N
     assert int(service["stop_grace_period"].removesuffix("s")) > 3 * STOP_WAIT_S
     [volume] = service["volumes"]
     name, _, target = volume.partition(":")
-    assert name in COMPOSE["volumes"] and target == LAST["VOLUME"]
+    assert name in COMPOSE["volumes"] and target == IMAGE.volume
     assert service["read_only"] and service["tmpfs"] == ["/tmp"]
 
 
