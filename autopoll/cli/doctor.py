@@ -8,7 +8,7 @@ import click
 from autopoll.cli.base_command import CommandLine, command
 from autopoll.cli.interrupt import interruptible
 from autopoll.cli.output import say
-from autopoll.cli.render import ProgressLine, print_json
+from autopoll.cli.render import ProgressLine, print_json, say_under
 from autopoll.errors import Untrusted, UsageError
 
 if TYPE_CHECKING:
@@ -116,12 +116,13 @@ def _print(found: "DoctorReport") -> None:
     if first is None:
         say("ok: every hop of a question works")
     else:
-        say(f"{found.verdict}: {first.name}: {first.detail}")
+        say_under("", f"{found.verdict}: {first.name}: {first.detail}")
         if first.mend:
             say(f"  {first.mend}")
     say()
     for hop in found.hops:
         for each in hop.findings:
-            say(f"{_MARKS[each.state.value]}  {hop.name}: {each.name}: {each.detail}")
-            if each.mend and each is not first:
+            mark = f"{_MARKS[each.state.value]}  "
+            say_under(mark, f"{hop.name}: {each.name}: {each.detail}")
+            if each.mend and each is not first:  # on one line, which can be copied
                 say(f"      {each.mend}")

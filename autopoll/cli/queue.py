@@ -14,6 +14,7 @@ from autopoll.clock import wall_ms
 from autopoll.errors import Exit, NotFound
 
 if TYPE_CHECKING:
+    from autopoll.bridge.protocols import Bridge
     from autopoll.bridge.queue_records import Cancelled
     from autopoll.ops.queue_view import QueueEntry, QueueView
 
@@ -98,14 +99,14 @@ def cancel(cli: CommandLine, ids: tuple[int, ...]) -> int:
     numbers = list(dict.fromkeys(ids))
     with closing(connect(cli.home, cli.config)) as bridge:
         for done in take_back(cli.home, bridge, numbers, operator_name()):
-            cli.code = max(cli.code, _print_cancelled(cli, done))
+            cli.code = max(cli.code, _print_cancelled(cli, bridge, done))
     return cli.code
 
 
-def _print_cancelled(cli: CommandLine, done: "Cancelled") -> Exit:
+def _print_cancelled(cli: CommandLine, bridge: "Bridge", done: "Cancelled") -> Exit:
     from autopoll.client.cancelling import refusal
 
-    refused = refusal(done)
+    refused = refusal(bridge, done)
     if cli.json:
         print_json(
             {

@@ -83,6 +83,17 @@ def print_row(columns: Sequence[Column], row: Sequence[object]) -> None:
         write(f"{line}\n")
 
 
+def say_under(mark: str, text: str) -> None:
+    """Print a line; where a terminal is too narrow for it, the text goes on below its beginning."""
+    width = _terminal_width() if is_terminal(sys.stdout) else None
+    if width is None or cells_of(mark + text) <= width:
+        say(mark + text)
+        return
+    room = max(_LEAST[NOTE], width - len(mark))
+    for number, line in enumerate(_folded(cell(text), room)):
+        say((" " * len(mark) if number else mark) + line)
+
+
 def table_lines(
     columns: Sequence[Column], lines: Sequence[Sequence[str]], width: int | None, *, bold: bool
 ) -> Iterator[str]:
@@ -208,7 +219,7 @@ def age(seconds: float | None) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s" if seconds >= 2 else f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.0f}s" if seconds >= 1 else f"{seconds * 1000:.0f}ms"
 
 
 def cost(spent: "Spent") -> str | None:

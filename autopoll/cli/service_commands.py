@@ -26,7 +26,7 @@ def _which(function: "Callable[..., Any]") -> "Callable[..., Any]":
             metavar="NAME",
             default="autopoll",
             shell_complete=completions.nothing,
-            help="Name of the unit; autopoll unless given. A second home needs another.",
+            help="Name of the unit, by default autopoll. A second home needs another.",
         ),
         click.option("--system", "scope", flag_value="system", help="Of the machine; as root."),
         click.option("--user", "scope", flag_value="user", help="Of the user; else by who asks."),

@@ -18,6 +18,7 @@ from autopoll.cli.render import (
     cost,
     print_json,
     print_table,
+    say_under,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def health(cli: CommandLine, deep: bool) -> int:
     else:
         say(found.verdict)
         for each in found.checks:
-            say(f"  {'ok  ' if each.ok else 'FAIL'}  {each.name}: {each.detail}")
+            say_under(f"  {'ok  ' if each.ok else 'FAIL'}  ", f"{each.name}: {each.detail}")
     return found.exit_code
 
 

@@ -6,6 +6,7 @@ from autopoll.bridge.protocols import Bridge
 from autopoll.bridge.queue_records import Cancelled
 from autopoll.clock import utc_iso, zoned
 from autopoll.home.home import Home
+from autopoll.message import answered_by
 from autopoll.process.nudge import nudge
 from autopoll.text import storable
 
@@ -24,8 +25,11 @@ def cancel(home: Home, bridge: Bridge, ids: Sequence[int], by: str) -> Iterator[
         yield from done
 
 
-def refusal(done: Cancelled) -> tuple[str, str] | None:
-    """Return why a question was not cancelled, and the mend; None when it was."""
+def refusal(bridge: Bridge, done: Cancelled) -> tuple[str, str] | None:
+    """Return why a question was not cancelled, and the mend; None when it was.
+
+    Raises BridgeError.
+    """
     number = done.message_id
     match done.outcome:
         case "settled":
@@ -35,6 +39,10 @@ def refusal(done: Cancelled) -> tuple[str, str] | None:
             by = done.query.last_error if done.query else None
             return f"question {number} waits for its turn: {by}", "Nothing was changed."
         case "unserved":
+            question = answered_by(bridge.messages.message(number).metadata)
+            if question is not None:
+                read = f"Read it with: autopoll answer {question}"
+                return f"message {number} is the answer to question {question}", read
             return f"message {number} is no question to a shard", "List those: autopoll queue"
         case "unknown":
             return f"there is no question {number}", "List those that wait: autopoll queue"

@@ -26,7 +26,7 @@ def cancel(use: UseCases, number: int) -> Cancelled:
     """Cancel a question that the caller sees; raise NotFound or AlreadySettled."""
     use.result(number)  # raises NotFound for what is not the caller's
     [done] = cancelling.cancel(use.client.home, use.client.bridge, [number], _who(use))
-    if refused := cancelling.refusal(done):
+    if refused := cancelling.refusal(use.client.bridge, done):
         raise (NotFound if done.outcome in ("unknown", "unserved") else AlreadySettled)(*refused)
     return done
 

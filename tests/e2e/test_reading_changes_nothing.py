@@ -56,6 +56,8 @@ def looking_commands(conversation: str, answered: int, failed: int) -> list[str]
         f"conversations show {conversation}", f"answer {answered}", f"answer {failed} --no-wait",
         "shards list", "incidents", "dead list", f"dead show {failed}", "logs", "logs poller -n 5",
         "audit", "audit --since 1h", "conversations search why", "conversations search unread",
+        "doctor", "doctor", "queue", "queue", "hosts", "hosts", f"trace {answered}",
+        f"trace {failed}", "prune --dry-run", "prune --older-than 0s --dry-run", "bridge sql",
         "ask --help", "inbox --help", "--version",
         "conversations show conv_none", "answer 999999", "dead show 999999", "logs nobody",
     ]  # fmt: skip

@@ -4,11 +4,13 @@ import ast
 import configparser
 import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from autopoll.cli import COMMANDS
+from autopoll.cli import commands
 from bench.answers import page as answers_page
 from bench.answers import table as answers_table
 from bench.cost import report
@@ -27,8 +29,12 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 # A file, and the function in it: `autopoll/worker/worker.py` `Worker.run`.
 PLACE = re.compile(r"`((?:autopoll|fifo)/[\w/]+\.py)`(?: `([\w.]+)`)?")
 DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef
-IN_PROSE = re.compile(r"`autopoll ([a-z]+)")
-IN_A_BLOCK = re.compile(r"(?:^ *|[$&] )autopoll ([a-z]+)", re.M)
+IN_PROSE = re.compile(r"`([^`]*\bautopoll [^`]+)`")
+# A command begins a line or stands behind what starts it; it ends before the next, or a comment.
+IN_A_LINE = re.compile(
+    r"(?:^|[$&|;(] *|\bsudo (?:-u \S+ )?|\bexec |\b[A-Z_]+=\S+ |\bdo )autopoll((?: (?![#|&;<>])"
+    r"(?:'[^']*'|\"[^\"]*\"|[^\s;|)])+)+)"
+)
 
 
 def prose(document: Path) -> str:
@@ -86,11 +92,59 @@ def test_every_document_is_reached_from_the_readme() -> None:
     assert set(DOCUMENTS) - reached == set()
 
 
+def printed_commands(document: Path) -> Iterator[list[str]]:
+    """Yield the words behind `autopoll` of every command that a page prints, up to the next one."""
+    lines = "\n".join(FENCE.findall(document.read_text())).splitlines()
+    spans = IN_PROSE.findall(prose(document))
+    for line in [*(line for line in lines if not line.startswith("```")), *spans]:
+        for words in IN_A_LINE.findall(line.replace("\n", " ")):
+            yield re.findall(r"'[^']*'|\"[^\"]*\"|\S+", words)
+
+
+def complaint(words: list[str]) -> str | None:
+    """Return which word of a command line is neither a command nor an option where it stands."""
+    command: click.Command = commands
+    context = click.Context(command)
+    ahead = iter(words)
+    for word in ahead:
+        if word.startswith("-") and not re.fullmatch("--?", word):
+            name, _, value = word.rstrip(",.)]").partition("=")
+            known = {opt: each for each in command.get_params(context) for opt in each.opts}
+            if name not in known and name != "--version":
+                return word
+            if name in known and takes_a_value(known[name]) and not value:
+                next(ahead, None)
+        elif isinstance(command, click.Group):
+            if re.fullmatch(r"[A-Z]+|…|\.\.\.", word):  # stands for any
+                return None
+            found = command.get_command(context, word)
+            if found is None:
+                return word
+            command, context = found, click.Context(found)
+    return None
+
+
+def takes_a_value(param: click.Parameter) -> bool:
+    assert isinstance(param, click.Option)
+    return not param.is_flag and not param.count and not param._flag_needs_value
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_command_that_is_named_exists(document) -> None:
-    known = {name for section in COMMANDS.values() for name in section}
-    blocks = "\n".join(FENCE.findall(document.read_text()))
-    assert {*IN_PROSE.findall(prose(document)), *IN_A_BLOCK.findall(blocks)} <= known
+def test_every_command_that_is_printed_exists_and_takes_its_options(document) -> None:
+    wrong = [words for words in printed_commands(document) if complaint(words)]
+    assert [(complaint(words), words) for words in wrong] == []
+
+
+def test_a_command_or_an_option_that_is_not_there_is_found(tmp_path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Type `autopoll shards\nremove x --force`, or `autopoll cancle 3`.\n"
+        "```\n$ autopoll status --wacth && autopoll ask --shard main 'why --not'   # as before\n"
+        "sudo -u me autopoll shards liist\nautopoll queue --shard a | autopoll ask - --liens\n```\n"
+    )
+    found = [complaint(words) for words in printed_commands(page)]
+    assert sorted(filter(None, found)) == ["--liens", "--wacth", "cancle", "liist"]
+    assert found.count(None) == 3
 
 
 def test_the_tables_of_the_ipc_page_are_made_of_the_figures_that_were_kept() -> None:

@@ -9,6 +9,8 @@ import pytest
 from doors import SHUT
 from place import Place, until
 
+from autopoll.message import answered_by
+
 CONFIG = f"""
 [delivery]
 visibility_timeout = "30m"  # so that no renewal finds what was taken away
@@ -114,9 +116,19 @@ def test_what_is_answered_or_is_not_there_is_named_and_the_rest_is_cancelled(pla
     ]  # fmt: skip
     again = place.run("cancel", str(waiting), code=1)
     assert "has its error answer already" in again.stderr
+    answer = place.run("cancel", str(number_of_the_answer(place, done)), code=2).stderr
+    assert f"is the answer to question {done}" in answer and f"autopoll answer {done}" in answer
     for ugly in ("0", "-1", "x", "9" * 30, "1.5", ""):
         assert place.run("cancel", ugly, code=4).stderr.startswith("autopoll: ")
     place.json("resume", "other")
+
+
+def number_of_the_answer(place: Place, question: int) -> int:
+    """Return the number of the message that answers a question."""
+    with closing(place.bridge()) as bridge:
+        found = bridge.messages.find(limit=50)
+    [number] = [each.id for each in found if answered_by(each.metadata) == question]
+    return number
 
 
 def test_questions_are_cancelled_with_the_home_down_and_before_they_are_enrolled(

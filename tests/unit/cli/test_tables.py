@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 
 import pytest
@@ -80,6 +81,30 @@ def test_notes_share_the_room_with_texts() -> None:
     heading, first, *_ = table_lines(columns, [["long words " * 9, "short"]], 60, bold=False)
     assert first.endswith("short")
     assert heading.index("b") > 40
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "-"), (0.25, "250ms"), (0.999, "999ms"), (1.0, "1s"), (1.5, "2s"), (2.4, "2s"),
+     (119, "119s"), (121, "2m"), (7200, "2h"), (172800, "2d")],
+)  # fmt: skip
+def test_an_age_is_told_in_whole_units_from_a_second_on(seconds: float | None, shown: str) -> None:
+    assert render.age(seconds) == shown
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_a_long_line_goes_on_below_its_beginning(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    out = Terminal(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("COLUMNS", str(width))
+    render.say_under("FAIL  ", ASCII)
+    first, *more = out.buffer.getvalue().decode().splitlines()
+    assert first.startswith("FAIL  How do I") and more
+    assert all(re.match(r" {6}\S", line) for line in more)
+    assert max(map(len, [first, *more])) <= max(width, 26)
+    assert " ".join(line[6:] for line in [first, *more]) == ASCII
 
 
 class Terminal(io.TextIOWrapper):
