@@ -11,15 +11,17 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
 from autopoll.backends.context import ranking
-from autopoll.backends.context.formats.block import BlockKind
+from autopoll.backends.context.indexed_document import IndexedDocument
 from autopoll.backends.context.paragraphs import Paragraph, windows
-from autopoll.backends.context.passages import answers, best_passage, weight
+from autopoll.backends.context.passages import best_passage, weight
+from autopoll.backends.context.searched_question import SearchedQuestion
 from autopoll.backends.context.terms import (
     MAX_CHARS,
     STOP,
@@ -32,9 +34,8 @@ from autopoll.backends.context.terms import (
 
 CANDIDATES = 40  # sections that get the closer look
 HEAD_WEIGHT = 2.0  # of a word in the heading, over one elsewhere
-CLOSER = 20  # sections of which the best passage is looked for
-OWN_WEIGHT = 2.0  # of what the passage matches by itself, over what its section does
 NEAR = 0.4  # of the best passage's score, below which a further one is noise
+MAX_PAIRS = 96  # words of a question whose neighbours are looked for
 REMEMBERED = 2048  # texts whose stems are kept, because questions come back to the same ones
 
 # Letters, digits and the marks that are the vowels of many scripts make up a word.
@@ -50,34 +51,10 @@ class Hit(NamedTuple):
     score: float
 
 
-class _Document(NamedTuple):
-    path: Path
-    base: int  # rowid of its first section
-    title: str
-    paragraphs: list[Paragraph]
-    sections: list[range]  # of paragraphs
-
-    @property
-    def end(self) -> int:
-        return self.base + len(self.sections)
-
-
 class _Found(NamedTuple):
-    document: _Document
+    document: IndexedDocument
     section: range
     score: float
-
-
-class _SearchedQuestion:
-    """A question as the index sees it."""
-
-    def __init__(self, text: str, weights: Mapping[str, float], stem: Mapping[str, str]) -> None:
-        self.weights = weights
-        self.stem = stem  # of each word
-        self.stem_weights = {stem[word].strip(): weight for word, weight in weights.items()}
-        self.stems = list(self.stem_weights)
-        self.in_words = ranking.asks(text)
-        self.asks_how = ranking.asks_how(text)
 
 
 class Index:
@@ -92,8 +69,8 @@ class Index:
         self._tokenizer = self._db.fts5_tokenizer(_TOKENIZE[0], list(_TOKENIZE[1:]))
         self._stemmed = lru_cache(REMEMBERED)(self._stem)
         self._stop = frozenset(self._stem(" ".join(STOP)).split())
-        self._documents: dict[Path, _Document] = {}
-        self._order: list[_Document] = []  # by rowid; rowids are never used twice
+        self._documents: dict[Path, IndexedDocument] = {}
+        self._order: list[IndexedDocument] = []  # by rowid; rowids are never used twice
         self._by_heading: defaultdict[str, set[int]] = defaultdict(set)  # rowids
         self._next = 1
         self._count = 0  # of sections
@@ -103,16 +80,16 @@ class Index:
         self.drop(path)
         if not paragraphs:
             return
-        document = _Document(path, self._next, title, paragraphs, list(windows(paragraphs)))
+        document = IndexedDocument(path, self._next, title, paragraphs, list(windows(paragraphs)))
         with self._db:
             self._db.executemany(
                 "INSERT INTO section(rowid, head, above, body) VALUES (?, ?, ?, ?)",
                 (
-                    (rowid, *_columns(document, section))
+                    (rowid, *document.columns(section))
                     for rowid, section in enumerate(document.sections, document.base)
                 ),
             )
-        for rowid, heading in _headings(document):
+        for rowid, heading in document.named():
             self._by_heading[self._key(heading)].add(rowid)
         self._next = document.end
         self._count += len(document.sections)
@@ -128,7 +105,7 @@ class Index:
             self._db.execute(
                 "DELETE FROM section WHERE rowid >= ? AND rowid < ?", (document.base, document.end)
             )
-        for rowid, heading in _headings(document):
+        for rowid, heading in document.named():
             self._by_heading[self._key(heading)].discard(rowid)
         self._count -= len(document.sections)
         del self._order[self._position(document.base)]
@@ -138,19 +115,15 @@ class Index:
         weights = self._weights(terms(question))
         if not weights:
             return []
-        asked = _SearchedQuestion(
-            question, weights, {word: self._stem_of(word) for word in weights}
-        )
+        stem = {word: self._stem_of(word) for word in weights}
+        asked = SearchedQuestion(question, weights, stem, self._pairs(question))
         found = [
-            _Found(document, section, self._score(document, section, score, asked))
-            for document, section, score in self._candidates(question, weights, only)
+            each._replace(score=self._score(each, asked))
+            for each in self._candidates(question, weights, only)
         ]
         found.sort(key=lambda each: (-each.score, each.document.base, each.section.start))
-        taken: defaultdict[Path, set[int]] = defaultdict(set)  # paragraphs, by document
-        named = self._passages(self._named(question, only, found), asked, taken)
-        hits = sorted(self._passages(found[:CLOSER], asked, taken), key=lambda hit: -hit.score)
-        near = [hit for hit in hits if hit.score >= NEAR * hits[0].score]
-        return [*named, *near][:limit]
+        named = self._passages(self._named(question, only, found), asked)
+        return list(islice(_apart([*named, *self._answers(found, asked)]), limit))
 
     def check(self) -> None:
         """Run a trivial query; raise apsw.Error when the index cannot be searched."""
@@ -162,7 +135,7 @@ class Index:
 
     def _candidates(
         self, question: str, weights: Mapping[str, float], only: Path | None
-    ) -> Iterator[tuple[_Document, range, float]]:
+    ) -> Iterator[_Found]:
         """Yield the sections that match best by their words, with their score."""
         document = None if only is None else self._documents.get(only)
         if only is not None and document is None:
@@ -178,31 +151,20 @@ class Index:
             (HEAD_WEIGHT, " OR ".join(wanted), low, high, CANDIDATES),
         )
         for rowid, score in rows:
-            yield *self._section(rowid), score
+            yield _Found(*self._section(rowid), score)
 
-    def _section(self, rowid: int) -> tuple[_Document, range]:
+    def _section(self, rowid: int) -> tuple[IndexedDocument, range]:
         document = self._order[self._position(rowid)]
         return document, document.sections[rowid - document.base]
 
     def _position(self, rowid: int) -> int:
         return bisect_right(self._order, rowid, key=lambda document: document.base) - 1
 
-    def _score(
-        self, document: _Document, section: range, score: float, asked: _SearchedQuestion
-    ) -> float:
-        """Return what a section counts, by what its words count and by what else decides."""
-        text = self._stemmed(_text(document, section)).split()
-        score *= 1 + ranking.NEARNESS * ranking.nearness(asked.stems, asked.stem_weights, text)
-        head = self._stemmed(" ".join(document.paragraphs[section.start].headings[-1:])).split()
-        score *= 1 + ranking.HEADING * ranking.likeness(asked.stem_weights, set(head) - self._stop)
-        if ranking.is_news(document.title):
-            score *= ranking.OLD_NEWS
-        elif asked.in_words and ranking.is_guide(document.title):
-            score *= ranking.GUIDE
-        kinds = {document.paragraphs[at].kind for at in section}
-        if asked.asks_how and BlockKind.CODE in kinds:
-            score *= ranking.CODE
-        return score
+    def _score(self, each: _Found, asked: SearchedQuestion) -> float:
+        document, section = each.document, each.section
+        text = self._stemmed(document.text(section)).split()
+        heading = self._stemmed(" ".join(document.headings(section)[-1:])).split()
+        return asked.section_score(each.score, set(heading) - self._stop, text)
 
     def _named(self, question: str, only: Path | None, found: Sequence[_Found]) -> list[_Found]:
         """Return the sections whose heading is the question, best first."""
@@ -215,33 +177,45 @@ class Index:
                 named.append(_Found(document, section, score))
 
         def order(each: _Found) -> tuple[bool, bool, float, int]:
-            heading = each.document.paragraphs[each.section.start].headings[-1]
+            heading = each.document.headings(each.section)[-1]
             is_other = not _is_same(heading, question)
             is_news = ranking.is_news(each.document.title)
             return is_other, is_news, -each.score, each.document.base + each.section.start
 
         return sorted(named, key=order)
 
-    def _passages(
-        self, found: Sequence[_Found], asked: _SearchedQuestion, taken: Mapping[Path, set[int]]
-    ) -> list[Hit]:
-        """Return the best passage of each section, of what is not taken yet."""
+    def _answers(self, found: Sequence[_Found], asked: SearchedQuestion) -> list[Hit]:
+        """Return the passages that answer, best first; none when not even the best does."""
+        hits = self._passages(found, asked)
+        if not any(hit.score >= asked.least for hit in hits):
+            return []
+        hits = sorted((self._weighed(hit, asked) for hit in hits), key=lambda hit: -hit.score)
+        return [hit for hit in hits if hit.score >= NEAR * hits[0].score]
+
+    def _passages(self, found: Sequence[_Found], asked: SearchedQuestion) -> list[Hit]:
+        """Return the best passage of each section that has one."""
         hits: list[Hit] = []
         for each in found:
-            document, used = each.document, taken[each.document.path]
-            paragraphs = document.paragraphs
+            document, paragraphs = each.document, each.document.paragraphs
             matches = {at: self._match(document, at, asked) for at in each.section}
-            span, own = best_passage(paragraphs, each.section, matches, asked.weights, used)
-            matched = {word for at in span for word in matches[at]}
-            if not answers(asked.weights, matched):
+            span = best_passage(paragraphs, each.section, matches, asked.weights)
+            if not span:
                 continue
-            used.update(span)
             run = paragraphs[span.start : span.stop]
             best = max(span, key=lambda at: (weight(matches[at], asked.weights), -at))
-            hits.append(Hit(document.path, run, paragraphs[best], each.score + OWN_WEIGHT * own))
+            text = " ".join(self._stemmed(paragraph.text) for paragraph in run).split()
+            score = each.score + asked.passage_score(text)
+            hits.append(Hit(document.path, run, paragraphs[best], score))
         return hits
 
-    def _match(self, document: _Document, at: int, asked: _SearchedQuestion) -> dict[str, float]:
+    def _weighed(self, hit: Hit, asked: SearchedQuestion) -> Hit:
+        """Return a passage with a score that counts what it is, beside what it says."""
+        title = self._documents[hit.path].title
+        return hit._replace(score=hit.score * asked.standing(title, hit.paragraphs))
+
+    def _match(
+        self, document: IndexedDocument, at: int, asked: SearchedQuestion
+    ) -> dict[str, float]:
         """Return how well each word matches a paragraph, 0 to 1; a heading counts for less."""
         paragraph = document.paragraphs[at]
         body = self._stemmed(paragraph.text)
@@ -261,6 +235,11 @@ class Index:
             count = self._frequency(self._expression(word))
             weights[word] = math.log(1 + (self._count + 2) / (count + 0.5))
         return weights
+
+    def _pairs(self, question: str) -> list[tuple[str, str]]:
+        """Return the neighbours in a question, as stems, of which one at least is telling."""
+        stems = self._stem(question[:MAX_CHARS]).split()[:MAX_PAIRS]
+        return [pair for pair in pairwise(stems) if not self._stop.issuperset(pair)]
 
     def _expression(self, word: str) -> str:
         """Return what finds a word; one that is nowhere finds longer words: large, larger."""
@@ -299,24 +278,10 @@ def _is_same(heading: str, question: str) -> bool:
     return heading.casefold().split() == question.casefold().split()
 
 
-def _columns(document: _Document, section: range) -> tuple[str, str, str]:
-    headings = document.paragraphs[section.start].headings
-    above = " ".join([document.title, *headings[:-1]])
-    body = "\n".join(document.paragraphs[at].text for at in section)
-    return indexable(" ".join(headings[-1:])), indexable(above), indexable(body)
-
-
-def _text(document: _Document, section: range) -> str:
-    """Return all that a section says, for a look at where its words stand."""
-    headings = document.paragraphs[section.start].headings
-    return "\n".join([*headings, *(document.paragraphs[at].text for at in section)])
-
-
-def _headings(document: _Document) -> Iterator[tuple[int, str]]:
-    """Yield the heading of each section, with the rowid of its first piece."""
-    before: tuple[str, ...] = ()
-    for rowid, section in enumerate(document.sections, document.base):
-        headings = document.paragraphs[section.start].headings
-        if headings and headings != before:
-            yield rowid, headings[-1]
-        before = headings
+def _apart(hits: Sequence[Hit]) -> Iterator[Hit]:
+    """Yield the passages but for those that share a paragraph with a better one."""
+    taken: defaultdict[Path, set[Paragraph]] = defaultdict(set)
+    for hit in hits:
+        if taken[hit.path].isdisjoint(hit.paragraphs):
+            taken[hit.path].update(hit.paragraphs)
+            yield hit

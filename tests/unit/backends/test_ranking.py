@@ -83,6 +83,35 @@ def test_news_and_guides_are_known_by_their_names(name: str, news: bool, guide: 
     assert (ranking.is_news(name), ranking.is_guide(name)) == (news, guide)
 
 
+def test_words_side_by_side_as_in_the_question_beat_the_same_words_apart() -> None:
+    assert (
+        first(
+            "the hot restart of workers",
+            a="# A\n\nA restart of hot workers.",
+            b="# B\n\nA hot restart of workers.",
+            c=FILLER,
+        ).path.stem
+        == "b"
+    )
+
+
+def test_together_counts_the_neighbours_of_the_question_that_a_text_has() -> None:
+    pairs = [("hot", "restart"), ("restart", "of")]
+    assert ranking.together(pairs, ["a", "hot", "restart"]) == 0.5
+    assert ranking.together(pairs, ["restart", "hot"]) == 0.0
+    assert ranking.together([], ["hot"]) == 0.0
+
+
+def test_richness_grows_ever_less_with_each_repetition_and_falls_with_length() -> None:
+    weights = {"pipe": 2.0}
+    once, twice, often = (
+        ranking.richness(weights, ["pipe"] * count + ["x"] * (100 - count)) for count in (1, 2, 3)
+    )
+    assert 0 < often - twice < twice - once
+    assert ranking.richness(weights, ["pipe"] + ["x"] * 20) > once
+    assert ranking.richness(weights, ["x"]) == 0.0
+
+
 def test_nearness_is_of_neighbours_in_the_question() -> None:
     weights = {"memory": 1.0, "limit": 1.0, "worker": 1.0}
     words = list(weights)

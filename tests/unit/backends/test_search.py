@@ -89,8 +89,8 @@ def test_the_right_section_is_found_more_often_than_by_single_paragraphs(
     plain = shares([search(question) for _, _, question in asked], wanted)
     record_property("first, among three", f"{ours}; single paragraphs {plain}")
     print(f"{name}: {ours[0]:.0%} and {ours[1]:.0%}; single: {plain[0]:.0%} and {plain[1]:.0%}")
-    assert ours[0] >= 0.75
-    assert ours[1] >= 0.85
+    assert ours[0] >= 0.8
+    assert ours[1] >= 0.9
     assert ours[0] > plain[0]
 
 
@@ -108,6 +108,17 @@ def test_every_question_of_the_two_sets_names_a_section_that_exists() -> None:
 def test_most_questions_about_something_else_find_nothing(index: Index) -> None:
     answered = [question for question in ELSEWHERE if index.search(question, 1)]
     assert len(answered) <= 1, answered
+
+
+def test_a_heading_word_for_word_is_an_answer_however_little_its_text_says() -> None:
+    index = Index()
+    index.put(Path("/x.md"), "x", cut("# Zebra crossings of the town\n\nNone.\n", ".md"))
+    assert index.search("Zebra crossings of the town", 1)
+
+
+def test_one_common_word_of_many_rare_ones_is_no_answer(index: Index) -> None:
+    assert not index.search("Which zymurgy vessel holds a quokka block?", 3)
+    assert index.search("Which block?", 3)
 
 
 def test_passages_of_one_answer_do_not_overlap(index: Index) -> None:
