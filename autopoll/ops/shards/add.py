@@ -4,7 +4,6 @@ Whatever fails, the step and its mend are shown, and the home is again as it was
 that is killed in the middle leaves a shard that `autopoll reload` or `autopoll up` completes.
 """
 
-import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from autopoll.home.config import Config, parse
 from autopoll.home.home import Home
 from autopoll.ops.change_lock import changing
 from autopoll.ops.init import prepare
-from autopoll.ops.process_tree import Tree, environ_of, under
+from autopoll.ops.process_tree import Tree, environ_of
 from autopoll.ops.programs import write_programs
 from autopoll.ops.reload import apply, refuse_unapplied
 from autopoll.ops.shards.check import ShardCheck
@@ -91,8 +90,7 @@ class _Adding:
         try:
             backend = self.check.settings()
             self.check.context()
-            with under(self.check.environ()):
-                asyncio.run(self.check.instance(backend, ask=False))
+            self.check.try_instance(backend, ask=False)
         except StepFailed as failure:
             raise self.failed(failure, "nothing was written") from failure
         try:

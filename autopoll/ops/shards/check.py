@@ -33,6 +33,7 @@ from autopoll.ops.shards.results import (
 )
 from autopoll.process import shard_pause
 from autopoll.process.heartbeat import ProcessState
+from autopoll.process.signals import hold_back, let_in
 from autopoll.redact.redact import redact
 from autopoll.request import Refusal
 
@@ -65,13 +66,22 @@ class ShardCheck:
         try:
             backend = self.settings()
             self.context()
-            with under(self.environ()):
-                asyncio.run(self.instance(backend, ask=self.tree is None))
+            self.try_instance(backend, ask=self.tree is None)
             if self.tree:
                 self.question()
         except StepFailed:
             log.debug("shard %s failed its check", self.shard)  # its last step says why
         return self.result()
+
+    def try_instance(self, backend: Backend, *, ask: bool) -> None:
+        """Try an instance in a loop of its own; raises StepFailed."""
+        with under(self.environ()), asyncio.Runner() as runner:
+            hold_back()  # Ctrl-C would leave half a loop, which complains when it is collected
+            try:
+                runner.get_loop()
+            finally:
+                let_in()
+            runner.run(self.instance(backend, ask=ask))
 
     def result(self) -> CheckResult:
         """Return the steps taken so far and what they found."""
