@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from hosts import home_on, up
-from place import Place
+from place import Place, until
 from postgres_server import DatabaseServer
 
 from autopoll.home.home import socket_path
@@ -145,3 +145,25 @@ def test_what_is_asked_of_a_home_that_is_down_is_answered_when_it_is_up_again(
     assert one.json("answer", str(asked), "--no-wait")["status"] == "pending"
     two.run("up")
     assert one.json("answer", str(asked), "--timeout", "60")["answer"] == "later?"
+
+
+def test_a_question_that_another_home_is_at_is_taken_back_from_here(homes: Homes) -> None:
+    one, two = homes
+    (two.root / "go").unlink(missing_ok=True)
+    asking = one.start_ask("never mind?", "--shard", "other")
+    two.busy("worker-other-1")
+    [entry] = one.json_lines("queue", "--shard", "other")
+    there = {each["folder"]: each["home"] for each in one.json_lines("hosts")}
+    assert (entry["state"], entry["home"]) == ("leased", there[str(two.root)])
+    done = one.json_lines("cancel", str(entry["id"]))
+    assert [each["outcome"] for each in done] == ["cancelled"]
+    out, _ = asking.communicate(timeout=60)
+    assert "Cancelled by" in json.loads(out)["answer"]
+    until(
+        lambda: one.json("trace", str(entry["id"]))["events"][-1].get("worker") == "worker-other-1",
+        what="the other home to have told who was at it",
+    )
+    (two.root / "go").touch()
+    assert one.ask("and now?", "--shard", "other")["answer"] == "and now?"
+    answers = [m for m in two.json_lines("messages", "--limit", "50") if "never mind" in m["text"]]
+    assert len(answers) == 1, "the question alone: its worker's answer came to nothing"

@@ -1,22 +1,26 @@
 """What the routes of REST are made of."""
 
+import pkgutil
 from collections.abc import Iterator
+from importlib import import_module
 from inspect import iscoroutinefunction
 
 import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from autopoll.gateway.rest import (
-    conversation_routes,
-    health_routes,
-    metrics,
-    operation_routes,
-    question_routes,
-)
+from autopoll.gateway import rest
 
-SERVED = (question_routes, conversation_routes, operation_routes, health_routes, metrics)
-ROUTES = [each for one in SERVED for each in one.router.routes if isinstance(each, APIRoute)]
+MODULES = [
+    import_module(f"{rest.__name__}.{each.name}") for each in pkgutil.iter_modules(rest.__path__)
+]
+ROUTES = [
+    each
+    for module in MODULES
+    if hasattr(module, "router")
+    for each in module.router.routes
+    if isinstance(each, APIRoute)
+]
 
 
 def called_for(dependant: Dependant) -> Iterator[object]:
