@@ -72,6 +72,7 @@ async def answered(backend: Backend, word: str, how: str = "slow") -> None:
     assert not reply.answer.error
 
 
+@pytest.mark.long
 def test_it_starts_answers_proves_itself_and_stops(build: Build) -> None:
     async def scene() -> None:
         backend = build()
@@ -159,6 +160,7 @@ def test_stopping_ends_what_is_in_flight(build: Build) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.long
 def test_ten_lives_leave_no_child_and_no_descriptor(build: Build) -> None:
     async def life() -> None:
         backend = build()

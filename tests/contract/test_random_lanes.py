@@ -148,6 +148,7 @@ class Model:
         assert counts["done"] + counts["dead"] == sum(counts.values()) == len(self.finished)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32))

@@ -280,6 +280,7 @@ def test_rows_of_other_programs_are_swept_over_whatever_they_hold(
     assert sweep(bridge, Ages(answered=0, canaries=0, audit=0, foreign=0)).questions == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))

@@ -122,6 +122,7 @@ def test_what_a_shard_says_cannot_move_the_cursor(place: Place) -> None:
     assert "\x1b[31m" not in shown
 
 
+@pytest.mark.long
 def test_a_shard_that_cannot_answer_says_why_beside_the_others(place: Place) -> None:
     done = place.run("ask", "you?", "--shard", ALL, "--timeout", "60s", code=2)
     said = dict(part.split("\n", 1) for part in done.stdout.split("--- shard ")[1:])
@@ -132,6 +133,7 @@ def test_a_shard_that_cannot_answer_says_why_beside_the_others(place: Place) -> 
     assert "autopoll answer" in of["gone"]
 
 
+@pytest.mark.long
 def test_one_object_a_line_is_printed_for_each_shard_and_what_is_missing_is_said(place) -> None:
     done = place.run("ask", "you?", "--shard", ALL, "--timeout", "60s", "--json", code=2)
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -226,6 +226,7 @@ def test_a_hung_supervisord_is_told_from_one_that_is_down(place: Place) -> None:
     place.ready("watchdog")
 
 
+@pytest.mark.long
 def test_who_waits_while_everything_is_taken_down_is_told_that_the_question_is_kept(
     new_place,
 ) -> None:
@@ -240,6 +241,7 @@ def test_who_waits_while_everything_is_taken_down_is_told_that_the_question_is_k
     assert "is kept and will be answered after `autopoll up`" in told["error"]
 
 
+@pytest.mark.long
 def test_after_down_a_question_is_kept_and_answered_after_up(new_place) -> None:
     place = new_place()
     place.run("up")

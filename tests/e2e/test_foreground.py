@@ -24,6 +24,7 @@ def foreground(place: Place, stdout: int) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.long
 def test_the_foreground_tells_a_line_for_each_change_and_ps_shows_the_home(new_place) -> None:
     place = new_place(name="a home")
     with (place.root / "out").open("w") as out:
@@ -56,6 +57,7 @@ def test_the_foreground_tells_a_line_for_each_change_and_ps_shows_the_home(new_p
     assert told[-1] == f"{place.root} is down"
 
 
+@pytest.mark.long
 def test_the_foreground_tells_json_where_the_settings_say_so(new_place) -> None:
     place = new_place(ECHO + '[logging]\nformat = "json"\n')
     with (place.root / "out").open("w") as out:

@@ -36,6 +36,7 @@ def held(path: str, out: str) -> list[Any]:
     return found
 
 
+@pytest.mark.long
 def test_what_every_command_prints_is_as_its_schema_says(tmp_path: Path) -> None:
     root = tmp_path / "home"
     (root / "notes").mkdir(parents=True)

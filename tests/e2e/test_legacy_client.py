@@ -61,6 +61,7 @@ def test_responses_status_and_heartbeats_are_never_answered(place) -> None:
     assert client.take(conversation, "a") == []
 
 
+@pytest.mark.long
 def test_a_legacy_partner_sees_the_served_session_as_alive(place) -> None:
     client = legacy.Legacy(place.root / "var" / "bridge.db")
     conversation = client.converse("conv_00000000000000cc")

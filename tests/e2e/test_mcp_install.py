@@ -85,6 +85,7 @@ def test_each_program_is_told_in_its_own_file(here: Here, client: str, scope: st
     assert here.install("--client", client, "--scope", scope)["change"] == "unchanged"
 
 
+@pytest.mark.long
 def test_what_was_written_starts_a_server_from_anywhere(here: Here) -> None:
     entry = here.install()["entry"]
 

@@ -21,6 +21,7 @@ AGENT = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("typed", [b"", b"what is typed next\n"], ids=["silent", "with bytes"])
 def test_it_comes_up_inside_an_agent_with_an_open_pipe_as_its_input(
     new_place: Any, typed: bytes

@@ -708,6 +708,7 @@ def test_a_token_that_is_revoked_opens_nothing_on_a_connection_that_is_open(door
 # --- the document
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_what_is_served_is_what_the_openapi_document_says(door, operator, tmp_path) -> None:
     """No error of ours, no undocumented answer, nothing let in without a token.

@@ -47,6 +47,7 @@ def homes(postgres: DatabaseServer, tmp_path_factory: pytest.TempPathFactory) ->
         yield Homes(one, two)
 
 
+@pytest.mark.long
 def test_what_only_another_home_serves_is_asked_there_and_its_asker_is_notified(
     homes: Homes,
 ) -> None:
@@ -87,6 +88,7 @@ def test_what_only_another_home_serves_is_asked_there_and_its_asker_is_notified(
     assert "There are: main, other." in refused
 
 
+@pytest.mark.long
 def test_each_home_shows_both(homes: Homes) -> None:
     for place in homes:
         shown = {Path(each["folder"]).name: each for each in place.json_lines("hosts")}
@@ -98,6 +100,7 @@ def test_each_home_shows_both(homes: Homes) -> None:
         assert place.json("health", "--deep")["verdict"] == "ok"
 
 
+@pytest.mark.long
 def test_messages_between_the_homes_are_sent_read_and_answered(homes: Homes) -> None:
     one, two = homes
     (two.root / "go").touch()
@@ -133,6 +136,7 @@ def test_while_its_own_worker_is_stopped_another_home_that_serves_the_shard_answ
         own.start("worker:worker")
 
 
+@pytest.mark.long
 def test_what_is_asked_of_a_home_that_is_down_is_answered_when_it_is_up_again(
     homes: Homes,
 ) -> None:

@@ -61,6 +61,7 @@ class Host:
         self._state.cleanup()
 
 
+@pytest.mark.long
 def test_ten_lines_lead_from_nothing_to_two_hosts(tmp_path: Path, url: str) -> None:
     pip, *lines = block("sh").splitlines()
     assert pip == "pip install 'autopoll[postgres]'"
@@ -78,6 +79,7 @@ def test_ten_lines_lead_from_nothing_to_two_hosts(tmp_path: Path, url: str) -> N
         assert host.type("autopoll ask 'Once more?' --home ~/agents")
 
 
+@pytest.mark.long
 def test_a_bridge_is_moved_over_as_the_page_says(
     new_place: Callable[[], Place], database: str
 ) -> None:

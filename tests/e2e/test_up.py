@@ -48,6 +48,7 @@ def test_a_home_works_under_a_long_path_and_under_one_with_spaces(pair) -> None:
         until(lambda place=place: supervisorctl(place, "status").stdout.count("RUNNING") == 3)
 
 
+@pytest.mark.long
 def test_plain_supervisorctl_stops_and_starts_a_program_and_the_watchdog_respects_it(pair) -> None:
     place, _ = pair
     assert "worker: stopped" in supervisorctl(place, "stop", "worker").stdout
@@ -95,6 +96,7 @@ def test_plain_supervisord_brings_a_home_up_too(new_place) -> None:
     assert not place.processes()
 
 
+@pytest.mark.long
 def test_instances_and_shards_of_the_settings_become_workers(new_place) -> None:
     place = new_place(
         ECHO
@@ -127,6 +129,7 @@ def test_an_instance_that_cannot_start_fails_up_with_its_reason_and_leaves_nothi
     assert list(place.home.run.iterdir()) == []
 
 
+@pytest.mark.long
 def test_orphans_of_a_killed_worker_are_reaped_by_supervisord(new_place) -> None:
     place = new_place()
     (place.root / "autopoll.toml").write_text(

@@ -83,6 +83,7 @@ def test_a_foreign_conversation_and_the_operator_keep_their_tokens(place: Place)
     assert "ping from alice" in shown.text
 
 
+@pytest.mark.long
 def test_a_shard_is_added_to_it_and_the_one_from_its_settings_is_removed(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -338,6 +338,7 @@ def tokens_in(content: bytes) -> list[str]:
 # --- secrets
 
 
+@pytest.mark.long
 def test_no_token_and_no_secret_is_seen_outside_its_place(place, talk) -> None:
     """Everything is done with them that people do, and then everything is searched."""
     tokens = [LEFT_OVER, *talk["tokens"].values()]

@@ -284,6 +284,7 @@ def test_beside_the_heartbeats_lies_whatever_likes_to(place, precious) -> None:
     assert place.ask("are you well?")["status"] == "answered"
 
 
+@pytest.mark.long
 def test_when_var_run_is_removed_the_home_goes_on_and_says_what_is_missing(place) -> None:
     before = {name: place.pid(name) for name in ("poller", "worker", "watchdog")}
     shutil.rmtree(place.home.run)

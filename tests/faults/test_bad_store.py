@@ -195,6 +195,7 @@ if os.geteuid() == 0:  # mounting a small disk takes root
 # --- damaged while it is in use
 
 
+@pytest.mark.long
 def test_a_database_that_is_damaged_in_use_is_told_by_all_and_no_process_dies_of_it(
     new_place,
 ) -> None:
@@ -259,6 +260,7 @@ def locker(path: Path) -> Iterator[Callable[[], None]]:
         stdin.close()
 
 
+@pytest.mark.long
 def test_while_another_program_locks_the_database_askers_are_told_and_nobody_is_killed(
     place,
 ) -> None:
@@ -444,6 +446,7 @@ def test_a_database_damaged_in_its_queue_alone_is_named_too(resting, database) -
 # --- another one
 
 
+@pytest.mark.long
 def test_a_database_replaced_while_everything_runs_is_the_one_that_is_answered_in(tmp_path) -> None:
     place = Place(tmp_path / "home")
     database = place.home.var / "bridge.db"
@@ -470,6 +473,7 @@ def test_a_database_replaced_while_everything_runs_is_the_one_that_is_answered_i
 # --- from another time
 
 
+@pytest.mark.long
 def test_rows_of_a_poller_whose_clock_ran_an_hour_ahead_are_answered_at_once(tmp_path) -> None:
     place = Place(tmp_path / "home", CONFIG)
     # So few that what it sends uses up the budget, twenty seconds of it.

@@ -12,6 +12,7 @@ BUDGET = 'backend = "command"\ndaily_tokens = 1_000\n'
 WORDS = r"budget until \d{4}-\d\d-\d\dT00:00:00Z: 1,200 of 1,000 tokens used today"
 
 
+@pytest.mark.long
 def test_a_used_up_budget_pauses_the_shard_until_it_is_raised_and_costs_no_attempt(
     new_place,
 ) -> None:

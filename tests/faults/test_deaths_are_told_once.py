@@ -27,6 +27,7 @@ def come_back(place: Place, killed: dict[str, int]) -> None:
     place.ready(*TREE)
 
 
+@pytest.mark.long
 def test_deaths_of_two_at_once_are_two_incidents_and_both_are_over_in_the_end(new_place) -> None:
     place = new_place()
     place.run("up")
@@ -71,6 +72,7 @@ def test_the_death_of_supervisord_is_told_at_once_and_ends_when_the_home_is_take
     assert "the home was taken down" in place.run("incidents").stdout
 
 
+@pytest.mark.long
 def test_incidents_of_what_is_no_more_come_to_an_end_in_words(new_place) -> None:
     place = new_place(ECHO + '[shards.extra]\nbackend = "echo"\n')
     path = place.home.incidents

@@ -143,6 +143,7 @@ def plant(folder: Path, ran: Path) -> None:
             os.chown(path, NOBODY, NOBODY)
 
 
+@pytest.mark.long
 def test_no_command_runs_what_was_planted_in_a_folder_for_everybody(place, run, run_many) -> None:
     ran = place / "ran"
     plant(place / "tmp", ran)
@@ -183,6 +184,7 @@ class TestWithASecondUser:
         give(home.root, owner)
         run("down", by=user(owner), cwd=home.root)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("owner", [NOBODY], indirect=True)
     def test_nobody_else_does_anything_there(self, run, run_many, home: Home, owner: int) -> None:
         before = everything(home.root)
@@ -198,6 +200,7 @@ class TestWithASecondUser:
         assert "No --trust holds for var" in done.stderr
         assert everything(home.root) == before
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("owner", "umask"), [(NOBODY, 0o022), (NAMELESS, 0o002)], indirect=["owner"]
     )
@@ -258,6 +261,7 @@ class TestWithASecondUser:
         run("down", by=user(owner), cwd=home.root, code=0)
         assert {uid for _, uid, _, _ in everything(home.var)} == {owner}
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "spoil",
         [

@@ -184,6 +184,7 @@ def test_two_hundred_wait_at_once_over_a_kill_of_the_gateway_and_none_is_lost(do
     assert all(client.statuses[-1] == 200 for client in clients)
 
 
+@pytest.mark.long
 def test_a_gateway_that_stands_still_is_let_go_on_and_a_second_time_replaced(door) -> None:
     def verdicts() -> list[str]:
         lines = door.place.run("incidents", "--json").stdout.splitlines()
@@ -204,6 +205,7 @@ def test_a_gateway_that_stands_still_is_let_go_on_and_a_second_time_replaced(doo
     door.serves()
 
 
+@pytest.mark.long
 def test_latencies_outlive_the_gateway(door) -> None:
     door.open_gate()
 

@@ -84,6 +84,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             scene.answer(shard)
 
 
+@pytest.mark.long
 def test_a_deadlocked_backend_is_killed_after_its_deadline_and_the_question_asked_again(
     scene: Scene,
 ) -> None:
@@ -135,6 +136,7 @@ def test_who_is_busy_within_its_deadline_is_not_killed_whatever_it_is_busy_with(
     assert [scene.incidents(shard) for shard in HONEST] == [[]] * 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("shard", "action"), [("forget", "told to reap"), ("grand", "drained")])
 def test_a_zombie_is_reaped_by_its_worker_or_goes_with_it(
     scene: Scene, shard: str, action: str

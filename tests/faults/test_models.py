@@ -58,6 +58,7 @@ def running(
             yield place, api
 
 
+@pytest.mark.long
 def test_a_question_is_answered_once_when_the_worker_is_killed_in_the_middle_of_the_stream(
     running,
 ) -> None:
@@ -141,6 +142,7 @@ def files_below(root: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.long
 def test_a_key_file_that_others_may_read_is_refused_before_anything_is_started(
     new_place, api
 ) -> None:

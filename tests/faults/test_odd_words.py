@@ -91,6 +91,7 @@ def test_nothing_is_left_in_flight(answers: Answers, place: Place) -> None:
     assert place.json("health")["verdict"] == "ok"
 
 
+@pytest.mark.long
 def test_who_cannot_even_be_cancelled_is_killed_and_the_question_asked_again(place: Place) -> None:
     pid = place.pid("worker-clings-1")
     result = place.ask("once clinging", "--shard", "clings", "--timeout", "60")

@@ -105,6 +105,7 @@ def test_a_question_is_asked_once_when_the_poller_is_killed_at_this_moment(
     until(lambda: (beat := place.beat("poller")) and beat.pid != poller, what="a new poller")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["killed", "stopped", "drained", "down and up"])
 def test_two_hundred_wait_on_while_the_poller_is(place: Place, way: str) -> None:
     asking = crowd(place, way)

@@ -104,6 +104,7 @@ def assert_whole(place: Place, told: str) -> None:
         assert place.ask("there?", "--shard", shard)["answer"] == "there?", told
 
 
+@pytest.mark.long
 def test_three_that_bring_a_home_up_bring_it_up_once(new_place) -> None:
     place = new_place()
     ups = [start(place, "up") for _ in range(3)]

@@ -205,6 +205,7 @@ def test_what_is_no_terminal_or_wants_json_gets_the_answer_and_nothing_before(
     assert (json.loads(out)["answer"] if args else out.rstrip()) == "It is done by hand"
 
 
+@pytest.mark.long
 def test_pieces_are_progress_and_a_stream_that_stalls_is_not(scene: Scene) -> None:
     asking = scene.place.start_ask("how?")
     began = time.monotonic()

@@ -63,6 +63,7 @@ def test_setup_without_a_fitting_python_says_which_one_is_needed(empty_checkout,
     assert not (empty_checkout / ".venv").exists()
 
 
+@pytest.mark.long
 def test_setup_is_done_again_only_when_the_packaging_changed(empty_checkout) -> None:
     stamp = empty_checkout / ".venv" / "installed"
     assert make(empty_checkout, "-q", "setup").returncode == 1

@@ -96,6 +96,7 @@ GONE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("question", "words"), GONE, ids=[each for each, _ in GONE])
 def test_a_cli_that_goes_wrong_costs_one_attempt_and_the_next_is_answered(
     home, cli, question: str, words: str

@@ -113,6 +113,7 @@ async def ask(backend: Remote, question: str, report: Listener | None = None, **
 # --- answers
 
 
+@pytest.mark.long
 def test_the_answer_comes_in_pieces_with_sources_and_what_it_cost(world: World) -> None:
     async def scene(backend: Remote) -> None:
         told = Listener()
@@ -278,6 +279,7 @@ asyncio.run(scene(*sys.argv[1:]))
 """
 
 
+@pytest.mark.long
 def test_the_library_is_loaded_as_a_whole_at_the_start_and_not_at_the_first_question(
     world: World,
 ) -> None:
@@ -591,6 +593,7 @@ def test_options_that_cannot_be_are_refused_naming_them(
 # --- the long run
 
 
+@pytest.mark.long
 def test_hundreds_of_questions_good_and_bad_leave_neither_memory_nor_descriptors(
     world: World,
 ) -> None:

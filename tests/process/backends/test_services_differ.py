@@ -489,6 +489,7 @@ def block(kind: str, **fields: Any) -> bytes:
 STOP = event("message_stop")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("chunks", "becomes"),
     [

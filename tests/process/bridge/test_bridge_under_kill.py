@@ -21,6 +21,7 @@ CONVERSATIONS, EACH = 12, 60
 STORM_S, CALM_S = 4.0, 90.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_killed_claimers_and_writers_lose_nothing_double_nothing_and_keep_the_order(
     tmp_path: Path,

@@ -208,6 +208,7 @@ def test_a_database_with_another_isolation_gives_the_bridge_what_it_counts_on(
         assert bridge._db.rows("SELECT fence FROM deliveries FOR UPDATE") == [(held.fence,)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_locks_of_a_client_that_is_killed_or_stopped_are_given_up(
     server, name, bridge, number: signal.Signals

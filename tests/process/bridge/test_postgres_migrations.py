@@ -102,6 +102,7 @@ def test_whoever_is_killed_in_the_middle_of_a_migration_leaves_nothing(
     require_one_answer(bridge, claimed(bridge))
 
 
+@pytest.mark.long
 def test_a_migration_that_stops_in_the_middle_is_given_up_for_the_next(server, name) -> None:
     with process(STOPS_BEFORE_ITS_COMMIT + OPENS, server.tcp_url(name)) as stopped:
         assert stopped.stdout and stopped.stdout.readline()
@@ -110,6 +111,7 @@ def test_a_migration_that_stops_in_the_middle_is_given_up_for_the_next(server, n
             assert next_in_turn.returncode == 0, errors
 
 
+@pytest.mark.long
 def test_a_migration_waits_longer_than_a_call_for_the_one_before(server, name) -> None:
     with psycopg.connect(server.url(name)) as other:
         other.execute("SELECT pg_advisory_xact_lock(%s)", [schema.MIGRATION])

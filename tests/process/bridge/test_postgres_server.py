@@ -32,6 +32,7 @@ def segments() -> set[str]:
     return {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_is_left_of_a_frozen_server_when_its_owner_is_ended(number) -> None:
     owner = subprocess.Popen(
@@ -53,6 +54,7 @@ def test_nothing_is_left_of_a_frozen_server_when_its_owner_is_ended(number) -> N
     assert postgres_keeper.processes(folder) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("binaries", FOUND)
 def test_what_was_committed_outlives_every_end_of_the_server(binaries: Path) -> None:
     with PostgresServer(binaries, tcp=True) as server:
@@ -74,6 +76,7 @@ def test_what_was_committed_outlives_every_end_of_the_server(binaries: Path) -> 
     assert segment not in segments()
 
 
+@pytest.mark.long
 def test_a_frozen_server_answers_nobody_and_a_thawed_one_all() -> None:
     with PostgresServer() as server, psycopg.connect(server.url(), autocommit=True) as connection:
         server.freeze()

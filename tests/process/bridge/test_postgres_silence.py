@@ -61,6 +61,7 @@ def test_calls_end_in_time_while_a_network_swallows_all_and_then_service_goes_on
     require_one_answer(bridge, held)
 
 
+@pytest.mark.long
 def test_calls_end_in_time_while_the_server_is_frozen_and_then_service_goes_on(
     server, name, open_bridge
 ) -> None:
@@ -75,6 +76,7 @@ def test_calls_end_in_time_while_the_server_is_frozen_and_then_service_goes_on(
     require_one_answer(bridge, held)
 
 
+@pytest.mark.long
 def test_a_transaction_whose_server_falls_silent_ends_in_time_and_leaves_no_lock(
     server, name, proxy, open_bridge
 ) -> None:

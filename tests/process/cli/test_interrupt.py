@@ -85,6 +85,7 @@ def interrupt(place: Place, *args: str, when: str) -> str:
     return err
 
 
+@pytest.mark.long
 def test_ctrl_c_in_restart_says_that_the_home_goes_down_and_how_it_comes_up(place: Place) -> None:
     asked = place.run("ask", "in flight", "--shard", "slow", "--no-wait", "--json")
     before = in_flight(place, "worker-slow-1")
@@ -100,6 +101,7 @@ def test_ctrl_c_in_restart_says_that_the_home_goes_down_and_how_it_comes_up(plac
     assert place.json("answer", number)["status"] == "answered"
 
 
+@pytest.mark.long
 def test_ctrl_c_in_up_leaves_the_home_coming_up_and_says_so(place: Place) -> None:
     place.run("down")
     said = interrupt(place, "up", when="waiting for")
@@ -114,6 +116,7 @@ def test_ctrl_c_in_ask_names_the_question(place: Place) -> None:
     assert place.json("answer", number)["answer"] == "later"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "shard", "when", "state", "mend"),
     [

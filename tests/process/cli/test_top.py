@@ -145,6 +145,7 @@ def test_a_process_is_restarted_only_after_a_yes(place: Place) -> None:
         assert terminal.ends() == Exit.OK
 
 
+@pytest.mark.long
 def test_a_process_is_drained_and_its_log_is_shown(place: Place) -> None:
     with on_terminal(place) as terminal:
         select_row(terminal, "watchdog")

@@ -228,6 +228,7 @@ def test_a_gateway_that_ends_says_that_the_question_is_kept(gateway: Gateway, mo
     play(story)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
 def test_a_subscription_survives_a_restart_of_the_gateway(gateway: Gateway) -> None:
     conversation, token, _ = gateway.converse("--shard", "main")
@@ -252,6 +253,7 @@ def test_a_subscription_survives_a_restart_of_the_gateway(gateway: Gateway) -> N
     play(story)
 
 
+@pytest.mark.long
 def test_the_same_question_is_fetched_through_another_door(gateway: Gateway) -> None:
     async def story() -> None:
         async with gateway.door()() as there, at_stdio(gateway.place) as here:

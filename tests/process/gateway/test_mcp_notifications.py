@@ -349,6 +349,7 @@ def test_a_stream_that_breaks_may_be_opened_again_for_a_while(
     assert [each.message for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.long
 @DOORS
 def test_very_many_subscriptions_are_bounded_and_the_first_go_on(scene: Scene, door: str) -> None:
     many = [scene.converse().conversation for _ in range(MOST + 6)]

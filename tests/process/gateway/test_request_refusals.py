@@ -334,6 +334,7 @@ def test_a_unix_socket_is_private_and_shows_the_metrics_to_its_owner(new_place) 
     assert not path.exists()
 
 
+@pytest.mark.long
 def test_a_gateway_that_cannot_be_is_not_tried_again_and_says_what_to_do(new_place) -> None:
     place = new_place(config("0.0.0.0:1", allow_remote="true"))
     refused = place.run("gateway", code=78)

@@ -226,6 +226,7 @@ def test_a_damaged_bridge_is_kept_aside_with_its_log(home: Place, new_place) -> 
     assert look(file, "SELECT count(*) FROM answers") == [(2,)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_backup_that_is_ended_in_the_middle_leaves_no_file_and_the_next_clears_up(
     new_place, number: signal.Signals

@@ -427,6 +427,7 @@ def test_supervisord_that_hangs_is_named_in_time_with_its_own_exit_code(up: Plac
     until(lambda: up.json("doctor", code=None)["verdict"] == "ok")
 
 
+@pytest.mark.long
 def test_what_has_outlived_supervisord_is_named_and_the_next_start_ends_it(place: Place) -> None:
     mark = {"AUTOPOLL_SUPERVISED": str(place.home.supervisord_conf.parent)}
     left = subprocess.Popen(["sleep", "600"], env={**os.environ, **mark})

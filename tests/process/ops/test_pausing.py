@@ -43,6 +43,7 @@ def test_a_paused_shard_keeps_its_questions_and_says_so_and_others_answer(place:
     assert place.json("answer", str(number))["attempts"] == 1
 
 
+@pytest.mark.long
 def test_a_pause_takes_effect_at_once_and_outlives_a_restart(place: Place) -> None:
     for _ in range(20):
         place.json("pause", "other")

@@ -50,6 +50,7 @@ def place(new_place) -> Iterator[Place]:
     return new_place(SHORT)
 
 
+@pytest.mark.long
 def test_the_poller_forgets_beside_a_stream_of_questions_and_each_is_answered(
     place: Place,
 ) -> None:
@@ -70,6 +71,7 @@ def test_the_poller_forgets_beside_a_stream_of_questions_and_each_is_answered(
         assert bridge.overview.counts()["dead"] == 0
 
 
+@pytest.mark.long
 def test_new_settings_of_retention_are_taken_up_without_a_restart(new_place) -> None:
     place = new_place()
     fill(place, 5, 100)

@@ -59,6 +59,7 @@ def pids(place: Place) -> dict[str, int]:
     return {name: beat.pid for name in names if (beat := place.beat(name))}
 
 
+@pytest.mark.long
 def test_a_slow_question_is_left_alone_while_another_shard_comes_changes_and_goes(place) -> None:
     incidents = place.run("incidents", "--json").stdout
     asking = place.start_ask("still there?", "--shard", "slow")
@@ -245,6 +246,7 @@ def test_a_worker_that_an_operator_stopped_stays_stopped(place) -> None:
     place.run("restart", "worker-extra-1")
 
 
+@pytest.mark.long
 def test_questions_for_a_shard_that_is_gone_are_kept_and_told(place) -> None:
     short = '[delivery]\ndrain_timeout = "1s"\n'
     settings(place, HOME + short)
@@ -312,6 +314,7 @@ def test_each_setting_of_a_shard_is_known_to_concern_its_worker_or_not(new_place
         assert (fingerprint.of_worker(load(place.home, {}), "main") == before) is same, text
 
 
+@pytest.mark.long
 def test_the_gateway_comes_knows_new_shards_and_goes(place) -> None:
     gateway = '[gateway]\nenabled = true\nlisten = "unix:var/run/gateway.sock"\n'
     before = pids(place)

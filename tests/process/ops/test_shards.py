@@ -160,6 +160,7 @@ def test_a_shard_that_fails_is_kept_when_that_is_asked_for(place) -> None:
     place.run("shards", "remove", "new")
 
 
+@pytest.mark.long
 def test_an_interrupt_takes_the_shard_out_again(place) -> None:
     adding = place.start("shards", "add", "new", *GATED)
     place.ready("worker-new-1")
@@ -169,6 +170,7 @@ def test_an_interrupt_takes_the_shard_out_again(place) -> None:
     assert adding.returncode == 130 and "Traceback" not in err
 
 
+@pytest.mark.long
 def test_two_shards_at_once_both_come(place) -> None:
     adding = [place.start("shards", "add", name, "--backend", "echo") for name in ("one", "two")]
     for process in adding:
@@ -215,6 +217,7 @@ def test_changes_of_others_are_not_applied_on_the_way(place) -> None:
         (place.root / "autopoll.toml").write_text(HOME)
 
 
+@pytest.mark.long
 def test_a_shard_for_which_questions_wait_is_removed_only_by_force(place) -> None:
     (place.root / "go").touch()
     place.run("shards", "add", "new", *GATED)
@@ -234,6 +237,7 @@ def test_a_shard_for_which_questions_wait_is_removed_only_by_force(place) -> Non
         place.run("dead", "drop", str(letter["message_id"]))
 
 
+@pytest.mark.long
 def test_the_history_stays_and_the_next_shard_of_that_name_takes_it_up(place) -> None:
     place.run("shards", "add", "new", "--backend", "echo")
     place.ask("remember me", "--shard", "new")
@@ -320,6 +324,7 @@ def test_a_folder_that_may_not_be_written_is_left_alone(new_place) -> None:
     place.run("shards", "remove", "old")
 
 
+@pytest.mark.long
 def test_nothing_is_written_while_supervisord_is_hung(place) -> None:
     for name in ("poller", "watchdog"):  # which would let it go on
         place.kill(name, signal.SIGSTOP)
@@ -357,6 +362,7 @@ def test_a_model_is_added_with_its_share_of_the_window_and_told_what_it_cost(pla
         key.unlink()
 
 
+@pytest.mark.long
 def test_a_shard_on_a_home_that_is_down_is_checked_and_written_and_comes_with_it(new_place) -> None:
     place = new_place('[shards.main]\nbackend = "echo"\n')
     (place.root / "sub").mkdir()
@@ -384,6 +390,7 @@ def test_a_shard_on_a_home_that_is_down_is_checked_and_written_and_comes_with_it
     assert not shard_files(place)
 
 
+@pytest.mark.long
 def test_a_shard_that_an_older_version_wrote_into_autopoll_toml_is_kept_and_can_be_removed(
     new_place,
 ) -> None:

@@ -63,6 +63,7 @@ def times_to_answer(place: Place, rounds: int) -> list[float]:
     return times
 
 
+@pytest.mark.long
 def test_a_question_is_answered_by_the_home_that_can_and_its_asker_is_told_at_once(
     homes: tuple[Place, Place],
 ) -> None:

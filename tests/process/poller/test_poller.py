@@ -90,6 +90,7 @@ def test_a_worker_that_cancels_nothing_loses_its_link_and_is_asked_again(new_pla
     assert place.pid("poller") == poller
 
 
+@pytest.mark.long
 def test_more_than_the_pipe_takes_is_given_out_as_it_drains(new_place) -> None:
     place: Place = new_place(f"{ECHO}[shards.main.options]\nconcurrency = 8\n")
     place.run("up")

@@ -137,6 +137,7 @@ def test_a_restart_gives_a_new_process(home: WatchedHome, client: Supervisor) ->
     assert home.incidents("worker") == []
 
 
+@pytest.mark.long
 def test_what_supervisord_has_given_up_is_started_again_and_what_is_down_on_purpose_is_not(
     home: WatchedHome, client: Supervisor
 ) -> None:

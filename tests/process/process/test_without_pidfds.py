@@ -23,6 +23,7 @@ TESTS = Path(__file__).parents[2]
 CHOSEN = "(test_signals and not died_of) or detached"
 
 
+@pytest.mark.long
 def test_the_tests_of_signals_and_children_pass_under_a_filter() -> None:
     names = ("process/test_signals.py", "backends/test_command_backend.py")
     files = [TESTS / "process" / name for name in names]

@@ -78,6 +78,7 @@ def test_what_ends_of_its_own_will_is_no_incident(watched: WatchedHome) -> None:
     assert watched.incidents("leaving") == []
 
 
+@pytest.mark.long
 def test_a_stopped_process_is_sent_on_its_way_and_is_replaced_if_stopped_again(
     watched: WatchedHome,
 ) -> None:
@@ -175,6 +176,7 @@ def test_a_watchdog_that_was_itself_stopped_kills_nothing_on_waking(tmp_path: Pa
         assert watched.incidents("worker") == []
 
 
+@pytest.mark.long
 def test_a_new_watchdog_misses_no_death_and_records_none_twice(tmp_path: Path) -> None:
     with WatchedHome(tmp_path) as watched:
         first = watched.watch()
@@ -197,6 +199,7 @@ def test_a_new_watchdog_misses_no_death_and_records_none_twice(tmp_path: Path) -
             assert [each.verdict for each in watched.incidents(name)] == ["dead"], name
 
 
+@pytest.mark.long
 def test_what_a_killed_worker_leaves_behind_is_ended(tmp_path: Path) -> None:
     with WatchedHome(tmp_path) as watched:
         watched.watch()

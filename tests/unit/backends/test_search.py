@@ -172,6 +172,7 @@ def test_languages_and_identifiers_are_found(text: str, question: str) -> None:
     assert text in [paragraph.text for paragraph in index.search(question, 1)[0].paragraphs]
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=200))
 def test_no_question_is_a_syntax_error(question: str) -> None:

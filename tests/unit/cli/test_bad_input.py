@@ -150,6 +150,7 @@ def test_every_command_has_a_line_that_goes_through_the_bad_states() -> None:
     assert {path_of(line) for line in LINES} | GO_ON == set(EVERY)
 
 
+@pytest.mark.long
 def test_every_command_ends_well_in_a_bad_state(bad: Round) -> None:
     check(bad, {line: [BAD_WAYS[n % len(BAD_WAYS)]] for n, line in enumerate(LINES)})
 
@@ -197,6 +198,7 @@ def check_ugly(bad: Round, runs: list[tuple[list[str], str, str]]) -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.long
 def test_every_parameter_takes_or_refuses_an_ugly_value(bad: Round) -> None:
     runs = list(ugly_runs(bad))
     check_ugly(bad, runs[:: len(UGLY) + 1])
