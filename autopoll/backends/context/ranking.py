@@ -3,6 +3,7 @@
 The numbers were set on the development sets of `bench.answers`, and never by the held-out ones.
 """
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
@@ -17,10 +18,13 @@ NEARNESS = 0.75  # words that stand as near to each other as in the question
 HEADING = 0.75  # a heading that has the words of the question and no others
 PASSAGE = 1.0  # BM25 of the passage by itself
 PAIRS = 1.5  # words that stand side by side as in the question
+RELATIVES = 1.0  # words of which only relatives are there: debugger for debug
+VERDICT = 1.0  # a yes or no at the beginning, for a question that wants one
 
-LEAST, STEEPNESS = 0.18, 1.3  # what the best passage must score, by the mean weight of the words
+LEAST, STEEPNESS = 0.19, 1.3  # what the best passage must score, by the mean weight of the words
 
 SATURATION, BY_LENGTH, USUAL = 1.2, 0.3, 80  # k1 and b of BM25, and the words of a passage
+RELATED = 4  # letters of a word that may have relatives; one more makes two of them relatives
 FAR = 20  # words apart that say nothing any more
 OLD_NEWS = 0.6  # what release notes count, as they tell of a thing's past
 GUIDE = 1.6  # what guides count for a question in words
@@ -37,6 +41,12 @@ _ASKS = re.compile(
     r"|.*\?\s*$",
     re.IGNORECASE | re.DOTALL,
 )
+_ASKS_WHETHER = re.compile(
+    r"\s*(?:is|are|was|can|could|do|does|did|should|will|would|has|have|may|must)\b", re.IGNORECASE
+)
+_VERDICT = re.compile(
+    r"(?:\A|\n\s*\n)\W*(?:yes\b|no[,.;:!]|not really\b|of course\b|sure[,.;:!])", re.IGNORECASE
+)
 _ASKS_HOW = re.compile(r"\s*(?:how|where|can|could|is there)\b", re.IGNORECASE)
 
 
@@ -48,6 +58,16 @@ def asks(question: str) -> bool:
 def asks_how(question: str) -> bool:
     """Return whether something to type is the better answer."""
     return _ASKS_HOW.match(question) is not None
+
+
+def asks_whether(question: str) -> bool:
+    """Return whether yes or no is an answer."""
+    return _ASKS_WHETHER.match(question) is not None
+
+
+def is_verdict(text: str) -> bool:
+    """Return whether a text begins with yes or no, below its heading."""
+    return _VERDICT.search(text) is not None
 
 
 def is_news(name: str) -> bool:
@@ -67,7 +87,7 @@ def least(weight: float) -> float:
 
     The rarer they are, the more it must have of them; the rarest are those that are nowhere.
     """
-    return LEAST * weight**STEEPNESS
+    return LEAST * math.pow(weight, STEEPNESS)
 
 
 def standing(title: str, passage: Sequence[Paragraph], is_in_words: bool, asks_how: bool) -> float:
@@ -86,6 +106,24 @@ def richness(weights: Mapping[str, float], text: Sequence[str]) -> float:
         weight * counts[word] * (SATURATION + 1) / (counts[word] + steep)
         for word, weight in weights.items()
     )
+
+
+def relatives(weights: Mapping[str, float], text: Sequence[str]) -> float:
+    """Return the weight of the words that are not in a text, but a relative of which is.
+
+    Relatives begin alike, or one has the other in it; short words have none.
+    """
+    joined = f" {' '.join(text)} "
+    return sum(
+        weight
+        for word, weight in weights.items()
+        if len(word) >= RELATED and f" {word} " not in joined and _has_relative(word, joined)
+    )
+
+
+def _has_relative(word: str, joined: str) -> bool:
+    begins = f" {word[: RELATED + 1]}" in joined or f" {word[:RELATED]} " in joined
+    return begins or (len(word) > RELATED and word in joined)
 
 
 def together(pairs: Sequence[tuple[str, str]], text: Sequence[str]) -> float:

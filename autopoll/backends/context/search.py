@@ -204,7 +204,7 @@ class Index:
             run = paragraphs[span.start : span.stop]
             best = max(span, key=lambda at: (weight(matches[at], asked.weights), -at))
             text = " ".join(self._stemmed(paragraph.text) for paragraph in run).split()
-            score = each.score + asked.passage_score(text)
+            score = each.score + asked.passage_score(run, text)
             hits.append(Hit(document.path, run, paragraphs[best], score))
         return hits
 

@@ -31,6 +31,7 @@ class SearchedQuestion:
         self._stem_weights = {stem[word].strip(): weight for word, weight in weights.items()}
         self._stems = list(self._stem_weights)
         self._is_in_words = ranking.asks(text)
+        self._asks_whether = ranking.asks_whether(text)
         self._asks_how = ranking.asks_how(text)
 
     def section_score(self, bm25: float, heading: AbstractSet[str], text: Sequence[str]) -> float:
@@ -44,10 +45,14 @@ class SearchedQuestion:
             + ranking.HEADING * ranking.likeness(self._stem_weights, heading)
         )
 
-    def passage_score(self, text: Sequence[str]) -> float:
+    def passage_score(self, passage: Sequence[Paragraph], text: Sequence[str]) -> float:
         """Return what a passage counts by itself, of which `text` are the stems."""
-        richness = ranking.richness(self._stem_weights, text) / self._total
-        return ranking.PASSAGE * richness + ranking.PAIRS * ranking.together(self._pairs, text)
+        score = ranking.PASSAGE * ranking.richness(self._stem_weights, text) / self._total
+        score += ranking.RELATIVES * ranking.relatives(self._stem_weights, text) / self._total
+        score += ranking.PAIRS * ranking.together(self._pairs, text)
+        if self._asks_whether and any(ranking.is_verdict(each.text) for each in passage):
+            score += ranking.VERDICT
+        return score
 
     def standing(self, title: str, passage: Sequence[Paragraph]) -> float:
         """Return by what the score of a passage is multiplied for what it is."""

@@ -60,6 +60,24 @@ def test_words_near_each_other_count_more_than_words_far_apart() -> None:
     assert first("memory limit", a=f"# A\n\n{far}", b=f"# B\n\n{near}", c=FILLER).path.stem == "b"
 
 
+def test_words_near_each_other_count_where_none_stand_side_by_side() -> None:
+    rest = "Nothing of it matters here or there. " * 12
+    far = f"The limit is set. {rest} Memory is cheap."
+    near = f"Of memory there is a limit. {rest} It is so."
+    assert first("memory limit", a=f"# A\n\n{far}", b=f"# B\n\n{near}", c=FILLER).path.stem == "b"
+
+
+def test_a_passage_with_a_relative_of_a_word_beats_one_without() -> None:
+    hit = first(
+        "debug leaking pipes",
+        a="# A\n\nThe painter looks into leaking pipes.",
+        b="# B\n\nThe debugger looks into leaking pipes.",
+        c=FILLER,
+        d="# D\n\nWe debug, and debug.",
+    )
+    assert hit.path.stem == "b"
+
+
 def test_code_is_shown_with_the_line_that_introduces_it() -> None:
     hit = first(
         "How do I drain a shard?", a="# A\n\nTo drain a shard:\n\n```\nfoo --bar\n```\n\nEnd."
@@ -110,6 +128,46 @@ def test_richness_grows_ever_less_with_each_repetition_and_falls_with_length() -
     assert 0 < often - twice < twice - once
     assert ranking.richness(weights, ["pipe"] + ["x"] * 20) > once
     assert ranking.richness(weights, ["x"]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "found"),
+    [
+        ("debug", "the debugger", True),
+        ("authoring", "its author", True), ("undef", "see undefined", True),
+        ("list", "a listener", True), ("thread", "be multithreaded", True),
+        ("debug", "debug the debugger", False), ("set", "a setting", False),
+        ("pipe", "a type", False),
+    ],
+)  # fmt: skip
+def test_a_relative_counts_where_the_word_itself_is_not(word: str, text: str, found: bool) -> None:
+    assert ranking.relatives({word: 3.0}, text.split()) == (3.0 if found else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_verdict"),
+    [
+        ("Yes, with care.", True), ("No. It cannot.", True), ("*Yes*: it does.", True),
+        ("# May I?\n\nNot really.", True), ("No arguments are taken.", False),
+        ("It says yes.", False), ("Yesterday it did.", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_yes_or_no_at_the_beginning_is_known(text: str, is_verdict: bool) -> None:
+    assert ranking.is_verdict(text) == is_verdict
+
+
+def test_a_yes_or_no_counts_for_a_question_that_wants_one_and_for_no_other() -> None:
+    texts = {
+        "a": "# A\n\nSome say that pipes are shared by workers, or so it is told.",
+        "b": "# B\n\nNo, nobody says that of pipes, whatever the workers do, or shared it.",
+        "c": FILLER,
+    }
+    assert first("Are pipes shared by workers?", **texts).path.stem == "b"
+    assert first("Why are pipes shared by workers?", **texts).path.stem == "a"
+
+
+def test_the_rarer_the_words_the_more_of_them_must_be_there() -> None:
+    assert ranking.least(2.0) > 2 * ranking.least(1.0) > 0
 
 
 def test_nearness_is_of_neighbours_in_the_question() -> None:
