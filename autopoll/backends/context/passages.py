@@ -24,14 +24,15 @@ def best_passage(
     for first in section:
         if not matches[first]:
             continue
-        size, shares = 0, dict[str, float]()
+        size, score, shares = 0, 0.0, dict[str, float]()
         for at in range(first, section.stop):
             size += len(paragraphs[at].text)
             if at > first and size > PASSAGE_CHARS:
                 break
             for word, share in matches[at].items():
-                shares[word] = 1 - (1 - shares.get(word, 0.0)) * (1 - share)
-            score = weight(shares, weights)
+                before = shares.get(word, 0.0)
+                shares[word] = before + (1 - before) * share
+                score += weights[word] * (shares[word] - before)
             if score > top * MARGIN:
                 best, top = range(first, at + 1), score
     if best and _introduces(paragraphs, best.stop - 1, section):

@@ -33,6 +33,7 @@ from autopoll.backends.context.terms import (
 )
 
 CANDIDATES = 40  # sections that get the closer look
+CLOSER = 25  # of these, in which the best passage is looked for
 HEAD_WEIGHT = 2.0  # of a word in the heading, over one elsewhere
 NEAR = 0.4  # of the best passage's score, below which a further one is noise
 MAX_PAIRS = 96  # words of a question whose neighbours are looked for
@@ -186,7 +187,7 @@ class Index:
 
     def _answers(self, found: Sequence[_Found], asked: SearchedQuestion) -> list[Hit]:
         """Return the passages that answer, best first; none when not even the best does."""
-        hits = self._passages(found, asked)
+        hits = self._passages(found[:CLOSER], asked)
         if not any(hit.score >= asked.least for hit in hits):
             return []
         hits = sorted((self._weighed(hit, asked) for hit in hits), key=lambda hit: -hit.score)
