@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from autopoll.errors import UsageError
 from bench import command
 from bench.answers import table
 from bench.answers.contenders import CONTENDERS
@@ -26,10 +27,10 @@ PAGE = "answers.md"
 
 def main() -> int:
     given = parser().parse_args()
-    given.cache.mkdir(parents=True, exist_ok=True)
     groups = [group for group in GROUPS if group.name in given.groups]
+    cache = _made(given.cache)
     with results_folder(given.out) as out:
-        found = run(given.only, groups, given.cache, _say)
+        found = run(given.only, groups, cache, _say)
         tables = table.tables(found)
         put(out / FIGURES, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
         put(out / PAGE, f"# Answers\n\n{tables}\n".encode())
@@ -63,6 +64,17 @@ def _some(names: list[str]) -> Callable[[str], list[str]]:
         return [name for name in names if name in named]
 
     return read
+
+
+def _made(cache: Path) -> Path:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"documentation cannot be kept in {cache}: {error.strerror}",
+            "Choose another folder with --cache.",
+        ) from error
+    return cache
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -92,7 +93,10 @@ def documents(corpus: Corpus, cache: Path) -> list[Document]:
     roots = [root for pattern in corpus.docs for root in _roots(folder, pattern)]
     found = {document.path: document for root in roots for document in _read(corpus, root)}
     if not found:
-        raise NotFetched(f"{corpus.package} has no documentation in {', '.join(corpus.docs)}")
+        raise NotFetched(
+            f"{corpus.package} has no documentation in {', '.join(corpus.docs)}",
+            f"Remove {folder}, and it is got again.",
+        )
     return [found[path] for path in sorted(found)]
 
 
@@ -142,32 +146,38 @@ def _pod_line(line: str) -> str:
 
 
 def _fetch(corpus: Corpus, folder: Path) -> None:
-    """Get the package by its ordinary client, and unpack it."""
-    parts = folder.with_name(f"{folder.name}.part")
-    parts.mkdir(parents=True, exist_ok=True)
-    if corpus.is_sdist:
-        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps")
-        _run(corpus, [*pip, "--no-binary", ":all:", corpus.package], parts)
-        (sdist,) = parts.glob("*.tar.gz")
-        with tarfile.open(sdist) as archive:
-            archive.extractall(parts, filter="data")
-        (unpacked,) = (each for each in parts.iterdir() if each.is_dir())
-    else:
-        _run(corpus, ["apt-get", "download", "--quiet", corpus.package], parts)
-        (package,) = parts.glob("*.deb")
-        unpacked = parts / "unpacked"
-        _run(corpus, ["dpkg-deb", "--extract", str(package), str(unpacked)], parts)
-    unpacked.rename(folder)
-    for left in parts.iterdir():
-        left.unlink()
-    parts.rmdir()
+    """Get the package by its ordinary client, and unpack it; whole or not at all."""
+    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
+        unpack = _sdist if corpus.is_sdist else _debian
+        unpack(corpus, Path(scratch)).rename(folder)
+
+
+def _sdist(corpus: Corpus, folder: Path) -> Path:
+    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:")
+    _run(corpus, [*pip, corpus.package], folder)
+    (sdist,) = folder.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (unpacked,) = (each for each in folder.iterdir() if each.is_dir())
+    return unpacked
+
+
+def _debian(corpus: Corpus, folder: Path) -> Path:
+    _run(corpus, ["apt-get", "download", "--quiet", corpus.package], folder)
+    (package,) = folder.glob("*.deb")
+    _run(corpus, ["dpkg-deb", "--extract", package.name, "unpacked"], folder)
+    return folder / "unpacked"
 
 
 def _run(corpus: Corpus, line: list[str], folder: Path) -> None:
     try:
         subprocess.run(line, cwd=folder, check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise NotFetched(f"{corpus.package}: {error.filename} is not installed") from error
+        raise NotFetched(
+            f"{corpus.package} cannot be got: there is no {error.filename} here",
+            "It is of Debian 12; leave its group out with --groups.",
+        ) from error
     except subprocess.CalledProcessError as error:
         reason = error.stderr.strip().rpartition("\n")[2]
-        raise NotFetched(f"{corpus.package} cannot be got: {reason}") from error
+        mend = "Is PyPI within reach?" if corpus.is_sdist else "Run: apt-get update"
+        raise NotFetched(f"{corpus.package} cannot be got: {reason}", mend) from error
