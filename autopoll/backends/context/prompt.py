@@ -204,7 +204,8 @@ class Prompt:
             return about
         if only is not None and self._pages[only].tokens <= self._passages:
             return f"{about}\n\n{self._pages[only].text}"
-        hits = self._index.search(question, HITS, only)
+        # A model judges by itself what answers.
+        hits = self._index.search(question, HITS, only, weak=True)
         found = excerpts(hits, self._pages, self._passages)
         found = found or "No passage of the files has the words of this question."
         return f"{about}\n\n{found}".lstrip()

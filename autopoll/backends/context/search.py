@@ -111,8 +111,13 @@ class Index:
         self._count -= len(document.sections)
         del self._order[self._position(document.base)]
 
-    def search(self, question: str, limit: int, only: Path | None = None) -> list[Hit]:
-        """Return up to `limit` passages, best first; of one document when `only` names it."""
+    def search(
+        self, question: str, limit: int, only: Path | None = None, *, weak: bool = False
+    ) -> list[Hit]:
+        """Return up to `limit` passages, best first; of one document when `only` names it.
+
+        None when not even the best has enough of the question, unless `weak` ones will do.
+        """
         weights = self._weights(terms(question))
         if not weights:
             return []
@@ -124,7 +129,8 @@ class Index:
         ]
         found.sort(key=lambda each: (-each.score, each.document.base, each.section.start))
         named = self._passages(self._named(question, only, found), asked)
-        return list(islice(_apart([*named, *self._answers(found, asked)]), limit))
+        least = 0.0 if weak else asked.least
+        return list(islice(_apart([*named, *self._answers(found, asked, least)]), limit))
 
     def check(self) -> None:
         """Run a trivial query; raise apsw.Error when the index cannot be searched."""
@@ -185,10 +191,10 @@ class Index:
 
         return sorted(named, key=order)
 
-    def _answers(self, found: Sequence[_Found], asked: SearchedQuestion) -> list[Hit]:
-        """Return the passages that answer, best first; none when not even the best does."""
+    def _answers(self, found: Sequence[_Found], asked: SearchedQuestion, least: float) -> list[Hit]:
+        """Return the passages that answer, best first; none when not even the best has `least`."""
         hits = self._passages(found[:CLOSER], asked)
-        if not any(hit.score >= asked.least for hit in hits):
+        if not any(hit.score >= least for hit in hits):
             return []
         hits = sorted((self._weighed(hit, asked) for hit in hits), key=lambda hit: -hit.score)
         return [hit for hit in hits if hit.score >= NEAR * hits[0].score]

@@ -130,6 +130,13 @@ def test_a_context_over_the_budget_is_listed_and_its_passages_come_with_the_ques
         assert not prompt.size().whole
 
 
+def test_passages_that_are_too_weak_for_an_answer_are_shown_to_a_model(home: Path) -> None:
+    large(home)
+    question = "Which zymurgist quokka repainted yonder lighthouse vermilion?"
+    with opened(home, context_tokens=1200) as prompt:
+        assert "The lighthouse is red." in turn(prompt, question).user
+
+
 def test_passages_keep_within_the_budget_and_show_what_is_left_out(home: Path) -> None:
     large(home)
     with opened(home, context_tokens=900) as prompt:

@@ -118,6 +118,7 @@ def test_a_heading_word_for_word_is_an_answer_however_little_its_text_says() -> 
 
 def test_one_common_word_of_many_rare_ones_is_no_answer(index: Index) -> None:
     assert not index.search("Which zymurgy vessel holds a quokka block?", 3)
+    assert index.search("Which zymurgy vessel holds a quokka block?", 3, weak=True)
     assert index.search("Which block?", 3)
 
 
