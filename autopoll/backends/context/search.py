@@ -271,7 +271,7 @@ class Index:
     def _stem(self, text: str) -> str:
         """Return the text as the index sees it: stems between blanks, one before and one behind."""
         stems = self._tokenizer(
-            indexable(text).encode(),
+            indexable(text).encode("utf-8", "replace"),  # lone surrogates
             apsw.FTS5_TOKENIZE_DOCUMENT,
             None,
             include_offsets=False,

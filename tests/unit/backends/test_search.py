@@ -1,5 +1,6 @@
 """How often the right section is found, and that no question, however strange, does harm."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from autopoll.backends.context.paragraphs import Paragraph, cut
 from autopoll.backends.context.search import Index
-from autopoll.backends.context.terms import terms
+from autopoll.backends.context.terms import identifiers, terms
 
 DATA = Path(__file__).parents[2] / "data"
 MANUAL = {path.stem: path for path in sorted((DATA / "manual").glob("*.md"))}
@@ -175,7 +176,7 @@ def test_languages_and_identifiers_are_found(text: str, question: str) -> None:
 
 @pytest.mark.long
 @settings(max_examples=150, deadline=None)
-@given(st.text(max_size=200))
+@given(st.text(max_size=200) | st.text(st.characters(categories=["Cs", "L"]), max_size=20))
 def test_no_question_is_a_syntax_error(question: str) -> None:
     index = Index()
     index.put(Path("/x.md"), "x", cut('NEAR the AND of title: there is * and " and ^.', ".md"))
@@ -185,6 +186,27 @@ def test_no_question_is_a_syntax_error(question: str) -> None:
 def test_a_question_of_stop_words_only_still_searches() -> None:
     assert terms("what is this?") == ["what", "is", "this"]
     assert terms("?!") == []
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("What does subprocess.run return?", ["subprocess.run"]),
+        ("Is a::b->c or d/e meant?", ["a::b->c", "d/e"]),
+        ("When is __init__ or retry_after_ms read, or _x?", ["__init__", "retry_after_ms"]),
+        ("What is `a b` for --dry-run and -v2?", ["a b", "--dry-run", "-v2"]),
+        ("a_ _b a__b", ["a__b"]),
+    ],
+)
+def test_names_that_must_stand_together_are_found(question: str, found: list[str]) -> None:
+    assert identifiers(question) == found
+
+
+def test_a_word_without_end_is_looked_at_once() -> None:
+    began = time.process_time()
+    for word in ("x" * 4096, "x." * 2048, "_" * 4096, "x_" * 2048):
+        identifiers(word)
+    assert time.process_time() - began < 0.2
 
 
 def test_a_question_as_long_as_a_book_is_searched_by_its_ends(index: Index) -> None:
