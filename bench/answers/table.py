@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from bench.answers.questions import FAQ, UNANSWERABLE
 from bench.answers.run import AnswersReport
 from bench.answers.turn import Score
+from bench.peers.table import BUSY
 
 _COLUMNS = ("", "hit@1", "hit@3", "MRR", "answered", "ready after", "a question", "memory")
 
@@ -55,7 +56,12 @@ def _row(score: Score) -> tuple[str, ...]:
 
 def _circumstances(report: AnswersReport) -> str:
     machine = report.machine
+    noise = (
+        f" **The machine was not quiet**: its load before the run was {report.load:g}, so that the "
+        "times say little; what is found is the same on any machine."
+    )
     return (
         f"Measured {report.started:%Y-%m-%d %H:%M} UTC on {machine.processor}, {machine.cores} "
         f"cores, {machine.python}; {', '.join(report.versions)}."
+        f"{noise if report.load > BUSY else ''}"
     )
