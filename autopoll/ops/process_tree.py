@@ -18,6 +18,7 @@ from autopoll.home.home import Home, shard_of, socket_path
 from autopoll.home.lock import holder_of
 from autopoll.process import heartbeat, signals
 from autopoll.process.heartbeat import Beat
+from autopoll.process.proc_stat import catches
 from autopoll.process.supervisor_rpc import Program, Supervisor
 
 POLLER = "poller"
@@ -122,7 +123,8 @@ class Tree:
         beat = self.beat(POLLER)
         if beat is None or not self._is_old(beat):
             return signal.SIGHUP
-        return signal.SIGUSR1 if signals.catches(beat.pid, signal.SIGUSR1) else signal.SIGTERM
+        can = catches(beat.pid, signals.HAND_OVER)
+        return signals.HAND_OVER if can else signal.SIGTERM
 
     def _let_start(self, name: str) -> None:
         """Wait until supervisord counts a program as running: a program that ends earlier counts as

@@ -84,6 +84,11 @@ def become_successor(handed: HandedOver) -> NoReturn:
     os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
 
 
+def is_successor() -> bool:
+    """Tell whether this process was another program before; until `inherited` is called."""
+    return VARIABLE in os.environ
+
+
 def inherited(config: Config) -> HandedOver | None:
     """Return what the program before has handed over, if this one can go on with it.
 

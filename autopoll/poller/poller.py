@@ -39,6 +39,7 @@ from autopoll.poller.workers import Workers
 from autopoll.process import role
 from autopoll.process.heartbeat import ProcessState
 from autopoll.process.heartbeat_writer import Heart
+from autopoll.process.signals import HAND_OVER
 
 CHECK_S = 1.0  # how long a question can go unnoticed when bell and inotify are missing
 LONGEST_WAIT_S = 60.0  # until a failed question is looked for, however far off its next attempt is
@@ -200,7 +201,7 @@ class Poller:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self.on_crash)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
-        loop.add_signal_handler(signal.SIGUSR1, self.successor.request)
+        loop.add_signal_handler(HAND_OVER, self.successor.request)
         role.end_by(self.stop)
         if self.handed:
             self.leases.go_on(self.handed.owner)

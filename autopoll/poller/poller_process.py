@@ -10,7 +10,7 @@ from autopoll.errors import BridgeUnavailable
 from autopoll.home import fingerprint
 from autopoll.home.config import Config
 from autopoll.home.home import Home
-from autopoll.poller.hand_over import HandedOver, inherited
+from autopoll.poller.hand_over import HandedOver, inherited, is_successor
 from autopoll.poller.poller import Poller
 from autopoll.process import role
 from autopoll.process.heartbeat import ProcessState
@@ -24,7 +24,11 @@ log = logging.getLogger(__name__)
 
 def run(home: Home, config: Config) -> None:
     """Be the poller process until asked to stop; raise what makes it impossible."""
-    with role.alone(home, "poller"), Heart.open(home.beats, "poller", "poller") as heart:
+    goes_on = is_successor()
+    with (
+        role.alone(home, "poller"),
+        Heart.open(home.beats, "poller", "poller", goes_on=goes_on) as heart,
+    ):
         heart.settings = fingerprint.of_poller(config)
         handed = inherited(config)
         bridge = open_when_reached(home, config, heart)

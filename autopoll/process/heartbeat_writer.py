@@ -28,14 +28,15 @@ class Heart:
     """The writer; one per process, used as a context manager, safe to call from any thread."""
 
     @classmethod
-    def open(cls, folder: Path, name: str, role: str) -> "Heart":
+    def open(cls, folder: Path, name: str, role: str, *, goes_on: bool = False) -> "Heart":
         """Start beating into `folder/name`, carrying on the counters of the incarnation before.
 
+        `goes_on` where that was this very process, which has become another program.
         Raises AutopollError when the file cannot be made: no room, or something else in its place.
         """
-        return cls(folder / name, role)
+        return cls(folder / name, role, goes_on)
 
-    def __init__(self, path: Path, role: str) -> None:
+    def __init__(self, path: Path, role: str, goes_on: bool = False) -> None:
         self._lock = threading.Lock()
         self._requests: dict[int, tuple[float, float]] = {}  # id -> (start, deadline)
         self._questions: dict[int, tuple[int, float]] = {}  # id -> (question, start)
@@ -51,7 +52,7 @@ class Heart:
             started=me.started,
             boot_id=boot_id(),
             starts=before.starts + 1 if before else 1,
-            crashed=_crashed(before, me.pid, me.started),
+            crashed=0 if goes_on else _crashed(before),
             thread_beat=now,
             loop_beat=now,
             version=__version__[:64],
@@ -248,13 +249,8 @@ class Heart:
                 self._put(thread_beat=time.monotonic())
 
 
-def _crashed(before: Beat | None, pid: int, started: int) -> int:
-    """Return the pid of a predecessor that ended without saying so; a reboot ends every process.
-
-    The process itself, which has become another program, has not ended.
-    """
+def _crashed(before: Beat | None) -> int:
+    """Return the pid of a predecessor that ended without saying so; a reboot ends every process."""
     if before is None or before.state.is_over or before.boot_id != boot_id():
-        return 0
-    if (before.pid, before.started) == (pid, started):
         return 0
     return before.pid

@@ -28,9 +28,12 @@ _INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info: mask, cgroup, pids and ui
 _INFO_EXIT = 1 << 3
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info)
 
+# Each has a meaning of its own: USR1 shows stacks, USR2 has children reaped, and this one has a
+# process become other code.
+HAND_OVER = signal.SIGRTMIN
 # What a person or supervisord sends. Without a handler each ends a process; held back, it waits.
 HELD = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2, HAND_OVER,
 )  # fmt: skip
 
 CONTINUE_ONCE_IN_S = 60.0  # what is stopped again sooner is not continued a second time
@@ -53,16 +56,6 @@ def hold_back() -> None:
 def let_in() -> None:
     """Take what has come meanwhile; there are handlers for it now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
-
-
-def catches(pid: int, number: signal.Signals) -> bool:
-    """Tell whether a process has a handler for a signal; not so when it is gone."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
-            [mask] = (line.split()[1] for line in file if line.startswith("SigCgt:"))
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def open_process(pid: int, started: int) -> int | None:

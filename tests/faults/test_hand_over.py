@@ -1,7 +1,6 @@
 """A poller that becomes other code while answers are in flight: none is lost, or asked twice."""
 
 import shutil
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from place import Place, until
 
 import autopoll
 import fifo
+from autopoll.process.signals import HAND_OVER
 
 GATED = Path(__file__).parent.parent / "data" / "gated.py"
 SHARDS = f"""
@@ -60,7 +60,7 @@ def change(site: Path, module: str, before: str, after: str) -> None:
 def hand_over(place: Place) -> None:
     """Have the poller become what is installed, and wait until it has."""
     starts = place.beat("poller").starts
-    place.kill("poller", signal.SIGUSR1)
+    place.kill("poller", HAND_OVER)
     until(lambda: (beat := place.beat("poller")) and beat.starts > starts, what="the successor")
     place.ready("poller")
 
@@ -130,7 +130,7 @@ def test_code_that_does_not_start_is_not_taken_up(
     asking = place.start_ask("long?", "--shard", "slow")
     place.busy("worker-slow-1")
     change(site, "autopoll/poller/replies.py", "class Replies", "clas Replies")
-    place.kill("poller", signal.SIGUSR1)
+    place.kill("poller", HAND_OVER)
     until(lambda: "SyntaxError: invalid syntax" in log_of(place), what="the reason in the log")
     assert place.beat("poller").starts == 1
     assert place.run("ask", "short?").returncode == 0
@@ -164,7 +164,7 @@ def test_other_settings_of_the_bridge_have_the_poller_drain_and_start_anew(
     pid = place.pid("poller")
     config = place.root / "autopoll.toml"
     config.write_text(config.read_text() + "[delivery]\nmax_attempts = 7\n")
-    place.kill("poller", signal.SIGUSR1)
+    place.kill("poller", HAND_OVER)
     until(lambda: (beat := place.beat("poller")) and beat.pid != pid, what="another process")
     place.ready("poller")
     assert place.ask("and now?")["status"] == "answered"
@@ -195,3 +195,11 @@ def test_the_deadline_of_what_is_in_flight_goes_on(new_home: Callable[[], Place]
     out, _ = asking.communicate(timeout=60)
     assert '"status":"error"' in out.replace(" ", "")
     assert "deadline" in out
+
+
+def test_what_shows_its_stacks_goes_on_as_it_is(new_home: Callable[[], Place]) -> None:
+    place = new_home()
+    before = place.beat("poller")
+    assert "poller_process" in place.json("doctor", "--stacks", "poller")["stacks"]
+    assert place.ask("and now?")["status"] == "answered"
+    assert place.beat("poller").starts == before.starts
