@@ -34,7 +34,7 @@ _WORD = re.compile(r"\w*")
 _WORD_IN = re.compile(r"[^\W_]")
 _IDENTIFIER = re.compile(  # whole words, so that a word of any length is looked at once
     r"--?[A-Za-z][\w-]+|`[^`\n]{2,80}`"
-    r"|(?<!\w)(?:[A-Za-z_]\w*+(?:(?:\.|::|->|/)[A-Za-z_]\w*+)+|_*+[^\W_]++_\w+)"
+    r"|(?<!\w)(?:[A-Za-z_]\w*+(?:(?:\.|::|->|/)[A-Za-z_]\w*+)+|__\w+|_?[^\W_]++_\w+)"
 )
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 

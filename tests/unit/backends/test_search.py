@@ -195,7 +195,7 @@ def test_a_question_of_stop_words_only_still_searches() -> None:
         ("Is a::b->c or d/e meant?", ["a::b->c", "d/e"]),
         ("When is __init__ or retry_after_ms read, or _x?", ["__init__", "retry_after_ms"]),
         ("What is `a b` for --dry-run and -v2?", ["a b", "--dry-run", "-v2"]),
-        ("a_ _b a__b", ["a__b"]),
+        ("a_ _b a__b __c _d_e", ["a__b", "__c", "_d_e"]),
     ],
 )
 def test_names_that_must_stand_together_are_found(question: str, found: list[str]) -> None:
