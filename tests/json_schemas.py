@@ -149,12 +149,13 @@ SCHEMAS: dict[str, Schema] = {
     "audit": a(id=COUNT, at=TIME, conversation=maybe(TEXT), session=maybe(TEXT), action=TEXT,
                details=ANY),
     "gateway token": {"type": "object", "minProperties": 1},
+    "desk": a(url=TEXT, code=TEXT, expires_s=COUNT),
 }  # fmt: skip
 
 # They run until they are stopped, and print none.
 WITHOUT_JSON = {"poller", "worker", "watchdog", "gateway", "mcp"}
 # Run in a test of their own.
-APART = {"bridge copy", "faults"}
+APART = {"bridge copy", "desk", "faults"}
 # On a home with the shards main and docs, and a dead letter; {…} is what an earlier line made.
 RUNS = """
 init fresh

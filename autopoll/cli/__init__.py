@@ -47,6 +47,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Front doors": {
         "mcp": ("mcp:mcp", "Serve an agent over stdin and stdout, by MCP."),
+        "desk": ("desk:desk", "Open the page in a browser."),
     },
     "Operation": {
         "status": ("status_health:status", "Show processes, shards and queue."),

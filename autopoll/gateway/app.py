@@ -1,4 +1,4 @@
-"""The gateway's application: REST, MCP and the middleware before them, put together."""
+"""The gateway's application: REST, MCP, the page and the middleware before them, put together."""
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -10,6 +10,7 @@ from autopoll.gateway.audit import Audit
 from autopoll.gateway.auth_middleware import AuthMiddleware
 from autopoll.gateway.hub import Hub
 from autopoll.gateway.mcp.http import HEADERS, PATH, McpEndpoint
+from autopoll.gateway.page import page_routes
 from autopoll.gateway.request_checks import RequestChecks
 from autopoll.gateway.rest import (
     conversation_routes,
@@ -35,8 +36,9 @@ def build(hub: Hub, endpoint: McpEndpoint, audit: Audit) -> ASGIApp:
     """Return what is served, with all middleware, over a hub and an endpoint that are entered."""
     app = make_app(hub, audit)
     route = Route(PATH, endpoint=endpoint, methods=["POST", "GET", "DELETE"])
-    app.router.routes.append(route)
-    app.state.routes.append(route)
+    for each in (route, *page_routes.routes()):
+        app.router.routes.append(each)
+        app.state.routes.append(each)
     return RequestChecks(app, hub.config.gateway, audit)
 
 

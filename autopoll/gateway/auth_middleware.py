@@ -21,6 +21,7 @@ from autopoll.errors import AutopollError
 from autopoll.gateway.audit import Audit
 from autopoll.gateway.authentication import Caller, bearer, without_token
 from autopoll.gateway.hub import Hub
+from autopoll.gateway.page_paths import is_page
 from autopoll.gateway.problems import response
 from autopoll.gateway.usecases import UseCases, by_token
 
@@ -115,7 +116,7 @@ def _is_public(scope: Scope) -> bool:
     """Tell whether anybody may ask for this; through a private socket comes the owner only."""
     if scope["path"] == _METRICS:
         return is_private(scope)
-    return scope["path"] in PUBLIC
+    return scope["path"] in PUBLIC or is_page(scope["path"])
 
 
 def is_private(scope: Scope) -> bool:

@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from autopoll.gateway.page_paths import is_page
 from autopoll.gateway.problems import Refused, response
 from autopoll.home.config import GatewaySection
 
@@ -47,7 +48,7 @@ class RequestChecks:
         body = _Body(receive, self._settings, self._hold, headers.get("content-length", ""))
         watched = _Started(send)
         try:
-            self._check(headers)
+            self._check(headers, scope)
             await self._app(scope, body.receive, watched.send)
         except Refused as error:
             self._refuse(error)
@@ -68,7 +69,7 @@ class RequestChecks:
                 "too-much-at-once", 503, "the gateway is reading too much at once; try again later"
             )
 
-    def _check(self, headers: Headers) -> None:
+    def _check(self, headers: Headers, scope: Scope) -> None:
         """Raise Refused for a request that no client of ours would send."""
         host = _name_of(headers.get("host", ""))
         if host not in self._hosts:
@@ -79,13 +80,19 @@ class RequestChecks:
                 "Use the address it listens on, or name the host in gateway.allowed_hosts.",
             )
         origin = headers.get("origin")
-        if origin is not None and origin.lower() not in self._origins:
+        if origin is not None and origin.lower() not in self._allowed(headers, scope):
             raise Refused(
                 "wrong-origin",
                 403,
                 "pages of this origin may not use this gateway",
                 "Name the origin in gateway.allowed_origins.",
             )
+
+    def _allowed(self, headers: Headers, scope: Scope) -> frozenset[str]:
+        """Return the origins that may ask; the page's own forms name that which it came from."""
+        if not is_page(scope["path"]):
+            return self._origins
+        return self._origins | {f"{scope['scheme']}://{headers['host'].lower()}"}
 
     def _refuse(self, error: Refused) -> None:
         log.info("refused: %s", error.kind.name)

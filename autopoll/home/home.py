@@ -58,6 +58,11 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.var / "home.id"
 
     @cached_property
+    def desk(self) -> Path:
+        """Who may look at the page (0700); made with the first `autopoll desk`."""
+        return self.var / "desk"
+
+    @cached_property
     def backups(self) -> Path:
         """Copies of the bridge as it was before each migration (0700); made with the first."""
         return self.var / "backups"

@@ -144,9 +144,12 @@ def test_the_wheel_holds_every_module_the_process_tree_and_nothing_else(wheel) -
         for package in ("autopoll", "fifo")
         for path in (ROOT / package).rglob("*.py")
     }
+    page = ROOT / "autopoll" / "gateway" / "page"
+    files = [path for name in ("static", "templates") for path in (page / name).iterdir()]
     data = {"autopoll/py.typed", "fifo/py.typed", "autopoll/conf/supervisord.conf"}
-    [page] = [name for name in names if name.endswith(".data/data/share/man/man1/autopoll.1")]
-    assert names == modules | data | {page}
+    data |= {str(path.relative_to(ROOT)) for path in files}
+    [manual] = [name for name in names if name.endswith(".data/data/share/man/man1/autopoll.1")]
+    assert names == modules | data | {manual}
     packaged = zipfile.ZipFile(wheel).read("autopoll/conf/supervisord.conf")
     assert packaged == (ROOT / "conf" / "supervisord.conf").read_bytes()
 

@@ -559,7 +559,7 @@ def test_a_trace_shows_the_operator_processes_and_its_asker_states(door, operato
     assert operator.get("/v1/questions/zero/trace").status_code == 422
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/questions/1/", "/docs", "/%2e%2e/x"])
+@pytest.mark.parametrize("path", ["/x", "/v1", "/v1/", "/v1/questions/1/", "/docs", "/%2e%2e/x"])
 def test_what_is_not_there_is_a_problem_as_well(operator, path) -> None:
     answer = operator.get(path)
     assert answer.status_code == 404

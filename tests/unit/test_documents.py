@@ -104,7 +104,8 @@ def printed_commands(document: Path) -> Iterator[list[str]]:
 def complaint(words: list[str]) -> str | None:
     """Return which word of a command line is neither a command nor an option where it stands."""
     command: click.Command = commands
-    context = click.Context(command)
+    # With what they run with: click keeps the help option of the first context it was asked in.
+    context = click.Context(command, **commands.context_settings)
     ahead = iter(words)
     for word in ahead:
         if word.startswith("-") and not re.fullmatch("--?", word):
@@ -120,7 +121,7 @@ def complaint(words: list[str]) -> str | None:
             found = command.get_command(context, word)
             if found is None:
                 return word
-            command, context = found, click.Context(found)
+            command, context = found, click.Context(found, context)
     return None
 
 

@@ -38,6 +38,7 @@ GO_ON = {"poller", "worker", "watchdog", "gateway", "up"}
 LINES = [
     *dict.fromkeys(line for line in json_schemas.RUNS if line not in GO_ON),
     "mcp",
+    "desk",
     f"bridge copy sqlite:///var/bridge.db postgresql://nobody@127.0.0.1:1/{'x' * 40}",
     "faults nonsense",
 ]
