@@ -209,6 +209,15 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_inline(
         assert tag != "script" or attributes.get("src") == "/desk/page.js"
 
 
+@pytest.mark.parametrize("path", ["/", "/desk/questions?state=all", "/desk/questions/1"])
+def test_no_two_landmarks_have_the_same_name(inside: httpx.Client, path: str) -> None:
+    tags = _Text(inside.get(path).text).tags
+    named = [each.get("aria-label") or each.get("aria-labelledby") for _tag, each in tags]
+    names = [name for name in named if name]
+    assert names
+    assert len(names) == len(set(names))
+
+
 def test_the_files_of_the_page_are_small(inside: httpx.Client) -> None:
     served = [inside.get(path).content for path in ("/", "/desk/page.css", "/desk/page.js")]
     assert sum(map(len, served)) < 60_000
