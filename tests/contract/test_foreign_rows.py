@@ -99,6 +99,7 @@ def test_a_message_deleted_before_its_answer_leaves_no_lane_stuck(
         bridge.overview.retry_dead(first)
 
 
+@pytest.mark.long
 def test_a_message_over_the_limit_is_not_loaded_but_answered_in_its_form(
     bridge: Bridge, store: Store
 ) -> None:

@@ -268,6 +268,7 @@ def test_a_conversations_token_sees_no_operation(door, operator) -> None:
     assert (tokens["conversation"], "needs the operator's token") in door.denials()
 
 
+@pytest.mark.long
 def test_a_wrong_token_opens_nothing_and_is_audited(door, operator) -> None:
     revoked = conversation(operator)
     door.place.run("conversations", "revoke", revoked["conversation"], "a")

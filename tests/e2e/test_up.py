@@ -114,6 +114,7 @@ def test_instances_and_shards_of_the_settings_become_workers(new_place) -> None:
     assert names == set(TREE)
 
 
+@pytest.mark.long
 def test_an_instance_that_cannot_start_fails_up_with_its_reason_and_leaves_nothing(
     new_place,
 ) -> None:

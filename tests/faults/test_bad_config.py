@@ -261,6 +261,7 @@ def test_a_running_home_goes_on_when_its_settings_are_spoilt_and_comes_back_when
     running.run("health")
 
 
+@pytest.mark.long
 def test_a_poller_killed_while_the_settings_are_spoilt_is_named_and_comes_back_by_restart(
     running,
 ) -> None:
@@ -275,6 +276,7 @@ def test_a_poller_killed_while_the_settings_are_spoilt_is_named_and_comes_back_b
     assert running.ask("and now?")["answer"] == "and now?"
 
 
+@pytest.mark.long
 def test_a_shard_added_without_a_restart_keeps_its_questions_until_there_is_one(running) -> None:
     running.home.config.write_text(ECHO + '[shards.new]\nbackend = "echo"\n')
     try:
@@ -302,6 +304,7 @@ def test_json_errors_hold_what_happened_and_what_to_do(resting) -> None:
         assert refused.stdout == ""
 
 
+@pytest.mark.long
 def test_a_home_whose_settings_were_garbled_goes_down_all_the_same(new_place) -> None:
     place = new_place()
     place.run("up")

@@ -142,6 +142,7 @@ def test_a_pair_replaced_is_left_alone_named_and_made_anew_when_it_is_gone(
     assert place.names() == TREE
 
 
+@pytest.mark.long
 def test_a_pair_that_only_has_a_wrong_mode_or_is_gone_is_made_anew_at_once(place, precious) -> None:
     requests, replies = pair(place)
     by_a_pipe_with_a_wrong_mode(requests, precious)

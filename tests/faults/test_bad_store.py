@@ -178,6 +178,7 @@ def count(place: Place) -> int:
         return sum(message.recipient == "b" for message in bridge.messages.find(limit=10_000))
 
 
+@pytest.mark.long
 def test_at_the_file_size_limit_askers_are_told_and_work_goes_on_when_it_is_raised(
     place, limited
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_used_up_budget_pauses_the_shard_until_it_is_raised_and_costs_no_attem
     assert incidents(place, verdict="budget")[0]["recovered_ms"] is not None
 
 
+@pytest.mark.long
 def test_what_fails_is_counted_and_who_ends_the_pause_by_hand_is_obeyed(new_place) -> None:
     place = new_place(CONFIG.replace('backend = "command"\n', BUDGET))
     place.run("up")

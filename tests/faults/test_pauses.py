@@ -79,6 +79,7 @@ def test_who_asks_is_told_that_the_shard_is_paused_and_until_when(place) -> None
     assert place.json("answer", number)["answer"]
 
 
+@pytest.mark.long
 def test_after_the_time_one_question_is_tried_first_and_the_pause_goes_on_if_it_fails(
     place,
 ) -> None:

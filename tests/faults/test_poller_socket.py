@@ -92,6 +92,7 @@ def answers(asking: "subprocess.Popen[str]") -> list[str]:
     return [json.loads(line)["answer"] for line in out.splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["received", "committed", "settled"])
 def test_a_question_is_asked_once_when_the_poller_is_killed_at_this_moment(
     place: Place, moment: str
@@ -140,6 +141,7 @@ def test_what_is_asked_while_there_is_no_poller_is_answered_by_the_next_one(plac
     assert json.loads(out)["answer"] == "is nobody there?", err
 
 
+@pytest.mark.long
 def test_an_asker_that_is_killed_has_asked_once_or_not_at_all(place: Place) -> None:
     seed = random.randrange(10**6)
     moments = random.Random(seed)

@@ -84,6 +84,7 @@ def test_a_program_that_dies_is_replaced(place: Place) -> None:
     assert program(place) != before
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_is_an_incident_and_a_stopped_one_is_told_to_go_on(
     place: Place,
 ) -> None:

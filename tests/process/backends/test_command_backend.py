@@ -205,6 +205,7 @@ def test_a_program_that_closes_its_input_is_found_out_at_the_next_question(tmp_p
     with_started(command(tmp_path, "closes stdin"), scene)
 
 
+@pytest.mark.long
 def test_a_million_progress_lines_neither_stall_the_loop_nor_grow_memory(tmp_path: Path) -> None:
     report = Listener()
     longest = 0.0

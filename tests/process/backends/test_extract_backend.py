@@ -158,6 +158,7 @@ def test_files_that_are_no_text_or_too_large_are_passed_over(docs: Path) -> None
     run(docs, scene)
 
 
+@pytest.mark.long
 def test_the_loop_is_not_held_up_while_ten_megabytes_are_indexed(docs: Path) -> None:
     paragraph = "The quick brown fox jumps over the lazy dog near the river bank. " * 8
     (docs / "book.md").write_text("\n\n".join([paragraph] * 20_000))

@@ -140,6 +140,7 @@ def test_a_lease_that_is_renewed_while_a_reap_waits_for_its_conversation_is_kept
     require_one_answer(bridge, held)
 
 
+@pytest.mark.long
 def test_reads_of_a_locked_table_end_in_time_and_leave_no_session_that_waits(
     server, name, bridge
 ) -> None:

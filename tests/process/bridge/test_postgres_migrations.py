@@ -75,6 +75,7 @@ def version(server, name: str) -> list[tuple[int, int]]:
     return server.run_sql("SELECT version, oldest_compatible FROM autopoll.schema", database=name)
 
 
+@pytest.mark.long
 def test_eight_processes_that_make_the_schema_at_once_all_get_it(server, name) -> None:
     with ExitStack() as ending:
         opening = [ending.enter_context(process(OPENS, server.tcp_url(name))) for _ in range(8)]
@@ -85,6 +86,7 @@ def test_eight_processes_that_make_the_schema_at_once_all_get_it(server, name) -
     assert version(server, name) == [(schema.KNOWN, schema.OLDEST_COMPATIBLE)]
 
 
+@pytest.mark.long
 def test_whoever_is_killed_in_the_middle_of_a_migration_leaves_nothing(
     server, name, open_bridge
 ) -> None:

@@ -68,6 +68,7 @@ def test_settles_of_several_hosts_that_charge_the_same_shards_do_not_stop_each_o
     }
 
 
+@pytest.mark.long
 def test_a_reap_and_a_late_settle_of_many_do_not_stop_each_other(bridges, server, name) -> None:
     one, two = bridges
     conversation = talk(one)

@@ -115,6 +115,7 @@ def test_a_database_that_is_moved_away_and_put_back_costs_no_message(place: Plac
         assert sum(OUTAGE in line for line in follower.errors) == 1
 
 
+@pytest.mark.long
 def test_a_server_that_goes_and_comes_back_costs_no_message(tmp_path: Path) -> None:
     with PostgresServer() as server:
         place = Place(tmp_path / "home", None)

@@ -122,6 +122,7 @@ def crowd(served: Served, kind: str) -> Iterator[list[socket.socket]]:
             client.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["tcp", "unix"])
 def test_a_crowd_without_a_token_keeps_nobody_out(way, kind, request) -> None:

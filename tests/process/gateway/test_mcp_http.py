@@ -182,6 +182,7 @@ def test_bad_bodies_are_refused_and_survived(
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_a_gateway_killed_in_the_middle_of_a_question_loses_nothing(
     gateway: Gateway, mode: str
@@ -269,6 +270,7 @@ def test_the_same_question_is_fetched_through_another_door(gateway: Gateway) -> 
     play(story)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_a_cancelled_ask_costs_the_gateway_nothing_more(gateway: Gateway, mode: str) -> None:
     async def story() -> None:

@@ -119,6 +119,7 @@ def test_what_nobody_waits_for_is_not_answered_and_is_logged(place: Place, agent
     assert "refused: Parse error" in log
 
 
+@pytest.mark.long
 def test_half_a_line_at_the_end_is_told_and_a_whole_one_is_read(place: Place) -> None:
     [told] = Agent(place).end(b'{"jsonrpc": "2.0", "id": 1, "meth')
     assert (told["error"]["code"], told["id"]) == (-32700, None)

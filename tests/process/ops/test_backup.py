@@ -83,6 +83,7 @@ def test_a_backup_beside_a_stream_of_questions_is_whole_private_and_of_one_momen
     assert [each.suffix for each in place.root.glob("copy-*")] == [".db"] * 3, "and no log"
 
 
+@pytest.mark.long
 def test_what_is_put_back_is_what_was_copied_and_numbers_go_on(new_place) -> None:
     place = new_place()
     with place.running():

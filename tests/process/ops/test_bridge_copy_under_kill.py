@@ -38,6 +38,7 @@ def source(tmp_path: Path) -> str:
     return url
 
 
+@pytest.mark.long
 def test_a_copy_that_is_killed_leaves_the_server_empty_and_may_be_begun_again(
     source: str, database: str
 ) -> None:

@@ -69,6 +69,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 # --- of a home that is down
 
 
+@pytest.mark.long
 def test_a_home_that_is_down_is_named_as_that_and_the_mend_starts_it(place: Place) -> None:
     found = first(place)
     assert (found["name"], found["state"]) == ("supervisord", "failed")

@@ -86,6 +86,7 @@ def test_new_settings_of_retention_are_taken_up_without_a_restart(new_place) -> 
         assert place.pid("poller") == pid
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_up", [True, False])
 def test_a_file_that_held_much_becomes_small_again(new_place, is_up: bool) -> None:
     place = new_place(f'{ECHO}\n[retention]\nanswered = "forever"\n')
@@ -116,6 +117,7 @@ def test_a_file_that_held_much_becomes_small_again(new_place, is_up: bool) -> No
         assert db.pragma("integrity_check") == "ok"
 
 
+@pytest.mark.long
 def test_health_and_the_check_of_a_shard_leave_nothing_behind(new_place) -> None:
     place = new_place()
     with place.running():
@@ -187,6 +189,7 @@ def test_an_age_that_is_none_is_refused(new_place, arguments: list[str], words: 
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_home_on_a_server_is_pruned_as_well(new_place, database: str) -> None:
     place = new_place(f'{ECHO}\n[bridge]\nurl = "{database}"\n')
     with place.running():

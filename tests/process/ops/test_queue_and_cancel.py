@@ -131,6 +131,7 @@ def number_of_the_answer(place: Place, question: int) -> int:
     return number
 
 
+@pytest.mark.long
 def test_questions_are_cancelled_with_the_home_down_and_before_they_are_enrolled(
     place: Place,
 ) -> None:

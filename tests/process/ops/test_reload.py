@@ -224,6 +224,7 @@ def test_a_reload_that_is_killed_is_completed_by_the_next(place, moment: str) ->
     assert place.json("reload")["poller"] == "unchanged"
 
 
+@pytest.mark.long
 def test_a_worker_that_does_not_start_with_its_new_settings_is_named_and_mended(place) -> None:
     dying = 'backend = "command"\noptions = {command = ["false"], ready = true}\n'
     settings(place, f"{MAIN}{SLOW}[shards.extra]\n{dying}")
@@ -271,6 +272,7 @@ def test_a_home_that_is_down_is_told_so_and_its_settings_are_checked(new_place) 
     settings(place, MAIN)
 
 
+@pytest.mark.long
 def test_nothing_is_touched_while_supervisord_is_hung(place) -> None:
     files = sorted(place.home.program_files.iterdir())
     for name in ("poller", "watchdog"):  # which would let it go on
@@ -287,6 +289,7 @@ def test_nothing_is_touched_while_supervisord_is_hung(place) -> None:
     assert place.json("reload")["added"] == ["more"]
 
 
+@pytest.mark.long
 def test_the_settings_are_read_as_the_running_processes_read_them(new_place) -> None:
     place = new_place(MAIN)
     place.environ["AUTOPOLL_SHARDS__MAIN__INSTANCES"] = "2"
@@ -331,6 +334,7 @@ def test_the_gateway_comes_knows_new_shards_and_goes(place) -> None:
     assert pids(place) == before
 
 
+@pytest.mark.long
 def test_a_poller_that_is_told_by_hand_lets_who_is_not_wanted_finish(place) -> None:
     asking = place.start_ask("still there?", "--shard", "slow")
     place.busy("worker-slow-1")

@@ -79,6 +79,7 @@ def pids(place: Place) -> dict[str, int]:
     return {name: beat.pid for name in os.listdir(place.home.beats) if (beat := place.beat(name))}
 
 
+@pytest.mark.long
 def test_a_shard_comes_answers_and_goes_while_another_is_in_the_middle_of_a_question(place) -> None:
     asking = place.start_ask("still there?", "--shard", "slow")
     busy = place.busy("worker-slow-1")
@@ -135,6 +136,7 @@ FAILING = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", FAILING)
 def test_a_step_that_fails_is_named_and_nothing_of_the_shard_is_left(place, step: str) -> None:
     (place.root / "empty").mkdir(exist_ok=True)
@@ -181,6 +183,7 @@ def test_two_shards_at_once_both_come(place) -> None:
         place.run("shards", "remove", name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["written", "program", "process"])
 def test_an_add_that_is_killed_is_completed_by_a_reload(place, moment: str) -> None:
     seen = {
@@ -197,6 +200,7 @@ def test_an_add_that_is_killed_is_completed_by_a_reload(place, moment: str) -> N
     place.run("shards", "remove", "new")
 
 
+@pytest.mark.long
 def test_a_removal_that_is_killed_is_completed_by_the_next(place) -> None:
     place.run("shards", "add", "new", "--backend", "echo")
     removing = place.start("shards", "remove", "new")

@@ -54,6 +54,7 @@ def command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_is_sent_to_supervisord_before_it_listens_is_heard(new_place, number) -> None:
     place = new_place()
@@ -66,6 +67,7 @@ def test_what_is_sent_to_supervisord_before_it_listens_is_heard(new_place, numbe
     assert not place.processes()
 
 
+@pytest.mark.long
 def test_the_home_ends_at_once_when_told_to_just_after_its_programs_were_started(
     new_place,
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_kill_is_one_incident_and_not_a_death_besides(watched: WatchedHome) ->
         assert len(watched.incidents(behaviour)) == 1
 
 
+@pytest.mark.long
 def test_the_number_of_a_dead_process_that_went_to_a_stranger_is_not_signalled(
     watched: WatchedHome,
 ) -> None:
@@ -211,6 +212,7 @@ def test_what_a_killed_worker_leaves_behind_is_ended(tmp_path: Path) -> None:
         assert other.poll() is None
 
 
+@pytest.mark.long
 def test_the_watchdog_ends_when_supervisord_does(tmp_path: Path) -> None:
     with WatchedHome(tmp_path) as watched:
         watchdog = watched.watch()

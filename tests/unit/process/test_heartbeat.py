@@ -116,6 +116,7 @@ def test_restarts_are_counted_and_an_end_that_was_not_meant_is_shown_by_the_next
         assert beat and (beat.starts, beat.crashed) == (3, os.getpid())
 
 
+@pytest.mark.long
 def test_a_deleted_or_replaced_file_is_made_again(tmp_path: Path) -> None:
     with Heart.open(tmp_path, "worker", "worker"):
         (tmp_path / "worker").unlink()
