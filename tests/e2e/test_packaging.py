@@ -193,12 +193,13 @@ def like_pip() -> dict[str, str]:
 
 @pytest.mark.parametrize("tool", ["uv tool", "pipx"])
 def test_an_extra_is_added_to_what_uv_or_pipx_installed_by_the_command_of_the_error(
-    wheel, tmp_path, tool
+    wheel, tmp_path, tool, short_folder
 ) -> None:
     made, home = tmp_path / "tools", str(tmp_path / "home")
     environ = {
         **os.environ,
         "HOME": str(tmp_path),
+        "XDG_STATE_HOME": str(short_folder),
         "PATH": f"{made / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "UV_TOOL_DIR": str(made),
         "UV_TOOL_BIN_DIR": str(made / "bin"),

@@ -6,7 +6,6 @@ import os
 import runpy
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -53,14 +52,12 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """A folder whose path is short enough for the sockets of homes with long paths."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    tmp_path: Path,
+    short_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
     """Run command lines in an empty folder, within this process."""
     for name in [name for name in os.environ if name.startswith("AUTOPOLL_")]:
         monkeypatch.delenv(name)
